@@ -1,0 +1,135 @@
+"""Class names with their synonyms, and prompt templates: from a config, a file or built in."""
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An ordered list of classes and the phrases that each is prompted with.
+
+    Attributes:
+        phrases: For each of the C classes its phrases, at least one; the first
+            is the class's name. A class's text feature is the mean over all its
+            phrases and all templates.
+
+    Raises:
+        TypeError: A name or synonym is not a string.
+        ValueError: A name or synonym is empty, or a name occurs twice.
+    """
+
+    phrases: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        for index, phrases in enumerate(self.phrases):
+            for phrase in phrases:
+                if not isinstance(phrase, str):
+                    raise TypeError(f'class names must be strings, but class {index} has '
+                                    f'{phrase!r} of type {type(phrase).__name__}')
+                if not phrase.strip():
+                    raise ValueError(f'class {index} has an empty name or synonym: {phrases!r}')
+            if not phrases:
+                raise ValueError(f'class {index} has no name')
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise ValueError(f'class names must be unique, but these occur more than once: {twice}')
+
+    def __len__(self) -> int:
+        return len(self.phrases)
+
+    def __add__(self, other: 'Vocabulary') -> 'Vocabulary':
+        return Vocabulary(self.phrases + other.phrases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The C class names, in order."""
+        return tuple(phrases[0] for phrases in self.phrases)
+
+    @classmethod
+    def load(cls, source: 'str | Path | Sequence[str | Sequence[str]] | Vocabulary'
+             ) -> 'Vocabulary':
+        """Read a vocabulary.
+
+        Args:
+            source: The name of a built-in list (``'voc'``), the path of a file
+                with one class a line (CSV: the name, then its synonyms,
+                separated by commas; quotes around a phrase that itself has a
+                comma; lines that start with ``#`` are comments), or a sequence
+                whose items are names or sequences ``(name, synonym, ...)``.
+
+        Raises:
+            FileNotFoundError: No built-in list and no file of this name.
+            TypeError: ``source`` is of none of these kinds.
+            ValueError: See :class:`Vocabulary`; the message names the file.
+        """
+        if isinstance(source, Vocabulary):
+            return source
+        if isinstance(source, str | Path):
+            path = find_list(source)
+            rows = csv.reader(_lines(path), skipinitialspace=True)
+            try:
+                return cls(tuple(tuple(cell.strip() for cell in row) for row in rows))
+            except ValueError as error:
+                raise ValueError(f'{path}: {error}') from None
+        if not isinstance(source, Iterable):
+            raise TypeError(f'a vocabulary is a built-in name, a file or a list of class names, '
+                            f'not {source!r}')
+        return cls(tuple((item,) if not isinstance(item, list | tuple) else tuple(item)
+                         for item in source))
+
+
+def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
+    """Read prompt templates, each with one ``{}`` for the class name.
+
+    Args:
+        source: The name of a built-in list (``'templates_85'``), the path of a
+            file with one template a line, or a sequence of templates.
+
+    Raises:
+        FileNotFoundError: No built-in list and no file of this name.
+        TypeError: A template is not a string.
+        ValueError: No template at all, or one without exactly one ``{}``.
+    """
+    templates: Sequence[str]
+    if isinstance(source, str | Path):
+        templates = _lines(find_list(source))
+    else:
+        templates = tuple(source)
+    if not templates:
+        raise ValueError(f'{source!r} holds no prompt template')
+    for template in templates:
+        if not isinstance(template, str):
+            raise TypeError(f'a prompt template must be a string, not {template!r}')
+        if template.count('{}') != 1:
+            raise ValueError(f"a prompt template must hold '{{}}' exactly once, "
+                             f'where the class name goes: {template!r}')
+    return tuple(templates)
+
+
+def find_list(source: str | Path) -> Path:
+    """Path of a built-in list of names or templates, or of the user's own file.
+
+    Raises:
+        FileNotFoundError: Neither exists; the message lists the built-in ones.
+    """
+    builtin = BUILTIN_DIR / f'{source}.txt'
+    if builtin.is_file():
+        return builtin
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
+    raise FileNotFoundError(f'{str(source)!r} is neither a file nor a built-in list ({names})')
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not a UTF-8 text file: {error.reason}') from None
+    return [line.strip() for line in text.splitlines()
+            if line.strip() and not line.lstrip().startswith('#')]

@@ -1,0 +1,68 @@
+"""Check that one usable set of OpenMMLab distributions is installed.
+
+The import names ``mmengine``, ``mmcv``, ``mmseg`` and ``mmpretrain`` come from
+two sets of distributions: the maintained OneDL fork and the official releases.
+They overwrite each other's files, so exactly one set may be installed. Neither
+is a hard requirement of this package; the extras ``onedl`` and ``openmmlab``
+install one of them.
+"""
+from collections.abc import Mapping
+from importlib import metadata
+
+from packaging.version import Version
+
+# import name -> (distribution, oldest version that the tests have passed with or are known to need)
+ONEDL = {
+    'mmengine': ('onedl-mmengine', '0.10.10'),
+    'mmcv': ('onedl-mmcv', '2.3.0'),
+    'mmseg': ('onedl-mmsegmentation', '1.4.0'),
+    'mmpretrain': ('onedl-mmpretrain', '1.3.0'),
+}
+OPENMMLAB = {
+    'mmengine': ('mmengine', '0.10.0'),
+    'mmcv': ('mmcv', '2.0.0'),
+    'mmseg': ('mmsegmentation', '1.2.0'),
+    'mmpretrain': ('mmpretrain', '1.2.0'),
+}
+_INSTALL = "pip install 'mmtagclip[onedl]' (or 'mmtagclip[openmmlab]' on torch 2.1)"
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of all distributions of both sets that are installed, by name."""
+    found = {}
+    for table in (ONEDL, OPENMMLAB):
+        for distribution, _ in table.values():
+            try:
+                found[distribution] = metadata.version(distribution)
+            except metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+def check_distributions(installed: Mapping[str, str]) -> None:
+    """Raise unless one whole and new enough set of distributions is installed.
+
+    Args:
+        installed: Distribution names and their versions.
+
+    Raises:
+        ImportError: Distributions of both sets are installed, some are missing,
+            or some are too old. The message names them and says what to do.
+    """
+    onedl = sorted(name for name, _ in ONEDL.values() if name in installed)
+    official = sorted(name for name, _ in OPENMMLAB.values() if name in installed)
+    if onedl and official:
+        raise ImportError(
+            f'mmtagclip found two sets of OpenMMLab distributions mixed: {", ".join(onedl)} and '
+            f'{", ".join(official)} overwrite each other; uninstall all of them, then {_INSTALL}')
+    table = OPENMMLAB if official else ONEDL
+    missing = [name for name in table if table[name][0] not in installed]
+    if missing:
+        raise ImportError(
+            f'mmtagclip needs {", ".join(table)}; not installed: {", ".join(missing)}. '
+            f'Install them with: {_INSTALL}')
+    old = [f'{name} {installed[name]} (needs {least} or newer)' for name, least in table.values()
+           if Version(installed[name]) < Version(least)]
+    if old:
+        raise ImportError(f'mmtagclip found too old a version: {", ".join(old)}. '
+                          f'Upgrade with: {_INSTALL}')
