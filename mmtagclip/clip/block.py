@@ -1,0 +1,87 @@
+"""The steps of one transformer block of open_clip, walked from outside, and its attention maps.
+
+open_clip's blocks neither return attention maps nor take a mask for one row;
+these functions call their public submodules in the same order and change
+nothing in them.
+"""
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor
+
+
+def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of a block for its input.
+
+    Args:
+        block: A block of the image tower.
+        x: ``(B, 1+N, width)`` input of the block.
+
+    Returns:
+        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled.
+    """
+    attn = block.attn
+    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+    batch, tokens, _ = x.shape
+    q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def attention_output(block: ResidualAttentionBlock, y: Tensor) -> Tensor:
+    """Output projection of a block: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)``."""
+    return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)))
+
+
+def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The MLP of a block with its norm, without the residual: ``(B, 1+N, width)``."""
+    return block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) -> Tensor:
+    """Ordinary attention, with an optional mask on the class token's row.
+
+    Args:
+        q, k, v: ``(B, heads, 1+N, d)``.
+        class_mask: ``(B, N)``, added to the logits of the class token's row
+            over the patches, in every head; other rows stay as they are.
+
+    Returns:
+        ``(B, heads, 1+N, d)``.
+    """
+    y = F.scaled_dot_product_attention(q, k, v)
+    if class_mask is not None:
+        row = F.pad(class_mask.to(q.dtype), (1, 0))[:, None, None, :]
+        y[:, :, :1] = F.scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=row)
+    return y
+
+
+def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
+                  ) -> tuple[Tensor, Tensor | None]:
+    """Softmax attention averaged over heads, and its output if values are given.
+
+    Works head by head in two reused ``(B, 1+N, 1+N)`` buffers, so that no more
+    than these exist at a time. The maps are float32 whatever the input is.
+
+    Args:
+        q, k, v: ``(B, heads, 1+N, d)``.
+
+    Returns:
+        The mean map between patches ``(B, N, N)`` (rows do not sum to 1, since
+        the class token's column is left out) and the attention output
+        ``(B, heads, 1+N, d)``, None without ``v``.
+    """
+    batch, heads, tokens, dim = q.shape
+    scale = dim ** -0.5
+    total = torch.empty(batch, tokens, tokens, dtype=torch.float32, device=q.device)
+    weights = torch.empty_like(total)
+    logits = weights if q.dtype == torch.float32 else torch.empty_like(total, dtype=q.dtype)
+    y = None if v is None else torch.empty_like(q, memory_format=torch.contiguous_format)
+    for head in range(heads):
+        torch.bmm(q[:, head] * scale, k[:, head].transpose(1, 2), out=logits)
+        into = total if head == 0 else weights
+        torch.softmax(logits, -1, dtype=torch.float32, out=into)
+        if y is not None and v is not None:
+            torch.bmm(into.to(q.dtype), v[:, head], out=y[:, head])
+        if head:
+            total += weights
+    return total[:, 1:, 1:].div_(heads), y

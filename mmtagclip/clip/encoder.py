@@ -1,0 +1,255 @@
+"""The frozen image tower: dense features with the attention statistics of its blocks."""
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor, nn
+
+from .block import attend, attention_map, attention_output, feed_forward, query_key_value
+from .last_block import OrdinaryLastBlock, SelfOnlyLastBlock
+from .loading import LoadedCLIP
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass
+class AttentionStatistics:
+    """What is kept of the blocks' attention maps; each map itself is thrown away.
+
+    ``A_l`` is the softmax attention of block ``l``, averaged over heads, patch
+    rows and columns only: ``(N, N)`` an image.
+
+    Attributes:
+        votes: ``(B, N, N)`` uint8, in how many of the L blocks
+            ``A_l[i, j] > mean(A_l)``; None if not asked for.
+        means: For each asked set of layers the mean of their maps,
+            ``(B, N, N)`` float32.
+    """
+
+    votes: Tensor | None = None
+    means: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+
+    def mean(self, layers: Iterable[int]) -> Tensor:
+        """Mean map ``(B, N, N)`` over a set of layers that the encoder was asked for.
+
+        Raises:
+            KeyError: It was not asked for these layers.
+        """
+        key = tuple(sorted(layers))
+        if key not in self.means:
+            raise KeyError(f'the encoder was not asked for the mean map of layers {key}, only for '
+                           f'{list(self.means)}')
+        return self.means[key]
+
+    def __getitem__(self, image: int) -> 'AttentionStatistics':
+        """The statistics of one image, with a batch dimension of 1."""
+        one = slice(image, image + 1)
+        return AttentionStatistics(None if self.votes is None else self.votes[one],
+                                   {key: value[one] for key, value in self.means.items()})
+
+
+@dataclass
+class DenseFeatures:
+    """What the encoder says of a batch of images of one size.
+
+    Attributes:
+        patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
+        class_token: ``(B, D)`` float32, unit length; after the same last block
+            as the patches.
+        grid: ``(h, w)`` in patches, ``N = h * w``.
+        last_input: ``(B, 1+N, width)`` input of block L-1, in the encoder's
+            dtype, for whoever runs that block again in another way.
+        attention: Statistics of the attention maps.
+    """
+
+    patches: Tensor
+    class_token: Tensor
+    grid: tuple[int, int]
+    last_input: Tensor
+    attention: AttentionStatistics
+
+
+class DenseEncoder(nn.Module):
+    """A frozen CLIP that returns patch features and attention statistics.
+
+    Args:
+        clip: The loaded model.
+        last_block: What block L-1 does; :class:`SelfOnlyLastBlock` if None.
+        dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: the dtype of the
+            image tower's weights and activations. Softmax, maps, votes and the
+            returned features are float32 in any case; the text tower stays
+            float32.
+
+    Attributes:
+        patch_size: Pixels a side.
+        native_size: ``(H, W)`` in pixels that the model was trained with.
+        native_grid: The same in patches.
+        num_blocks: L.
+        mean, std: Normalisation of the images that the model was trained with,
+            for values in [0, 1], RGB.
+
+    Raises:
+        ValueError: Unknown dtype.
+    """
+
+    def __init__(self, clip: LoadedCLIP, last_block: nn.Module | None = None,
+                 dtype: str = 'float32') -> None:
+        super().__init__()
+        if dtype not in DTYPES:
+            raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {dtype!r}')
+        self.name = clip.name
+        self.clip = clip.model
+        self.tokenizer = clip.tokenizer
+        self.visual.to(DTYPES[dtype])
+        self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
+        self.ordinary = OrdinaryLastBlock()
+        self.patch_size: int = self.visual.patch_size[0]
+        self.native_size: tuple[int, int] = tuple(self.visual.image_size)
+        self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
+        self.num_blocks = len(self.visual.transformer.resblocks)
+        preprocess = getattr(self.visual, 'preprocess_cfg', {})
+        self.mean: tuple[float, ...] = tuple(preprocess.get('mean', OPENAI_DATASET_MEAN))
+        self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
+
+    @property
+    def visual(self) -> nn.Module:
+        """The image tower."""
+        return self.clip.visual
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the cosines, ``exp`` of CLIP's parameter."""
+        return float(self.clip.logit_scale.exp())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the image tower."""
+        return self.visual.conv1.weight.dtype
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, mean_layers: Collection[Sequence[int]] = (),
+                votes: bool = False) -> DenseFeatures:
+        """Encode images densely.
+
+        At no time more than a constant number of ``(N, N)`` maps an image
+        exist, whatever L is.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised; H and W are multiples of the
+                patch size.
+            mean_layers: Sets of layers (from 0) whose mean attention map is
+                wanted.
+            votes: Whether to count the votes over all L blocks.
+
+        Raises:
+            ValueError: A size that does not fit the patches, or a layer that
+                the model has not.
+        """
+        wanted = {tuple(sorted(layers)) for layers in mean_layers}
+        for layer in (layer for layers in wanted for layer in layers):
+            if not 0 <= layer < self.num_blocks:
+                raise ValueError(f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '
+                                 f'no attention map of layer {layer}')
+        statistics = AttentionStatistics()
+        blocks = self.visual.transformer.resblocks
+        x, grid = self.embed(images)
+        for index, block in enumerate(blocks):
+            last = index == self.num_blocks - 1
+            q, k, v = query_key_value(block, x)
+            y = None
+            if votes or any(index in layers for layers in wanted):
+                attention, y = attention_map(q, k, None if last else v)
+                _record(statistics, attention, index, wanted, votes)
+                del attention
+            if not last:
+                x = x + attention_output(block, attend(q, k, v) if y is None else y)
+                x = x + feed_forward(block, x)
+        for layers, total in statistics.means.items():
+            total /= len(layers)
+        tokens = self.project(self.last_block(blocks[-1], x, (q, k, v)))
+        return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, x, statistics)
+
+    @torch.no_grad()
+    def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
+        """Plain CLIP: the class token's feature, optionally looking only at some patches.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised; H and W are multiples of the
+                patch size.
+            class_mask: ``(B, N)``, added to the class token's row of the
+                attention logits over the patches, in every block.
+
+        Returns:
+            ``(B, D)`` float32, unit length.
+        """
+        x, _ = self.embed(images)
+        for block in self.visual.transformer.resblocks:
+            x = self.ordinary(block, x, query_key_value(block, x), class_mask)
+        return self.project(x[:, :1])[:, 0]
+
+    @torch.no_grad()
+    def ordinary_class_token(self, features: DenseFeatures) -> Tensor:
+        """Plain CLIP's class token ``(B, D)`` of images that are already encoded.
+
+        Runs block L-1 alone, as CLIP trained it.
+        """
+        block, x = self.visual.transformer.resblocks[-1], features.last_input
+        return self.project(self.ordinary(block, x, query_key_value(block, x))[:, :1])[:, 0]
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Input of block 0, ``(B, 1+N, width)``, and the patch grid ``(h, w)``.
+
+        Raises:
+            ValueError: Not ``(B, 3, H, W)``, or H or W is no multiple of the
+                patch size.
+        """
+        visual, patch = self.visual, self.patch_size
+        if images.ndim != 4 or images.shape[1] != 3 or any(
+                side == 0 or side % patch for side in images.shape[2:]):
+            raise ValueError(f'{self.name} takes images (B, 3, H, W) with H and W multiples of its '
+                             f'patch size {patch}, not {tuple(images.shape)}; resize them with '
+                             'ResizeToPatchGrid')
+        x = visual.conv1(images.to(self.dtype))
+        grid = (x.shape[2], x.shape[3])
+        x = x.flatten(2).transpose(1, 2)
+        class_token = visual.class_embedding.expand(len(x), 1, -1)
+        x = torch.cat([class_token, x], dim=1) + self.positional_embedding(grid)
+        return visual.ln_pre(x), grid
+
+    def positional_embedding(self, grid: tuple[int, int]) -> Tensor:
+        """Positional embedding ``(1+N, width)`` for a patch grid.
+
+        Bilinear between the trained positions, ``align_corners=False``; as
+        trained on the native grid.
+        """
+        embedding = self.visual.positional_embedding
+        if grid == self.native_grid:
+            return embedding
+        height, width = self.native_grid
+        square = embedding[1:].float().reshape(1, height, width, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+        patches = resized.flatten(2)[0].T.to(embedding.dtype)
+        return torch.cat([embedding[:1], patches])
+
+    def project(self, x: Tensor) -> Tensor:
+        """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
+        return F.normalize((self.visual.ln_post(x) @ self.visual.proj).float(), dim=-1)
+
+
+def _record(statistics: AttentionStatistics, attention: Tensor, layer: int,
+            wanted: Collection[tuple[int, ...]], votes: bool) -> None:
+    """Add one layer's map ``(B, N, N)`` to the statistics."""
+    if votes:
+        above = attention > attention.mean(dim=(1, 2), keepdim=True)
+        if statistics.votes is None:
+            statistics.votes = above.to(torch.uint8)
+        else:
+            statistics.votes += above
+    for layers in wanted:
+        if layer in layers:
+            if layers in statistics.means:
+                statistics.means[layers] += attention
+            else:
+                statistics.means[layers] = attention.clone()

@@ -1,0 +1,159 @@
+"""Load images of every common kind, and fit them to the patch grid."""
+import math
+from pathlib import Path
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Read an image file as an upright BGR picture, or say what is wrong with it.
+
+    Colour, grey, palette, CMYK, 16-bit and transparent images are read;
+    transparent parts become white; EXIF rotation is applied.
+
+    Required keys: ``img_path``. Added keys: ``img`` (``(H, W, 3)`` uint8 BGR in
+    [0, 255]), ``img_shape``, ``ori_shape``, and ``load_error`` if an unreadable
+    image is skipped.
+
+    Args:
+        max_side: Images with a longer side, in pixels, are refused.
+        on_error: ``'raise'`` stops at an image that can't be read; ``'skip'``
+            marks it with ``load_error`` (a sentence) and goes on.
+
+    Raises:
+        ValueError: ``on_error`` is neither; or the file is empty, truncated, no
+            image, or too large.
+        FileNotFoundError: There is no such file.
+    """
+
+    def __init__(self, max_side: int = 16384, on_error: str = 'raise') -> None:
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        self.max_side = max_side
+        self.on_error = on_error
+
+    def transform(self, results: dict) -> dict:
+        """Load ``results['img_path']``."""
+        try:
+            image = read_image(results['img_path'], self.max_side)
+        except (ValueError, OSError) as error:
+            if self.on_error == 'raise':
+                raise
+            results['load_error'] = str(error)
+            image = np.zeros((0, 0, 3), dtype=np.uint8)
+        results['img'] = image[..., ::-1]
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeToPatchGrid(BaseTransform):
+    """Enlarge an image to the next multiples of the patch size (METHOD: ``ceil``), PIL bicubic.
+
+    Required keys: ``img``. Changed keys: ``img``, ``img_shape``,
+    ``scale_factor`` (width, height).
+
+    Args:
+        patch_size: Of the encoder, in pixels.
+        size: ``(H, W)`` in pixels to resize every image to, regardless of its
+            shape; its own size if None.
+        max_side: Shrink images first whose longer side is longer, in pixels.
+        max_patches: Images of more patches are refused: the attention maps of
+            ``N`` patches take ``N * N`` numbers each.
+
+    Raises:
+        ValueError: The image makes too many patches.
+    """
+
+    def __init__(self, patch_size: int = 16, size: tuple[int, int] | None = None,
+                 max_side: int | None = None, max_patches: int = 16384) -> None:
+        self.patch_size = patch_size
+        self.size = size
+        self.max_side = max_side
+        self.max_patches = max_patches
+
+    def transform(self, results: dict) -> dict:
+        """Resize ``results['img']``."""
+        if results.get('load_error') is not None:
+            return results
+        image = results['img']
+        old_height, old_width = image.shape[:2]
+        height, width = self.target_size(old_height, old_width)
+        if (height // self.patch_size) * (width // self.patch_size) > self.max_patches:
+            patches = (height // self.patch_size) * (width // self.patch_size)
+            raise ValueError(f'{results.get("img_path", "an image")} of {old_width}x{old_height} '
+                             f'pixels makes {patches} patches of {self.patch_size}, more than '
+                             f'max_patches={self.max_patches}; set max_side in ResizeToPatchGrid '
+                             'to shrink such images')
+        if (height, width) != (old_height, old_width):
+            resized = Image.fromarray(np.ascontiguousarray(image)).resize(
+                (width, height), Image.Resampling.BICUBIC)
+            results['img'] = np.asarray(resized)
+        results['img_shape'] = (height, width)
+        results['scale_factor'] = (width / old_width, height / old_height)
+        return results
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """``(H, W)`` in pixels that an image of this size gets."""
+        if self.size is not None:
+            height, width = self.size
+        elif self.max_side is not None and max(height, width) > self.max_side:
+            shrink = self.max_side / max(height, width)
+            height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
+        patch = self.patch_size
+        return math.ceil(height / patch) * patch, math.ceil(width / patch) * patch
+
+
+def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: The file.
+        max_side: Limit of the longer side, in pixels.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB in [0, 255], upright.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is empty, truncated, no image or too large; the message
+            names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no image at {path}')
+    if path.stat().st_size == 0:
+        raise ValueError(f'{path} is an empty file')
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # max_side is the limit here
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > max_side:
+                raise ValueError(f'{path} is {image.width}x{image.height} pixels, over the limit '
+                                 f'of max_side={max_side}; raise it in LoadImage if there is '
+                                 'enough memory')
+            return to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ValueError(f'{path} is not an image of a known kind') from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f'{path} is a damaged or truncated image: {error}') from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Any PIL image as ``(H, W, 3)`` uint8 RGB; transparent parts become white."""
+    if image.mode.startswith('I') or image.mode == 'F':
+        values = np.asarray(image).astype(np.float64)
+        if image.mode != 'F' or values.max(initial=0) > 255:
+            values = values / 257  # 16 bits to 8
+        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+    if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        white = Image.new('RGBA', image.size, 'white')
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert('RGB'))

@@ -1,0 +1,4 @@
+"""Metrics."""
+from .relative_threshold import RelativeThresholdMetric, VOCRelativeThresholdMetric
+
+__all__ = ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric']

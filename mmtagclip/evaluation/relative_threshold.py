@@ -1,0 +1,41 @@
+"""Micro precision, recall and F1 of tags under each image's own threshold (TagCLIP, sec. 4)."""
+from typing import Any
+
+import torch
+from mmpretrain.evaluation import MultiLabelMetric
+from mmpretrain.evaluation.metrics.voc_multi_label import VOCMetricMixin
+
+from ..models.tagclip_head import relative_threshold
+from ..registry import METRICS
+
+
+@METRICS.register_module()
+class RelativeThresholdMetric(MultiLabelMetric):
+    """Precision, recall and F1 of the classes above a share of the image's range of scores.
+
+    Args:
+        k: Tags score above ``min + k * (max - min)`` over the image's own
+            scores; published: 0.5 (0.1 on COCO-Stuff).
+        average: See :class:`mmpretrain.evaluation.MultiLabelMetric`; published
+            figures are ``'micro'``.
+        **kwargs: ``items``, ``collect_device`` and ``prefix`` of the same.
+    """
+
+    def __init__(self, k: float = 0.5, average: str | None = 'micro', **kwargs: Any) -> None:
+        super().__init__(thr=0.5, average=average, **kwargs)
+        self.k = k
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Metrics over all images; labels of -1 take no part."""
+        tagged = []
+        for result in results:
+            known = result['gt_score'] != -1
+            tags = relative_threshold(result['pred_score'], self.k)
+            tagged.append({'pred_score': (tags & known).float(),
+                           'gt_score': torch.where(known, result['gt_score'], 0)})
+        return super().compute_metrics(tagged)
+
+
+@METRICS.register_module()
+class VOCRelativeThresholdMetric(VOCMetricMixin, RelativeThresholdMetric):
+    """The same for VOC, whose difficult objects count as ``difficult_as_positive`` says."""

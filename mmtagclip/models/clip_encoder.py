@@ -1,0 +1,65 @@
+"""The frozen CLIP encoder as a config names it."""
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..clip import (
+    DenseEncoder,
+    OrdinaryLastBlock,
+    SelfOnlyLastBlock,
+    TextEncoder,
+    Vocabulary,
+    load_clip,
+    load_templates,
+)
+from ..registry import MODELS
+
+MODELS.register_module(module=OrdinaryLastBlock)
+MODELS.register_module(module=SelfOnlyLastBlock)
+
+
+@MODELS.register_module()
+class CLIPEncoder(DenseEncoder):
+    """A frozen CLIP of open_clip, with text features that are cached on disk.
+
+    Args:
+        model: Architecture name, ``'local-dir:PATH'``, ``'hf-hub:ORG/REPO'``,
+            architecture dict or built model; see
+            :func:`mmtagclip.clip.load_clip`.
+        pretrained: Tag of open_clip's weights; allows the download.
+        checkpoint: File of weights.
+        quick_gelu: Activation that the file's weights were trained with, where
+            neither file nor model tells.
+        last_block: Config of what the last block does;
+            ``mmtagclip.SelfOnlyLastBlock`` if None.
+        dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
+            tower.
+        text_cache: Folder of cached text features; the user's cache directory
+            if None, no cache if False.
+    """
+
+    def __init__(self,
+                 model: str | Mapping[str, Any] | nn.Module,
+                 pretrained: str | None = None,
+                 checkpoint: str | Path | None = None,
+                 quick_gelu: bool | None = None,
+                 last_block: ConfigDict | dict | nn.Module | None = None,
+                 dtype: str = 'float32',
+                 text_cache: str | Path | bool | None = None) -> None:
+        clip = load_clip(model, pretrained, checkpoint, quick_gelu)
+        if isinstance(last_block, dict):
+            last_block = MODELS.build(last_block)
+        super().__init__(clip, last_block, dtype)
+        self.text_cache = text_cache
+
+    def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
+        """Text features ``(C, D)``, float32, unit length, on the CPU.
+
+        Args:
+            vocabulary: The classes.
+            templates: See :func:`mmtagclip.clip.load_templates`.
+        """
+        return TextEncoder(self, load_templates(templates), self.text_cache)(vocabulary)

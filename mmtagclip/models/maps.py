@@ -1,0 +1,41 @@
+"""Steps on maps over the patch grid that several parts share."""
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def min_max(x: Tensor, dim: int) -> Tensor:
+    """Scale to [0, 1] along a dimension, without eps; a constant becomes 1 throughout."""
+    low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low), torch.ones_like(x))
+
+
+def far_edge(end: int, size: int) -> int:
+    """Clip a box's exclusive far edge to ``size - 1``, as the published programs do.
+
+    So the last row and column of a map are never inside a box: a quirk that the
+    published figures depend on. On a map of one row or column, where the
+    published box would be empty, the edge stays at 1.
+    """
+    return max(min(end, size - 1), 1)
+
+
+def fill_boxes(binary: np.ndarray) -> np.ndarray:
+    """Replace each region of a binary map by its bounding box.
+
+    The boxes of the 8-connected regions cover the same patches as those of the
+    external contours, of which TagCLIP and CLIP-ES speak.
+
+    Args:
+        binary: ``(h, w)`` uint8, 0 or not.
+
+    Returns:
+        ``(h, w)`` bool, the union of the boxes; far edges as :func:`far_edge`.
+    """
+    height, width = binary.shape
+    filled = np.zeros(binary.shape, dtype=bool)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    for x, y, box_width, box_height, _ in stats[1:]:
+        filled[y:far_edge(y + box_height, height), x:far_edge(x + box_width, width)] = True
+    return filled

@@ -1,0 +1,172 @@
+"""The tagger: images to tags, as an MMPretrain classifier."""
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..clip import Vocabulary
+from ..registry import MODELS
+from .clip_encoder import CLIPEncoder
+from .tagclip_head import TagScores, relative_threshold
+
+
+@MODELS.register_module()
+class TagCLIP(BaseClassifier):
+    """Zero-shot multi-label tags from a frozen CLIP (TagCLIP, AAAI 2024).
+
+    Args:
+        encoder: Config of the frozen encoder.
+        head: Config of the head.
+        classes: The F classes to find: a built-in list (``'voc'``), a file or a
+            list; see :meth:`mmtagclip.clip.Vocabulary.load`.
+        background: Names that compete in the softmax but are never tags; the
+            same kinds.
+        templates: Prompt templates: a built-in list, a file or a list.
+        with_score_maps: Whether each result carries its score maps.
+        data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        init_cfg: Of no effect; the encoder loads its weights when it is built.
+
+    Attributes:
+        vocabulary: The foreground classes.
+        text: ``(C, D)`` text features, foreground first.
+
+    Raises:
+        ValueError: A class that is foreground and background, images normalised
+            otherwise than the encoder was trained with, layers that it has not,
+            or bad names.
+    """
+
+    def __init__(self,
+                 encoder: ConfigDict | dict | CLIPEncoder,
+                 head: ConfigDict | dict | nn.Module,
+                 classes: str | Sequence,
+                 background: str | Sequence = (),
+                 templates: str | Sequence[str] = 'templates_85',
+                 with_score_maps: bool = False,
+                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+                 init_cfg: dict | None = None) -> None:
+        if data_preprocessor is None:
+            data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
+        super().__init__(init_cfg, data_preprocessor)
+        self.vocabulary = Vocabulary.load(classes)
+        if not len(self.vocabulary):
+            raise ValueError('classes is empty: name at least one class to find')
+        names = self.vocabulary + Vocabulary.load(background)
+        self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
+        self.head = MODELS.build(head) if isinstance(head, dict) else head
+        self.with_score_maps = with_score_maps
+        self._check_normalisation()
+        for layer in (layer for layers in self.head.attention_layers for layer in layers):
+            if not 0 <= layer < self.encoder.num_blocks:
+                raise ValueError(f'the head wants the attention of layer {layer}, but '
+                                 f'{self.encoder.name} has only layers 0 to '
+                                 f'{self.encoder.num_blocks - 1}')
+        self.register_buffer('text', self.encoder.encode_names(names, templates),
+                             persistent=False)
+
+    def forward(self, inputs: Sequence[Tensor] | Tensor,
+                data_samples: list[DataSample] | None = None, mode: str = 'tensor'
+                ) -> Tensor | list[DataSample]:
+        """Run the tagger.
+
+        Args:
+            inputs: Normalised images ``(3, H, W)``, of any sizes that the
+                patch size divides.
+            data_samples: One an image.
+            mode: ``'tensor'`` for scores ``(B, F)``, ``'predict'`` for data
+                samples; ``'loss'`` is refused.
+        """
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return torch.stack([result.scores[0] for result in self.score(inputs)])
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', not {mode!r}")
+
+    def loss(self, inputs: Any, data_samples: Any = None) -> Any:
+        """There is nothing to train.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError('TagCLIP is training-free: there is nothing to train. Evaluate '
+                                  'it with tools/test.py')
+
+    def predict(self, inputs: Sequence[Tensor] | Tensor,
+                data_samples: list[DataSample] | None = None) -> list[DataSample]:
+        """Tag images.
+
+        Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
+        indices), ``tags`` (their names) and, if asked for, ``score_maps``
+        ``(F, h, w)``. An image that could not be read (``load_error``) gets no
+        tags, scores of 0, and takes no part in metrics: all its labels become
+        -1, which MMPretrain's metrics ignore.
+
+        Raises:
+            ValueError: Features that are not finite; the message names the
+                images.
+        """
+        if data_samples is None:
+            data_samples = [DataSample() for _ in range(len(inputs))]
+        readable = [index for index, sample in enumerate(data_samples)
+                    if sample.get('load_error') is None]
+        try:
+            results = self.score([inputs[index] for index in readable])
+        except ValueError as error:
+            paths = [str(data_samples[index].get('img_path')) for index in readable]
+            raise ValueError(f'{", ".join(paths)}: {error}') from error
+        for index, result in zip(readable, results, strict=True):
+            self._fill(data_samples[index], result)
+        for index in sorted(set(range(len(data_samples))) - set(readable)):
+            self._fill_unreadable(data_samples[index])
+        return data_samples
+
+    @torch.no_grad()
+    def score(self, images: Sequence[Tensor] | Tensor) -> list[TagScores]:
+        """Scores of normalised images, equal sizes in one batch.
+
+        Returns:
+            One result an image, in order, each with a batch dimension of 1.
+        """
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            groups[tuple(image.shape)].append(index)
+        results: dict[int, TagScores] = {}
+        for group in groups.values():
+            batch = torch.stack([images[index] for index in group])
+            features = self.encoder(batch, self.head.attention_layers, self.head.needs_votes)
+            scored = self.head(features, batch, self.text, len(self.vocabulary), self.encoder)
+            for row, index in enumerate(group):
+                maps = None if scored.score_maps is None else scored.score_maps[row:row + 1]
+                results[index] = TagScores(scored.scores[row:row + 1], maps)
+        return [results[index] for index in range(len(images))]
+
+    def _fill(self, sample: DataSample, result: TagScores) -> None:
+        scores = result.scores[0]
+        labels = relative_threshold(scores, self.head.threshold).nonzero().flatten()
+        sample.set_pred_score(scores).set_pred_label(labels)
+        sample.set_field([self.vocabulary.names[label] for label in labels.tolist()], 'tags')
+        if self.with_score_maps and result.score_maps is not None:
+            sample.set_field(result.score_maps[0], 'score_maps')
+
+    def _fill_unreadable(self, sample: DataSample) -> None:
+        count = len(self.vocabulary)
+        sample.set_pred_score(torch.zeros(count)).set_pred_label(torch.zeros(0, dtype=torch.long))
+        sample.set_gt_score(torch.full((count,), -1.0))
+        sample.set_field([], 'tags')
+
+    def _check_normalisation(self) -> None:
+        given = self.data_preprocessor
+        for key in ('mean', 'std'):
+            value = getattr(given, key, None)
+            wanted = torch.tensor(getattr(self.encoder, key))
+            if value is None or not torch.allclose(value.flatten().cpu(), wanted, atol=1e-4):
+                raise ValueError(
+                    f'{self.encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
+                    f'data preprocessor has {None if value is None else value.flatten().tolist()}')
