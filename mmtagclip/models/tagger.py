@@ -159,6 +159,8 @@ class TagCLIP(BaseClassifier):
         count = len(self.vocabulary)
         sample.set_pred_score(torch.zeros(count)).set_pred_label(torch.zeros(0, dtype=torch.long))
         sample.set_gt_score(torch.full((count,), -1.0))
+        if 'gt_label_difficult' in sample:  # which VOC's metrics would write over the -1
+            sample.set_metainfo({'gt_label_difficult': []})
         sample.set_field([], 'tags')
 
     def _check_normalisation(self) -> None:

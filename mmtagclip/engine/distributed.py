@@ -1,0 +1,59 @@
+"""Several processes, on CPUs too, for models that have nothing to train."""
+import os
+from typing import Any
+
+import torch
+import torch.distributed
+from mmengine.config import Config
+from torch import nn
+
+from ..registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class PassThroughWrapper(nn.Module):
+    """A model wrapper that adds nothing.
+
+    DistributedDataParallel refuses a model without trainable parameters, and
+    evaluating one needs no exchange between the processes.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model."""
+        return self.module(*args, **kwargs)
+
+    def test_step(self, data: Any) -> Any:
+        """Call the model's ``test_step``."""
+        return self.module.test_step(data)
+
+    def val_step(self, data: Any) -> Any:
+        """Call the model's ``val_step``."""
+        return self.module.val_step(data)
+
+
+def prepare_distributed(cfg: Config, launcher: str) -> None:
+    """Let a test run in several processes, whatever the device.
+
+    mmengine's start-up selects a CUDA device; without one the process group is
+    opened here, with gloo, before the runner is built.
+
+    Args:
+        cfg: The config; ``launcher`` and, unless set, ``model_wrapper_cfg`` are
+            filled in.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none':
+        return
+    if cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = {'type': 'mmtagclip.PassThroughWrapper'}
+    if launcher == 'pytorch' and not torch.cuda.is_available() \
+            and not torch.distributed.is_initialized():
+        # torchrun gives each process one thread; share the processors out instead.
+        local = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
+        torch.distributed.init_process_group('gloo')

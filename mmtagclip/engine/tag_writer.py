@@ -1,0 +1,115 @@
+"""Write each image's tags while a test runs."""
+import heapq
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from mmengine.dist import barrier, get_dist_info, is_main_process
+from mmengine.hooks import Hook
+from mmpretrain.structures import DataSample
+
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class TagWriterHook(Hook):
+    """Write one JSON line an image: ``{"image": ..., "tags": [...], "scores": [...]}``.
+
+    Scores are those of the tags, in their order (the order of the classes). An
+    image that could not be read has ``"error"`` instead of both; their number
+    is added to the metrics as ``unreadable_images``.
+
+    While the test runs, each process appends to a part file of its own beside
+    the final one; at the end they become one file in the order of the data
+    set, the same for any number of processes.
+
+    Args:
+        out_file: The file, relative to the run's working directory.
+        relative_to: Folder that image paths are written relative to, where they
+            lie below it; paths are as the data set gives them if None.
+    """
+
+    def __init__(self, out_file: str = 'tags.jsonl', relative_to: str | None = None) -> None:
+        self.out_file = out_file
+        self.relative_to = relative_to
+        self.unreadable = 0
+        self._part: TextIO | None = None
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Open this process's part file."""
+        rank, world_size = get_dist_info()
+        self.unreadable = 0
+        self.path = Path(runner.work_dir) / self.out_file
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._parts = [self.path.with_name(f'{self.path.name}.part-{i + 1}-of-{world_size}')
+                       for i in range(world_size)]
+        self._part = self._parts[rank].open('w', encoding='utf-8')
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                        outputs: Sequence[DataSample] | None = None) -> None:
+        """Append a batch's lines."""
+        if self._part is None:
+            raise RuntimeError('TagWriterHook was given results before the test began')
+        for sample in outputs or ():
+            self._part.write(json.dumps([sample.sample_idx, self.record(sample)]) + '\n')
+        self._part.flush()
+
+    def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Merge the part files in the order of the data set, and count what was unreadable."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+        barrier()
+        if is_main_process():
+            temporary = self.path.with_name(self.path.name + '.part')
+            with temporary.open('w', encoding='utf-8') as out:
+                for record in merge_parts(self._parts):
+                    self.unreadable += 'error' in record
+                    out.write(json.dumps(record, ensure_ascii=False) + '\n')
+            os.replace(temporary, self.path)
+            for part in self._parts:
+                part.unlink()
+            runner.logger.info(f'Tags written to {self.path}')
+            if self.unreadable:
+                runner.logger.warning(f'{self.unreadable} images could not be read; {self.path} '
+                                      'names them')
+            if metrics is not None:
+                metrics['unreadable_images'] = self.unreadable
+
+    def record(self, sample: DataSample) -> dict[str, Any]:
+        """What is written of one image."""
+        image = str(sample.img_path)
+        if self.relative_to is not None and Path(image).is_relative_to(self.relative_to):
+            image = Path(image).relative_to(self.relative_to).as_posix()
+        if sample.get('load_error') is not None:
+            return {'image': image, 'error': sample.load_error}
+        scores = sample.pred_score[sample.pred_label].tolist()
+        return {'image': image, 'tags': list(sample.tags), 'scores': scores}
+
+
+def merge_parts(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Records of all part files by index, each index once.
+
+    A distributed sampler repeats the first images to give every process as
+    many as the others.
+    """
+    def read(part: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        with part.open(encoding='utf-8') as file:
+            for line in file:
+                index, record = json.loads(line)
+                yield index, record
+
+    def rising(part: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        last = -1
+        for index, record in read(part):
+            if index > last:
+                last = index
+                yield index, record
+
+    last = -1
+    for index, record in heapq.merge(*map(rising, parts), key=lambda item: item[0]):
+        if index != last:
+            last = index
+            yield record

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Evaluate in several processes: dist_test.sh CONFIG PROCESSES [arguments of test.py]
+# On a machine without GPUs the processes share its cores.
+set -euo pipefail
+CONFIG=$1
+PROCESSES=$2
+PORT=${PORT:-29500}
+torchrun --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$PORT" \
+    --nproc_per_node="$PROCESSES" \
+    "$(dirname "$0")/test.py" "$CONFIG" --launcher pytorch "${@:3}"

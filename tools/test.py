@@ -1,0 +1,57 @@
+"""Evaluate a model from a config; a training-free one needs no checkpoint."""
+import argparse
+import os
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from mmtagclip.engine import prepare_distributed
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?',
+                        help='checkpoint of a trained model; leave it out for a training-free one')
+    parser.add_argument('--work-dir', help='folder of logs, metrics and tag files '
+                        '(default: the config\'s, or work_dirs/<config name>)')
+    parser.add_argument('--out', help='JSON file to write the metrics to')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='override config entries: key=value, key="[a,b]", a.b.c=value')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how several processes were started (see dist_test.sh)')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        parser.error(f'no config file at {args.config}')
+    if args.out is not None and Path(args.out).suffix != '.json':
+        parser.error(f'--out writes metrics as JSON, so it must end in .json, not {args.out}')
+    return args
+
+
+def main() -> None:
+    """Run the test."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    cfg.load_from = args.checkpoint
+    prepare_distributed(cfg, args.launcher)
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    if args.out is not None and runner.rank == 0:
+        mmengine.mkdir_or_exist(Path(args.out).parent)
+        mmengine.dump(metrics, args.out, indent=2)
+
+
+if __name__ == '__main__':
+    main()
