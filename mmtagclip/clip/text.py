@@ -16,6 +16,7 @@ from open_clip.transformer import text_global_pool
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..version import __version__
 from .encoder import DenseEncoder
@@ -63,12 +64,14 @@ class TextEncoder:
             ValueError: A prompt is longer than the text tower takes (names the
                 class), or a feature is not finite (damaged weights).
         """
-        rows = [self._read(phrases) for phrases in vocabulary.phrases]
-        for index, phrases in enumerate(vocabulary.phrases):
-            if rows[index] is None:
-                rows[index] = self.encode_class(phrases)
-                self._write(phrases, rows[index])
-        return torch.stack([row for row in rows if row is not None])
+        features = {phrases: self._read(phrases) for phrases in vocabulary.phrases}
+        missing = [phrases for phrases, feature in features.items() if feature is None]
+        for phrases in tqdm(missing, desc='Encoding class names', unit='class', leave=False,
+                            disable=None if len(missing) > 1 else True):
+            feature = self.encode_class(phrases)
+            self._write(phrases, feature)
+            features[phrases] = feature
+        return torch.stack([features[phrases] for phrases in vocabulary.phrases])
 
     @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:
@@ -127,9 +130,9 @@ class TextEncoder:
             return None
         return torch.from_numpy(feature)
 
-    def _write(self, phrases: Sequence[str], feature: Tensor | None) -> None:
+    def _write(self, phrases: Sequence[str], feature: Tensor) -> None:
         """Store a feature: a whole file under its final name, or none."""
-        if self.cache_dir is None or feature is None:
+        if self.cache_dir is None:
             return
         key = self._key(phrases)
         path = self._path(key)

@@ -1,0 +1,27 @@
+# Everything runs in the project's own virtual environment, made at the first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: install lint type test clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements/torch.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
+	$(BIN)/python -m pip install --quiet -e '.[onedl,dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+
+type: install
+	$(BIN)/mypy
+
+test: lint type
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,72 @@
+"""Shared fixtures: a tiny CLIP with rebuildable random weights, and pictures."""
+from copy import deepcopy
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.datasets.loading import ResizeToPatchGrid
+from tests.golden.weights import openai_clip_state_dict, smooth_image
+
+# The architecture of the golden arrays' weights.
+TINY = {
+    'embed_dim': 64,
+    'quick_gelu': True,
+    'vision_cfg': {'image_size': 224, 'layers': 12, 'width': 128, 'patch_size': 16},
+    'text_cfg': {'context_length': 77, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 2},
+}
+
+
+@pytest.fixture(scope='session')
+def state_dict() -> dict[str, torch.Tensor]:
+    """The golden weights, float32."""
+    return {key: torch.from_numpy(np.array(value))
+            for key, value in openai_clip_state_dict().items()}
+
+
+@pytest.fixture(scope='session')
+def clip(state_dict):
+    """A tiny open_clip model with the golden weights."""
+    model = open_clip.CLIP(**deepcopy(TINY))
+    model.load_state_dict(state_dict)
+    return model
+
+
+@pytest.fixture(scope='session')
+def encoder(clip):
+    """Its dense encoder, value-only, float32."""
+    return DenseEncoder(load_clip(clip))
+
+
+@pytest.fixture(scope='session')
+def checkpoint(state_dict, tmp_path_factory):
+    """The golden weights as a .safetensors file, and the config of an encoder that loads it."""
+    from safetensors.torch import save_file
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_file(state_dict, path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def encoder_config(checkpoint):
+    """Config of an encoder with the golden weights, whose text features are not cached."""
+    return {'type': 'mmtagclip.CLIPEncoder', 'model': deepcopy(TINY),
+            'checkpoint': str(checkpoint), 'text_cache': False}
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    """A picture ``(H, W, 3)`` uint8 RGB."""
+    return smooth_image(height, width, seed)
+
+
+def normalised(encoder: DenseEncoder, height: int, width: int, seed: int) -> torch.Tensor:
+    """The encoder's input ``(1, 3, H', W')`` for a picture, by the plain formula."""
+    size = ResizeToPatchGrid(encoder.patch_size).target_size(height, width)
+    image = Image.fromarray(picture(height, width, seed)).resize(size[::-1],
+                                                                Image.Resampling.BICUBIC)
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    mean, std = torch.tensor(encoder.mean), torch.tensor(encoder.std)
+    return (x - mean[:, None, None]) / std[:, None, None]
