@@ -41,7 +41,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
     """Ordinary attention, with an optional mask on the class token's row.
 
     Args:
-        q, k, v: ``(B, heads, 1+N, d)``.
+        q: ``(B, heads, 1+N, d)`` queries.
+        k: ``(B, heads, 1+N, d)`` keys.
+        v: ``(B, heads, 1+N, d)`` values.
         class_mask: ``(B, N)``, added to the logits of the class token's row
             over the patches, in every head; other rows stay as they are.
 
@@ -63,7 +65,9 @@ def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
     than these exist at a time. The maps are float32 whatever the input is.
 
     Args:
-        q, k, v: ``(B, heads, 1+N, d)``.
+        q: ``(B, heads, 1+N, d)`` queries.
+        k: ``(B, heads, 1+N, d)`` keys.
+        v: ``(B, heads, 1+N, d)`` values, or None if only the map is wanted.
 
     Returns:
         The mean map between patches ``(B, N, N)`` (rows do not sum to 1, since

@@ -1,6 +1,7 @@
 """The frozen image tower: dense features with the attention statistics of its blocks."""
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,9 @@ class DenseEncoder(nn.Module):
         ValueError: Unknown dtype.
     """
 
+    clip: Any
+    last_block: nn.Module
+
     def __init__(self, clip: LoadedCLIP, last_block: nn.Module | None = None,
                  dtype: str = 'float32') -> None:
         super().__init__()
@@ -114,7 +118,7 @@ class DenseEncoder(nn.Module):
         self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
 
     @property
-    def visual(self) -> nn.Module:
+    def visual(self) -> Any:
         """The image tower."""
         return self.clip.visual
 

@@ -122,7 +122,7 @@ def check_image_tower(clip: nn.Module, name: str) -> None:
         raise ValueError(f'{tower} has patches of {visual.patch_size}; only square ones work')
 
 
-def context_length(clip: nn.Module) -> int:
+def context_length(clip: Any) -> int:
     """Number of tokens that the text tower takes, start and end included."""
     length = getattr(clip, 'context_length', None)
     return int(length if length is not None else clip.text.context_length)
@@ -178,7 +178,7 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

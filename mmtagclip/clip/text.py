@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -46,7 +47,7 @@ class TextEncoder:
 
     def __init__(self, encoder: DenseEncoder, templates: Sequence[str],
                  cache_dir: str | Path | bool | None = None) -> None:
-        self.clip = encoder.clip
+        self.clip: Any = encoder.clip
         self.tokenizer = encoder.tokenizer
         self.templates = tuple(templates)
         self.context_length = context_length(self.clip)
@@ -64,7 +65,8 @@ class TextEncoder:
             ValueError: A prompt is longer than the text tower takes (names the
                 class), or a feature is not finite (damaged weights).
         """
-        features = {phrases: self._read(phrases) for phrases in vocabulary.phrases}
+        features: dict[tuple[str, ...], Any] = {
+            phrases: self._read(phrases) for phrases in vocabulary.phrases}
         missing = [phrases for phrases, feature in features.items() if feature is None]
         for phrases in tqdm(missing, desc='Encoding class names', unit='class', leave=False,
                             disable=None if len(missing) > 1 else True):
@@ -153,7 +155,7 @@ class TextEncoder:
         return self.cache_dir / key[:2] / f'{key}.safetensors'
 
 
-def encode_text(clip: nn.Module, tokens: Tensor) -> Tensor:
+def encode_text(clip: Any, tokens: Tensor) -> Tensor:
     """Text features ``(n, D)``, not normalised, of token ids ``(n, context_length)``.
 
     A causal text tower looks at nothing behind the end-of-text token, so the

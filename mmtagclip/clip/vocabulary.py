@@ -78,7 +78,7 @@ class Vocabulary:
         if not isinstance(source, Iterable):
             raise TypeError(f'a vocabulary is a built-in name, a file or a list of class names, '
                             f'not {source!r}')
-        return cls(tuple((item,) if not isinstance(item, list | tuple) else tuple(item)
+        return cls(tuple(tuple(item) if isinstance(item, list | tuple) else (item,)  # type: ignore
                          for item in source))
 
 
@@ -94,11 +94,7 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
         TypeError: A template is not a string.
         ValueError: No template at all, or one without exactly one ``{}``.
     """
-    templates: Sequence[str]
-    if isinstance(source, str | Path):
-        templates = _lines(find_list(source))
-    else:
-        templates = tuple(source)
+    templates = _lines(find_list(source)) if isinstance(source, str | Path) else list(source)
     if not templates:
         raise ValueError(f'{source!r} holds no prompt template')
     for template in templates:

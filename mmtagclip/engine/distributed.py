@@ -18,6 +18,8 @@ class PassThroughWrapper(nn.Module):
     evaluating one needs no exchange between the processes.
     """
 
+    module: Any
+
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module

@@ -50,9 +50,8 @@ class CLIPEncoder(DenseEncoder):
                  dtype: str = 'float32',
                  text_cache: str | Path | bool | None = None) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu)
-        if isinstance(last_block, dict):
-            last_block = MODELS.build(last_block)
-        super().__init__(clip, last_block, dtype)
+        policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
+        super().__init__(clip, policy, dtype)
         self.text_cache = text_cache
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:

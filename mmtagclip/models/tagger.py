@@ -41,6 +41,10 @@ class TagCLIP(BaseClassifier):
             or bad names.
     """
 
+    encoder: CLIPEncoder
+    head: Any
+    text: Tensor
+
     def __init__(self,
                  encoder: ConfigDict | dict | CLIPEncoder,
                  head: ConfigDict | dict | nn.Module,
