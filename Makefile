@@ -21,7 +21,7 @@ type: install
 	$(BIN)/mypy
 
 test: lint type
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

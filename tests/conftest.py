@@ -11,6 +11,9 @@ from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.datasets.loading import ResizeToPatchGrid
 from tests.golden.weights import openai_clip_state_dict, smooth_image
 
+# The models here are tiny: more threads would only wait for each other.
+torch.set_num_threads(1)
+
 # The architecture of the golden arrays' weights.
 TINY = {
     'embed_dim': 64,

@@ -1,0 +1,73 @@
+"""CWR against its crop-by-crop twin."""
+import pytest
+import torch
+
+from mmtagclip.models import CWR
+from tests import twins
+
+
+def random_case(seed, batch=1):
+    """Score maps with a few peaks, random images and text."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width, classes = torch.randint(2, 8, (3,), generator=generator).tolist()
+    refined = torch.rand(batch, height * width, classes + 2, generator=generator) ** 4
+    images = torch.randn(batch, 3, height * 16, width * 16, generator=generator)
+    text = torch.nn.functional.normalize(torch.randn(classes + 2, 64, generator=generator), dim=-1)
+    return refined, refined[..., :classes].amax(1), (height, width), images, text
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('stop', [False, True])
+def test_agrees_with_the_loop_over_crops(encoder, seed, stop):
+    refined, scores, grid, images, text = random_case(seed)
+    threshold = (0.5, 0.1)[seed % 2]
+    new = CWR(threshold, stop_at_empty_box=stop)(refined, scores, grid, images, text, encoder)
+    plain = twins.cwr(encoder.visual, encoder.logit_scale, text, refined[0], scores[0], grid,
+                      images, threshold, stop)
+    torch.testing.assert_close(new[0], plain, atol=2e-5, rtol=0)
+
+
+def test_batch_and_chunks_equal_single_images(encoder):
+    refined, scores, grid, images, text = random_case(3, batch=3)
+    together = CWR(0.1, max_crops=4)(refined, scores, grid, images, text, encoder)
+    cwr = CWR(0.1)
+    assert len(cwr.candidates(refined, scores, grid)) > 4
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = cwr(refined[one], scores[one], grid, images[one], text, encoder)
+        torch.testing.assert_close(together[one], alone, atol=2e-5, rtol=0)
+
+
+def test_no_more_than_max_crops_are_encoded_at_once(encoder, monkeypatch):
+    refined, scores, grid, images, text = random_case(3, batch=3)
+    sizes = []
+    encode = encoder.encode_class_token
+    monkeypatch.setattr(encoder, 'encode_class_token',
+                        lambda crops, mask: sizes.append(len(crops)) or encode(crops, mask))
+    cwr = CWR(0.1, max_crops=3)
+    cwr(refined, scores, grid, images, text, encoder)
+    assert max(sizes) == 3
+    assert sum(sizes) == len(cwr.candidates(refined, scores, grid))
+
+
+def test_scores_that_are_all_equal_have_no_candidates(encoder):
+    refined = torch.full((1, 4, 3), 0.25)
+    scores = refined[..., :2].amax(1)
+    new = CWR()(refined, scores, (2, 2), torch.zeros(1, 3, 32, 32), torch.eye(3, 64), encoder)
+    assert torch.equal(new, scores)
+
+
+@pytest.mark.parametrize('grid', [(1, 1), (1, 4), (3, 1)])
+def test_small_grids_give_finite_scores(encoder, grid):
+    generator = torch.Generator().manual_seed(0)
+    refined = torch.rand(1, grid[0] * grid[1], 4, generator=generator)
+    images = torch.randn(1, 3, grid[0] * 16, grid[1] * 16, generator=generator)
+    new = CWR(0.0)(refined, refined[..., :3].amax(1), grid, images, torch.eye(4, 64), encoder)
+    assert torch.isfinite(new).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match='threshold in'):
+        CWR(threshold=1.5)
+    with pytest.raises(ValueError, match='max_crops >= 1'):
+        CWR(max_crops=0)

@@ -1,0 +1,127 @@
+"""Plain, slow twins of what the package does fast: one image, one class, one crop at a time.
+
+Written from the method's description with PyTorch's own attention modules and
+OpenCV's contours; all maps of all layers are kept.
+"""
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def block(layer, x, mask=None):
+    """One block through nn.MultiheadAttention; returns its output and its attention map."""
+    y = layer.ln_1(x)
+    out, weights = layer.attn(y, y, y, need_weights=True, attn_mask=mask)
+    x = x + layer.ls_1(out)
+    return x + layer.ls_2(layer.mlp(layer.ln_2(x))), weights
+
+
+def embed(visual, image, grid):
+    """Tokens of one image ``(1, 3, H, W)`` with positions resized to the grid."""
+    x = visual.conv1(image).flatten(2).transpose(1, 2)
+    positions = visual.positional_embedding
+    if grid != tuple(visual.grid_size):
+        side = visual.grid_size
+        square = positions[1:].T.reshape(1, -1, *side)
+        square = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+        positions = torch.cat([positions[:1], square.flatten(2)[0].T])
+    x = torch.cat([visual.class_embedding.expand(1, 1, -1), x], dim=1) + positions
+    return visual.ln_pre(x)
+
+
+@torch.no_grad()
+def dense(visual, image):
+    """Dense features of one image: patches (N, D), class token (D,), maps (L, N, N), grid."""
+    patch = visual.patch_size[0]
+    grid = (image.shape[2] // patch, image.shape[3] // patch)
+    x = embed(visual, image, grid)
+    maps = []
+    blocks = list(visual.transformer.resblocks)
+    for layer in blocks[:-1]:
+        x, weights = block(layer, x)
+        maps.append(weights[0, 1:, 1:])
+    maps.append(block(blocks[-1], x)[1][0, 1:, 1:])
+    itself = torch.full((x.shape[1], x.shape[1]), -100.0).fill_diagonal_(0)
+    x, _ = block(blocks[-1], x, itself)
+    tokens = F.normalize(visual.ln_post(x[0]) @ visual.proj, dim=-1)
+    return tokens[1:], tokens[0], torch.stack(maps), grid
+
+
+@torch.no_grad()
+def class_token(visual, image, patches=None):
+    """Plain CLIP's class token (D,); ``patches`` (N,) bool are those that it may look at."""
+    patch = visual.patch_size[0]
+    x = embed(visual, image, (image.shape[2] // patch, image.shape[3] // patch))
+    mask = None
+    if patches is not None:
+        mask = torch.zeros(x.shape[1], x.shape[1])
+        mask[0, 1:][~patches] = -1000
+    for layer in visual.transformer.resblocks:
+        x, _ = block(layer, x, mask)
+    return F.normalize(visual.ln_post(x[0, 0]) @ visual.proj, dim=-1)
+
+
+def votes(maps):
+    """Number of maps (L, N, N) above their own mean, (N, N)."""
+    return sum((one > one.mean()).int() for one in maps)
+
+
+def box_mask(score_map):
+    """Union of the boxes of the contours of one map (h, w) in [0, 1], as published."""
+    height, width = score_map.shape
+    quantised = (score_map * 255).astype(np.uint8)
+    limit = int(score_map.mean() * quantised.max())
+    _, binary = cv2.threshold(quantised, limit, 255, cv2.THRESH_BINARY)
+    contours = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    mask = np.zeros((height, width), dtype=np.float32)
+    for contour in contours:
+        x, y, w, h = cv2.boundingRect(contour)
+        mask[y:min(y + h, height - 1), x:min(x + w, width - 1)] = 1
+    return mask
+
+
+def dmar(scores, maps, layers, minimum, grid):
+    """DMAR of one image, class by class; grids of at least 2x2 and no constant maps."""
+    attention = torch.stack([maps[layer] for layer in layers]).mean(0) * (votes(maps) >= minimum)
+    refined = torch.zeros_like(scores)
+    for c in range(scores.shape[1]):
+        first = attention @ scores[:, c]
+        scaled = (first - first.min()) / (first.max() - first.min())
+        mask = torch.from_numpy(box_mask(scaled.reshape(grid).numpy())).flatten()
+        refined[:, c] = (attention * mask[None]) @ scores[:, c]
+    return refined
+
+
+def cwr(visual, scale, text, refined, scores, grid, image, threshold, stop):
+    """CWR of one image, crop by crop; returns new scores (F,)."""
+    patch = visual.patch_size[0]
+    limit = refined.min() + threshold * (refined.max() - refined.min())
+    new = scores.clone()
+    for c in range(len(scores)):
+        if scores[c] <= limit:
+            continue
+        column = refined[:, c]
+        mask = ((column - column.min()) / (column.max() - column.min()) > 0.5).reshape(grid)
+        ys, xs = np.where(mask.numpy())
+        top, left = ys.min(), xs.min()
+        bottom, right = min(ys.max() + 1, grid[0] - 1), min(xs.max() + 1, grid[1] - 1)
+        if top >= bottom or left >= right:
+            if stop:
+                return new
+            continue
+        crop = image[:, :, top * patch:bottom * patch, left * patch:right * patch]
+        crop = F.interpolate(crop, size=visual.image_size, mode='bilinear', align_corners=False)
+        region = mask[None, None, top:bottom, left:right].float()
+        region = F.interpolate(region, size=visual.grid_size, mode='nearest').flatten().bool()
+        probability = (scale * class_token(visual, crop, region) @ text.T).softmax(-1)
+        new[c] = 0.5 * scores[c] + 0.5 * probability[c]
+    return new
+
+
+@torch.no_grad()
+def text_feature(clip, tokenizer, name, templates):
+    """Text feature (D,) of one name, every prompt padded to the full context."""
+    tokens = tokenizer([template.format(name) for template in templates])
+    features = F.normalize(clip.encode_text(tokens), dim=-1)
+    return F.normalize(features.mean(0), dim=-1)
