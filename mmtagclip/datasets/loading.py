@@ -1,5 +1,7 @@
 """Load images of every common kind, and fit them to the patch grid."""
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,10 @@ from mmcv.transforms import BaseTransform
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..registry import TRANSFORMS
+
+# What Pillow's decoders raise on damaged files.
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError,
+                  struct.error, zlib.error)
 
 
 @TRANSFORMS.register_module()
@@ -132,17 +138,17 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # max_side is the limit here
     try:
         with Image.open(path) as image:
-            if max(image.size) > max_side:
-                raise ValueError(f'{path} is {image.width}x{image.height} pixels, over the limit '
-                                 f'of max_side={max_side}; raise it in LoadImage if there is '
-                                 'enough memory')
-            return to_rgb(ImageOps.exif_transpose(image))
+            size = image.size
+            if max(size) <= max_side:
+                return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ValueError(f'{path} is not an image of a known kind') from None
-    except (OSError, SyntaxError) as error:
+    except DECODER_ERRORS as error:
         raise ValueError(f'{path} is a damaged or truncated image: {error}') from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    raise ValueError(f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
+                     f'max_side={max_side}; raise it in LoadImage if there is enough memory')
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:

@@ -42,7 +42,11 @@ class CocoMultiLabel(MultiLabelDataset):
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 coco = COCO(self.ann_file)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError) as error:
+            missing = {'images', 'annotations', 'categories'} - coco.dataset.keys()
+            if missing:
+                raise KeyError(*sorted(missing))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError,
+                AssertionError) as error:
             raise ValueError(f"{self.ann_file} is not in COCO's layout: {error!r}") from None
         category_ids = sorted(coco.cats)
         names = tuple(coco.cats[category]['name'] for category in category_ids)
@@ -69,17 +73,26 @@ class CocoMultiLabel(MultiLabelDataset):
 class VOCMultiLabel(VOC):
     """MMPretrain's VOC, which refuses an object of an unknown class instead of dropping it.
 
+    An object without a ``difficult`` element is not difficult.
+
     Raises:
-        ValueError: An annotation file names a class that is not among the
-            data set's classes.
+        ValueError: An annotation file is not XML, or names a class that is not
+            among the data set's classes.
     """
 
     def _get_labels_from_xml(self, img_id: str) -> tuple[list[int], list[int]]:
         path = self.backend.join_path(self.ann_prefix, f'{img_id}.xml')
-        names = {node.text for node in ET.fromstring(self.backend.get(path)).findall('object/name')}
-        unknown = names - set(self.CLASSES)
-        if unknown:
-            raise ValueError(f'{path} names the unknown class {min(map(str, unknown))!r}; classes '
-                             f'are {", ".join(self.CLASSES)}')
-        labels, difficult = super()._get_labels_from_xml(img_id)
+        try:
+            root = ET.fromstring(self.backend.get(path))
+        except ET.ParseError as error:
+            raise ValueError(f'{path} is not an XML file: {error}') from None
+        labels: set[int] = set()
+        difficult: set[int] = set()
+        for node in root.findall('object'):
+            name = node.findtext('name')
+            if name not in self.CLASSES:
+                raise ValueError(f'{path} names the unknown class {name!r}; classes are '
+                                 f'{", ".join(self.CLASSES)}')
+            hard = int(node.findtext('difficult', '0'))
+            (difficult if hard else labels).add(self.class_to_idx[name])
         return sorted(labels), sorted(difficult)

@@ -64,7 +64,8 @@ class TagWriterHook(Hook):
         barrier()
         if is_main_process():
             temporary = self.path.with_name(self.path.name + '.part')
-            with temporary.open('w', encoding='utf-8') as out:
+            # File names that are not UTF-8 hold surrogates, which become JSON escapes.
+            with temporary.open('w', encoding='utf-8', errors='backslashreplace') as out:
                 for record in merge_parts(self._parts):
                     self.unreadable += 'error' in record
                     out.write(json.dumps(record, ensure_ascii=False) + '\n')

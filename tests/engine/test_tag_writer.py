@@ -1,0 +1,151 @@
+import json
+import logging
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from mmtagclip.engine import TagWriterHook, tag_writer
+
+CLASSES = ('cat', 'dog', 'Käfer')
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return SimpleNamespace(work_dir=str(tmp_path), logger=logging.getLogger('test'))
+
+
+def sample(index, path, *tags, error=None):
+    """What the tagger returns; the score of class c is 0.5 + c / 4."""
+    result = DataSample(metainfo={'sample_idx': index, 'img_path': path})
+    result.set_pred_score(torch.tensor([0.5, 0.75, 1.0]))
+    result.set_pred_label([CLASSES.index(tag) for tag in tags])
+    result.set_field(list(tags), 'tags')
+    if error is not None:
+        result.set_metainfo({'load_error': error})
+    return result
+
+
+def run(hook, runner, batches):
+    metrics = {'mAP': 50.0}
+    hook.before_test_epoch(runner)
+    for number, batch in enumerate(batches):
+        hook.after_test_iter(runner, number, outputs=batch)
+    hook.after_test_epoch(runner, metrics)
+    return metrics
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+
+
+def test_one_line_an_image(runner, tmp_path):
+    metrics = run(TagWriterHook(), runner, [
+        [sample(0, 'a.jpg', 'cat', 'Käfer'), sample(1, 'b.jpg', 'dog')], [sample(2, 'c.jpg')]])
+    assert read(tmp_path / 'tags.jsonl') == [
+        {'image': 'a.jpg', 'tags': ['cat', 'Käfer'], 'scores': [0.5, 1.0]},
+        {'image': 'b.jpg', 'tags': ['dog'], 'scores': [0.75]},
+        {'image': 'c.jpg', 'tags': [], 'scores': []}]
+    assert metrics == {'mAP': 50.0, 'unreadable_images': 0}
+    assert os.listdir(tmp_path) == ['tags.jsonl']
+
+
+def test_lines_are_there_while_the_run_goes_on(runner, tmp_path):
+    hook = TagWriterHook()
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=[sample(0, 'a.jpg', 'cat')])
+    part, = tmp_path.iterdir()
+    assert 'a.jpg' in part.read_text()
+
+
+def test_an_earlier_file_stays_until_the_end(runner, tmp_path):
+    run(TagWriterHook(), runner, [[sample(0, 'old.jpg')]])
+    hook = TagWriterHook()
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=[sample(0, 'new.jpg')])
+    assert read(tmp_path / 'tags.jsonl')[0]['image'] == 'old.jpg'
+    hook.after_test_epoch(runner, {})
+    assert read(tmp_path / 'tags.jsonl')[0]['image'] == 'new.jpg'
+
+
+def test_errors_are_written_counted_and_logged(runner, tmp_path, caplog):
+    bad = sample(1, 'b.jpg', error='b.jpg is an empty file')
+    metrics = run(TagWriterHook(), runner, [[sample(0, 'a.jpg', 'dog'), bad]])
+    assert read(tmp_path / 'tags.jsonl')[1] == {
+        'image': 'b.jpg', 'error': 'b.jpg is an empty file'}
+    assert metrics['unreadable_images'] == 1
+    assert '1 images could not be read' in caplog.text
+
+
+def test_count_starts_again_with_each_run(runner):
+    hook = TagWriterHook()
+    bad = sample(0, 'b.jpg', error='damaged')
+    run(hook, runner, [[bad]])
+    assert run(hook, runner, [[bad]])['unreadable_images'] == 1
+
+
+def test_unicode_is_readable_in_the_file(runner, tmp_path):
+    run(TagWriterHook(), runner, [[sample(0, 'fotos/žába 青蛙.jpg', 'Käfer')]])
+    text = (tmp_path / 'tags.jsonl').read_text(encoding='utf-8')
+    assert 'žába 青蛙.jpg' in text
+    assert 'Käfer' in text
+
+
+def test_file_name_that_is_not_utf8(runner, tmp_path):
+    path = os.fsdecode(b'caf\xe9.jpg')
+    run(TagWriterHook(), runner, [[sample(0, path)]])
+    written, = read(tmp_path / 'tags.jsonl')
+    assert os.fsencode(written['image']) == b'caf\xe9.jpg'
+
+
+def test_relative_to(runner, tmp_path):
+    run(TagWriterHook(relative_to='/data/photos'), runner, [
+        [sample(0, '/data/photos/2024/a.jpg'), sample(1, '/data/photos2/b.jpg')]])
+    assert [line['image'] for line in read(tmp_path / 'tags.jsonl')] == [
+        '2024/a.jpg', '/data/photos2/b.jpg']
+
+
+def test_out_file_in_a_new_folder(runner, tmp_path):
+    run(TagWriterHook(out_file='out/voc.jsonl'), runner, [[sample(0, 'a.jpg')]])
+    assert read(tmp_path / 'out' / 'voc.jsonl')[0]['image'] == 'a.jpg'
+
+
+def test_results_before_the_start_are_refused(runner):
+    with pytest.raises(RuntimeError, match='before the test began'):
+        TagWriterHook().after_test_iter(runner, 0, outputs=[sample(0, 'a.jpg')])
+
+
+@pytest.mark.parametrize('images, world_size', [(5, 2), (7, 3), (2, 3), (6, 2)])
+def test_several_ranks_write_what_one_writes(tmp_path, monkeypatch, images, world_size):
+    def record(index):
+        error = 'damaged' if index == 1 else None
+        return sample(index, f'{index}.jpg', CLASSES[index % 3], error=error)
+
+    alone = SimpleNamespace(work_dir=str(tmp_path / 'alone'), logger=logging.getLogger('test'))
+    together = SimpleNamespace(work_dir=str(tmp_path / 'many'), logger=logging.getLogger('test'))
+    run(TagWriterHook(), alone, [[record(index)] for index in range(images)])
+
+    # As mmengine's sampler shares them out: padded with the first images, then every n-th.
+    padded = [index % images for index in range(-(-images // world_size) * world_size)]
+    hooks = [TagWriterHook() for _ in range(world_size)]
+    metrics = [{} for _ in range(world_size)]
+
+    def as_rank(rank):
+        monkeypatch.setattr(tag_writer, 'get_dist_info', lambda: (rank, world_size))
+        monkeypatch.setattr(tag_writer, 'is_main_process', lambda: rank == 0)
+
+    for rank, hook in enumerate(hooks):
+        as_rank(rank)
+        hook.before_test_epoch(together)
+        for number, index in enumerate(padded[rank::world_size]):
+            hook.after_test_iter(together, number, outputs=[record(index)])
+    for rank in reversed(range(world_size)):  # the main process merges after the others are done
+        as_rank(rank)
+        hooks[rank].after_test_epoch(together, metrics[rank])
+
+    assert (tmp_path / 'many' / 'tags.jsonl').read_bytes() == \
+        (tmp_path / 'alone' / 'tags.jsonl').read_bytes()
+    assert os.listdir(tmp_path / 'many') == ['tags.jsonl']
+    assert metrics[0] == {'unreadable_images': 1}
