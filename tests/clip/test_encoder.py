@@ -1,0 +1,179 @@
+"""The dense encoder against its plain twin, and what it refuses."""
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, SelfOnlyLastBlock, load_clip
+from mmtagclip.clip import block as block_module
+from tests import twins
+
+ALL = tuple(range(12))
+SETS = ((8, 9, 10), (4, 5, 6, 7, 8, 9, 10, 11), ALL)
+
+
+def tiny(patch=16, layers=3, image_size=64, **kwargs):
+    """A small random CLIP with other sizes than the golden one."""
+    torch.manual_seed(0)
+    return open_clip.CLIP(embed_dim=32, **kwargs, vision_cfg={
+        'image_size': image_size, 'layers': layers, 'width': 128, 'patch_size': patch},
+        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
+
+
+def images(batch, height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 3, height, width, generator=generator)
+
+
+def compare(encoder, batch, sets=SETS):
+    features = encoder(batch, sets, votes=True)
+    for i, image in enumerate(batch):
+        patches, class_token, maps, grid = twins.dense(encoder.visual, image[None])
+        assert features.grid == grid
+        torch.testing.assert_close(features.patches[i], patches, atol=2e-5, rtol=0)
+        torch.testing.assert_close(features.class_token[i], class_token, atol=2e-5, rtol=0)
+        for layers in sets:
+            torch.testing.assert_close(features.attention.mean(layers)[i],
+                                       maps[list(layers)].mean(0), atol=1e-6, rtol=0)
+        different = (features.attention.votes[i] != twins.votes(maps)).float().mean()
+        assert different <= 0.001
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+def test_agrees_with_torch_attention_on_any_grid(encoder, batch, height, width):
+    compare(encoder, images(batch, 16 * height, 16 * width, seed=height * 10 + width))
+
+
+@pytest.mark.parametrize('patch', [14, 16, 32])
+def test_patch_sizes(patch):
+    encoder = DenseEncoder(load_clip(tiny(patch, image_size=4 * patch)))
+    compare(encoder, images(2, 3 * patch, 5 * patch), sets=((0, 1),))
+
+
+def test_batch_equals_single_images(encoder):
+    batch = images(3, 64, 96)
+    together = encoder(batch, SETS, votes=True)
+    for i in range(3):
+        alone = encoder(batch[i:i + 1], SETS, votes=True)
+        torch.testing.assert_close(together.patches[i], alone.patches[0], atol=1e-5, rtol=0)
+        assert (together.attention.votes[i] != alone.attention.votes[0]).float().mean() <= 0.001
+
+
+def test_native_grid_leaves_the_positions_alone(encoder):
+    assert encoder.positional_embedding((14, 14)) is encoder.visual.positional_embedding
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('bfloat16', 0.05), ('float16', 0.005)])
+def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype, tolerance):
+    from copy import deepcopy
+    narrow = DenseEncoder(load_clip(deepcopy(clip)), dtype=dtype)
+    batch = images(2, 64, 80)
+    near, exact = narrow(batch, SETS, votes=True), encoder(batch, SETS, votes=True)
+    assert near.patches.dtype == near.attention.mean(ALL).dtype == torch.float32
+    assert near.last_input.dtype == getattr(torch, dtype)
+    cosine = (near.patches * exact.patches).sum(-1)
+    assert cosine.min() > 1 - tolerance
+    torch.testing.assert_close(near.attention.mean(ALL), exact.attention.mean(ALL),
+                               atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize('masked', [False, True])
+def test_class_token_agrees_with_masked_torch_attention(encoder, masked):
+    batch = images(3, 48, 80)
+    seen = torch.rand(3, 15, generator=torch.Generator().manual_seed(1)) > 0.5
+    got = encoder.encode_class_token(batch, -1000.0 * ~seen if masked else None)
+    for i in range(3):
+        plain = twins.class_token(encoder.visual, batch[i:i + 1], seen[i] if masked else None)
+        torch.testing.assert_close(got[i], plain, atol=2e-5, rtol=0)
+
+
+def test_plain_class_token_is_open_clip_s_own(encoder):
+    batch = images(2, 224, 224)
+    own = encoder.clip.encode_image(batch, normalize=True)
+    torch.testing.assert_close(encoder.encode_class_token(batch), own, atol=2e-5, rtol=0)
+    features = encoder(batch)
+    torch.testing.assert_close(encoder.ordinary_class_token(features), own, atol=2e-5, rtol=0)
+
+
+def test_last_block_is_a_part(clip):
+    batch = images(1, 64, 64)
+    ordinary = DenseEncoder(load_clip(clip), OrdinaryLastBlock())
+    value_only = DenseEncoder(load_clip(clip), SelfOnlyLastBlock())
+    expected = ordinary.encode_class_token(batch)
+    torch.testing.assert_close(ordinary(batch).class_token, expected, atol=2e-5, rtol=0)
+    assert (value_only(batch).class_token - expected).abs().max() > 1e-3
+    # The recorded maps do not depend on it.
+    a, b = ordinary(batch, SETS, votes=True), value_only(batch, SETS, votes=True)
+    assert torch.equal(a.attention.votes, b.attention.votes)
+
+
+def test_value_only_refuses_a_class_mask(encoder):
+    layer = encoder.visual.transformer.resblocks[-1]
+    x = torch.zeros(1, 5, 128)
+    qkv = block_module.query_key_value(layer, x)
+    with pytest.raises(ValueError, match='class_mask has no effect'):
+        SelfOnlyLastBlock()(layer, x, qkv, torch.zeros(1, 4))
+
+
+def test_maps_are_made_only_where_they_are_needed(encoder, monkeypatch):
+    made = []
+    original = block_module.attention_map
+    monkeypatch.setattr('mmtagclip.clip.encoder.attention_map',
+                        lambda *args: made.append(1) or original(*args))
+    encoder(images(1, 32, 32))
+    assert not made
+    encoder(images(1, 32, 32), [(8, 9, 10)])
+    assert len(made) == 3
+
+
+def test_no_more_than_a_few_maps_live_at_once():
+    """Peak memory of a deep model is that of a shallow one: maps are not kept layer by layer."""
+    from torch.profiler import ProfilerActivity, profile
+
+    def peak(layers):
+        encoder = DenseEncoder(load_clip(tiny(layers=layers)))
+        batch = images(1, 16 * 24, 16 * 24)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+            encoder(batch, [(0, 1)], votes=True)
+        live = highest = 0
+        for event in run.profiler.kineto_results.events():
+            if event.name() == '[memory]':
+                live += event.nbytes()
+                highest = max(highest, live)
+        return highest
+
+    one_map = 4 * (24 * 24) ** 2
+    assert peak(16) < peak(4) + one_map
+
+
+def test_batches_of_a_wrong_shape_are_refused(encoder):
+    for shape in [(1, 3, 40, 32), (1, 1, 32, 32), (3, 32, 32), (1, 3, 0, 32)]:
+        with pytest.raises(ValueError, match='multiples of its patch size 16'):
+            encoder(torch.zeros(shape))
+
+
+def test_unknown_layers_and_dtypes_are_refused(encoder, clip):
+    with pytest.raises(ValueError, match='no attention map of layer 12'):
+        encoder(images(1, 32, 32), [(8, 12)])
+    with pytest.raises(KeyError, match='not asked'):
+        encoder(images(1, 32, 32), [(8,)]).attention.mean((9,))
+    with pytest.raises(ValueError, match="not 'float64'"):
+        DenseEncoder(load_clip(clip), dtype='float64')
+
+
+def test_statistics_of_one_image(encoder):
+    features = encoder(images(2, 32, 48), [(0,)], votes=True)
+    one = features.attention[1]
+    assert torch.equal(one.votes[0], features.attention.votes[1])
+    assert torch.equal(one.mean([0])[0], features.attention.mean([0])[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_cuda_agrees_with_cpu(clip, encoder):
+    from copy import deepcopy
+    batch = images(2, 64, 96)
+    on_gpu = DenseEncoder(load_clip(deepcopy(clip))).cuda()(batch.cuda(), SETS, votes=True)
+    on_cpu = encoder(batch, SETS, votes=True)
+    torch.testing.assert_close(on_gpu.patches.cpu(), on_cpu.patches, atol=1e-3, rtol=0)
