@@ -59,7 +59,7 @@ class LoadImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeToPatchGrid(BaseTransform):
-    """Enlarge an image to the next multiples of the patch size (METHOD: ``ceil``), PIL bicubic.
+    """Enlarge an image to the next multiples of the patch size (TagCLIP: ``ceil``), PIL bicubic.
 
     Required keys: ``img``. Changed keys: ``img``, ``img_shape``,
     ``scale_factor`` (width, height).

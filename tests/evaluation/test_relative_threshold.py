@@ -24,7 +24,7 @@ def evaluate(metric, scores, labels, difficult=None):
 
 
 def plain_micro(scores, labels, k):
-    """Precision, recall and F1 of METHOD's tags in percent, one image and class at a time."""
+    """Precision, recall and F1 of the tags in percent, one image and class at a time."""
     hits = tags = positives = 0
     for score, label in zip(scores.tolist(), labels.tolist(), strict=True):
         threshold = min(score) + k * (max(score) - min(score))

@@ -67,12 +67,14 @@ def main() -> None:
                         '(default: 0, 1, 2, ...)')
     parser.add_argument('--ignore', type=int, nargs='*', default=[255],
                         help='pixel values that mean no class (default: 255)')
+    parser.add_argument('--suffix', default='.jpg',
+                        help='of the image that belongs to a mask (default: .jpg)')
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
     values = range(len(classes)) if args.values is None else [
         int(line) for line in find_list(args.values).read_text().splitlines()
         if line and not line.startswith('#')]
-    tags = convert(args.masks, classes, values, args.ignore)
+    tags = convert(args.masks, classes, values, args.ignore, args.suffix)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(tags))
     print(f'\n{args.out}: {len(tags["data_list"])} images')

@@ -35,9 +35,12 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> dict:
     for label, concept in enumerate(classes):
         path = root / 'Groundtruth' / 'TrainTestLabels' / f'Labels_{concept}_{split}.txt'
         flags = [line.strip() for line in read(path) if line.strip()]
-        if len(flags) != len(images) or not set(flags) <= {'0', '1'}:
+        if len(flags) != len(images):
             raise ValueError(f'{path} must hold a 0 or 1 for each of the {len(images)} images, but '
                              f'it has {len(flags)} lines')
+        for number, flag in enumerate(flags, start=1):
+            if flag not in ('0', '1'):
+                raise ValueError(f'{path}, line {number} must be 0 or 1, not {flag!r}')
         for image, flag in enumerate(flags):
             if flag == '1':
                 labels[image].append(label)

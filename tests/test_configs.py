@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import open_clip
+import pytest
+from mmengine import registry as root_registries
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.datasets.categories import VOC2007_CATEGORIES
+from open_clip.pretrained import get_pretrained_cfg
+
+from mmtagclip.clip import Vocabulary, load_templates
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
+                if '_base_' not in path.parts)
+REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_registries.DATASETS,
+              root_registries.TRANSFORMS, root_registries.METRICS, root_registries.HOOKS)
+TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('tagclip/')]
+# By the end of a config's file name.
+NUM_CLASSES = {'voc07': 20, 'voc12': 20, 'coco14': 80, 'coco17': 80, 'cocostuff': 171,
+               'nus-wide': 81}
+
+
+@pytest.fixture(params=TAGGERS)
+def cfg(request):
+    return Config.fromfile(CONFIGS / request.param)
+
+
+def entries(node):
+    """All dicts in a config."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for item in node:
+            yield from entries(item)
+
+
+def transform(cfg, name):
+    return next(t for t in cfg.test_dataloader.dataset.pipeline if t['type'].endswith(name))
+
+
+def architecture(cfg):
+    return open_clip.get_model_config(cfg.model.encoder.model)
+
+
+def test_there_are_configs():
+    assert len(TAGGERS) >= 10
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_every_type_resolves(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    # Types without a prefix are MMEngine's and MMPretrain's own.
+    types = {entry['type'] for entry in entries(cfg.to_dict()) if 'type' in entry}
+    prefixed = {name for name in types if name.startswith(('mmtagclip.', 'mmpretrain.'))}
+    assert cfg.model.type in prefixed
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        unknown = [name for name in prefixed
+                   if all(registry.get(name) is None for registry in REGISTRIES)]
+    assert not unknown
+
+
+def test_names(cfg):
+    classes = Vocabulary.load(cfg.model.classes)
+    background = Vocabulary.load(cfg.model.get('background', ()))
+    assert not set(classes.names) & set(background.names)
+    assert load_templates(cfg.model.templates)
+
+
+def test_architecture_and_weights_are_known(cfg):
+    weights = get_pretrained_cfg(cfg.model.encoder.model, cfg.model.encoder.pretrained)
+    assert weights, 'open_clip has no such weights'
+    assert weights.get('quick_gelu', False) == architecture(cfg).get('quick_gelu', False)
+
+
+def test_layers_fit_the_architecture(cfg):
+    dmar = cfg.model.head.get('dmar')
+    if dmar is None:
+        pytest.skip('no attention maps')
+    blocks = architecture(cfg)['vision_cfg']['layers']
+    assert set(dmar['layers']) <= set(range(blocks))
+    assert dmar['votes'] * 3 == blocks  # published: 4 of 12
+
+
+def test_patch_size_is_the_architectures(cfg):
+    patch_size = architecture(cfg)['vision_cfg']['patch_size']
+    assert transform(cfg, 'ResizeToPatchGrid')['patch_size'] == patch_size
+
+
+def test_meta_keys_serve_the_metrics_and_the_tag_writer(cfg):
+    keys = {'sample_idx', 'img_path', 'load_error'}
+    if any('VOC' in metric['type'] for metric in cfg.test_evaluator):
+        keys.add('gt_label_difficult')
+    assert keys <= set(transform(cfg, 'PackInputs')['meta_keys'])
+
+
+def test_metric_and_tags_share_the_threshold(cfg):
+    ks = {metric['k'] for metric in cfg.test_evaluator if 'k' in metric}
+    assert ks <= {cfg.model.head.get('threshold', 0.5)}
+
+
+def test_loader_keeps_sizes_and_order(cfg):
+    loader = cfg.test_dataloader
+    assert loader.collate_fn.type == 'pseudo_collate'
+    assert loader.sampler == {'type': 'DefaultSampler', 'shuffle': False}
+    assert loader.dataset.test_mode
+
+
+@pytest.mark.parametrize('leaf', TAGGERS)
+def test_number_of_classes(leaf):
+    data = leaf.removesuffix('.py').rpartition('_')[2]
+    if data == 'folder':
+        pytest.skip('an example')
+    cfg = Config.fromfile(CONFIGS / leaf)
+    assert len(Vocabulary.load(cfg.model.classes)) == NUM_CLASSES[data]
+
+
+def test_voc_names_are_the_data_sets():
+    assert Vocabulary.load('voc').names == tuple(VOC2007_CATEGORIES)
+
+
+def test_voc07_reports_both_conventions():
+    cfg = Config.fromfile(CONFIGS / 'tagclip/tagclip_vit-base-p16_openai_voc07.py')
+    conventions = {(metric['prefix'], metric.get('difficult_as_positive'))
+                   for metric in cfg.test_evaluator}
+    assert conventions == {('difficult_positive', True), ('difficult_ignored', None)}
+    assert len(cfg.test_evaluator) == 4
+
+
+@pytest.mark.parametrize('name, layers, votes, k', [
+    ('base-p16_openai_voc07', (8, 9, 10), 4, 0.5),
+    ('base-p16_openai_voc12', (8, 9, 10), 4, 0.5),
+    ('base-p16_openai_coco14', (8, 9, 10), 4, 0.5),
+    ('base-p16_openai_coco17', (8, 9, 10), 4, 0.5),
+    ('base-p16_openai_cocostuff', tuple(range(11)), 4, 0.1),
+    ('large-p14_openai_voc07', tuple(range(16, 23)), 8, 0.5),
+])
+def test_published_values(name, layers, votes, k):
+    head = Config.fromfile(CONFIGS / f'tagclip/tagclip_vit-{name}.py').model.head
+    assert (head.dmar.layers, head.dmar.votes) == (layers, votes)
+    assert head.cwr.threshold == head.threshold == k

@@ -1,0 +1,210 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmpretrain.datasets import MultiLabelDataset
+from PIL import Image
+
+from mmtagclip.clip import Vocabulary
+from mmtagclip.clip.vocabulary import find_list
+from mmtagclip.datasets import CocoMultiLabel
+from tests.conftest import picture
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'dataset_converters'
+
+
+def converter(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+yolo2coco, masks2tags, nus_wide = map(converter, ('yolo2coco', 'masks2tags', 'nus_wide'))
+
+
+def run(monkeypatch, module, *arguments):
+    """Run a converter's command in this process."""
+    monkeypatch.setattr(sys, 'argv', [module.__file__, *map(str, arguments)])
+    module.main()
+
+
+def labels(dataset):
+    return {Path(dataset.get_data_info(i)['img_path']).name: dataset.get_data_info(i)['gt_label']
+            for i in range(len(dataset))}
+
+
+# yolo2coco
+
+
+@pytest.fixture
+def yolo(tmp_path):
+    """Folders of two images, 80x40 and 10x10 pixels; the first has labels."""
+    images, annotations = tmp_path / 'images', tmp_path / 'labels'
+    images.mkdir()
+    annotations.mkdir()
+    Image.fromarray(picture(40, 80, 0)).save(images / 'a.jpg')
+    Image.fromarray(picture(10, 10, 1)).save(images / 'b.PNG')
+    (images / 'readme.txt').write_text('no image')
+    (annotations / 'a.txt').write_text('2 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.2 0.4\n')
+    return images, annotations
+
+
+def test_yolo_boxes_in_pixels(yolo):
+    coco = yolo2coco.convert(*yolo, ('cat', 'dog', 'cow'))
+    assert coco['images'] == [{'id': 1, 'file_name': 'a.jpg', 'width': 80, 'height': 40},
+                              {'id': 2, 'file_name': 'b.PNG', 'width': 10, 'height': 10}]
+    assert coco['categories'] == [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'dog'},
+                                  {'id': 3, 'name': 'cow'}]
+    assert coco['annotations'] == [
+        {'id': 1, 'image_id': 1, 'category_id': 3, 'bbox': [30, 10, 20, 20], 'area': 400,
+         'iscrowd': 0},
+        {'id': 2, 'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 16, 16], 'area': 256,
+         'iscrowd': 0}]
+
+
+def test_yolo_result_loads(yolo, tmp_path):
+    out = tmp_path / 'new' / 'instances.json'
+    process = subprocess.run([sys.executable, yolo2coco.__file__, *yolo, out],
+                             capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == f'{out}: 2 images, 2 objects\n'
+    dataset = CocoMultiLabel(ann_file=str(out), data_prefix=str(yolo[0]), keep_unlabelled=True)
+    assert labels(dataset) == {'a.jpg': [0, 2], 'b.PNG': []}
+    assert dataset.metainfo['classes'] == Vocabulary.load('coco').names
+
+
+@pytest.mark.parametrize('line, message', [
+    ('3 0.5 0.5 0.2 0.2', 'names the unknown class 3; there are 3, from 0'),
+    ('-1 0.5 0.5 0.2 0.2', 'names the unknown class -1'),
+    ('1 0.5 0.5 0.2', 'is not "class x y width height"'),
+    ('1 0.1 0.1 0.2 0.1 0.2 0.2', 'is not "class x y width height"'),  # a polygon
+    ('cat 0.5 0.5 0.2 0.2', 'is not "class x y width height"'),
+])
+def test_yolo_bad_line(yolo, line, message):
+    (yolo[1] / 'b.txt').write_text(f'0 0.5 0.5 0.2 0.2\n{line}\n')
+    with pytest.raises(ValueError, match=rf'b\.txt, line 2 {message}'):
+        yolo2coco.convert(*yolo, ('cat', 'dog', 'cow'))
+
+
+def test_yolo_no_images(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'no images \(\.jpg, .*\) in '):
+        yolo2coco.convert(tmp_path, tmp_path, ('cat',))
+
+
+# masks2tags
+
+
+def save_mask(path, values, dtype=np.uint8, mode=None):
+    Image.fromarray(np.array(values, dtype), mode).save(path)
+
+
+def test_masks_with_values_and_ignore(tmp_path):
+    save_mask(tmp_path / 'a.png', [[7, 3], [255, 7]])
+    save_mask(tmp_path / 'b.png', [[255, 254]])
+    tags = masks2tags.convert(tmp_path, ('cat', 'dog', 'cow'), (3, 5, 7), ignore=(254, 255))
+    assert tags == {'metainfo': {'classes': ['cat', 'dog', 'cow']},
+                    'data_list': [{'img_path': 'a.jpg', 'gt_label': [0, 2]},
+                                  {'img_path': 'b.jpg', 'gt_label': []}]}
+
+
+def test_masks_of_16_bits_and_palettes(tmp_path):
+    save_mask(tmp_path / 'deep.png', [[300, 0]], np.uint16)
+    indexed = Image.fromarray(np.array([[1, 0]], np.uint8), 'P')
+    indexed.putpalette([9, 9, 9, 200, 200, 200])
+    indexed.save(tmp_path / 'indexed.png')
+    tags = masks2tags.convert(tmp_path, ('cat', 'dog', 'cow'), (0, 1, 300), ignore=())
+    assert [item['gt_label'] for item in tags['data_list']] == [[0, 2], [0, 1]]
+
+
+def test_masks_unknown_value(tmp_path):
+    save_mask(tmp_path / 'a.png', [[0, 9]])
+    with pytest.raises(ValueError, match=r'a\.png has the pixel value 9, which belongs to no'):
+        masks2tags.convert(tmp_path, ('cat', 'dog'), range(2), ignore=(255,))
+
+
+def test_masks_in_colour(tmp_path):
+    Image.fromarray(picture(4, 4, 0)).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'a\.png has mode RGB, so it is not an index image'):
+        masks2tags.convert(tmp_path, ('cat', 'dog'), range(2), ignore=())
+
+
+def test_masks_wrong_number_of_values(tmp_path):
+    with pytest.raises(ValueError, match='2 classes, but 3 pixel values'):
+        masks2tags.convert(tmp_path, ('cat', 'dog'), range(3), ignore=())
+
+
+def test_masks_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no PNG masks in'):
+        masks2tags.convert(tmp_path, ('cat',), range(1), ignore=())
+
+
+def test_masks_unknown_list_of_classes(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="'cocostufff' is neither a file nor a built-in"):
+        run(monkeypatch, masks2tags, tmp_path, tmp_path / 'out.json', '--classes', 'cocostufff')
+
+
+def test_masks_result_loads(tmp_path, monkeypatch):
+    masks, out = tmp_path / 'masks', tmp_path / 'tags.json'
+    masks.mkdir()
+    values = [int(line) for line in find_list('cocostuff_values').read_text().splitlines()
+              if not line.startswith('#')]
+    save_mask(masks / '000000000139.png', [[values[0], values[170]], [255, values[100]]])
+    run(monkeypatch, masks2tags, masks, out, '--classes', 'cocostuff', '--values',
+        'cocostuff_values', '--suffix', '.png')
+    dataset = MultiLabelDataset(ann_file=str(out), data_prefix=str(tmp_path))
+    assert labels(dataset) == {'000000000139.png': [0, 100, 170]}
+    assert tuple(dataset.metainfo['classes']) == Vocabulary.load('cocostuff').names
+
+
+# nus_wide
+
+
+def nus_wide_root(tmp_path, flags, images=('actor\\0001_1.jpg', 'sky\\0002_2.jpg')):
+    (tmp_path / 'ImageList').mkdir()
+    (tmp_path / 'ImageList' / 'TestImagelist.txt').write_text('\r\n'.join(images) + '\r\n')
+    folder = tmp_path / 'Groundtruth' / 'TrainTestLabels'
+    folder.mkdir(parents=True)
+    for concept, lines in flags.items():
+        (folder / f'Labels_{concept}_Test.txt').write_text(lines)
+    return tmp_path
+
+
+def test_nus_wide_labels(tmp_path):
+    root = nus_wide_root(tmp_path, {'sky': '1\n1\n', 'water': '0\n1\n', 'zebra': '0\r\n0\r\n'})
+    assert nus_wide.convert(root, 'Test', ('sky', 'water', 'zebra')) == {
+        'metainfo': {'classes': ['sky', 'water', 'zebra']},
+        'data_list': [{'img_path': 'actor/0001_1.jpg', 'gt_label': [0]},
+                      {'img_path': 'sky/0002_2.jpg', 'gt_label': [0, 1]}]}
+
+
+def test_nus_wide_missing_file(tmp_path):
+    root = nus_wide_root(tmp_path, {'sky': '1\n1\n'})
+    with pytest.raises(FileNotFoundError, match=r'no NUS-WIDE file at .*Labels_water_Test\.txt'):
+        nus_wide.convert(root, 'Test', ('sky', 'water'))
+    with pytest.raises(FileNotFoundError, match=r'no NUS-WIDE file at .*TrainImagelist\.txt'):
+        nus_wide.convert(root, 'Train', ('sky',))
+
+
+def test_nus_wide_wrong_length(tmp_path):
+    root = nus_wide_root(tmp_path, {'sky': '1\n1\n1\n'})
+    with pytest.raises(ValueError, match=r'Labels_sky_Test\.txt .* 2 images, but it has 3 lines'):
+        nus_wide.convert(root, 'Test', ('sky',))
+
+
+def test_nus_wide_neither_0_nor_1(tmp_path):
+    root = nus_wide_root(tmp_path, {'sky': '1\n-1\n'})
+    with pytest.raises(ValueError, match=r"Labels_sky_Test\.txt, line 2 must be 0 or 1, not '-1'"):
+        nus_wide.convert(root, 'Test', ('sky',))
+
+
+def test_nus_wide_result_loads(tmp_path, monkeypatch):
+    concepts = Vocabulary.load('nus_wide').names
+    root = nus_wide_root(tmp_path, {c: f'{int(c == "zebra")}\n0\n' for c in concepts})
+    run(monkeypatch, nus_wide, root, root / 'test.json')
+    dataset = MultiLabelDataset(ann_file='test.json', data_root=str(root), data_prefix='Flickr')
+    assert labels(dataset) == {'0001_1.jpg': [concepts.index('zebra')], '0002_2.jpg': []}
+    assert dataset.get_data_info(0)['img_path'] == str(root / 'Flickr' / 'actor' / '0001_1.jpg')
