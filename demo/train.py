@@ -1,0 +1,559 @@
+"""Train the demo CLIP on the demo world.
+
+Both towers learn contrastively from captions that name one or two of a picture's objects,
+sometimes its background. Two terms are added:
+
+* the class token against the captions, as in CLIP;
+* a soft maximum over the patch features against the captions' nouns, where the patch
+  features are those that TagCLIP reads: every token of the last block attends only to
+  itself. No box and no mask takes part.
+
+A text that is true of a picture is never one of its negatives. Single objects come first,
+then scenes of one to three. The run can be stopped and started again at any time::
+
+    python demo/train.py --sprites ~/.cache/mmtagclip-demo --work-dir work_dirs/demo_train
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import open_clip
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from render import (
+    BACKGROUNDS,
+    NAMES,
+    BackgroundBank,
+    evaluation_scene,
+    load_sprites,
+    scene_rng,
+    training_scene,
+)
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+ALL_NAMES = NAMES + BACKGROUNDS
+PLAIN_TEMPLATES = ('{}', 'a {}.', 'a photo of a {}.')
+TEMPLATES = (
+    *(t('{}') for t in open_clip.OPENAI_IMAGENET_TEMPLATES),
+    'there is a {} in the scene.',
+    'a clean origami {}.',
+)
+EVAL_TEMPLATES = (*PLAIN_TEMPLATES, *TEMPLATES[::8])
+
+MODEL_CFG: dict[str, Any] = {
+    'embed_dim': 128,
+    'vision_cfg': {
+        'image_size': 96,
+        'layers': 12,
+        'width': 128,
+        'head_width': 32,
+        'patch_size': 16,
+    },
+    'text_cfg': {
+        'context_length': 24,
+        'vocab_size': 49408,
+        'width': 64,
+        'heads': 2,
+        'layers': 3,
+    },
+}
+PREPROCESS_CFG = {'mean': open_clip.OPENAI_DATASET_MEAN, 'std': open_clip.OPENAI_DATASET_STD}
+
+# Picture side in pixels: share of the full batch that makes about equal work, and how often
+# the side is drawn once scenes have begun.
+SIDES = {64: (1.0, 0.2), 96: (0.58, 0.6), 128: (0.36, 0.2)}
+PATCH_WEIGHT = 2.0
+WARMUP_STEPS = 300
+
+
+class Batches(Dataset):
+    """Rendered training batches, one for each step.
+
+    Args:
+        sprites: Folder of the pictograms.
+        seed: Seed of the training set.
+        start: First step.
+        steps: One past the last step.
+        single_steps: How many of the first steps show single objects.
+        batch: Pictures of 64 pixels in a batch; larger ones make smaller batches.
+        rank: Which of the processes this is.
+        world: How many processes there are.
+    """
+
+    def __init__(
+        self,
+        sprites: Path,
+        seed: int,
+        start: int,
+        steps: int,
+        single_steps: int,
+        batch: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.root, self.seed, self.start, self.steps = sprites, seed, start, steps
+        self.single_steps, self.batch = single_steps, batch
+        self.rank, self.world = rank, world
+        self.sprites: Any = None
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+        """The pictures ``(B, 3, S, S)`` uint8, the names in each, and those its caption has."""
+        if self.sprites is None:
+            cv2.setNumThreads(1)
+            self.sprites = load_sprites(self.root)
+            self.bank = BackgroundBank(np.random.default_rng(self.seed))
+        step = self.start + index
+        single = step < self.single_steps
+        # All processes draw the same side, so that none waits for another.
+        sides = np.random.default_rng([self.seed, step])
+        side = 64 if single else int(sides.choice(list(SIDES), p=[p for _, p in SIDES.values()]))
+        rng = scene_rng('train', self.seed, step * self.world + self.rank)
+        images, present, named = [], [], []
+        while len(images) < round(self.batch * SIDES[side][0]):
+            scene = training_scene(self.sprites, rng, side, single, self.bank)
+            grounds = [len(NAMES) + b for b in scene.backgrounds]
+            if not scene.tags:
+                continue
+            if grounds and rng.random() < 0.1:
+                caption = [grounds[rng.integers(len(grounds))]]
+            else:
+                count = min(len(scene.tags), int(rng.integers(1, 3)))
+                caption = [int(c) for c in rng.permutation(scene.tags)[:count]]
+                if grounds and rng.random() < 0.25:
+                    caption.append(grounds[rng.integers(len(grounds))])
+            images.append(scene.image)
+            present.append(scene.tags + grounds)
+            named.append(caption)
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        return batch, present, named
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 pictures ``(B, 3, H, W)`` to CLIP's input range, float32."""
+    mean = torch.tensor(PREPROCESS_CFG['mean']).view(1, 3, 1, 1) * 255
+    std = torch.tensor(PREPROCESS_CFG['std']).view(1, 3, 1, 1) * 255
+    return (images.float() - mean) / std
+
+
+def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Class token and value-only patch features.
+
+    Args:
+        visual: open_clip's ``VisionTransformer``.
+        images: Normalised pictures ``(B, 3, H, W)``.
+        dtype: What to compute in. The weights are cast, so gradients reach them as they are.
+
+    Returns:
+        Normalised class token ``(B, D)`` and patch features ``(B, N, D)``, float32.
+    """
+
+    def linear(x: Tensor, layer: nn.Module) -> Tensor:
+        return F.linear(x, layer.weight.to(dtype), layer.bias.to(dtype))
+
+    def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
+        weight, bias = layer.weight.to(dtype), layer.bias.to(dtype)
+        return F.layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+
+    x = F.conv2d(images.to(dtype), visual.conv1.weight.to(dtype), stride=visual.conv1.stride)
+    grid = x.shape[-2:]
+    x = x.flatten(2).transpose(1, 2)
+    batch, tokens, width = x.shape[0], x.shape[1] + 1, x.shape[2]
+    position = visual.positional_embedding
+    if tuple(grid) != tuple(visual.grid_size):
+        patches = position[1:].T.view(1, width, *visual.grid_size)
+        patches = F.interpolate(patches, grid, mode='bilinear', align_corners=False)
+        position = torch.cat([position[:1], patches[0].flatten(1).T])
+    token = visual.class_embedding.to(dtype).expand(batch, 1, width)
+    x = norm(torch.cat([token, x], 1) + position.to(dtype), visual.ln_pre)
+    blocks = visual.transformer.resblocks
+    for i, block in enumerate(blocks):
+        heads = block.attn.num_heads
+        weight, bias = block.attn.in_proj_weight.to(dtype), block.attn.in_proj_bias.to(dtype)
+        qkv = F.linear(norm(x, block.ln_1), weight, bias)
+        # Attention stays in float32: bfloat16 has no fast backward on a CPU.
+        q, k, v = qkv.float().view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        if i < len(blocks) - 1:
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).to(dtype)
+        else:
+            y = F.scaled_dot_product_attention(q[:, :, :1], k, v).transpose(1, 2).flatten(2)
+            y = torch.cat([y.to(dtype), qkv[:, 1:, 2 * width :]], 1)
+        x = x + linear(y, block.attn.out_proj)
+        y = F.gelu(linear(norm(x, block.ln_2), block.mlp.c_fc))
+        x = x + linear(y, block.mlp.c_proj)
+    x = F.normalize((norm(x, visual.ln_post) @ visual.proj.to(dtype)).float(), dim=-1)
+    return x[:, 0], x[:, 1:]
+
+
+_TOKENS: dict[str, Tensor] = {}
+
+
+def tokenise(texts: list[str]) -> Tensor:
+    """CLIP's tokens of some texts ``(T, context)``; each text is tokenised only once."""
+    missing = [t for t in dict.fromkeys(texts) if t not in _TOKENS]
+    if missing:
+        length = MODEL_CFG['text_cfg']['context_length']
+        _TOKENS.update(zip(missing, open_clip.tokenize(missing, length), strict=True))
+    return torch.stack([_TOKENS[t] for t in texts])
+
+
+def used_tokens() -> Tensor:
+    """All tokens that can occur in a caption, ascending."""
+    texts = [f'{n} and a {n}' for n in ALL_NAMES]
+    texts += [t.format(n) for t in (*PLAIN_TEMPLATES, *TEMPLATES) for n in (ALL_NAMES[0], '')]
+    return tokenise([*texts, *ALL_NAMES]).unique()
+
+
+class TrainableCLIP(nn.Module):
+    """The model with a token table cut down to the tokens in use, for the time of training.
+
+    Attributes:
+        clip: open_clip's model with the small table.
+        table: The whole table ``(vocabulary, width)`` as it was at the start.
+        used: Tokens that the small table holds ``(n,)``, ascending.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.clip = CLIP(**MODEL_CFG)
+        self.used = used_tokens()
+        self.table = self.clip.token_embedding.weight.detach().clone()
+        self.clip.token_embedding = nn.Embedding.from_pretrained(self.table[self.used], False)
+
+    def full_state(self) -> dict[str, Tensor]:
+        """The state dict of the open_clip model with its whole token table."""
+        state = {k: v.detach().clone() for k, v in self.clip.state_dict().items()}
+        table = self.table.clone()
+        table[self.used] = state['token_embedding.weight']
+        return {**state, 'token_embedding.weight': table}
+
+
+def encode_text(trained: TrainableCLIP, texts: list[str]) -> Tensor:
+    """Normalised text features ``(T, D)``; the texts are cut at the longest one's end."""
+    model = trained.clip
+    tokens = tokenise(texts)
+    end = tokens.argmax(-1)
+    tokens = tokens[:, : int(end.max()) + 1]
+    length = tokens.shape[1]
+    x = (
+        model.token_embedding(torch.searchsorted(trained.used, tokens.contiguous()))
+        + model.positional_embedding[:length]
+    )
+    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
+    x = model.ln_final(x)[torch.arange(len(texts)), end] @ model.text_projection
+    return F.normalize(x, dim=-1)
+
+
+def contrast(logits: Tensor, positive: Tensor, true: Tensor) -> Tensor:
+    """Cross-entropy of each positive pair against its row's negatives.
+
+    Args:
+        logits: ``(R, C)``.
+        positive: Pairs to pull together ``(R, C)``, bool.
+        true: Pairs that are no negatives ``(R, C)``, bool; holds all of ``positive``.
+
+    Returns:
+        Mean loss over the positive pairs.
+    """
+    negatives = logits.masked_fill(true, -1e4).logsumexp(1, keepdim=True)
+    return F.softplus(negatives - logits)[positive].mean()
+
+
+def losses(
+    model: TrainableCLIP,
+    images: Tensor,
+    present: list[list[int]],
+    named: list[list[int]],
+    rng: np.random.Generator,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The class token's and the patches' contrastive loss of a batch."""
+
+    def template() -> str:
+        options = PLAIN_TEMPLATES if rng.random() < 0.5 else TEMPLATES
+        return options[rng.integers(len(options))]
+
+    captions = [template().format(' and a '.join(ALL_NAMES[n] for n in names)) for names in named]
+    nouns = sorted({n for names in named for n in names})
+    text = encode_text(model, captions + [template().format(ALL_NAMES[n]) for n in nouns])
+    caption, noun = text[: len(captions)], text[len(captions) :]
+    token, patches = encode_image(model.clip.visual, normalise(images), dtype)
+    scale = model.clip.logit_scale.clamp(max=math.log(100)).exp()
+
+    has = torch.zeros(len(images), len(ALL_NAMES))
+    says = torch.zeros(len(images), len(ALL_NAMES))
+    for i, (p, n) in enumerate(zip(present, named, strict=True)):
+        has[i, p] = 1
+        says[i, n] = 1
+    true = has @ says.T >= says.sum(1)
+    own = torch.eye(len(images), dtype=torch.bool)
+    logits = scale * token @ caption.T
+    class_loss = (contrast(logits, own, true) + contrast(logits.T, own, true.T)) / 2
+
+    logits = (scale * patches @ noun.T).logsumexp(1)
+    positive, true = says[:, nouns] > 0, has[:, nouns] > 0
+    patch_loss = (contrast(logits, positive, true) + contrast(logits.T, positive.T, true.T)) / 2
+    return class_loss, patch_loss
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of the precision at each positive; 0 if there is none."""
+    hits = labels[np.argsort(-scores, kind='stable')].astype(bool)
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean()) if hits.any() else 0.0
+
+
+def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Percent mAP of scores ``(images, C)`` against labels ``(images, C)``."""
+    pairs = zip(scores.T, labels.T, strict=True)
+    return 100 * float(np.mean([average_precision(s, y) for s, y in pairs]))
+
+
+@torch.no_grad()
+def text_classifier(model: TrainableCLIP, templates: tuple[str, ...]) -> Tensor:
+    """Text features of all names ``(C, D)``, each the mean over the templates."""
+    rows = [encode_text(model, [t.format(n) for t in templates]).mean(0) for n in ALL_NAMES]
+    return F.normalize(torch.stack(rows), dim=-1)
+
+
+@torch.no_grad()
+def scene_scores(
+    model: TrainableCLIP, images: Tensor, text: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class token's and coarse scores ``(B, classes)`` of normalised pictures of one size."""
+    token, patches = encode_image(model.clip.visual, images, torch.float32)
+    scale = model.clip.logit_scale.exp()
+    coarse = (scale * patches @ text.T).softmax(-1).amax(1)
+    whole = (scale * token @ text.T).softmax(-1)
+    return whole[:, : len(NAMES)].numpy(), coarse[:, : len(NAMES)].numpy()
+
+
+def evaluate(model: TrainableCLIP, images: Tensor, labels: np.ndarray) -> dict[str, float]:
+    """Measure mAP of the class token and of the coarse scores on equally large scenes."""
+    text = text_classifier(model, EVAL_TEMPLATES)
+    parts = [scene_scores(model, normalise(part), text) for part in images.split(20)]
+    names = ('class_token', 'coarse')
+    return {
+        n: round(mean_average_precision(np.concatenate(s), labels), 2)
+        for n, s in zip(names, zip(*parts, strict=True), strict=True)
+    }
+
+
+def development_set(sprites: Path, seed: int, count: int = 160) -> tuple[Tensor, np.ndarray]:
+    """Development pictures ``(count, 3, 192, 192)`` uint8 and their labels ``(count, C)``."""
+    pictograms = load_sprites(sprites)
+    scenes = [
+        evaluation_scene(pictograms, scene_rng('dev', seed, i), 192, held_out=False)
+        for i in range(count)
+    ]
+    labels = np.array([[c in s.tags for c in range(len(NAMES))] for s in scenes])
+    return torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2), labels
+
+
+def export(model: TrainableCLIP, out: Path) -> None:
+    """Write the model in open_clip's ``local-dir:`` layout, weights in float16."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = {'model_cfg': MODEL_CFG, 'preprocess_cfg': PREPROCESS_CFG}
+    (out / 'open_clip_config.json').write_text(json.dumps(config, indent=2) + '\n')
+    state = {k: v.half().contiguous() for k, v in model.full_state().items()}
+    part = out / 'open_clip_model.safetensors.part'
+    save_file(state, part, metadata={'format': 'pt'})
+    os.replace(part, out / 'open_clip_model.safetensors')
+
+
+def learning_rate(step: int, steps: int, peak: float, decay_steps: int) -> float:
+    """Linear warm-up, a plateau, and a linear way down to nothing over the last steps."""
+    return peak * min((step + 1) / WARMUP_STEPS, 1.0, (steps - step) / decay_steps)
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Replace each gradient by its mean over all processes."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def plot(log: Path, out: Path) -> None:
+    """Draw the run's loss and mAP curves."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    train = [r for r in records if 'class_loss' in r]
+    dev = [r for r in records if 'coarse' in r]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for key, label in (('class_loss', 'class token'), ('patch_loss', 'patches')):
+        left.plot([r['step'] for r in train], [r[key] for r in train], label=label)
+    left.set(xlabel='step', ylabel='contrastive loss')
+    for key, label in (('class_token', 'class token'), ('coarse', 'coarse patch scores')):
+        right.plot([r['step'] for r in dev], [r[key] for r in dev], marker='.', label=label)
+    right.set(xlabel='step', ylabel='mAP on development scenes', ylim=(0, 100))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(out, dpi=90)
+    plt.close(figure)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    here = Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description='Train the demo CLIP.')
+    parser.add_argument('--sprites', type=Path, required=True, help='folder of fetch_sprites.sh')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo_train'))
+    parser.add_argument('--model-dir', type=Path, default=here / 'model', help='where to export')
+    parser.add_argument('--log', type=Path, default=here / 'train_log.jsonl')
+    parser.add_argument('--steps', type=int, default=12000, help='steps in all')
+    parser.add_argument('--single-steps', type=int, default=2500, help='steps on single objects')
+    parser.add_argument('--decay-steps', type=int, default=3500, help='last steps, rate falling')
+    parser.add_argument('--lr', type=float, default=1.5e-3, help='peak learning rate')
+    parser.add_argument('--batch', type=int, default=64, help='pictures in a process')
+    parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16')
+    parser.add_argument('--processes', type=int, default=2, help='each computes on one core')
+    parser.add_argument('--eval-every', type=int, default=500, help='steps')
+    parser.add_argument('--save-every', type=int, default=500, help='steps')
+    parser.add_argument('--seed', type=int, default=0)
+    return parser.parse_args()
+
+
+def train(rank: int, args: argparse.Namespace) -> None:
+    """Train in one of the processes, from the last checkpoint if there is one."""
+    # On a CPU, processes with one thread each do more than one process with many.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    first = rank == 0
+    if args.processes > 1:
+        store = f'file://{(args.work_dir / "rendezvous").resolve()}'
+        dist.init_process_group('gloo', store, rank=rank, world_size=args.processes)
+    dtype = getattr(torch, args.dtype)
+    checkpoint = args.work_dir / 'checkpoint.pt'
+
+    model = TrainableCLIP()
+    decay = [
+        p for p in model.parameters() if p.ndim >= 2 and p is not model.clip.token_embedding.weight
+    ]
+    rest = [p for p in model.parameters() if not any(p is d for d in decay)]
+    groups = [{'params': decay, 'weight_decay': 0.05}, {'params': rest, 'weight_decay': 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
+    start, seconds = 0, 0.0
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state['model'])
+        optimiser.load_state_dict(state['optimiser'])
+        start, seconds = state['step'], state['seconds']
+    if first:
+        # Records behind the checkpoint belong to steps that are now done again.
+        lines = args.log.read_text().splitlines() if args.log.is_file() else []
+        lines = [line for line in lines if json.loads(line)['step'] <= start]
+        args.log.write_text(''.join(line + '\n' for line in lines))
+        dev_images, dev_labels = development_set(args.sprites, args.seed)
+
+    def write(**record: float) -> None:
+        line = json.dumps(record)
+        print(line, flush=True)
+        with args.log.open('a') as file:
+            file.write(line + '\n')
+
+    batches = Batches(
+        args.sprites,
+        args.seed,
+        start,
+        args.steps,
+        args.single_steps,
+        args.batch,
+        rank,
+        args.processes,
+    )
+    loader = DataLoader(
+        batches, batch_size=None, num_workers=1, prefetch_factor=6, multiprocessing_context='spawn'
+    )
+    began = time.monotonic() - seconds
+    sums, images_seen, mark = np.zeros(2), 0, time.monotonic()
+    model.train()
+    for step, (images, present, named) in enumerate(loader, start):
+        rate = learning_rate(step, args.steps, args.lr, args.decay_steps)
+        for group in optimiser.param_groups:
+            group['lr'] = rate
+        rng = np.random.default_rng([args.seed, step, rank])
+        class_loss, patch_loss = losses(model, images, present, named, rng, dtype)
+        optimiser.zero_grad(set_to_none=False)
+        (class_loss + PATCH_WEIGHT * patch_loss).backward()
+        if args.processes > 1:
+            average_gradients(model)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        sums += class_loss.item(), patch_loss.item()
+        images_seen += len(images) * args.processes
+        done = step + 1
+        if not first:
+            continue
+        if done % 100 == 0:
+            now = time.monotonic()
+            write(
+                step=done,
+                seconds=round(now - began),
+                lr=round(rate, 7),
+                class_loss=round(sums[0] / 100, 4),
+                patch_loss=round(sums[1] / 100, 4),
+                images_per_second=round(images_seen / (now - mark)),
+            )
+            sums, images_seen, mark = np.zeros(2), 0, now
+        if done % args.eval_every == 0 or done == args.steps:
+            result = evaluate(model, dev_images, dev_labels)
+            scale = round(model.clip.logit_scale.exp().item(), 2)
+            write(step=done, seconds=round(time.monotonic() - began), **result, scale=scale)
+        if done % args.save_every == 0 or done == args.steps:
+            state = {
+                'model': model.state_dict(),
+                'optimiser': optimiser.state_dict(),
+                'step': done,
+                'seconds': time.monotonic() - began,
+            }
+            torch.save(state, checkpoint.with_suffix('.part'))
+            os.replace(checkpoint.with_suffix('.part'), checkpoint)
+            export(model, args.model_dir)
+            plot(args.log, args.log.with_name('train_curve.png'))
+    if args.processes > 1:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Train, or go on training from the last checkpoint."""
+    args = parse_args()
+    if args.processes < 1:
+        raise SystemExit(f'--processes must be at least 1, got {args.processes}')
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    load_sprites(args.sprites)  # a missing folder is best told before processes start
+    if args.processes == 1:
+        train(0, args)
+    else:
+        (args.work_dir / 'rendezvous').unlink(missing_ok=True)
+        mp.spawn(train, (args,), nprocs=args.processes)
+    print(f'{args.steps} steps are done; the model is in {args.model_dir}')
+
+
+if __name__ == '__main__':
+    main()
