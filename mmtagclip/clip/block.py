@@ -20,9 +20,14 @@ def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, T
     Returns:
         Three tensors ``(B, heads, 1+N, width/heads)``, unscaled.
     """
+    return project_qkv(block, block.ln_1(x))
+
+
+def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from the output ``y`` of the block's ``ln_1``, ``(B, 1+N, width)``."""
     attn = block.attn
-    qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    batch, tokens, _ = x.shape
+    qkv = F.linear(y, attn.in_proj_weight, attn.in_proj_bias)
+    batch, tokens, _ = y.shape
     q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
     return q, k, v
 

@@ -106,6 +106,20 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def load_integers(source: str | Path) -> list[int]:
+    """Read a list of integers, one a line: a built-in list (``'cocostuff_values'``) or a file.
+
+    Raises:
+        FileNotFoundError: No built-in list and no file of this name.
+        ValueError: A line is no integer.
+    """
+    path = find_list(source)
+    try:
+        return [int(line) for line in _lines(path)]
+    except ValueError as error:
+        raise ValueError(f'{path} must hold an integer a line: {error}') from None
+
+
 def find_list(source: str | Path) -> Path:
     """Path of a built-in list of names or templates, or of the user's own file.
 

@@ -1,5 +1,10 @@
 """Data sets and transforms."""
-from .loading import LoadImage, ResizeToPatchGrid, read_image
+from .loading import KeepImage, LoadImage, ResizeToPatchGrid, read_image
 from .multi_label import CocoMultiLabel, VOCMultiLabel
+from .segmentation import VocabularySegDataset
+from .tag_file import LoadTags, TagRecord, read_tag_file
 
-__all__ = ['CocoMultiLabel', 'LoadImage', 'ResizeToPatchGrid', 'VOCMultiLabel', 'read_image']
+__all__ = [
+    'CocoMultiLabel', 'KeepImage', 'LoadImage', 'LoadTags', 'ResizeToPatchGrid', 'TagRecord',
+    'VOCMultiLabel', 'VocabularySegDataset', 'read_image', 'read_tag_file',
+]

@@ -99,7 +99,7 @@ class ResizeToPatchGrid(BaseTransform):
         if (height, width) != (old_height, old_width):
             resized = Image.fromarray(np.ascontiguousarray(image)).resize(
                 (width, height), Image.Resampling.BICUBIC)
-            results['img'] = np.asarray(resized)
+            results['img'] = np.array(resized)  # a copy, which can be written to
         results['img_shape'] = (height, width)
         results['scale_factor'] = (width / old_width, height / old_height)
         return results
@@ -113,6 +113,20 @@ class ResizeToPatchGrid(BaseTransform):
             height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
         patch = self.patch_size
         return math.ceil(height / patch) * patch, math.ceil(width / patch) * patch
+
+
+@TRANSFORMS.register_module()
+class KeepImage(BaseTransform):
+    """Keep the picture as it was loaded, for a post-processor.
+
+    Required keys: ``img``. Added keys: ``original``, ``(H, W, 3)`` uint8. Put
+    it before any transform that resizes or flips.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Copy ``results['img']``."""
+        results['original'] = results['img'].copy()
+        return results
 
 
 def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:

@@ -1,12 +1,17 @@
 """Registered models and their parts."""
+from .affinity import AffinityRefinement
+from .cam import SoftmaxGradCAM
 from .clip_encoder import CLIPEncoder
+from .cls_seg import CLSSeg, CLSSegTTA
 from .cwr import CWR
 from .data_preprocessor import CLIPDataPreprocessor
 from .dmar import DMAR
+from .post_processors import PAMR, DenseCRF
 from .tagclip_head import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
 from .tagger import TagCLIP
 
 __all__ = [
-    'CWR', 'DMAR', 'CLIPDataPreprocessor', 'CLIPEncoder', 'ClassTokenHead', 'TagCLIP',
-    'TagCLIPHead', 'coarse_scores', 'relative_threshold',
+    'CWR', 'DMAR', 'PAMR', 'AffinityRefinement', 'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg',
+    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead',
+    'coarse_scores', 'relative_threshold',
 ]

@@ -39,3 +39,14 @@ def fill_boxes(binary: np.ndarray) -> np.ndarray:
     for x, y, box_width, box_height, _ in stats[1:]:
         filled[y:far_edge(y + box_height, height), x:far_edge(x + box_width, width)] = True
     return filled
+
+
+def scale_cam(cams: Tensor) -> Tensor:
+    """Scale each CAM ``(T, N)`` to [0, 1] as published; a constant becomes 0."""
+    cams = cams - cams.amin(dim=1, keepdim=True)
+    return cams / (1e-7 + cams.amax(dim=1, keepdim=True))
+
+
+def resize_map(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a map ``(h, w)`` to ``size`` ``(H, W)``, OpenCV bilinear, float32."""
+    return cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)

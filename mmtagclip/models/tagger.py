@@ -1,10 +1,12 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.structures import BaseDataElement
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -120,11 +122,8 @@ class TagCLIP(BaseClassifier):
             data_samples = [DataSample() for _ in range(len(inputs))]
         readable = [index for index, sample in enumerate(data_samples)
                     if sample.get('load_error') is None]
-        try:
+        with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable])
-        except ValueError as error:
-            paths = [str(data_samples[index].get('img_path')) for index in readable]
-            raise ValueError(f'{", ".join(paths)}: {error}') from error
         for index, result in zip(readable, results, strict=True):
             self._fill(data_samples[index], result)
         for index in sorted(set(range(len(data_samples))) - set(readable)):
@@ -138,11 +137,8 @@ class TagCLIP(BaseClassifier):
         Returns:
             One result an image, in order, each with a batch dimension of 1.
         """
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, image in enumerate(images):
-            groups[tuple(image.shape)].append(index)
         results: dict[int, TagScores] = {}
-        for group in groups.values():
+        for group in group_by_size(images):
             batch = torch.stack([images[index] for index in group])
             features = self.encoder(batch, self.head.attention_layers, self.head.needs_votes)
             scored = self.head(features, batch, self.text, len(self.vocabulary), self.encoder)
@@ -176,3 +172,21 @@ class TagCLIP(BaseClassifier):
                 raise ValueError(
                     f'{self.encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
                     f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+
+
+@contextmanager
+def naming_images(samples: Sequence[BaseDataElement]) -> Iterator[None]:
+    """Put the paths of a batch's images before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        paths = ', '.join(str(sample.get('img_path')) for sample in samples)
+        raise ValueError(f'{paths}: {error}') from error
+
+
+def group_by_size(images: Sequence[Tensor] | Tensor) -> list[list[int]]:
+    """Indices of the images of each size, in the order of their first image."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        groups[tuple(image.shape)].append(index)
+    return list(groups.values())

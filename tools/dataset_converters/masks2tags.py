@@ -16,7 +16,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from mmtagclip.clip import Vocabulary
-from mmtagclip.clip.vocabulary import find_list
+from mmtagclip.clip.vocabulary import load_integers
 
 
 def convert(masks: Path, classes: Sequence[str], values: Sequence[int], ignore: Sequence[int],
@@ -71,9 +71,7 @@ def main() -> None:
                         help='of the image that belongs to a mask (default: .jpg)')
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
-    values = range(len(classes)) if args.values is None else [
-        int(line) for line in find_list(args.values).read_text().splitlines()
-        if line and not line.startswith('#')]
+    values = range(len(classes)) if args.values is None else load_integers(args.values)
     tags = convert(args.masks, classes, values, args.ignore, args.suffix)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(tags))

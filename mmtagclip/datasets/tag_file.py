@@ -1,0 +1,125 @@
+"""Tag files: one line an image, as JSON or as the published programs write them."""
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmcv.transforms import BaseTransform
+
+from ..clip import Vocabulary
+from ..registry import TRANSFORMS
+
+
+@dataclass(frozen=True)
+class TagRecord:
+    """The tags of one image.
+
+    Attributes:
+        image: Path or id of the image, as the file has it.
+        labels: Indices of the tags' classes.
+    """
+
+    image: str
+    labels: tuple[int, ...]
+
+
+def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
+    """Read a tag file.
+
+    Args:
+        path: Lines are either JSON (``{"image": ..., "tags": [names]}``) or the
+            published text format (``image_id 0 3 17``, class indices). Images
+            that could not be read (``"error"``) are left out.
+        classes: Class names, in order.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A broken line, an unknown class, an index out of range, or
+            an image that occurs twice; the message says on which line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no tag file at {path}')
+    index = {name: label for label, name in enumerate(classes)}
+    records: dict[str, TagRecord] = {}
+    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f'{path}, line {number}'
+        record = (_read_json(line, index, where) if line.lstrip().startswith('{')
+                  else _read_indices(line, len(index), where))
+        if record is None:
+            continue
+        if record.image in records:
+            raise ValueError(f'{where} has the image {record.image!r} a second time')
+        records[record.image] = record
+    return list(records.values())
+
+
+def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None:
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{where} is broken: {error}') from None
+    if 'error' in content:
+        return None
+    image, tags = content.get('image'), content.get('tags')
+    if not isinstance(image, str) or not isinstance(tags, list):
+        raise ValueError(f'{where} must have "image" (a string) and "tags" (a list of names)')
+    unknown = [tag for tag in tags if tag not in index]
+    if unknown:
+        raise ValueError(f'{where} has the unknown class {unknown[0]!r}; classes are '
+                         f'{", ".join(index)}')
+    return TagRecord(image, tuple(index[tag] for tag in tags))
+
+
+def _read_indices(line: str, count: int, where: str) -> TagRecord:
+    image, *words = line.split()
+    try:
+        labels = tuple(int(word) for word in words)
+    except ValueError:
+        raise ValueError(f'{where} is neither JSON nor "image_id index index ...": '
+                         f'{line!r}') from None
+    bad = [label for label in labels if not 0 <= label < count]
+    if bad:
+        raise ValueError(f'{where} has the class index {bad[0]}, but there are {count} classes')
+    return TagRecord(image, labels)
+
+
+@TRANSFORMS.register_module()
+class LoadTags(BaseTransform):
+    """Look an image's tags up in a tag file.
+
+    Required keys: ``img_path``. Added keys: ``tag_labels`` (list of int).
+
+    An image is found by its path as the file has it, or else by its file name
+    without folder and ending, if only one image of the file is called so.
+
+    Args:
+        tag_file: See :func:`read_tag_file`.
+        classes: Class names: a built-in list, a file or a list.
+
+    Raises:
+        ValueError: The file has no tags for an image, or several images of its
+            name.
+    """
+
+    def __init__(self, tag_file: str, classes: str | Sequence) -> None:
+        self.tag_file = tag_file
+        records = read_tag_file(tag_file, Vocabulary.load(classes).names)
+        self.by_path = {record.image: record for record in records}
+        self.by_stem: dict[str, list[TagRecord]] = defaultdict(list)
+        for record in records:
+            self.by_stem[Path(record.image).stem].append(record)
+
+    def transform(self, results: dict) -> dict:
+        """Add the tags of ``results['img_path']``."""
+        path = str(results['img_path'])
+        found = [self.by_path[path]] if path in self.by_path else self.by_stem.get(
+            Path(path).stem, [])
+        if len(found) != 1:
+            number = f'{len(found)} images' if found else 'no image'
+            raise ValueError(f'{self.tag_file} has {number} of the name of {path}')
+        results['tag_labels'] = list(found[0].labels)
+        return results

@@ -1,0 +1,333 @@
+"""CLS-SEG: classify, then segment; tags become masks without training (TagCLIP, sec. 3.5)."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import BaseSegmentor
+from mmseg.models.segmentors.seg_tta import SegTTAModel
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from ..clip import Vocabulary
+from ..clip.vocabulary import load_integers
+from ..registry import MODELS
+from .affinity import AffinityRefinement
+from .cam import SoftmaxGradCAM
+from .maps import resize_map
+from .tagclip_head import check_finite, relative_threshold
+from .tagger import TagCLIP, group_by_size, naming_images
+
+IGNORED = 255
+
+
+@dataclass
+class TagMaps:
+    """What is known of one image before its masks are made.
+
+    Attributes:
+        labels: The T tags, as indices of the foreground classes.
+        maps: ``(T, h, w)`` float32 refined CAMs in [0, 1].
+    """
+
+    labels: list[int]
+    maps: np.ndarray
+
+
+@MODELS.register_module()
+class CLSSeg(BaseSegmentor):
+    """A training-free segmentor: tags of an image, a CAM for each, spread along attention.
+
+    Labels are 0 for the background and ``1 + c`` for class ``c``, or ``c``
+    without a background. An image without tags is all background; without a
+    background, all 255.
+
+    Args:
+        tagger: Config of the tagger. Its encoder serves both: the image is
+            encoded once.
+        prompts: Names of the same F classes that the CAMs are prompted with
+            (``'voc_clsseg'``); the tagger's if None.
+        background_prompts: Background names of the CAMs' softmax.
+        templates: Prompt templates of the CAMs.
+        cam: Config of the CAM generator; :class:`SoftmaxGradCAM` if None.
+        affinity: Config of the affinity refinement.
+        post_processor: Config of a post-processor (:class:`DenseCRF`,
+            :class:`PAMR`), or None. It needs the original picture: put
+            ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
+            PackSegInputs' ``meta_keys``.
+        tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
+            sample's ``tag_labels``, see ``mmtagclip.LoadTags``) or
+            ``'ground_truth'`` (the sample's mask: the upper bound).
+        with_background: Whether label 0 is background, ``(1 - max) **
+            background_exponent``.
+        background_exponent: See above; published: 1.
+        label_map: Label of each foreground class where classes are merged into
+            groups (``'cocostuff_groups'``): a built-in list, a file or a list;
+            only without a background.
+        with_probabilities: Whether results carry ``probabilities``
+            ``(1 + T, H, W)`` (background first, if there is one).
+        with_seg_logits: Whether results carry ``seg_logits`` ``(num_classes, H,
+            W)``, logarithms of the probabilities; for averaging over
+            augmentations.
+        data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        pretrained: Of no effect, but frameworks set it.
+        train_cfg: Of no effect, but frameworks set it.
+        test_cfg: Of no effect, but frameworks set it.
+        init_cfg: Of no effect.
+
+    Raises:
+        ValueError: ``prompts`` or ``label_map`` of another number than the
+            tagger's classes, or options that exclude each other.
+    """
+
+    def __init__(self,
+                 tagger: ConfigDict | dict | TagCLIP,
+                 affinity: ConfigDict | dict | AffinityRefinement,
+                 prompts: str | Sequence | None = None,
+                 background_prompts: str | Sequence = (),
+                 templates: str | Sequence[str] = 'templates_origami',
+                 cam: ConfigDict | dict | SoftmaxGradCAM | None = None,
+                 post_processor: ConfigDict | dict | nn.Module | None = None,
+                 tags: str = 'own',
+                 with_background: bool = True,
+                 background_exponent: float = 1.0,
+                 label_map: str | Sequence[int] | None = None,
+                 with_probabilities: bool = False,
+                 with_seg_logits: bool = False,
+                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+                 pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
+                 init_cfg: dict | None = None) -> None:
+        if data_preprocessor is None:
+            data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
+        super().__init__(data_preprocessor, init_cfg)
+        self.tagger: TagCLIP = _build(tagger)
+        self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else _build(cam)
+        self.affinity: AffinityRefinement = _build(affinity)
+        self.post_processor = None if post_processor is None else _build(post_processor)
+        if tags not in ('own', 'given', 'ground_truth'):
+            raise ValueError(f"tags must be 'own', 'given' or 'ground_truth', not {tags!r}")
+        if label_map is not None and (with_background or tags == 'ground_truth'):
+            raise ValueError('label_map merges classes into groups: it excludes a background and '
+                             'ground-truth tags')
+        self.tags = tags
+        self.with_background = with_background
+        self.background_exponent = background_exponent
+        self.with_probabilities = with_probabilities
+        self.with_seg_logits = with_seg_logits
+
+        vocabulary = self.tagger.vocabulary
+        prompted = vocabulary if prompts is None else Vocabulary.load(prompts)
+        self._check_count('prompts', prompted)
+        if isinstance(label_map, str):
+            label_map = load_integers(label_map)
+        if label_map is not None:
+            self._check_count('label_map', label_map)
+        first = int(with_background)
+        self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
+                                 else label_map, dtype=np.int64)
+        background = Vocabulary.load(background_prompts)
+        encode = self.tagger.encoder.encode_names
+        text = encode(Vocabulary(prompted.phrases + background.phrases), templates)
+        self.register_buffer('text', text, persistent=False)
+
+        # What test-time augmentation and inferencers ask of a segmentor.
+        self.num_classes = self.out_channels = int(self.labels.max()) + 1
+        self.align_corners = False
+
+    def predict(self, inputs: Sequence[Tensor] | Tensor,
+                data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Segment images.
+
+        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
+        original image, ``tag_labels`` and ``tags`` (their names), and what the
+        options ask for.
+
+        Args:
+            inputs: Normalised images ``(3, H', W')``, of any sizes that the
+                patch size divides.
+            data_samples: One an image.
+
+        Raises:
+            ValueError: A sample lacks what the options need, or its mask has
+                another size than its image; the message names the image.
+        """
+        if data_samples is None:
+            data_samples = [SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])})
+                            for image in inputs]
+        for sample in data_samples:
+            self._check_sample(sample)
+        with naming_images(data_samples):
+            maps = self.tag_maps(inputs, data_samples)
+        for sample, image_maps in zip(data_samples, maps, strict=True):
+            self._fill(sample, image_maps)
+        return data_samples
+
+    @torch.no_grad()
+    def tag_maps(self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample]
+                 ) -> list[TagMaps]:
+        """Tags and refined CAMs, every image encoded once, equal sizes in one batch."""
+        encoder, head = self.tagger.encoder, self.tagger.head
+        own = self.tags == 'own'
+        results: dict[int, TagMaps] = {}
+        for group in group_by_size(inputs):
+            batch = torch.stack([inputs[index] for index in group])
+            layers = (*(head.attention_layers if own else ()), self.affinity.layers)
+            features = encoder(batch, layers, own and head.needs_votes)
+            if own:
+                count = len(self.tagger.vocabulary)
+                scores = head(features, batch, self.tagger.text, count, encoder).scores
+                tags = [one.nonzero().flatten().tolist()
+                        for one in relative_threshold(scores, head.threshold)]
+            else:
+                check_finite(features)
+                tags = [self._sample_tags(data_samples[index]) for index in group]
+            affinity = features.attention.mean(self.affinity.layers)
+            for row, index in enumerate(group):
+                results[index] = TagMaps(tags[row], self._refined_cams(
+                    tags[row], features.last_input[row:row + 1], affinity[row], features.grid))
+        return [results[index] for index in range(len(inputs))]
+
+    def loss(self, inputs: Any, data_samples: Any) -> Any:
+        """There is nothing to train.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError('CLSSeg is training-free: there is nothing to train. Evaluate it '
+                                  'with tools/test.py')
+
+    def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
+        return [maps.maps for maps in self.tag_maps(inputs, data_samples)]
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Patch features ``(B, N, D)`` of normalised images of one size."""
+        return self.tagger.encoder(inputs).patches
+
+    def encode_decode(self, inputs: Any, batch_data_samples: Any) -> Any:
+        """Refined CAMs of each image."""
+        return self._forward(inputs, batch_data_samples)
+
+    def _refined_cams(self, labels: list[int], last_input: Tensor, affinity: Tensor,
+                      grid: tuple[int, int]) -> np.ndarray:
+        if not labels:
+            return np.zeros((0, *grid), dtype=np.float32)
+        background = self.text[len(self.tagger.vocabulary):]
+        text = torch.cat([self.text[labels], background])
+        cams = self.cam(last_input, text, len(labels), self.tagger.encoder)
+        return self.affinity(cams, affinity, grid).unflatten(1, grid).cpu().numpy()
+
+    def _fill(self, sample: SegDataSample, result: TagMaps) -> None:
+        maps = result.maps
+        if sample.get('flip'):
+            maps = np.flip(maps, axis=2 if sample.flip_direction == 'horizontal' else 1)
+        size = tuple(sample.ori_shape[:2])
+        planes = (np.ascontiguousarray(one) for one in maps)
+        resized = (resize_map(one, size) for one in planes)
+        if self.post_processor is None and not self.with_probabilities and not self.with_seg_logits:
+            index = self._running_argmax(resized, size)
+        else:
+            probabilities = self._probabilities(list(resized), size)
+            if self.post_processor is not None and result.labels:
+                probabilities = self.post_processor(torch.from_numpy(probabilities),
+                                                    sample.original).numpy()
+            index = (probabilities.argmax(axis=0) if len(probabilities)
+                     else np.full(size, -1))
+            self._fill_probabilities(sample, probabilities, result.labels)
+        # Row 0 of the table is the background where there is one; -1 is its last entry.
+        table = [*([0] if self.with_background else []), *self.labels[result.labels], IGNORED]
+        label = torch.from_numpy(np.asarray(table, dtype=np.int64)[index])
+        sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
+        names = self.tagger.vocabulary.names
+        sample.set_field(result.labels, 'tag_labels', field_type='metainfo')
+        sample.set_field([names[c] for c in result.labels], 'tags', field_type='metainfo')
+
+    def _running_argmax(self, planes: Any, size: tuple[int, int]) -> np.ndarray:
+        """Index of the winning plane at each pixel, without holding all planes."""
+        best = np.zeros(size, dtype=np.float32)
+        index = np.full(size, -1, dtype=np.int64)
+        first = int(self.with_background)
+        for number, plane in enumerate(planes):
+            above = plane > best if number else np.ones(size, dtype=bool)
+            best[above] = plane[above]
+            index[above] = number + first
+        if self.with_background:
+            index[(1 - best) ** self.background_exponent >= best] = 0
+        return index
+
+    def _probabilities(self, planes: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background."""
+        tags = np.stack(planes) if planes else np.zeros((0, *size), dtype=np.float32)
+        if not self.with_background:
+            return tags
+        background = (1 - tags.max(axis=0, initial=0)) ** self.background_exponent
+        return np.concatenate([background[None], tags])
+
+    def _fill_probabilities(self, sample: SegDataSample, probabilities: np.ndarray,
+                            labels: list[int]) -> None:
+        if self.with_probabilities:
+            sample.set_data({'probabilities': PixelData(data=torch.from_numpy(probabilities))})
+        if self.with_seg_logits:
+            height, width = probabilities.shape[1:]
+            full = np.zeros((self.num_classes, height, width), dtype=np.float32)
+            targets = [*([0] if self.with_background else []), *self.labels[labels]]
+            for target, plane in zip(targets, probabilities, strict=True):
+                np.maximum(full[target], plane, out=full[target])
+            logits = torch.from_numpy(full).clamp_(min=1e-12).log_()
+            sample.set_data({'seg_logits': PixelData(data=logits)})
+
+    def _sample_tags(self, sample: SegDataSample) -> list[int]:
+        count = len(self.tagger.vocabulary)
+        if self.tags == 'given':
+            labels = [int(label) for label in sample.tag_labels]
+            kind = 'tag'
+        else:
+            values = torch.unique(sample.gt_sem_seg.data).tolist()
+            first = int(self.with_background)
+            labels = [value - first for value in values
+                      if value != IGNORED and not (first and value == 0)]
+            kind = 'mask value'
+        bad = [label for label in labels if not 0 <= label < count]
+        if bad:
+            raise ValueError(f'{sample.get("img_path")} has the {kind} {bad[0]}, but there are '
+                             f'{count} classes')
+        return sorted(set(labels))
+
+    def _check_sample(self, sample: SegDataSample) -> None:
+        path = sample.get('img_path')
+        size = tuple(sample.ori_shape[:2])
+        if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
+            raise ValueError(f'{path} is {size[1]}x{size[0]} pixels, but its mask '
+                             f'{sample.get("seg_map_path")} is '
+                             f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}')
+        if self.post_processor is not None and 'original' not in sample:
+            raise ValueError(f'{path}: a post-processor needs the original picture; put '
+                             'mmtagclip.KeepImage behind the loading transform and \'original\' '
+                             "among PackSegInputs' meta_keys")
+        if self.tags == 'given' and 'tag_labels' not in sample:
+            raise ValueError(f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
+                             "'tag_labels' among PackSegInputs' meta_keys")
+        if self.tags == 'ground_truth' and 'gt_sem_seg' not in sample:
+            raise ValueError(f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in "
+                             'the pipeline')
+
+    def _check_count(self, key: str, values: Any) -> None:
+        count = len(self.tagger.vocabulary)
+        if len(values) != count:
+            raise ValueError(f'{key} has {len(values)} entries for the {count} classes of the '
+                             'tagger')
+
+
+@MODELS.register_module()
+class CLSSegTTA(SegTTAModel):
+    """Mean over augmentations of what :class:`CLSSeg` sees; asks it for ``seg_logits``."""
+
+    def __init__(self, module: Any, **kwargs: Any) -> None:
+        super().__init__(module=module, **kwargs)
+        self.module.with_seg_logits = True
+
+
+def _build(part: Any) -> Any:
+    return MODELS.build(part) if isinstance(part, dict) else part

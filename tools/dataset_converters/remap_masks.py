@@ -1,0 +1,79 @@
+"""Write pixel maps with other values: pick classes, merge them into groups, renumber them.
+
+COCO-Stuff's 171 classes as its 27 groups:
+
+    python tools/dataset_converters/remap_masks.py data/coco/stuffthingmaps/val2017 \
+        data/coco/stuff27/val2017 --values cocostuff_values --labels cocostuff_groups
+
+Panoptic category ids as COCO-Object, where 0 is the background:
+
+    python tools/dataset_converters/remap_masks.py PANOPTIC OUT \
+        --values coco_values --first 1 --other 0
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.utils import track_iter_progress
+from PIL import Image
+
+from mmtagclip.clip.vocabulary import load_integers
+
+
+def convert(masks: Path, out: Path, values: Sequence[int], labels: Sequence[int],
+            other: int = 255) -> int:
+    """Remap a folder of index images (PNG).
+
+    Args:
+        masks: Folder of masks.
+        out: Folder to write them to, under the same names.
+        values: Pixel values to look for.
+        labels: What each becomes.
+        other: What all others become.
+
+    Returns:
+        The number of masks.
+
+    Raises:
+        FileNotFoundError: There is no mask.
+        ValueError: ``values`` and ``labels`` differ in number, or a mask is no
+            index image.
+    """
+    if len(values) != len(labels):
+        raise ValueError(f'{len(values)} pixel values, but {len(labels)} labels')
+    paths = sorted(masks.glob('*.png'))
+    if not paths:
+        raise FileNotFoundError(f'no PNG masks in {masks}')
+    table = np.full(65536, other, dtype=np.uint8)
+    table[list(values)] = labels
+    out.mkdir(parents=True, exist_ok=True)
+    for path in track_iter_progress(paths):
+        with Image.open(path) as image:
+            if image.mode not in ('L', 'P', 'I', 'I;16'):
+                raise ValueError(f'{path} has mode {image.mode}, so it is not an index image')
+            Image.fromarray(table[np.asarray(image)]).save(out / path.name)
+    return len(paths)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('masks', type=Path, help='folder of PNG masks')
+    parser.add_argument('out', type=Path, help='folder to write')
+    parser.add_argument('--values', required=True,
+                        help='built-in list or file with the pixel values to look for')
+    parser.add_argument('--labels', help='the same with what each becomes (default: counted from '
+                        '--first)')
+    parser.add_argument('--first', type=int, default=0, help='label of the first value')
+    parser.add_argument('--other', type=int, default=255, help='label of all other pixels')
+    args = parser.parse_args()
+    values = load_integers(args.values)
+    labels = (load_integers(args.labels) if args.labels
+              else range(args.first, args.first + len(values)))
+    print(f'\n{args.out}: {convert(args.masks, args.out, values, labels, args.other)} masks')
+
+
+if __name__ == '__main__':
+    main()
