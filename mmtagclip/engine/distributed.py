@@ -1,5 +1,4 @@
 """Several processes, on CPUs too, for models that have nothing to train."""
-import os
 from typing import Any
 
 import torch
@@ -55,7 +54,4 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         cfg.model_wrapper_cfg = {'type': 'mmtagclip.PassThroughWrapper'}
     if launcher == 'pytorch' and not torch.cuda.is_available() \
             and not torch.distributed.is_initialized():
-        # torchrun gives each process one thread; share the processors out instead.
-        local = int(os.environ.get('LOCAL_WORLD_SIZE', '1'))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
         torch.distributed.init_process_group('gloo')
