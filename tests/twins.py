@@ -125,3 +125,38 @@ def text_feature(clip, tokenizer, name, templates):
     tokens = tokenizer([template.format(name) for template in templates])
     features = F.normalize(clip.encode_text(tokens), dim=-1)
     return F.normalize(features.mean(0), dim=-1)
+
+
+def cam(visual, scale, last_input, text, tag):
+    """Raw CAM (N,) of one tag by explicit autograd through torch's own attention."""
+    layer = visual.transformer.resblocks[-1]
+    activation = layer.ln_1(last_input).detach().requires_grad_()
+    x = last_input + layer.attn(activation, activation, activation, need_weights=True)[0]
+    x = x + layer.mlp(layer.ln_2(x))
+    feature = F.normalize(visual.ln_post(x)[0, 1:].mean(0) @ visual.proj, dim=-1)
+    probability = (scale * feature @ text.T).softmax(-1)[tag]
+    gradient, = torch.autograd.grad(probability, activation)
+    return (activation[0, 1:] @ gradient[0, 1:].mean(0)).relu().detach()
+
+
+def scale_cam(one):
+    one = one - one.min()
+    return one / (1e-7 + one.max())
+
+
+def refine_cam(one, attention, grid, threshold):
+    """Affinity refinement of one CAM (N,) with the whole squared affinity."""
+    affinity = attention.clone()
+    for _ in range(3):
+        affinity = affinity / affinity.sum(0, keepdim=True)
+        affinity = affinity / affinity.sum(1, keepdim=True)
+    affinity = (affinity + affinity.T) / 2
+    affinity = affinity @ affinity
+    quantised = (one.reshape(grid).numpy() * 255).astype(np.uint8)
+    _, binary = cv2.threshold(quantised, int(threshold * quantised.max()), 255, cv2.THRESH_BINARY)
+    contours = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    mask = torch.zeros(grid)
+    for contour in contours:
+        x, y, w, h = cv2.boundingRect(contour)
+        mask[y:min(y + h, grid[0] - 1), x:min(x + w, grid[1] - 1)] = 1
+    return scale_cam((affinity * mask.flatten()[None]) @ one)

@@ -1,0 +1,54 @@
+"""Affinity refinement of all CAMs at once against one at a time."""
+import pytest
+import torch
+
+from mmtagclip.models import AffinityRefinement
+from tests import twins
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('threshold', [0.4, 0.7])
+def test_agrees_with_one_cam_at_a_time(seed, threshold):
+    generator = torch.Generator().manual_seed(seed)
+    height, width, tags = torch.randint(2, 9, (3,), generator=generator).tolist()
+    count = height * width
+    attention = (3 * torch.randn(count, count, generator=generator)).softmax(-1)
+    cams = torch.rand(tags, count, generator=generator)
+    cams = cams / cams.amax(1, keepdim=True)
+    refined = AffinityRefinement((4,), threshold)(cams, attention, (height, width))
+    for one, plain in zip(refined, cams, strict=True):
+        expected = twins.refine_cam(plain, attention, (height, width), threshold)
+        torch.testing.assert_close(one, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('grid', [(1, 1), (1, 5), (5, 1), (2, 2)])
+def test_small_grids_are_finite(grid):
+    count = grid[0] * grid[1]
+    attention = torch.rand(count, count, generator=torch.Generator().manual_seed(0))
+    refined = AffinityRefinement((4,), 0.4)(torch.eye(count)[:1], attention, grid)
+    assert torch.isfinite(refined).all()
+
+
+def test_rows_and_columns_that_sum_to_zero_stay_zero():
+    attention = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    attention[2] = attention[:, 2] = 0
+    refiner = AffinityRefinement((4,), 0.4)
+    affinity = refiner.affinity(attention)
+    assert torch.isfinite(affinity).all()
+    assert affinity[2].abs().sum() == 0
+    assert torch.isfinite(refiner(torch.rand(2, 6), attention, (2, 3))).all()
+    assert torch.isfinite(refiner(torch.rand(2, 6), torch.zeros(6, 6), (2, 3))).all()
+
+
+def test_the_given_map_is_not_changed():
+    attention = torch.rand(4, 4)
+    before = attention.clone()
+    AffinityRefinement((4,), 0.4)(torch.rand(1, 4), attention, (2, 2))
+    assert torch.equal(attention, before)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match='at least one layer'):
+        AffinityRefinement((), 0.4)
+    with pytest.raises(ValueError, match='box_threshold in'):
+        AffinityRefinement((4,), 40)
