@@ -128,9 +128,8 @@ class CLSSeg(BaseSegmentor):
         first = int(with_background)
         self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
                                  else label_map, dtype=np.int64)
-        background = Vocabulary.load(background_prompts)
-        encode = self.tagger.encoder.encode_names
-        text = encode(Vocabulary(prompted.phrases + background.phrases), templates)
+        text = self.tagger.encoder.encode_names(
+            prompted + Vocabulary.load(background_prompts), templates)
         self.register_buffer('text', text, persistent=False)
 
         # What test-time augmentation and inferencers ask of a segmentor.
