@@ -117,7 +117,7 @@ def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
 def test_another_architecture_is_refused(files):
     wide = deepcopy(TINY)
     wide['vision_cfg']['width'] = 192
-    with pytest.raises(ValueError, match='another architecture.*instead of'):
+    with pytest.raises(ValueError, match=r'another architecture.*instead of'):
         load_clip(wide, checkpoint=files / 'plain.safetensors')
     deep = deepcopy(TINY)
     deep['vision_cfg']['layers'] = 13

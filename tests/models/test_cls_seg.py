@@ -184,8 +184,9 @@ def test_a_flipped_image_gives_an_unflipped_mask(build, direction, monkeypatch):
     segmentor = build(tags='given')
     maps = np.random.RandomState(0).rand(2, 4, 6).astype(np.float32)
     monkeypatch.setattr(segmentor, 'tag_maps', lambda *_: [TagMaps([0, 2], maps)])
-    plain, = segmentor.test_step(batch((64, 96, 1)))
-    flipped, = segmentor.test_step(batch((64, 96, 1), flip=True, flip_direction=direction))
+    plain, = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
+    flipped, = segmentor.test_step(
+        batch((64, 96, 1), tag_labels=[], flip=True, flip_direction=direction))
     dim = 2 if direction == 'horizontal' else 1
     assert torch.equal(flipped.pred_sem_seg.data, plain.pred_sem_seg.data.flip(dim))
     assert not torch.equal(flipped.pred_sem_seg.data, plain.pred_sem_seg.data)

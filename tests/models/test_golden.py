@@ -75,7 +75,7 @@ def test_pictures(encoder, picture):
 @pytest.mark.parametrize('picture', sorted(STOPPED))
 def test_without_the_early_return_later_candidates_are_refined(encoder, picture):
     name, size = picture.split('/')
-    _, _, layers, threshold = SETTINGS[name]
+    threshold = SETTINGS[name][-1]
     golden = arrays(name)
     refined = torch.from_numpy(golden[f'{size}/refined'])[None]
     scores = torch.from_numpy(golden[f'{size}/pre_cwr'])[None]

@@ -1,0 +1,28 @@
+# Masks are made by tools/dataset_converters/remap_masks.py.
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='mmtagclip.KeepImage'),
+    # Images whose longer side is over 1344 pixels are shrunk for the encoder;
+    # masks come out at the image's own size.
+    dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1344),
+    dict(type='LoadAnnotations'),
+    dict(
+        type='PackSegInputs',
+        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
+                   'scale_factor', 'flip', 'flip_direction',
+                   'reduce_zero_label', 'original')),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='mmtagclip.VocabularySegDataset',
+        classes='cocostuff27',
+        with_background=False,
+        data_root='data/coco',
+        data_prefix=dict(img_path='val2017', seg_map_path='stuff27/val2017'),
+        pipeline=test_pipeline,
+        test_mode=True))
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

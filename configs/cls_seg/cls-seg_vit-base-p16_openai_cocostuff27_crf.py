@@ -1,0 +1,2 @@
+_base_ = './cls-seg_vit-base-p16_openai_cocostuff27.py'
+model = dict(post_processor=dict(type='mmtagclip.DenseCRF'))
