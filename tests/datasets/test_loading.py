@@ -111,12 +111,12 @@ def test_one_pixel(tmp_path):
 
 
 def test_16_bit_grey_is_scaled(tmp_path):
-    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    values = np.array([[0, 257, 385, 32896, 65535]], np.uint16)
     path = save(tmp_path / 'deep.png', values)
     with Image.open(path) as image:
         assert image.mode.startswith('I')
-    np.testing.assert_array_equal(read_image(path)[..., 0], [[0, 1, 128, 255]])
-    assert read_image(path).shape == (1, 4, 3)
+    np.testing.assert_array_equal(read_image(path)[..., 0], [[0, 1, 1, 128, 255]])
+    assert read_image(path).shape == (1, 5, 3)
 
 
 def test_greyscale(tmp_path):
