@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmengine.dist import barrier, get_dist_info, is_main_process
+import torch
+from mmengine.dist import all_reduce, barrier, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmpretrain.structures import DataSample
 
@@ -23,7 +24,8 @@ class TagWriterHook(Hook):
 
     While the test runs, each process appends to a part file of its own beside
     the final one; at the end they become one file in the order of the data
-    set, the same for any number of processes.
+    set, the same for any number of processes. A run in which no image at all
+    could be read ends with a ValueError.
 
     Args:
         out_file: The file, relative to the run's working directory.
@@ -34,13 +36,13 @@ class TagWriterHook(Hook):
     def __init__(self, out_file: str = 'tags.jsonl', relative_to: str | None = None) -> None:
         self.out_file = out_file
         self.relative_to = relative_to
-        self.unreadable = 0
+        self.unreadable = self._readable = 0
         self._part: TextIO | None = None
 
     def before_test_epoch(self, runner: Any) -> None:
         """Open this process's part file."""
         rank, world_size = get_dist_info()
-        self.unreadable = 0
+        self.unreadable = self._readable = 0
         self.path = Path(runner.work_dir) / self.out_file
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._parts = [self.path.with_name(f'{self.path.name}.part-{i + 1}-of-{world_size}')
@@ -53,8 +55,12 @@ class TagWriterHook(Hook):
         if self._part is None:
             raise RuntimeError('TagWriterHook was given results before the test began')
         for sample in outputs or ():
-            self._part.write(json.dumps([sample.sample_idx, self.record(sample)]) + '\n')
+            record = self.record(sample)
+            self._readable += 'error' not in record
+            self._part.write(json.dumps([sample.sample_idx, record]) + '\n')
         self._part.flush()
+        if batch_idx + 1 == len(runner.test_loop.dataloader):
+            self._check_readable()
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Merge the part files in the order of the data set, and count what was unreadable."""
@@ -78,6 +84,13 @@ class TagWriterHook(Hook):
                                       'names them')
             if metrics is not None:
                 metrics['unreadable_images'] = self.unreadable
+
+    def _check_readable(self) -> None:
+        """Refuse a run without a single readable image, of which no metric can be made."""
+        readable = torch.tensor(self._readable)
+        all_reduce(readable)
+        if not readable:
+            raise ValueError(f'not one image could be read; {self._parts[0]} says why for each')
 
     def record(self, sample: DataSample) -> dict[str, Any]:
         """What is written of one image."""

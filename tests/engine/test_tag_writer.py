@@ -12,9 +12,14 @@ from mmtagclip.engine import TagWriterHook, tag_writer
 CLASSES = ('cat', 'dog', 'Käfer')
 
 
+def stub(work_dir, batches=99):
+    return SimpleNamespace(work_dir=str(work_dir), logger=logging.getLogger('test'),
+                           test_loop=SimpleNamespace(dataloader=range(batches)))
+
+
 @pytest.fixture
 def runner(tmp_path):
-    return SimpleNamespace(work_dir=str(tmp_path), logger=logging.getLogger('test'))
+    return stub(tmp_path)
 
 
 def sample(index, path, *tags, error=None):
@@ -79,6 +84,13 @@ def test_errors_are_written_counted_and_logged(runner, tmp_path, caplog):
     assert '1 images could not be read' in caplog.text
 
 
+def test_a_run_without_a_readable_image_is_refused(tmp_path):
+    bad = sample(0, 'a.jpg', error='gone')
+    with pytest.raises(ValueError, match=r'not one image could be read; .*part-1-of-1 says why'):
+        run(TagWriterHook(), stub(tmp_path, batches=1), [[bad]])
+    run(TagWriterHook(), stub(tmp_path, batches=2), [[bad], [sample(1, 'b.jpg')]])
+
+
 def test_count_starts_again_with_each_run(runner):
     hook = TagWriterHook()
     bad = sample(0, 'b.jpg', error='damaged')
@@ -123,8 +135,8 @@ def test_several_ranks_write_what_one_writes(tmp_path, monkeypatch, images, worl
         error = 'damaged' if index == 1 else None
         return sample(index, f'{index}.jpg', CLASSES[index % 3], error=error)
 
-    alone = SimpleNamespace(work_dir=str(tmp_path / 'alone'), logger=logging.getLogger('test'))
-    together = SimpleNamespace(work_dir=str(tmp_path / 'many'), logger=logging.getLogger('test'))
+    alone = stub(tmp_path / 'alone')
+    together = stub(tmp_path / 'many')
     run(TagWriterHook(), alone, [[record(index)] for index in range(images)])
 
     # As mmengine's sampler shares them out: padded with the first images, then every n-th.
