@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/models/tagclip_demo.py',
+    '../_base_/datasets/demo_test.py',
+    '../_base_/default_runtime.py',
+]
+# The baseline: plain CLIP's class token.
+model = dict(head=dict(_delete_=True, type='mmtagclip.ClassTokenHead'))

@@ -1,0 +1,7 @@
+_base_ = [
+    '../_base_/models/tagclip_demo.py',
+    '../_base_/datasets/demo_test.py',
+    '../_base_/default_runtime.py',
+]
+# Coarse scores alone.
+model = dict(head=dict(dmar=None, cwr=None))
