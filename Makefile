@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install lint type test clean
+.PHONY: install lint type test demo clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,10 @@ type: install
 
 test: lint type
 	$(BIN)/python -m pytest -n 2
+
+# The ablation on the demo's scenes and pictures of a few, offline: see work_dirs/demo.
+demo: install
+	$(BIN)/python demo/run.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,82 @@
+"""Run the demo: the ablation on the test scenes, then pictures of a few of them.
+
+    python demo/run.py
+
+Calls tools/test.py for each row, writes mAP by row to work_dirs/demo/metrics.json and
+pictures with tags, scores and heat maps to work_dirs/demo/pictures.
+"""
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmtagclip.datasets import ResizeToPatchGrid, read_image
+from mmtagclip.models import TagCLIP
+from mmtagclip.registry import MODELS
+from mmtagclip.visualization import draw_tags
+
+ROOT = Path(__file__).resolve().parent.parent
+# Row of the ablation and its config.
+ROWS = {'class_token': 'clip_demo', 'coarse': 'coarse_demo', 'dmar': 'dmar_demo',
+        'cwr': 'tagclip_demo'}
+
+
+def ablation(out: Path, options: list[str]) -> dict[str, float]:
+    """MAP of each row on the demo's test scenes, through tools/test.py."""
+    metrics = {}
+    for row, config in ROWS.items():
+        result = out / row / 'metrics.json'
+        subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
+                        str(ROOT / f'configs/demo/{config}.py'), '--work-dir', str(out / row),
+                        '--out', str(result), *options], check=True)
+        metrics[row] = json.loads(result.read_text())['multi-label/mAP']
+    return metrics
+
+
+def pictures(out: Path, count: int) -> list[Path]:
+    """Tag some test scenes and draw them."""
+    config = Config.fromfile(ROOT / 'configs/demo/tagclip_demo.py')
+    config.model.with_score_maps = True
+    tagger: TagCLIP = MODELS.build(config.model)
+    resize = ResizeToPatchGrid(tagger.encoder.patch_size)
+    scenes = sorted((ROOT / 'demo/data/JPEGImages').glob('*.jpg'))
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for path in scenes[::max(1, len(scenes) // count)][:count]:
+        image = read_image(path)
+        fitted = resize({'img': image[..., ::-1], 'img_path': str(path)})['img'].copy()
+        sample, = tagger.test_step({'inputs': [torch.from_numpy(fitted).permute(2, 0, 1)]})
+        labels = sample.pred_label
+        figure = draw_tags(image, sample.tags, sample.pred_score[labels].tolist(),
+                           sample.score_maps[labels].numpy())
+        drawn.append(out / f'{path.stem}.png')
+        Image.fromarray(figure).save(drawn[-1])
+    return drawn
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'),
+                        help='folder to write to (default: work_dirs/demo)')
+    parser.add_argument('--pictures', type=int, default=6, help='scenes to draw (default: 6)')
+    parser.add_argument('options', nargs=argparse.REMAINDER,
+                        help='handed on to tools/test.py, such as --cfg-options ...')
+    args = parser.parse_args()
+    metrics = ablation(args.out, args.options)
+    (args.out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
+    drawn = pictures(args.out / 'pictures', args.pictures)
+    print(f'\nmAP on the demo scenes ({args.out / "metrics.json"}):')
+    for row, value in metrics.items():
+        print(f'  {row:12} {value:5.1f}')
+    print(f'{len(drawn)} pictures in {args.out / "pictures"}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,101 @@
+"""The README's snippets run, and its commands name what exists."""
+import argparse
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+from mmengine.config import Config, DictAction
+
+from mmtagclip.models import CLIPEncoder, TagCLIP
+
+ROOT = Path(__file__).parent.parent
+PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/datasets.md', 'demo/README.md']
+
+
+def blocks(page, language):
+    return re.findall(rf'^```{language}\n(.*?)^```', (ROOT / page).read_text(), re.S | re.M)
+
+
+def commands():
+    for page in PAGES:
+        for block in blocks(page, 'bash'):
+            for line in block.replace('\\\n', ' ').splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    yield pytest.param(words, id=f'{page}: {" ".join(words)}'[:90])
+
+
+def snippets():
+    for page in PAGES:
+        for number, block in enumerate(blocks(page, 'python')):
+            yield pytest.param(block, id=f'{page}-{number}')
+
+
+@pytest.mark.parametrize('snippet', snippets())
+def test_python_snippets_run(snippet, tmp_path):
+    script = tmp_path / 'snippet.py'
+    script.write_text(snippet)
+    subprocess.run([sys.executable, str(script)], cwd=ROOT, check=True, timeout=300)
+
+
+@pytest.mark.parametrize('words', commands())
+def test_commands_name_what_exists(words):
+    program, *rest = words
+    if program == 'make':
+        targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.M)
+        assert rest[0] in targets
+    elif program == 'pip':
+        extras = re.search(r'\[(.*)\]', rest[-1])
+        project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+        assert extras.group(1) in project['optional-dependencies']
+    elif program in ('python', 'bash'):
+        script = ROOT / rest[0]
+        assert script.is_file()
+        if script.name in ('test.py', 'dist_test.sh'):
+            check_test_command(rest[1:], distributed=script.suffix == '.sh')
+        elif script.suffix == '.py':
+            check_options(script, rest[1:])
+    else:
+        assert (ROOT / program).is_file()
+
+
+def check_test_command(words, distributed):
+    """The config loads, the options fit it, and the model has such arguments."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument('config')
+    if distributed:
+        parser.add_argument('processes', type=int)
+    parser.add_argument('--work-dir')
+    parser.add_argument('--out')
+    parser.add_argument('--tta', action='store_true')
+    parser.add_argument('--show-dir')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args(words)
+    cfg = Config.fromfile(ROOT / args.config)
+    for key in args.cfg_options or {}:
+        if key.startswith('test_dataloader.dataset.'):
+            assert key.rsplit('.', 1)[1] in cfg.test_dataloader.dataset
+    cfg.merge_from_dict(args.cfg_options or {})
+    tagger = cfg.model.get('tagger', cfg.model)
+    assert set(tagger) - {'type'} <= set(inspect.signature(TagCLIP).parameters)
+    assert set(tagger.encoder) - {'type'} <= set(inspect.signature(CLIPEncoder).parameters)
+
+
+def check_options(script, words):
+    """The script's own help knows every option."""
+    text = script.read_text()
+    for word in words:
+        if word.startswith('--'):
+            assert f"'{word}'" in text
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text()):
+            if not target.startswith('http'):
+                assert ((ROOT / page).parent / target).exists(), f'{page}: {target}'
