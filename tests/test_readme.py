@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 from mmengine.config import Config, DictAction
 
 from mmtagclip.models import CLIPEncoder, TagCLIP
@@ -51,8 +50,8 @@ def test_commands_name_what_exists(words):
         assert rest[0] in targets
     elif program == 'pip':
         extras = re.search(r'\[(.*)\]', rest[-1])
-        project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-        assert extras.group(1) in project['optional-dependencies']
+        project = (ROOT / 'pyproject.toml').read_text()
+        assert f'\n{extras.group(1)} = [' in project
     elif program in ('python', 'bash'):
         script = ROOT / rest[0]
         assert script.is_file()

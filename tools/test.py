@@ -19,6 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder of logs, metrics and tag files '
                         '(default: the config\'s, or work_dirs/<config name>)')
     parser.add_argument('--out', help='JSON file to write the metrics to')
+    parser.add_argument('--tta', action='store_true',
+                        help="average over the config's test-time augmentations")
+    parser.add_argument('--show-dir', help='folder to draw the results in')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='override config entries: key=value, key="[a,b]", a.b.c=value')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
@@ -34,6 +37,25 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def augment(cfg: Config) -> None:
+    """Let the test run under the config's test-time augmentation."""
+    missing = {'tta_model', 'tta_pipeline'} - cfg.keys()
+    if missing:
+        raise SystemExit(f'error: --tta needs {" and ".join(sorted(missing))} in the config')
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def draw(cfg: Config, folder: str) -> None:
+    """Turn the config's visualization hook on."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None or cfg.get('visualizer') is None:
+        raise SystemExit('error: --show-dir needs default_hooks.visualization and a visualizer in '
+                         'the config')
+    hook.draw = True
+    cfg.visualizer.save_dir = folder
+
+
 def main() -> None:
     """Run the test."""
     args = parse_args()
@@ -45,6 +67,10 @@ def main() -> None:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     cfg.load_from = args.checkpoint
+    if args.tta:
+        augment(cfg)
+    if args.show_dir is not None:
+        draw(cfg, args.show_dir)
     prepare_distributed(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()

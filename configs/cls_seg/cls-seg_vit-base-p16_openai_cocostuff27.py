@@ -13,4 +13,5 @@ model = dict(
     prompts='cocostuff_clsseg',
     background_prompts='cocostuff_clsseg_background',
     with_background=False,
-    label_map='cocostuff_groups')
+    label_map='cocostuff_groups',
+    groups='cocostuff27')

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from ..clip import Vocabulary
@@ -24,6 +25,27 @@ class VocabularySegDataset(BaseSegDataset):
     def __init__(self, classes: str | Sequence, with_background: bool = True,
                  img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs: Any) -> None:
         names = Vocabulary.load(classes).names
-        metainfo = {'classes': (*(('background',) if with_background else ()), *names)}
+        metainfo = labels_metainfo(names, with_background)
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo,
                          **kwargs)
+
+
+def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:
+    """What a data set or segmentor says of its labels, as drawing them needs it.
+
+    Args:
+        names: Of the labels but for the background.
+        with_background: Whether label 0 is the background.
+
+    Returns:
+        ``classes``, the name of each label, and ``palette``, its colour: RGB in
+        [0, 255], VOC's colours, in which only the background is black.
+    """
+    labels = np.arange(1, len(names) + 1)
+    colours = np.zeros((len(names), 3), dtype=np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (labels >> (3 * bit + channel) & 1) << (7 - bit)
+    first = 1 if with_background else 0
+    return {'classes': (*['background'] * first, *names),
+            'palette': [*[[0, 0, 0]] * first, *colours.tolist()]}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..clip import Vocabulary
 from ..clip.vocabulary import load_integers
+from ..datasets.segmentation import labels_metainfo
 from ..registry import MODELS
 from .affinity import AffinityRefinement
 from .cam import SoftmaxGradCAM
@@ -67,6 +68,7 @@ class CLSSeg(BaseSegmentor):
         label_map: Label of each foreground class where classes are merged into
             groups (``'cocostuff_groups'``): a built-in list, a file or a list;
             only without a background.
+        groups: Names of the groups (``'cocostuff27'``): goes with ``label_map``.
         with_probabilities: Whether results carry ``probabilities``
             ``(1 + T, H, W)`` (background first, if there is one).
         with_seg_logits: Whether results carry ``seg_logits`` ``(num_classes, H,
@@ -95,6 +97,7 @@ class CLSSeg(BaseSegmentor):
                  with_background: bool = True,
                  background_exponent: float = 1.0,
                  label_map: str | Sequence[int] | None = None,
+                 groups: str | Sequence | None = None,
                  with_probabilities: bool = False,
                  with_seg_logits: bool = False,
                  data_preprocessor: ConfigDict | dict | nn.Module | None = None,
@@ -109,6 +112,8 @@ class CLSSeg(BaseSegmentor):
         self.post_processor = None if post_processor is None else _build(post_processor)
         if tags not in ('own', 'given', 'ground_truth'):
             raise ValueError(f"tags must be 'own', 'given' or 'ground_truth', not {tags!r}")
+        if (label_map is None) != (groups is None):
+            raise ValueError('label_map and groups belong together: give both or neither')
         if label_map is not None and (with_background or tags == 'ground_truth'):
             raise ValueError('label_map merges classes into groups: it excludes a background and '
                              'ground-truth tags')
@@ -132,9 +137,29 @@ class CLSSeg(BaseSegmentor):
             prompted + Vocabulary.load(background_prompts), templates)
         self.register_buffer('text', text, persistent=False)
 
+        names = vocabulary if groups is None else Vocabulary.load(groups)
+        self._dataset_meta = labels_metainfo(names.names, with_background)
         # What test-time augmentation and inferencers ask of a segmentor.
-        self.num_classes = self.out_channels = int(self.labels.max()) + 1
+        self.num_classes = self.out_channels = len(self._dataset_meta['classes'])
         self.align_corners = False
+        if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
+            raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, but '
+                             f'there are {self.num_classes} groups')
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """``classes``, the name of each label, and ``palette``, its RGB colour.
+
+        The names are the segmentor's own and stay: mmseg's inferencer, which
+        gives every model without a checkpoint those of Cityscapes, changes
+        nothing. Other colours may be set together with the same names.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict[str, Any]) -> None:
+        if list(meta['classes']) == list(self._dataset_meta['classes']):
+            self._dataset_meta = dict(meta)
 
     def predict(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:

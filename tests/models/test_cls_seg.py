@@ -203,8 +203,8 @@ def test_tta_averages_over_augmentations(build):
 
 
 def test_classes_merge_into_groups(build):
-    segmentor = build(with_background=False, label_map=[0, 0, 1, 2, 1], with_seg_logits=True,
-                      tags='given')
+    segmentor = build(with_background=False, label_map=[0, 0, 1, 2, 1],
+                      groups=['animal', 'outdoor', 'plant'], with_seg_logits=True, tags='given')
     assert segmentor.num_classes == 3
     sample, = segmentor.test_step(batch((64, 96, 1), tag_labels=[0, 1, 4]))
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
@@ -215,8 +215,9 @@ def test_classes_merge_into_groups(build):
 def test_built_in_groups_of_coco_stuff(build, config):
     tagger = {**config['tagger'], 'classes': 'cocostuff', 'background': ()}
     segmentor = build(tagger=tagger, background_prompts='cocostuff_clsseg_background',
-                      with_background=False, label_map='cocostuff_groups')
-    assert segmentor.num_classes == len(Vocabulary.load('cocostuff27'))
+                      with_background=False, label_map='cocostuff_groups', groups='cocostuff27')
+    assert segmentor.num_classes == 27
+    assert segmentor.dataset_meta['classes'] == Vocabulary.load('cocostuff27').names
 
 
 @pytest.mark.parametrize('kind', ['PAMR', 'DenseCRF'])
@@ -240,8 +241,12 @@ def test_post_processors(build, kind):
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'tags': 'mine'}, "not 'mine'"),
     ({'prompts': ['dog', 'cat']}, 'prompts has 2 entries for the 5 classes'),
-    ({'label_map': [0, 1], 'with_background': False}, 'label_map has 2 entries'),
-    ({'label_map': [0, 0, 1, 1, 2]}, 'excludes a background'),
+    ({'label_map': [0, 1], 'groups': ['a', 'b'], 'with_background': False},
+     'label_map has 2 entries'),
+    ({'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b'], 'with_background': False},
+     'labels 0 to 2, but there are 2 groups'),
+    ({'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b', 'c']}, 'excludes a background'),
+    ({'label_map': [0, 0, 1, 1, 2], 'with_background': False}, 'belong together'),
     ({'background_prompts': ['dog']}, r"more than once: \['dog'\]"),
 ])
 def test_bad_configs(build, changes, message):
