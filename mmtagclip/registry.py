@@ -6,6 +6,7 @@ parts are looked up in the default scope, not in the registry that builds them.
 """
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -23,4 +24,6 @@ TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmtagclip'
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmtagclip',
                    locations=['mmtagclip.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmtagclip',
+                 locations=['mmtagclip.engine'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmtagclip',
                  locations=['mmtagclip.engine'])

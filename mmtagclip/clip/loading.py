@@ -90,7 +90,8 @@ def load_clip(model: str | Mapping[str, Any] | nn.Module,
                                  'not a dict')
             name, clip = f'{model} ({pretrained})', _from_tag(model, pretrained)
         else:
-            name, clip = f'{model} ({checkpoint})', _from_file(
+            called = model if isinstance(model, str) else 'CLIP'
+            name, clip = f'{called} ({checkpoint})', _from_file(
                 model, Path(str(checkpoint)), quick_gelu)
         if tokenizer is None:
             tokenizer = _tokenizer(model, clip)

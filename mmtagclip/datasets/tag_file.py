@@ -1,6 +1,5 @@
 """Tag files: one line an image, as JSON or as the published programs write them."""
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from mmcv.transforms import BaseTransform
 
 from ..clip import Vocabulary
 from ..registry import TRANSFORMS
+from .image_index import ImageIndex
 
 
 @dataclass(frozen=True)
@@ -106,20 +106,10 @@ class LoadTags(BaseTransform):
     """
 
     def __init__(self, tag_file: str, classes: str | Sequence) -> None:
-        self.tag_file = tag_file
         records = read_tag_file(tag_file, Vocabulary.load(classes).names)
-        self.by_path = {record.image: record for record in records}
-        self.by_stem: dict[str, list[TagRecord]] = defaultdict(list)
-        for record in records:
-            self.by_stem[Path(record.image).stem].append(record)
+        self.records = ImageIndex(tag_file, ((record.image, record) for record in records))
 
     def transform(self, results: dict) -> dict:
         """Add the tags of ``results['img_path']``."""
-        path = str(results['img_path'])
-        found = [self.by_path[path]] if path in self.by_path else self.by_stem.get(
-            Path(path).stem, [])
-        if len(found) != 1:
-            number = f'{len(found)} images' if found else 'no image'
-            raise ValueError(f'{self.tag_file} has {number} of the name of {path}')
-        results['tag_labels'] = list(found[0].labels)
+        results['tag_labels'] = list(self.records.find(str(results['img_path'])).labels)
         return results

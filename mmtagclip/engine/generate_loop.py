@@ -1,0 +1,175 @@
+"""Generate pseudo labels for a whole data set, in any number of processes and starts."""
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_dist_info, is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ..clip import weights_digest
+from ..models import CLSSeg
+from ..models.cls_seg import IGNORED
+from ..pseudo_labels import Manifest, PseudoLabelWriter
+from ..registry import LOOPS
+from ..version import __version__
+
+
+@LOOPS.register_module()
+class GenerateLoop(BaseLoop):
+    """A test loop that writes pseudo labels instead of computing metrics.
+
+    A tagger writes tags and their scores, a segmentor index masks as well. The
+    job may be killed at any moment; started again, in as many processes as
+    before or in others, it does what is missing, and the result is the same.
+    Batches are fixed by the data set's order, whatever is already done, so that
+    an image is always computed together with the same others.
+
+    Args:
+        runner: The runner.
+        dataloader: The test data loader.
+        evaluator: Of no effect; labels are written, not judged.
+        out_dir: Folder to write to, relative to the run's working directory.
+        confidence: Mask pixels whose winning probability is lower become 255;
+            published: 0.95, after the CRF. Needs ``with_probabilities``.
+        save_probabilities: Whether a segmentor's probabilities are stored too,
+            in steps of 1/255.
+        commit_seconds: How often results are brought to the disk: as much work
+            is lost at most.
+
+    Raises:
+        ValueError: ``confidence`` outside [0, 1], or options that the model can't
+            serve.
+    """
+
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any = None,
+                 out_dir: str = 'pseudo_labels', confidence: float = 0.0,
+                 save_probabilities: bool = False, commit_seconds: float = 2.0) -> None:
+        super().__init__(runner, dataloader)
+        if not 0 <= confidence <= 1:
+            raise ValueError(f'confidence must be in [0, 1], not {confidence}')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.segments = isinstance(model, CLSSeg)
+        self.tagger = model.tagger if self.segments else model
+        if (confidence or save_probabilities) and not getattr(model, 'with_probabilities', False):
+            raise ValueError('confidence and save_probabilities need a segmentor with '
+                             'with_probabilities=True')
+        self.model = model
+        self.out_dir = Path(runner.work_dir) / out_dir
+        self.confidence = confidence
+        self.save_probabilities = save_probabilities
+        self.commit_seconds = commit_seconds
+        self.num_images = len(self.dataloader.dataset)  # type: ignore[arg-type]
+
+    def run(self) -> dict[str, Any]:
+        """Do what is missing.
+
+        Returns:
+            The number of images, and how many of them could not be read.
+        """
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        if is_main_process():
+            self._writer()
+        barrier()
+        writer = self._writer()
+        batches = self.batches(writer.done)
+        self.runner.logger.info(f'{len(writer.done)} images are done, '
+                                f'{sum(map(len, batches))} are left for this process')
+        self.dataloader = self._loader(batches)
+        committed = time.monotonic()
+        for number, batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_test_iter', batch_idx=number, data_batch=batch)
+            with torch.no_grad():
+                outputs = self.runner.model.test_step(batch)
+            for sample in outputs:
+                writer.add(sample.sample_idx, self.record(sample), self.files(sample))
+            if time.monotonic() - committed > self.commit_seconds:
+                writer.commit()
+                committed = time.monotonic()
+            self.runner.call_hook('after_test_iter', batch_idx=number, data_batch=batch,
+                                  outputs=outputs)
+        writer.commit()
+        barrier()
+        if is_main_process() and not writer.finish():
+            raise RuntimeError(f'{self.out_dir} still lacks images; start the job again')
+        barrier()
+        self.runner.call_hook('after_test_epoch', metrics={})
+        self.runner.call_hook('after_test')
+        return {'images': writer.manifest.num_images}
+
+    def batches(self, done: set[int]) -> list[list[int]]:
+        """This process's share of the batches that are not wholly done."""
+        size, total = self.dataloader.batch_size or 1, self.num_images
+        batches = [list(range(start, min(start + size, total))) for start in range(0, total, size)]
+        rank, world_size = get_dist_info()
+        # Shared out before the done ones are left out: another process may be ahead already.
+        return [batch for batch in batches[rank::world_size] if not done.issuperset(batch)]
+
+    def record(self, sample: BaseDataElement) -> dict[str, Any]:
+        """The line of one image."""
+        record: dict[str, Any] = {'image': str(sample.img_path)}
+        if sample.get('load_error') is not None:
+            return {**record, 'error': sample.load_error}
+        record['tags'] = list(sample.tags)
+        if not self.segments:
+            record['scores'] = sample.pred_score[sample.pred_label].tolist()
+        return record
+
+    def files(self, sample: BaseDataElement) -> dict[str, bytes]:
+        """Mask and probabilities of one image."""
+        if not self.segments or sample.get('load_error') is not None:
+            return {}
+        mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        files = {}
+        if self.confidence or self.save_probabilities:
+            probabilities = sample.probabilities.data.cpu().numpy()
+            if len(probabilities):
+                mask[probabilities.max(axis=0) < self.confidence] = IGNORED
+            if self.save_probabilities:
+                files['probabilities.npz'] = _npz(
+                    labels=np.asarray(self.model.plane_labels(sample.tag_labels), dtype=np.uint8),
+                    probabilities=(probabilities * 255).round().astype(np.uint8))
+        buffer = io.BytesIO()
+        Image.fromarray(mask).save(buffer, format='PNG')
+        return {'masks.png': buffer.getvalue(), **files}
+
+    def _writer(self) -> PseudoLabelWriter:
+        names: Sequence[str] = self.tagger.vocabulary.names
+        if self.segments:
+            names = self.model.dataset_meta['classes']
+        cfg = self.runner.cfg
+        decides = [cfg.model.to_dict(), cfg.test_dataloader.dataset.to_dict(),
+                   self.dataloader.batch_size, self.confidence, self.save_probabilities]
+        manifest = Manifest(
+            kind='masks' if self.segments else 'tags',
+            classes=tuple(names),
+            num_images=self.num_images,
+            model=self.tagger.encoder.name,
+            weights=weights_digest(self.tagger.encoder.clip),
+            config=hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()
+                                  ).hexdigest(),
+            version=__version__)
+        return PseudoLabelWriter(self.out_dir, manifest)
+
+    def _loader(self, batches: list[list[int]]) -> DataLoader:
+        like = self.dataloader
+        return DataLoader(like.dataset, batch_sampler=batches, num_workers=like.num_workers,
+                          collate_fn=like.collate_fn, worker_init_fn=like.worker_init_fn,
+                          persistent_workers=False)
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,167 @@
+"""Generating pseudo labels: tags, masks, and a process that is killed."""
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+
+from mmtagclip.pseudo_labels import read_pseudo_labels
+from tests.conftest import picture
+
+ROOT = Path(__file__).parent.parent.parent
+COUNT = 21
+NAMES = ['dog', 'cat', 'bus', 'tree']
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('photos')
+    for i in range(COUNT):
+        Image.fromarray(picture(48 + 16 * (i % 3), 64, i)).save(folder / f'{i:03d}.png')
+    (folder / '005.png').write_bytes(b'damaged')
+    return folder
+
+
+def tagger(encoder_config):
+    return {'type': 'mmtagclip.TagCLIP', 'encoder': encoder_config, 'classes': NAMES,
+            'background': ['sky'], 'templates': ['{}'],
+            'head': {'type': 'mmtagclip.TagCLIPHead', 'threshold': 0.3,
+                     'dmar': {'type': 'mmtagclip.DMAR', 'layers': [8, 9, 10]}}}
+
+
+@pytest.fixture(scope='module')
+def tag_config(encoder_config, photos):
+    meta = ['sample_idx', 'img_path', 'load_error']
+    return {
+        'default_scope': 'mmpretrain', 'model': tagger(deepcopy(encoder_config)),
+        'test_dataloader': {
+            'batch_size': 2, 'num_workers': 0, 'collate_fn': {'type': 'pseudo_collate'},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+            'dataset': {'type': 'mmpretrain.CustomDataset', 'data_prefix': str(photos),
+                        'with_label': False, 'test_mode': True, 'pipeline': [
+                            {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
+                            {'type': 'mmtagclip.ResizeToPatchGrid'},
+                            {'type': 'mmpretrain.PackInputs', 'meta_keys': meta}]}},
+        'test_evaluator': [],
+        'test_cfg': {'type': 'mmtagclip.GenerateLoop', 'commit_seconds': 0.02},
+        'log_level': 'ERROR'}
+
+
+def generate(config, work_dir):
+    config = Config({**deepcopy(config), 'work_dir': str(work_dir)})
+    return Runner.from_cfg(config).test()
+
+
+def content(root):
+    return {str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob('*')) if path.is_file()}
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tag_config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('whole')
+    assert generate(tag_config, work_dir) == {'images': COUNT}
+    return content(work_dir / 'pseudo_labels')
+
+
+def test_tags(undisturbed):
+    lines = [json.loads(line) for line in undisturbed['labels.jsonl'].decode().splitlines()]
+    assert [Path(line['image']).name for line in lines] == [f'{i:03d}.png' for i in range(COUNT)]
+    assert '005.png is not an image' in lines[5]['error']
+    assert set(lines[0]['tags']) <= set(NAMES)
+    assert len(lines[0]['tags']) == len(lines[0]['scores']) > 0
+    manifest = json.loads(undisturbed['manifest.json'])
+    assert manifest['kind'] == 'tags'
+    assert manifest['classes'] == NAMES
+    assert len(manifest['weights']) == len(manifest['config']) == 64
+
+
+def test_killed_at_random_moments_the_result_is_the_same(tag_config, tmp_path, undisturbed):
+    context = multiprocessing.get_context('fork')
+    chance = random.Random(0)
+    for _ in range(20):
+        worker = context.Process(target=generate, args=(tag_config, tmp_path))
+        worker.start()
+        worker.join(chance.uniform(0.1, 2.0))
+        if worker.is_alive():
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join()
+    generate(tag_config, tmp_path)
+    assert content(tmp_path / 'pseudo_labels') == undisturbed
+
+
+def test_two_processes_give_the_same(tag_config, tmp_path, undisturbed):
+    path = tmp_path / 'config.py'
+    Config(tag_config).dump(str(path))
+    env = {**os.environ, 'PORT': '29731', 'OMP_NUM_THREADS': '1',
+           'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
+    subprocess.run(['bash', str(ROOT / 'tools/dist_test.sh'), str(path), '2', '--work-dir',
+                    str(tmp_path / 'run')], env=env, check=True, timeout=300)
+    assert content(tmp_path / 'run' / 'pseudo_labels') == undisturbed
+
+
+@pytest.fixture(scope='module')
+def mask_config(tag_config, encoder_config, photos):
+    config = deepcopy(tag_config)
+    config['default_scope'] = 'mmseg'
+    config['model'] = {
+        'type': 'mmtagclip.CLSSeg', 'tagger': tagger(deepcopy(encoder_config)),
+        'with_probabilities': True, 'background_prompts': ['sky'],
+        'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': [4, 5, 6],
+                     'box_threshold': 0.4}}
+    dataset = config['test_dataloader']['dataset']
+    dataset['pipeline'] = [
+        {'type': 'mmtagclip.LoadImage'}, {'type': 'mmtagclip.ResizeToPatchGrid'},
+        {'type': 'mmseg.PackSegInputs', 'meta_keys': ['sample_idx', 'img_path', 'ori_shape']}]
+    dataset['indices'] = [0, 1, 2]
+    return config
+
+
+def test_masks_and_probabilities(mask_config, tmp_path):
+    mask_config['test_cfg'].update(confidence=0.6, save_probabilities=True)
+    generate(mask_config, tmp_path)
+    root = tmp_path / 'pseudo_labels'
+    manifest, records = read_pseudo_labels(root)
+    assert manifest.classes == ('background', *NAMES)
+    for record in records:
+        with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
+            assert mask.size == image.size
+            labels = np.asarray(mask)
+        stored = np.load(root / record['probabilities'], allow_pickle=False)
+        planes = stored['probabilities'] / 255
+        expected = stored['labels'][planes.argmax(0)]
+        sure = planes.max(0)
+        assert (labels[sure < 0.59] == 255).all()
+        clear = (sure > 0.61) & (np.sort(planes, axis=0)[-2] < sure - 0.01)
+        assert (labels[clear] == expected[clear]).all()
+        tags = [1 + NAMES.index(tag) for tag in record['tags']]
+        assert stored['labels'].tolist() == [0, *tags]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'confidence': 2}, r'confidence must be in \[0, 1\]'),
+    ({'save_probabilities': True}, 'need a segmentor with with_probabilities=True'),
+])
+def test_bad_options(tag_config, tmp_path, change, message):
+    config = deepcopy(tag_config)
+    config['test_cfg'].update(change)
+    with pytest.raises(ValueError, match=message):
+        generate(config, tmp_path)
+
+
+def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
+    generate(tag_config, tmp_path)
+    config = deepcopy(tag_config)
+    config['model']['classes'] = ['dog', 'cat']
+    with pytest.raises(ValueError, match='begun by another job: its classes is'):
+        generate(config, tmp_path)
