@@ -36,8 +36,8 @@ class PassThroughWrapper(nn.Module):
         return self.module.val_step(data)
 
 
-def prepare_distributed(cfg: Config, launcher: str) -> None:
-    """Let a test run in several processes, whatever the device.
+def prepare_distributed(cfg: Config, launcher: str, train: bool = False) -> None:
+    """Let a run have several processes, whatever the device.
 
     mmengine's start-up selects a CUDA device; without one the process group is
     opened here, with gloo, before the runner is built.
@@ -46,12 +46,18 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         cfg: The config; ``launcher`` and, unless set, ``model_wrapper_cfg`` are
             filled in.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        train: Whether gradients are to be exchanged.
     """
     cfg.launcher = launcher
     if launcher == 'none':
         return
+    on_cpu = not torch.cuda.is_available()
     if cfg.get('model_wrapper_cfg') is None:
-        cfg.model_wrapper_cfg = {'type': 'mmtagclip.PassThroughWrapper'}
-    if launcher == 'pytorch' and not torch.cuda.is_available() \
-            and not torch.distributed.is_initialized():
+        if not train:
+            cfg.model_wrapper_cfg = {'type': 'mmtagclip.PassThroughWrapper'}
+        elif on_cpu:  # where the default would name a device
+            cfg.model_wrapper_cfg = {
+                'type': 'MMDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
+                'find_unused_parameters': cfg.get('find_unused_parameters', False)}
+    if launcher == 'pytorch' and on_cpu and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
