@@ -1,0 +1,54 @@
+"""The demo gives the recorded metrics, row by row, and its pictures."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+# Made by demo/run.py and tools/test.py on configs/demo/cls-seg_demo.py. A broken step moves
+# a row by more than the margin; round-off does not.
+EXPECTED = json.loads((Path(__file__).parent / 'expected.json').read_text())
+MARGIN = 0.1
+
+
+@pytest.fixture(scope='module')
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('demo')
+    subprocess.run([sys.executable, str(ROOT / 'demo/run.py'), '--out', str(folder),
+                    '--pictures', '2'], check=True, timeout=600, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize('row', ['class_token', 'coarse', 'dmar', 'cwr'])
+def test_tags(out, row):
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert metrics[row] == pytest.approx(EXPECTED[row], abs=MARGIN)
+
+
+def test_pictures(out):
+    pictures = sorted((out / 'pictures').glob('*.png'))
+    assert len(pictures) == 2
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.width == 1000
+            assert np.asarray(picture).std() > 20
+
+
+def test_masks(tmp_path):
+    result = tmp_path / 'metrics.json'
+    subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
+                    str(ROOT / 'configs/demo/cls-seg_demo.py'), '--work-dir', str(tmp_path),
+                    '--out', str(result)], check=True, timeout=600, capture_output=True)
+    assert json.loads(result.read_text())['mIoU'] == pytest.approx(EXPECTED['mIoU'], abs=MARGIN)
+
+
+def test_files_are_as_small_as_promised():
+    def size(folder):
+        return sum(path.stat().st_size for path in (ROOT / folder).rglob('*') if path.is_file())
+
+    assert size('demo/model') < 20e6
+    assert size('demo/data') < 6e6
