@@ -16,7 +16,6 @@ test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',
         classes='cocostuff',

@@ -15,7 +15,6 @@ test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='PascalContextDataset',
         data_root='data/VOCdevkit/VOC2010',

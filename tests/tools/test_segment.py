@@ -1,0 +1,155 @@
+"""tools/test.py on segmentors, each run as a user runs it."""
+import importlib.util
+import json
+import socket
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtagclip.clip import Vocabulary
+from tests.conftest import picture
+from tests.tools.test_test import ROOT, TEST_PY, run
+
+CONFIG = '''\
+_base_ = '{configs}/cls_seg/cls-seg_vit-base-p16_openai_voc12.py'
+model = dict(
+    tagger=dict(encoder=dict(_delete_=True, **{encoder}), templates='templates_photo'),
+    templates='templates_photo', **{model})
+test_dataloader = dict(num_workers=0, dataset=dict(data_root='{root}'))
+test_evaluator = dict(output_dir='{masks}')
+'''
+TAG_FILE = '''\
+test_pipeline = _base_.test_pipeline
+test_pipeline.insert(1, dict(type='mmtagclip.LoadTags', tag_file='{tags}', classes='voc'))
+test_pipeline[-1].meta_keys += ('tag_labels',)
+test_dataloader['dataset']['pipeline'] = test_pipeline
+'''
+# Sizes of the pictures, an odd number of them.
+SIZES = {'000001': (64, 80), '000002': (50, 71), '000003': (33, 100)}
+DOG, SOFA = 1 + Vocabulary.load('voc').names.index('dog'), 18
+
+
+@pytest.fixture(scope='module')
+def voc(tmp_path_factory):
+    """Pictures and palette masks in VOC's layout: background, a dog, an ignored border."""
+    root = tmp_path_factory.mktemp('voc')
+    for name in ('JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation'):
+        (root / name).mkdir(parents=True)
+    (root / 'ImageSets' / 'Segmentation' / 'val.txt').write_text('\n'.join(SIZES) + '\n')
+    for seed, (name, size) in enumerate(SIZES.items()):
+        Image.fromarray(picture(*size, seed)).save(root / 'JPEGImages' / f'{name}.jpg')
+        mask = np.zeros(size, np.uint8)
+        mask[5:-5, 10:40], mask[5:-5, 40:42] = DOG, 255
+        image = Image.fromarray(mask, 'P')
+        image.putpalette(list(range(256)) * 3)
+        image.save(root / 'SegmentationClass' / f'{name}.png')
+    return root
+
+
+@pytest.fixture(scope='module')
+def write_config(voc, encoder_config):
+    def write_config(folder, more='', **model):
+        path = folder / 'config.py'
+        (folder / 'masks').mkdir()  # else one process might write before another makes it
+        path.write_text(CONFIG.format(configs=ROOT / 'configs', encoder=encoder_config, model=model,
+                                      root=voc, masks=folder / 'masks') + more)
+        return path
+    return write_config
+
+
+@pytest.fixture(scope='module')
+def one_process(write_config, tmp_path_factory):
+    """A finished run: the process, and the folder that it wrote to."""
+    out = tmp_path_factory.mktemp('one')
+    return run_test(write_config(out), '--work-dir', out, '--out', out / 'metrics.json',
+                    '--show-dir', out / 'show'), out
+
+
+def run_test(*arguments):
+    # The model is tiny: more threads would only wait for each other.
+    return run(sys.executable, TEST_PY, *arguments, OMP_NUM_THREADS='1')
+
+
+def read(folder):
+    return {path.stem: np.array(Image.open(path)) for path in sorted(folder.glob('*.png'))}
+
+
+def metrics(folder):
+    return json.loads((folder / 'metrics.json').read_text())
+
+
+def test_metric_is_that_of_the_written_masks(voc, one_process):
+    process, out = one_process
+    assert process.returncode == 0, process.stderr
+    predicted, truth = read(out / 'masks'), read(voc / 'SegmentationClass')
+    assert {name: mask.shape for name, mask in predicted.items()} == SIZES
+    intersection, union = np.zeros(21), np.zeros(21)
+    for name, mask in predicted.items():
+        counts = truth[name] != 255
+        for label in range(21):
+            one, other = mask[counts] == label, truth[name][counts] == label
+            intersection[label] += (one & other).sum()
+            union[label] += (one | other).sum()
+    iou = intersection[union > 0] / union[union > 0]
+    assert 0 < iou.mean() < 1
+    assert metrics(out)['mIoU'] == pytest.approx(100 * iou.mean(), abs=0.01)
+
+
+def test_show_dir_has_a_picture_for_each_image(one_process):
+    """The ground truth and the prediction, side by side."""
+    drawn = {path.name.split('_')[1]: Image.open(path).size
+             for path in (one_process[1] / 'show').rglob('*.png')}
+    assert drawn == {f'{name}.jpg': (2 * width, height)
+                     for name, (height, width) in SIZES.items()}
+
+
+def test_two_processes_give_the_same(write_config, one_process, tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    process = run('bash', ROOT / 'tools' / 'dist_test.sh', write_config(tmp_path), 2,
+                  '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json', PORT=str(port),
+                  OMP_NUM_THREADS='1')
+    assert process.returncode == 0, process.stderr
+    alone = metrics(one_process[1])
+    for key in ('aAcc', 'mIoU', 'mAcc'):
+        assert metrics(tmp_path)[key] == alone[key]
+
+
+def test_tta_averages_over_flips_and_scales(write_config, one_process, tmp_path):
+    process = run_test(write_config(tmp_path), '--work-dir', tmp_path, '--tta',
+                       '--out', tmp_path / 'metrics.json')
+    assert process.returncode == 0, process.stderr
+    assert metrics(tmp_path)['mIoU'] > 0
+    masks, plain = read(tmp_path / 'masks'), read(one_process[1] / 'masks')
+    assert {name: mask.shape for name, mask in masks.items()} == SIZES
+    assert any((masks[name] != plain[name]).any() for name in SIZES)
+
+
+def test_tags_from_a_file(write_config, tmp_path):
+    tags = tmp_path / 'tags.txt'
+    tags.write_text(f'000001 {DOG - 1} {SOFA - 1}\n000002 {SOFA - 1}\n000003\n')
+    config = write_config(tmp_path, TAG_FILE.format(tags=tags), tags='given')
+    process = run_test(config, '--work-dir', tmp_path)
+    assert process.returncode == 0, process.stderr
+    labels = [set(np.unique(mask)) for mask in read(tmp_path / 'masks').values()]
+    assert labels[0] == {0, DOG, SOFA}
+    assert labels[1] == {0, SOFA}
+    assert labels[2] == {0}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--tta'], '--tta needs tta_model and tta_pipeline in the config'),
+    (['--show-dir', 'drawn'], r'--show-dir needs default_hooks\.visualization'),
+])
+def test_what_a_config_does_not_offer(tmp_path, monkeypatch, arguments, message):
+    spec = importlib.util.spec_from_file_location('test_py', TEST_PY)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = tmp_path / 'config.py'
+    config.write_text('model = dict()\ntest_dataloader = dict()\n')
+    monkeypatch.setattr(sys, 'argv', ['test.py', str(config), *arguments])
+    with pytest.raises(SystemExit, match=message):
+        module.main()
