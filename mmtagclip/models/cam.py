@@ -68,30 +68,43 @@ class SoftmaxGradCAM(nn.Module):
         for rows in torch.eye(num_tags, device=x.device).split(self.max_tags):
             gradient, = torch.autograd.grad(probability, y, rows, retain_graph=True,
                                             is_grads_batched=True)
-            weights.append(_mean_input_gradient(block, (q, k, v), gradient[:, 0]))
+            weights.append(_mean_input_gradient(block, (q, k, v), y.detach(), gradient[:, 0]))
         cams = (torch.cat(weights) @ activation[0, 1:].T).relu()
         # Twice, as published: once would leave almost nothing where gradients are tiny.
         return scale_cam(scale_cam(cams))
 
 
-def _mean_input_gradient(block: Any, qkv: tuple[Tensor, Tensor, Tensor], gradient: Tensor
-                         ) -> Tensor:
+def _mean_input_gradient(block: Any, qkv: tuple[Tensor, Tensor, Tensor], out: Tensor,
+                         gradient: Tensor) -> Tensor:
     """Mean over patches of the gradient at ``ln_1``'s output, from that at attention's output.
 
     The projection to queries, keys and values is linear, so the mean over
-    patches is taken before it is gone through backwards.
+    patches is taken before it is gone through backwards; and of attention
+    itself only that mean is needed, which takes one product with its map
+    instead of a whole backward pass a tag.
 
     Args:
         block: The block.
         qkv: ``(1, heads, 1+N, d)`` each.
-        gradient: ``(T, heads, 1+N, d)`` with respect to the attention's output.
+        out: ``(1, heads, 1+N, d)`` the attention's output.
+        gradient: ``(T, heads, 1+N, d)`` with respect to it.
 
     Returns:
         ``(T, width)``.
     """
-    leaves = [one.expand(len(gradient), -1, -1, -1).contiguous().requires_grad_() for one in qkv]
-    with torch.enable_grad():
-        out = attend(*leaves)
-    gradients = torch.autograd.grad(out, leaves, gradient.contiguous())
-    means = torch.cat([one[:, :, 1:].mean(dim=2).flatten(1) for one in gradients], dim=1)
+    sums: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for q, k, v, y, g in zip(*(one[0] for one in qkv), out[0], gradient.unbind(1), strict=True):
+        scale = q.shape[-1] ** -0.5
+        attention = (scale * q @ k.T).softmax(dim=-1)
+        # The gradient at the logits is attention[i, j] * (g[i] @ v[j] - inner[i]); each of its
+        # rows sums to zero, so its sum over the patches is less its entry at the class token.
+        inner = (g * y).sum(dim=-1)
+        both = torch.cat([g, inner[..., None]], dim=-1)[:, 1:]
+        spread = attention[1:].T @ both
+        columns = (spread[..., :-1] * v).sum(dim=-1) - spread[..., -1]
+        at_class_token = attention[:, 0] * (g @ v[0] - inner)
+        sums[0].append(scale * columns @ k)
+        sums[1].append(-scale * at_class_token @ q)
+        sums[2].append((1 - attention[:, 0]) @ g)
+    means = torch.cat([one for part in sums for one in part], dim=1) / (out.shape[2] - 1)
     return means @ block.attn.in_proj_weight

@@ -19,6 +19,7 @@ from ..registry import MODELS
 from .affinity import AffinityRefinement
 from .cam import SoftmaxGradCAM
 from .maps import resize_map
+from .precision import full_precision
 from .tagclip_head import check_finite, relative_threshold
 from .tagger import TagCLIP, group_by_size, naming_images
 
@@ -143,8 +144,8 @@ class CLSSeg(BaseSegmentor):
         self.num_classes = self.out_channels = len(self._dataset_meta['classes'])
         self.align_corners = False
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
-            raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, but '
-                             f'there are {self.num_classes} groups')
+            raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
+                             f'but there are {self.num_classes} groups')
 
     @property
     def dataset_meta(self) -> dict[str, Any]:
@@ -190,6 +191,7 @@ class CLSSeg(BaseSegmentor):
         return data_samples
 
     @torch.no_grad()
+    @full_precision
     def tag_maps(self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample]
                  ) -> list[TagMaps]:
         """Tags and refined CAMs, every image encoded once, equal sizes in one batch."""
@@ -261,7 +263,7 @@ class CLSSeg(BaseSegmentor):
                      else np.full(size, -1))
             self._fill_probabilities(sample, probabilities, result.labels)
         # Row 0 of the table is the background where there is one; -1 is its last entry.
-        table = [*([0] if self.with_background else []), *self.labels[result.labels], IGNORED]
+        table = [*self.plane_labels(result.labels), IGNORED]
         label = torch.from_numpy(np.asarray(table, dtype=np.int64)[index])
         sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
         names = self.tagger.vocabulary.names
@@ -289,6 +291,10 @@ class CLSSeg(BaseSegmentor):
         background = (1 - tags.max(axis=0, initial=0)) ** self.background_exponent
         return np.concatenate([background[None], tags])
 
+    def plane_labels(self, tags: list[int]) -> list[int]:
+        """Label of each plane of an image's ``probabilities``, for its tags."""
+        return [*([0] if self.with_background else []), *self.labels[tags].tolist()]
+
     def _fill_probabilities(self, sample: SegDataSample, probabilities: np.ndarray,
                             labels: list[int]) -> None:
         if self.with_probabilities:
@@ -296,8 +302,7 @@ class CLSSeg(BaseSegmentor):
         if self.with_seg_logits:
             height, width = probabilities.shape[1:]
             full = np.zeros((self.num_classes, height, width), dtype=np.float32)
-            targets = [*([0] if self.with_background else []), *self.labels[labels]]
-            for target, plane in zip(targets, probabilities, strict=True):
+            for target, plane in zip(self.plane_labels(labels), probabilities, strict=True):
                 np.maximum(full[target], plane, out=full[target])
             logits = torch.from_numpy(full).clamp_(min=1e-12).log_()
             sample.set_data({'seg_logits': PixelData(data=logits)})
