@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import mmengine
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true',
                         help="average over the config's test-time augmentations")
     parser.add_argument('--show-dir', help='folder to draw the results in')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions,
                         help='override config entries: key=value, key="[a,b]", a.b.c=value')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how several processes were started (see dist_test.sh)')
@@ -66,7 +66,8 @@ def main() -> None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    cfg.load_from = args.checkpoint
+    if args.checkpoint is not None:
+        cfg.load_from = args.checkpoint
     if args.tta:
         augment(cfg)
     if args.show_dir is not None:

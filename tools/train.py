@@ -3,10 +3,10 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
                         help='go on from the latest checkpoint in the working directory')
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision (on GPUs)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions,
                         help='override config entries: key=value, key="[a,b]", a.b.c=value')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how several processes were started (see dist_train.sh)')

@@ -2,6 +2,7 @@ default_scope = 'mmpretrain'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
+    class_check=dict(type='mmtagclip.ClassCheckHook'),
     tags=dict(type='mmtagclip.TagWriterHook', out_file='tags.jsonl'),
 )
 env_cfg = dict(

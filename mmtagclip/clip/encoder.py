@@ -38,7 +38,7 @@ class AttentionStatistics:
         Raises:
             KeyError: It was not asked for these layers.
         """
-        key = tuple(sorted(layers))
+        key = tuple(sorted(set(layers)))
         if key not in self.means:
             raise KeyError(f'the encoder was not asked for the mean map of layers {key}, only for '
                            f'{list(self.means)}')
@@ -151,7 +151,7 @@ class DenseEncoder(nn.Module):
             ValueError: A size that does not fit the patches, or a layer that
                 the model has not.
         """
-        wanted = {tuple(sorted(layers)) for layers in mean_layers}
+        wanted = {tuple(sorted(set(layers))) for layers in mean_layers}
         for layer in (layer for layers in wanted for layer in layers):
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '

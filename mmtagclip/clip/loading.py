@@ -1,5 +1,6 @@
 """Load a CLIP model of open_clip, with its tokenizer, from a name, a file or an object."""
 import hashlib
+import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # Entries of OpenAI's published archives and state dicts that hold no weights.
+# Names of the weights in a folder of open_clip's layout, the safest first.
+FOLDER_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors',
+                  'open_clip_pytorch_model.bin', 'pytorch_model.bin')
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -72,7 +76,7 @@ def load_clip(model: str | Mapping[str, Any] | nn.Module,
     if isinstance(model, nn.Module):
         if pretrained is not None or checkpoint is not None:
             raise ValueError('an already built model takes neither pretrained nor checkpoint')
-        name, clip = type(model).__name__, model
+        name, clip = type(model).__name__, deepcopy(model)  # the caller's stays as it is
         if tokenizer is None:
             tokenizer = open_clip.SimpleTokenizer(context_length=context_length(clip))
     elif isinstance(model, str | Mapping):
@@ -81,7 +85,10 @@ def load_clip(model: str | Mapping[str, Any] | nn.Module,
                 raise ValueError(f'{model!r} brings its own weights: leave out pretrained and '
                                  'checkpoint')
             name, clip = model, _from_folder(model)
-        elif (pretrained is None) == (checkpoint is None):
+        elif pretrained is not None and checkpoint is not None:
+            raise ValueError(f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
+                             'are given; set the one that is not meant to None')
+        elif pretrained is None and checkpoint is None:
             raise ValueError(f'say where the weights of {model!r} come from: either pretrained '
                              "(a tag, such as 'openai') or checkpoint (a file)")
         elif pretrained is not None:
@@ -123,6 +130,29 @@ def check_image_tower(clip: nn.Module, name: str) -> None:
         raise ValueError(f'{tower} has patches of {visual.patch_size}; only square ones work')
 
 
+def check_vision_config(config: Mapping[str, Any], name: str) -> None:
+    """Refuse, before anything is downloaded or built, an architecture without a class token.
+
+    Raises:
+        ValueError: Not an architecture, or one sentence that names the tower
+            and what is wrong with it.
+    """
+    missing = {'embed_dim', 'vision_cfg', 'text_cfg'} - config.keys()
+    if missing:
+        raise ValueError(f'an architecture needs {", ".join(sorted(missing))} too')
+    vision = config['vision_cfg']
+    faults = {
+        f"is timm's {vision.get('timm_model_name')}": 'timm_model_name' in vision,
+        'is a ResNet': isinstance(vision.get('layers'), list | tuple),
+        'pools by attention': bool(vision.get('attentional_pool')),
+        f'pools by {vision.get("pool_type")}': vision.get('pool_type', 'tok') != 'tok',
+    }
+    for fault, there in faults.items():
+        if there:
+            raise ValueError(f'the image tower of {name} {fault}, and not by a class token of '
+                             "open_clip's ViT, which TagCLIP needs; take one such as ViT-B-16")
+
+
 def context_length(clip: Any) -> int:
     """Number of tokens that the text tower takes, start and end included."""
     length = getattr(clip, 'context_length', None)
@@ -151,6 +181,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         if path.suffix == '.safetensors':
             content: Any = load_file(path)
         elif _is_torchscript(path):
+            _refuse_code_at_load(path)
             content = torch.jit.load(str(path), map_location='cpu').state_dict()
         else:
             content = torch.load(path, map_location='cpu', weights_only=True)
@@ -183,17 +214,30 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _from_folder(model: str) -> nn.Module:
-    try:
+def _from_folder(model: str) -> Any:
+    if model.startswith('hf-hub:'):
         return open_clip.create_model(model, require_pretrained=True)
-    except FileNotFoundError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(f'{model!r} could not be loaded: {error}') from error
+    folder = Path(model.removeprefix('local-dir:')).expanduser()
+    path = folder / 'open_clip_config.json'
+    if not path.is_file():
+        raise FileNotFoundError(f'{model!r} needs {path}, as open_clip writes it')
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+        architecture, preprocess = config['model_cfg'], config.get('preprocess_cfg', {})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
+    weights = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
+    if not weights:
+        raise FileNotFoundError(f'no weights in {folder}: none of {", ".join(FOLDER_WEIGHTS)}')
+    # In this layout a missing quick_gelu means GELU.
+    clip = _from_file(architecture, weights[0], architecture.get('quick_gelu', False))
+    clip.visual.preprocess_cfg = preprocess
+    return clip
 
 
 def _from_tag(model: str, tag: str) -> nn.Module:
     config = _architecture(model)
+    check_vision_config(config, f'{model} ({tag})')
     weights = get_pretrained_cfg(model, tag)
     if not weights:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -208,8 +252,9 @@ def _from_tag(model: str, tag: str) -> nn.Module:
     return open_clip.create_model(model, pretrained=tag, require_pretrained=True)
 
 
-def _from_file(model: str | Mapping[str, Any], path: Path, quick_gelu: bool | None) -> nn.Module:
+def _from_file(model: str | Mapping[str, Any], path: Path, quick_gelu: bool | None) -> Any:
     config = deepcopy(dict(model)) if isinstance(model, Mapping) else _architecture(model)
+    check_vision_config(config, model if isinstance(model, str) else 'CLIP')
     state, from_openai = read_state_dict(path)
     said = quick_gelu
     if said is None and (isinstance(model, Mapping) or model.endswith('-quickgelu')):
@@ -273,6 +318,14 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any('/code/' in name for name in archive.namelist())
+
+
+def _refuse_code_at_load(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith('.py') and b'__setstate__' in archive.read(name):
+                raise ValueError(f'{path} is a TorchScript archive with code that runs when it is '
+                                 'loaded, which is refused; save its weights as .safetensors')
 
 
 def _activation(quick: bool) -> str:

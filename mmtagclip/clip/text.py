@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -133,18 +134,23 @@ class TextEncoder:
         return torch.from_numpy(feature)
 
     def _write(self, phrases: Sequence[str], feature: Tensor) -> None:
-        """Store a feature: a whole file under its final name, or none."""
+        """Store a feature: a whole file under its final name, or none and a warning."""
         if self.cache_dir is None:
             return
-        key = self._key(phrases)
-        path = self._path(key)
+        try:
+            self._write_file(self._path(self._key(phrases)), phrases, feature.numpy())
+        except (OSError, SafetensorError) as error:
+            warnings.warn(f'text features are not cached in {self.cache_dir}: {error}',
+                          stacklevel=2)
+            self.cache_dir = None
+
+    def _write_file(self, path: Path, phrases: Sequence[str], values: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = feature.numpy()
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
         os.close(handle)
         try:
             save_file({'feature': values}, temporary,
-                      metadata={'key': key, 'sha256': _digest(values), 'name': phrases[0]})
+                      metadata={'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]})
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)

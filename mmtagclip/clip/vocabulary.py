@@ -70,16 +70,17 @@ class Vocabulary:
             return source
         if isinstance(source, str | Path):
             path = find_list(source)
-            rows = csv.reader(_lines(path), skipinitialspace=True)
+            rows = csv.reader(_lines(path), skipinitialspace=True, strict=True)
             try:
                 return cls(tuple(tuple(cell.strip() for cell in row) for row in rows))
-            except ValueError as error:
+            except (ValueError, csv.Error) as error:
                 raise ValueError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
             raise TypeError(f'a vocabulary is a built-in name, a file or a list of class names, '
                             f'not {source!r}')
-        return cls(tuple(tuple(item) if isinstance(item, list | tuple) else (item,)  # type: ignore
-                         for item in source))
+        items = [item if isinstance(item, list | tuple) else (item,) for item in source]
+        return cls(tuple(tuple(word.strip() if isinstance(word, str) else word for word in item)
+                         for item in items))
 
 
 def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -127,7 +128,7 @@ def find_list(source: str | Path) -> Path:
         FileNotFoundError: Neither exists; the message lists the built-in ones.
     """
     builtin = BUILTIN_DIR / f'{source}.txt'
-    if builtin.is_file():
+    if Path(source).name == str(source) and builtin.is_file():
         return builtin
     path = Path(source).expanduser()
     if path.is_file():

@@ -1,6 +1,11 @@
 """Hooks and helpers for the runner."""
+from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
 from .generate_loop import GenerateLoop
+from .options import CfgOptions
 from .tag_writer import TagWriterHook
 
-__all__ = ['GenerateLoop', 'PassThroughWrapper', 'TagWriterHook', 'prepare_distributed']
+__all__ = [
+    'CfgOptions', 'ClassCheckHook', 'GenerateLoop', 'PassThroughWrapper', 'TagWriterHook',
+    'prepare_distributed',
+]

@@ -1,8 +1,7 @@
 """Write each image's tags while a test runs."""
-import heapq
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,6 +46,10 @@ class TagWriterHook(Hook):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._parts = [self.path.with_name(f'{self.path.name}.part-{i + 1}-of-{world_size}')
                        for i in range(world_size)]
+        if is_main_process():  # what a run that was killed left behind
+            for stale in self.path.parent.glob(f'{self.path.name}.part-*'):
+                stale.unlink()
+        barrier()
         self._part = self._parts[rank].open('w', encoding='utf-8')
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
@@ -57,6 +60,8 @@ class TagWriterHook(Hook):
         for sample in outputs or ():
             record = self.record(sample)
             self._readable += 'error' not in record
+            if 'sample_idx' not in sample:
+                raise ValueError("TagWriterHook needs 'sample_idx' among PackInputs' meta_keys")
             self._part.write(json.dumps([sample.sample_idx, record]) + '\n')
         self._part.flush()
         if batch_idx + 1 == len(runner.test_loop.dataloader):
@@ -103,27 +108,14 @@ class TagWriterHook(Hook):
         return {'image': image, 'tags': list(sample.tags), 'scores': scores}
 
 
-def merge_parts(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Records of all part files by index, each index once.
+def merge_parts(parts: Sequence[Path]) -> list[dict[str, Any]]:
+    """Records of all part files in the order of their indices, each index once.
 
     A distributed sampler repeats the first images to give every process as
     many as the others.
     """
-    def read(part: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    records: dict[int, dict[str, Any]] = {}
+    for part in parts:
         with part.open(encoding='utf-8') as file:
-            for line in file:
-                index, record = json.loads(line)
-                yield index, record
-
-    def rising(part: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        last = -1
-        for index, record in read(part):
-            if index > last:
-                last = index
-                yield index, record
-
-    last = -1
-    for index, record in heapq.merge(*map(rising, parts), key=lambda item: item[0]):
-        if index != last:
-            last = index
-            yield record
+            records.update(map(json.loads, file))
+    return [records[index] for index in sorted(records)]

@@ -1,5 +1,5 @@
 """The frozen CLIP encoder as a config names it."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class CLIPEncoder(DenseEncoder):
             ``mmtagclip.SelfOnlyLastBlock`` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
             tower.
+        mean: Of the normalisation that the weights were trained with, where a
+            file does not tell and it is not OpenAI's; values in [0, 1], RGB.
+        std: The same.
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
     """
@@ -48,10 +51,14 @@ class CLIPEncoder(DenseEncoder):
                  quick_gelu: bool | None = None,
                  last_block: ConfigDict | dict | nn.Module | None = None,
                  dtype: str = 'float32',
+                 mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None,
                  text_cache: str | Path | bool | None = None) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         super().__init__(clip, policy, dtype)
+        self.mean = self.mean if mean is None else tuple(mean)
+        self.std = self.std if std is None else tuple(std)
         self.text_cache = text_cache
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:

@@ -39,6 +39,12 @@ class CWR(nn.Module):
     only at the patches of the class; the softmax over all names then counts for
     half of the new score.
 
+    All scores stay finite: where all scores of an image are equal there is no
+    candidate; a score map that is the same on all patches counts as 1
+    throughout; on a grid of one row or column boxes reach its end. The
+    published program returns NaN or nothing there. A crop without a single
+    patch of the mask is judged by the class token alone, as published.
+
     Args:
         threshold: Candidates score above ``min(R) + threshold * (max(R) -
             min(R))`` over all scores of the image, background included;

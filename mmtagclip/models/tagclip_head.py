@@ -105,6 +105,7 @@ class TagCLIPHead(nn.Module):
         scores = maps[..., :num_foreground].amax(dim=1)
         if self.cwr is not None:
             scores = self.cwr(maps, scores, features.grid, images, text, encoder)
+        check_scores(scores)
         foreground = maps[..., :num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 
@@ -132,7 +133,21 @@ class ClassTokenHead(nn.Module):
         check_finite(features)
         class_token = encoder.ordinary_class_token(features)
         scores = coarse_scores(class_token[:, None], text, encoder.logit_scale)
+        check_scores(scores[:, 0])
         return TagScores(scores[:, 0, :num_foreground], None)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores ``(B, F)`` with NaN, such as a crop's features may give.
+
+    Raises:
+        ValueError: Some are not finite.
+    """
+    bad = ~torch.isfinite(scores).all(dim=1)
+    if bad.any():
+        raise ValueError(f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
+                         'not finite: the weights are damaged, or the dtype is too narrow for them '
+                         '(try float32)')
 
 
 def check_finite(features: DenseFeatures) -> None:

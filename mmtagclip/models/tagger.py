@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..clip import Vocabulary
 from ..registry import MODELS
 from .clip_encoder import CLIPEncoder
+from .precision import full_precision
 from .tagclip_head import TagScores, relative_threshold
 
 
@@ -72,6 +73,10 @@ class TagCLIP(BaseClassifier):
                 raise ValueError(f'the head wants the attention of layer {layer}, but '
                                  f'{self.encoder.name} has only layers 0 to '
                                  f'{self.encoder.num_blocks - 1}')
+        votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
+        if votes > self.encoder.num_blocks:
+            raise ValueError(f'DMAR wants votes={votes}, but {self.encoder.name} has only '
+                             f'{self.encoder.num_blocks} layers to vote')
         self.register_buffer('text', self.encoder.encode_names(names, templates),
                              persistent=False)
 
@@ -131,6 +136,7 @@ class TagCLIP(BaseClassifier):
         return data_samples
 
     @torch.no_grad()
+    @full_precision
     def score(self, images: Sequence[Tensor] | Tensor) -> list[TagScores]:
         """Scores of normalised images, equal sizes in one batch.
 

@@ -163,6 +163,12 @@ def test_unknown_layers_and_dtypes_are_refused(encoder, clip):
         DenseEncoder(load_clip(clip), dtype='float64')
 
 
+def test_a_layer_named_twice_counts_once(encoder):
+    attention = encoder(images(1, 32, 48), [(8, 8, 9)]).attention
+    once = encoder(images(1, 32, 48), [(8, 9)]).attention
+    assert torch.equal(attention.mean((9, 8, 8)), once.mean((8, 9)))
+
+
 def test_statistics_of_one_image(encoder):
     features = encoder(images(2, 32, 48), [(0,)], votes=True)
     one = features.attention[1]

@@ -109,9 +109,17 @@ def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
     assert DenseEncoder(loaded).mean == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match='brings its own weights'):
         load_clip(f'local-dir:{tmp_path}', pretrained='openai')
-    (tmp_path / 'open_clip_model.safetensors').unlink()
-    with pytest.raises(ValueError, match='could not be loaded'):
+    (tmp_path / 'open_clip_model.safetensors').write_bytes(b'half')
+    with pytest.raises(ValueError, match='is not a whole checkpoint file'):
         load_clip(f'local-dir:{tmp_path}')
+    (tmp_path / 'open_clip_model.safetensors').unlink()
+    with pytest.raises(FileNotFoundError, match='no weights in'):
+        load_clip(f'local-dir:{tmp_path}')
+    (tmp_path / 'open_clip_config.json').write_text('{}')
+    with pytest.raises(ValueError, match="not in open_clip's layout"):
+        load_clip(f'local-dir:{tmp_path}')
+    with pytest.raises(FileNotFoundError, match=r'needs .*open_clip_config\.json'):
+        load_clip(f'local-dir:{tmp_path}/none')
 
 
 def test_another_architecture_is_refused(files):
@@ -147,6 +155,49 @@ def test_pickled_code_is_refused_and_not_run(tmp_path):
         read_state_dict(plain)
 
 
+class RunsAtLoad(nn.Module):
+    @torch.jit.export
+    def __getstate__(self) -> int:
+        return 1
+
+    @torch.jit.export
+    def __setstate__(self, state: int) -> None:
+        self.training = bool(state)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_torchscript_that_runs_at_load_is_refused(tmp_path):
+    torch.jit.save(torch.jit.script(RunsAtLoad()), tmp_path / 'runs.pt')
+    with pytest.raises(ValueError, match='code that runs when it is loaded'):
+        read_state_dict(tmp_path / 'runs.pt')
+
+
+def test_a_built_model_stays_as_it_is(clip):
+    from copy import deepcopy
+    mine = deepcopy(clip).train().requires_grad_(True)
+    narrow = DenseEncoder(load_clip(mine), dtype='bfloat16')
+    assert narrow.dtype == torch.bfloat16
+    assert mine.visual.proj.dtype == torch.float32
+    assert mine.training
+    assert mine.visual.proj.requires_grad
+
+
+@pytest.mark.parametrize(('model', 'message'), [
+    ('ViT-B-16-SigLIP', "is timm's vit_base_patch16_siglip_224"),
+    ('convnext_base', "is timm's convnext_base"),
+    ('RN50', 'is a ResNet'),
+    ('coca_ViT-B-32', 'pools by attention'),
+    ('ViT-L-14-CLIPA', 'pools by avg'),
+])
+def test_towers_are_refused_before_anything_is_fetched(model, message, tmp_path):
+    tag = open_clip.list_pretrained_tags_by_model(model)[0]
+    for weights in ({'pretrained': tag}, {'checkpoint': tmp_path / 'none.pt', 'quick_gelu': False}):
+        with pytest.raises(ValueError, match=f'the image tower of {model}.* {message}'):
+            load_clip(model, **weights)
+
+
 @pytest.mark.parametrize('name', ['plain.safetensors', 'state.pt', 'openai.pt'])
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.999])
 def test_part_of_a_file_is_refused(files, tmp_path, name, share):
@@ -180,7 +231,9 @@ def test_towers_without_a_class_token_are_refused(vision, message):
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [
     ({'model': 'ViT-B-16'}, ValueError, 'either pretrained .* or checkpoint'),
-    ({'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'}, ValueError, 'either pretrained'),
+    ({'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'}, ValueError,
+     'both pretrained=.* set the one that is not meant to None'),
+    ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'needs text_cfg, vision_cfg'),
     ({'model': 'ViT-Z-99', 'pretrained': 'openai'}, ValueError, "no architecture 'ViT-Z-99'"),
     ({'model': TINY, 'pretrained': 'openai'}, ValueError, 'needs the name of an architecture'),
     ({'model': 3}, TypeError, 'not int'),

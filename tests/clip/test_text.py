@@ -127,6 +127,26 @@ def test_a_damaged_file_is_made_again(encoder, tmp_path, counted, damage):
     assert len(counted) == 4
 
 
+def test_a_cache_that_can_not_be_written_is_done_without(encoder, tmp_path):
+    blocked = tmp_path / 'file'
+    blocked.write_text('in the way')
+    with pytest.warns(UserWarning, match='text features are not cached'):
+        got = TextEncoder(encoder, TEMPLATES, blocked / 'cache')(NAMES)
+    assert torch.equal(got, TextEncoder(encoder, TEMPLATES, cache_dir=False)(NAMES))
+
+
+def test_a_writer_that_dies_leaves_no_half_file(encoder, tmp_path, monkeypatch):
+    def dies(tensors, path, metadata):
+        with open(path, 'wb') as file:
+            file.write(b'half')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(text_module, 'save_file', dies)
+    with pytest.raises(KeyboardInterrupt):
+        TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]
+
+
 def _encode(config, checkpoint, cache, barrier, results):
     torch.set_num_threads(1)
     encoder = DenseEncoder(load_clip(config, checkpoint=checkpoint))

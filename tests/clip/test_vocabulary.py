@@ -2,7 +2,7 @@
 import pytest
 
 from mmtagclip.clip import Vocabulary, load_templates
-from mmtagclip.clip.vocabulary import BUILTIN_DIR
+from mmtagclip.clip.vocabulary import BUILTIN_DIR, load_integers
 
 
 def test_list_of_names_and_synonyms():
@@ -22,7 +22,7 @@ def test_file_with_synonyms_quotes_comments_and_a_byte_order_mark(tmp_path):
 
 @pytest.mark.parametrize('name', sorted(
     path.stem for path in BUILTIN_DIR.glob('*.txt')
-    if not path.stem.startswith('templates') and not path.stem.endswith('values')))
+    if not path.stem.startswith('templates') and not path.stem.endswith(('values', 'groups'))))
 def test_built_in_lists_load(name):
     vocabulary = Vocabulary.load(name)
     counts = {'voc': 20, 'coco': 80, 'cocostuff': 171, 'nus_wide': 81, 'ade20k': 150}
@@ -69,3 +69,29 @@ def test_templates():
 def test_bad_templates(source, error, message):
     with pytest.raises(error, match=message):
         load_templates(source)
+
+
+def test_an_open_quote_is_an_error(tmp_path):
+    path = tmp_path / 'names.txt'
+    path.write_text('"dog, cat\nbird\n')
+    with pytest.raises(ValueError, match=r'names\.txt: .*'):
+        Vocabulary.load(path)
+
+
+def test_names_are_stripped():
+    with pytest.raises(ValueError, match=r"more than once: \['dog'\]"):
+        Vocabulary.load(['dog', ' dog '])
+
+
+def test_a_path_is_not_taken_for_a_built_in_list(tmp_path):
+    (tmp_path / 'voc').write_text('dog\n')
+    (tmp_path / 'voc.txt').write_text('cat\n')
+    assert Vocabulary.load(str(tmp_path / 'voc')).names == ('dog',)
+
+
+def test_integers(tmp_path):
+    assert load_integers('cocostuff_groups')[:3] == [9, 11, 11]
+    path = tmp_path / 'values.txt'
+    path.write_text('1\ntwo\n')
+    with pytest.raises(ValueError, match=r'values\.txt must hold an integer a line'):
+        load_integers(path)

@@ -84,6 +84,25 @@ def test_errors_are_written_counted_and_logged(runner, tmp_path, caplog):
     assert '1 images could not be read' in caplog.text
 
 
+def test_images_in_any_order_come_out_in_the_data_set_s(runner, tmp_path):
+    run(TagWriterHook(), runner, [[sample(i, f'{i}.jpg')] for i in (3, 0, 2, 1)])
+    assert [line['image'] for line in read(tmp_path / 'tags.jsonl')] == [
+        f'{i}.jpg' for i in range(4)]
+
+
+def test_what_a_killed_run_left_behind_is_removed(runner, tmp_path):
+    (tmp_path / 'tags.jsonl.part-3-of-4').write_text('[0, {}]')
+    run(TagWriterHook(), runner, [[sample(0, 'a.jpg')]])
+    assert os.listdir(tmp_path) == ['tags.jsonl']
+
+
+def test_samples_need_their_index(runner):
+    bad = sample(0, 'a.jpg')
+    del bad.sample_idx
+    with pytest.raises(ValueError, match="needs 'sample_idx' among"):
+        run(TagWriterHook(), runner, [[bad]])
+
+
 def test_a_run_without_a_readable_image_is_refused(tmp_path):
     bad = sample(0, 'a.jpg', error='gone')
     with pytest.raises(ValueError, match=r'not one image could be read; .*part-1-of-1 says why'):

@@ -27,6 +27,22 @@ def test_agrees_with_the_loop_over_crops(encoder, seed, stop):
     torch.testing.assert_close(new[0], plain, atol=2e-5, rtol=0)
 
 
+def test_an_empty_box_stops_the_later_candidates_only_if_asked(encoder):
+    refined = torch.zeros(1, 9, 4)  # three classes and a background name on 3x3 patches
+    refined[0, 0, 0] = refined[0, 8, 1] = refined[0, 4, 2] = 1  # the second in the last corner
+    scores = refined[..., :3].amax(1)
+    images = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    text = torch.eye(4, 64)
+    sane = CWR()(refined, scores, (3, 3), images, text, encoder)
+    published = CWR(stop_at_empty_box=True)(refined, scores, (3, 3), images, text, encoder)
+    assert (sane != scores).tolist() == [[True, False, True]]
+    assert (published != scores).tolist() == [[True, False, False]]
+    for got, stop in ((sane, False), (published, True)):
+        plain = twins.cwr(encoder.visual, encoder.logit_scale, text, refined[0], scores[0], (3, 3),
+                          images, 0.5, stop)
+        torch.testing.assert_close(got[0], plain, atol=2e-5, rtol=0)
+
+
 def test_batch_and_chunks_equal_single_images(encoder):
     refined, scores, grid, images, text = random_case(3, batch=3)
     together = CWR(0.1, max_crops=4)(refined, scores, grid, images, text, encoder)

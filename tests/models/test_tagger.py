@@ -114,7 +114,44 @@ def test_nan_names_the_image(config, clip):
         tagger.test_step(batch((64, 96, 1)))
 
 
+@pytest.mark.parametrize('head', [HEAD, {'type': 'mmtagclip.ClassTokenHead'}])
+def test_nan_behind_the_patches_is_an_error_too(config, head, monkeypatch):
+    tagger = MODELS.build({**deepcopy(config), 'head': head})
+    for name in ('encode_class_token', 'ordinary_class_token'):
+        original = getattr(tagger.encoder, name)
+        monkeypatch.setattr(tagger.encoder, name,
+                            lambda *args, original=original: original(*args) * float('nan'))
+    with pytest.raises(ValueError, match=r'^0\.jpg: the scores .* are not finite'):
+        tagger.test_step(batch((96, 80, 5)))
+
+
+def test_autocast_changes_nothing(tagger):
+    plain, = tagger.test_step(batch((96, 80, 5)))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        cast, = tagger.test_step(batch((96, 80, 5)))
+    assert torch.equal(plain.pred_score, cast.pred_score)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_narrow_dtypes_give_float32_scores(config, tagger, dtype):
+    narrow = MODELS.build({**deepcopy(config), 'encoder': {**config['encoder'], 'dtype': dtype}})
+    sample, = narrow.test_step(batch((96, 80, 5)))
+    exact, = tagger.test_step(batch((96, 80, 5)))
+    assert sample.pred_score.dtype == torch.float32
+    assert (sample.pred_score - exact.pred_score).abs().max() < 0.3
+
+
+def test_mean_and_std_of_weights_that_do_not_tell(config):
+    other = {'mean': [0.5, 0.5, 0.5], 'std': [0.25, 0.25, 0.25]}
+    tagger = MODELS.build({
+        **deepcopy(config), 'encoder': {**config['encoder'], **other},
+        'data_preprocessor': {'type': 'mmtagclip.CLIPDataPreprocessor', **other}})
+    assert tagger.encoder.mean == (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize(('change', 'error', 'message'), [
+    ({'head': {**HEAD, 'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8,), 'votes': 13}}},
+     ValueError, 'votes=13, but .* has only 12 layers'),
     ({'classes': []}, ValueError, 'classes is empty'),
     ({'classes': ['dog', 'dog']}, ValueError, 'more than once'),
     ({'background': ['sky', 'dog']}, ValueError, r"more than once: \['dog'\]"),

@@ -1,0 +1,23 @@
+"""Options of the command line tools."""
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import DictAction
+
+
+class CfgOptions(DictAction):
+    """mmengine's ``--cfg-options``, which refuses values with spaces between words.
+
+    mmengine drops them, so that ``traffic light`` would become another class.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: Sequence[str] | Any, option_string: str | None = None) -> None:
+        """Check the values, then parse them."""
+        for value in values:
+            if re.search(r'=.*\w\s+\w', value):
+                parser.error(f'{value}: its spaces would get lost; put names with spaces into a '
+                             'file, one a line, and give its path')
+        super().__call__(parser, namespace, values, option_string)
