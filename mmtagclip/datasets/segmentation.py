@@ -1,5 +1,6 @@
 """Segmentation data sets whose classes come from a vocabulary."""
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from ..registry import DATASETS
 class VocabularySegDataset(BaseSegDataset):
     """Images with index masks, whose classes are a vocabulary.
 
+    Without an ``ann_file``, which lists the images, those that have no mask take
+    no part (COCO's images without objects).
+
     Args:
         classes: A built-in list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
@@ -20,6 +24,9 @@ class VocabularySegDataset(BaseSegDataset):
         img_suffix: Ending of the images.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
+
+    Raises:
+        FileNotFoundError: No image has a mask.
     """
 
     def __init__(self, classes: str | Sequence, with_background: bool = True,
@@ -28,6 +35,19 @@ class VocabularySegDataset(BaseSegDataset):
         metainfo = labels_metainfo(names, with_background)
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo,
                          **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, with their masks."""
+        data_list = super().load_data_list()
+        if self.ann_file or self.data_prefix.get('seg_map_path') is None:
+            return data_list
+        with_mask = [one for one in data_list if Path(one['seg_map_path']).is_file()]
+        if not with_mask:
+            raise FileNotFoundError(f'no image (*{self.img_suffix}) in '
+                                    f'{self.data_prefix["img_path"]} has a mask '
+                                    f'(*{self.seg_map_suffix}) in '
+                                    f'{self.data_prefix["seg_map_path"]}')
+        return with_mask
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ def converter(name):
     return module
 
 
-yolo2coco, masks2tags, nus_wide = map(converter, ('yolo2coco', 'masks2tags', 'nus_wide'))
+yolo2coco, masks2tags, nus_wide, remap_masks, coco_object = map(
+    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object'))
 
 
 def run(monkeypatch, module, *arguments):
@@ -208,3 +210,98 @@ def test_nus_wide_result_loads(tmp_path, monkeypatch):
     dataset = MultiLabelDataset(ann_file='test.json', data_root=str(root), data_prefix='Flickr')
     assert labels(dataset) == {'0001_1.jpg': [concepts.index('zebra')], '0002_2.jpg': []}
     assert dataset.get_data_info(0)['img_path'] == str(root / 'Flickr' / 'actor' / '0001_1.jpg')
+
+
+# remap_masks
+
+
+def read_mask(path):
+    with Image.open(path) as image:
+        assert image.mode == 'L'
+        return np.asarray(image).tolist()
+
+
+def test_remap_values_labels_and_other(tmp_path):
+    masks, out = tmp_path / 'masks', tmp_path / 'new' / 'out'
+    masks.mkdir()
+    save_mask(masks / 'a.png', [[3, 5], [7, 255], [0, 3]])
+    assert remap_masks.convert(masks, out, (3, 5, 7), (1, 1, 2), other=9) == 1
+    assert read_mask(out / 'a.png') == [[1, 1], [2, 9], [9, 1]]
+
+
+def test_remap_of_16_bits_and_of_palette_indices(tmp_path):
+    """A palette's colours count for nothing, its indices do."""
+    save_mask(tmp_path / 'deep.png', [[300, 0]], np.uint16)
+    indexed = Image.fromarray(np.array([[1, 0]], np.uint8), 'P')
+    indexed.putpalette([9, 9, 9, 0, 0, 0])
+    indexed.save(tmp_path / 'indexed.png')
+    remap_masks.convert(tmp_path, tmp_path / 'out', (1, 300), (5, 6))
+    assert read_mask(tmp_path / 'out' / 'deep.png') == [[6, 255]]
+    assert read_mask(tmp_path / 'out' / 'indexed.png') == [[5, 255]]
+
+
+def test_remap_refuses(tmp_path):
+    with pytest.raises(ValueError, match='2 pixel values, but 3 labels'):
+        remap_masks.convert(tmp_path, tmp_path / 'out', (1, 2), (1, 2, 3))
+    with pytest.raises(FileNotFoundError, match='no PNG masks in'):
+        remap_masks.convert(tmp_path, tmp_path / 'out', (1,), (1,))
+    Image.fromarray(picture(4, 4, 0)).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'a\.png has mode RGB, so it is not an index image'):
+        remap_masks.convert(tmp_path, tmp_path / 'out', (1,), (1,))
+
+
+@pytest.mark.parametrize('options, expected', [
+    (['--values', 'cocostuff_values', '--labels', 'cocostuff_groups'], 'groups'),
+    (['--values', 'cocostuff_values'], 'classes'),
+    (['--values', 'coco_values', '--first', '1', '--other', '0'], 'objects'),
+])
+def test_remap_command_with_the_built_in_lists(tmp_path, monkeypatch, options, expected):
+    save_mask(tmp_path / 'a.png', [[*range(256)]])
+    run(monkeypatch, remap_masks, tmp_path, tmp_path / 'out', *options)
+    got, = read_mask(tmp_path / 'out' / 'a.png')
+    counts = {'groups': 171, 'classes': 171, 'objects': 80}
+    last = {'groups': 26, 'classes': 170, 'objects': 80}[expected]
+    other = 0 if expected == 'objects' else 255
+    kept = [value for value in got if value != other]
+    assert len(kept) == counts[expected]
+    assert set(kept) == set(range(int(expected == 'objects'), last + 1))
+
+
+# coco_object
+
+
+@pytest.fixture
+def instances(tmp_path):
+    """A large polygon, a small one over it as RLE, a crowd, and an image without objects."""
+    small = np.zeros((6, 8), np.uint8)
+    small[2:4, 3:5] = 1
+    flat = small.T.ravel()  # column by column: runs of zeros and ones in turn
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    annotations = [
+        {'category_id': 7, 'segmentation': {'size': [6, 8], 'counts': runs}, 'area': 4,
+         'iscrowd': 1},
+        {'category_id': 3, 'segmentation': [[1, 1, 7, 1, 7, 5, 1, 5]], 'area': 24, 'iscrowd': 0},
+    ]
+    path = tmp_path / 'instances.json'
+    path.write_text(json.dumps({
+        'images': [{'id': 1, 'file_name': 'a.jpg', 'height': 6, 'width': 8},
+                   {'id': 2, 'file_name': 'b.jpg', 'height': 6, 'width': 8}],
+        'annotations': [{'id': i, 'image_id': 1, **one} for i, one in enumerate(annotations, 1)],
+        'categories': [{'id': 7, 'name': 'dog'}, {'id': 3, 'name': 'cat'}]}))
+    return path
+
+
+def test_coco_object_paints_smaller_objects_on_top(instances, tmp_path, monkeypatch):
+    run(monkeypatch, coco_object, instances, tmp_path / 'out')
+    # Labels follow the category ids: cat 1, dog 2. The image without objects has no mask.
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['a.png']
+    expected = np.zeros((6, 8), int)
+    expected[1:5, 1:7] = 1
+    expected[2:4, 3:5] = 2
+    assert read_mask(tmp_path / 'out' / 'a.png') == expected.tolist()
+
+
+def test_coco_object_without_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no COCO annotation file at'):
+        coco_object.convert(tmp_path / 'none.json', tmp_path)

@@ -1,0 +1,63 @@
+"""The segmentation data set whose classes are a vocabulary."""
+import numpy as np
+import pytest
+from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
+
+from mmtagclip.datasets import VocabularySegDataset
+from mmtagclip.datasets.segmentation import labels_metainfo
+from tests.conftest import picture
+
+MASK = np.array([[0, 1, 2], [255, 2, 0]], np.uint8)
+
+
+@pytest.fixture
+def build(tmp_path):
+    for name in ('images', 'masks'):
+        (tmp_path / name).mkdir()
+    for seed, name in enumerate('ab'):
+        Image.fromarray(picture(2, 3, seed)).save(tmp_path / 'images' / f'{name}.jpg')
+    Image.fromarray(MASK).save(tmp_path / 'masks' / 'a.png')
+    indexed = Image.fromarray(MASK, 'P')
+    indexed.putpalette(list(range(255, -1, -1)) * 3)
+    indexed.save(tmp_path / 'masks' / 'b.png')
+
+    def build(**options):
+        return VocabularySegDataset(
+            data_root=str(tmp_path), pipeline=[LoadAnnotations()],
+            data_prefix={'img_path': 'images', 'seg_map_path': 'masks'}, **options)
+    return build
+
+
+def test_index_and_palette_masks_are_read_as_indices(build):
+    data = build(classes=['cat', 'dog'])
+    assert len(data) == 2
+    for sample in data:
+        assert (sample['gt_seg_map'] == MASK).all()
+
+
+def test_images_without_a_mask_take_no_part_unless_listed(build, tmp_path):
+    (tmp_path / 'masks' / 'b.png').unlink()
+    sample, = build(classes=['cat', 'dog'])
+    assert sample['img_path'] == str(tmp_path / 'images' / 'a.jpg')
+    (tmp_path / 'list.txt').write_text('b\n')
+    with pytest.raises(FileNotFoundError, match=r'b\.png'):
+        build(classes=['cat', 'dog'], ann_file='list.txt')[0]
+    (tmp_path / 'masks' / 'a.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'no image \(\*\.jpg\) in .* has a mask'):
+        build(classes=['cat', 'dog'])
+
+
+def test_classes_with_and_without_a_background(build):
+    assert build(classes=['cat', 'dog']).metainfo['classes'] == ('background', 'cat', 'dog')
+    assert build(classes=['cat', 'dog'], with_background=False).metainfo['classes'] == (
+        'cat', 'dog')
+    assert len(build(classes='coco').metainfo['classes']) == 81
+
+
+def test_colours():
+    meta = labels_metainfo([str(number) for number in range(171)], True)
+    assert meta['palette'][:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert len({tuple(colour) for colour in meta['palette']}) == 172
+    without = labels_metainfo([str(number) for number in range(171)], False)
+    assert without['palette'] == meta['palette'][1:]
