@@ -13,7 +13,8 @@ from mmengine.config import Config, DictAction
 from mmtagclip.models import CLIPEncoder, TagCLIP
 
 ROOT = Path(__file__).parent.parent
-PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/datasets.md', 'demo/README.md']
+PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/datasets.md', 'docs/pseudo_labels.md',
+         'demo/README.md']
 
 
 def blocks(page, language):
@@ -55,6 +56,8 @@ def test_commands_name_what_exists(words):
     elif program in ('python', 'bash'):
         script = ROOT / rest[0]
         assert script.is_file()
+        if 'my_config.py' in rest:  # the reader's own
+            return
         if script.name in ('test.py', 'dist_test.sh'):
             check_test_command(rest[1:], distributed=script.suffix == '.sh')
         elif script.suffix == '.py':

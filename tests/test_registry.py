@@ -17,12 +17,15 @@ assert 'mmtagclip' not in sys.modules
 
 names = {
     'MODELS': ['TagCLIP', 'TagCLIPHead', 'ClassTokenHead', 'DMAR', 'CWR', 'CLIPEncoder',
-               'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock'],
+               'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock', 'CLSSeg',
+               'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
-    'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel'],
-    'TRANSFORMS': ['LoadImage', 'ResizeToPatchGrid'],
+    'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',
+                 'PseudoLabelDataset'],
+    'TRANSFORMS': ['LoadImage', 'ResizeToPatchGrid', 'KeepImage', 'LoadTags'],
     'METRICS': ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric'],
-    'HOOKS': ['TagWriterHook'],
+    'HOOKS': ['TagWriterHook', 'ClassCheckHook'],
+    'LOOPS': ['GenerateLoop'],
 }
 for kind, parts in names.items():
     for registry in (getattr(root, kind), getattr(child, kind)):

@@ -202,6 +202,14 @@ def test_tta_averages_over_augmentations(build):
     assert (merged.pred_sem_seg.data.squeeze() == alone.pred_sem_seg.data.squeeze()).all()
 
 
+@pytest.mark.parametrize(('with_background', 'label'), [(True, 0), (False, 255)])
+def test_tta_of_an_image_without_tags(build, with_background, label):
+    tta = CLSSegTTA(build(tags='given', with_background=with_background))
+    views = [batch((64, 96, 1), tag_labels=[]) for _ in range(2)]
+    merged, = tta.test_step({key: [view[key] for view in views] for key in views[0]})
+    assert merged.pred_sem_seg.data.unique().tolist() == [label]
+
+
 def test_classes_merge_into_groups(build):
     segmentor = build(with_background=False, label_map=[0, 0, 1, 2, 1],
                       groups=['animal', 'outdoor', 'plant'], with_seg_logits=True, tags='given')
