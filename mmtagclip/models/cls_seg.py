@@ -357,6 +357,14 @@ class CLSSegTTA(SegTTAModel):
         super().__init__(module=module, **kwargs)
         self.module.with_seg_logits = True
 
+    def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
+        """Merge the views of each image; where none has a tag or background, all is 255."""
+        merged = super().merge_preds(data_samples_list)
+        for views, sample in zip(data_samples_list, merged, strict=True):
+            if not self.module.with_background and not any(view.tag_labels for view in views):
+                sample.pred_sem_seg.data.fill_(IGNORED)
+        return merged
+
 
 def _build(part: Any) -> Any:
     return MODELS.build(part) if isinstance(part, dict) else part
