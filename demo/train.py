@@ -420,21 +420,23 @@ def plot(log: Path, out: Path) -> None:
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description='Train the demo CLIP.')
     parser.add_argument('--sprites', type=Path, required=True, help='folder of fetch_sprites.sh')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo_train'))
-    parser.add_argument('--model-dir', type=Path, default=here / 'model', help='where to export')
-    parser.add_argument('--log', type=Path, default=here / 'train_log.jsonl')
-    parser.add_argument('--steps', type=int, default=12000, help='steps in all')
-    parser.add_argument('--single-steps', type=int, default=2500, help='steps on single objects')
-    parser.add_argument('--decay-steps', type=int, default=3500, help='last steps, rate falling')
-    parser.add_argument('--lr', type=float, default=1.5e-3, help='peak learning rate')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/demo_train'),
+        help='where checkpoint, log, curve and model go',
+    )
+    parser.add_argument('--steps', type=int, default=6000, help='steps in all')
+    parser.add_argument('--single-steps', type=int, default=500, help='steps on single objects')
+    parser.add_argument('--decay-steps', type=int, default=2250, help='last steps, rate falling')
+    parser.add_argument('--lr', type=float, default=1.2e-3, help='peak learning rate')
     parser.add_argument('--batch', type=int, default=64, help='pictures in a process')
     parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16')
     parser.add_argument('--processes', type=int, default=2, help='each computes on one core')
     parser.add_argument('--eval-every', type=int, default=500, help='steps')
-    parser.add_argument('--save-every', type=int, default=500, help='steps')
+    parser.add_argument('--save-every', type=int, default=250, help='steps')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()
 
@@ -449,7 +451,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         store = f'file://{(args.work_dir / "rendezvous").resolve()}'
         dist.init_process_group('gloo', store, rank=rank, world_size=args.processes)
     dtype = getattr(torch, args.dtype)
-    checkpoint = args.work_dir / 'checkpoint.pt'
+    checkpoint, log = args.work_dir / 'checkpoint.pt', args.work_dir / 'train_log.jsonl'
 
     model = TrainableCLIP()
     decay = [
@@ -466,15 +468,15 @@ def train(rank: int, args: argparse.Namespace) -> None:
         start, seconds = state['step'], state['seconds']
     if first:
         # Records behind the checkpoint belong to steps that are now done again.
-        lines = args.log.read_text().splitlines() if args.log.is_file() else []
+        lines = log.read_text().splitlines() if log.is_file() else []
         lines = [line for line in lines if json.loads(line)['step'] <= start]
-        args.log.write_text(''.join(line + '\n' for line in lines))
+        log.write_text(''.join(line + '\n' for line in lines))
         dev_images, dev_labels = development_set(args.sprites, args.seed)
 
     def write(**record: float) -> None:
         line = json.dumps(record)
         print(line, flush=True)
-        with args.log.open('a') as file:
+        with log.open('a') as file:
             file.write(line + '\n')
 
     batches = Batches(
@@ -491,7 +493,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         batches, batch_size=None, num_workers=1, prefetch_factor=6, multiprocessing_context='spawn'
     )
     began = time.monotonic() - seconds
-    sums, images_seen, mark = np.zeros(2), 0, time.monotonic()
+    sums, counted, images_seen, mark = np.zeros(2), 0, 0, time.monotonic()
     model.train()
     for step, (images, present, named) in enumerate(loader, start):
         rate = learning_rate(step, args.steps, args.lr, args.decay_steps)
@@ -506,6 +508,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         sums += class_loss.item(), patch_loss.item()
+        counted += 1
         images_seen += len(images) * args.processes
         done = step + 1
         if not first:
@@ -516,11 +519,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
                 step=done,
                 seconds=round(now - began),
                 lr=round(rate, 7),
-                class_loss=round(sums[0] / 100, 4),
-                patch_loss=round(sums[1] / 100, 4),
+                class_loss=round(sums[0] / counted, 4),
+                patch_loss=round(sums[1] / counted, 4),
                 images_per_second=round(images_seen / (now - mark)),
             )
-            sums, images_seen, mark = np.zeros(2), 0, now
+            sums, counted, images_seen, mark = np.zeros(2), 0, 0, now
         if done % args.eval_every == 0 or done == args.steps:
             result = evaluate(model, dev_images, dev_labels)
             scale = round(model.clip.logit_scale.exp().item(), 2)
@@ -534,8 +537,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
             }
             torch.save(state, checkpoint.with_suffix('.part'))
             os.replace(checkpoint.with_suffix('.part'), checkpoint)
-            export(model, args.model_dir)
-            plot(args.log, args.log.with_name('train_curve.png'))
+            export(model, args.work_dir / 'model')
+            plot(log, args.work_dir / 'train_curve.png')
     if args.processes > 1:
         dist.destroy_process_group()
 
@@ -552,7 +555,7 @@ def main() -> None:
     else:
         (args.work_dir / 'rendezvous').unlink(missing_ok=True)
         mp.spawn(train, (args,), nprocs=args.processes)
-    print(f'{args.steps} steps are done; the model is in {args.model_dir}')
+    print(f'{args.steps} steps are done; the model is in {args.work_dir / "model"}')
 
 
 if __name__ == '__main__':
