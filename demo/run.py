@@ -26,28 +26,29 @@ ROWS = {'class_token': 'clip_demo', 'coarse': 'coarse_demo', 'dmar': 'dmar_demo'
         'cwr': 'tagclip_demo'}
 
 
-def ablation(out: Path, options: list[str]) -> dict[str, float]:
-    """MAP of each row on the demo's test scenes, through tools/test.py."""
+def ablation(out: Path, data: Path) -> dict[str, float]:
+    """The mAP of each row on a set of scenes, through tools/test.py."""
     metrics = {}
     for row, config in ROWS.items():
         result = out / row / 'metrics.json'
         subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
                         str(ROOT / f'configs/demo/{config}.py'), '--work-dir', str(out / row),
-                        '--out', str(result), *options], check=True)
+                        '--out', str(result), '--cfg-options',
+                        f'test_dataloader.dataset.data_root={data}'], check=True)
         metrics[row] = json.loads(result.read_text())['multi-label/mAP']
     return metrics
 
 
-def pictures(out: Path, count: int) -> list[Path]:
-    """Tag some test scenes and draw them."""
+def pictures(out: Path, data: Path, count: int) -> list[Path]:
+    """Tag some scenes and draw them."""
     config = Config.fromfile(ROOT / 'configs/demo/tagclip_demo.py')
     config.model.with_score_maps = True
     tagger: TagCLIP = MODELS.build(config.model)
     resize = ResizeToPatchGrid(tagger.encoder.patch_size)
-    scenes = sorted((ROOT / 'demo/data/JPEGImages').glob('*.jpg'))
+    scenes = sorted((data / 'JPEGImages').glob('*.jpg'))
     out.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for path in scenes[::max(1, len(scenes) // count)][:count]:
+    for path in scenes[::max(1, len(scenes) // max(1, count))][:count]:
         image = read_image(path)
         fitted = resize({'img': image[..., ::-1], 'img_path': str(path)})['img'].copy()
         sample, = tagger.test_step({'inputs': [torch.from_numpy(fitted).permute(2, 0, 1)]})
@@ -66,13 +67,13 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'),
                         help='folder to write to (default: work_dirs/demo)')
     parser.add_argument('--pictures', type=int, default=6, help='scenes to draw (default: 6)')
-    parser.add_argument('options', nargs=argparse.REMAINDER,
-                        help='handed on to tools/test.py, such as --cfg-options ...')
+    parser.add_argument('--data', type=Path, default=ROOT / 'demo/data',
+                        help='a set that demo/render.py wrote (default: demo/data)')
     args = parser.parse_args()
-    metrics = ablation(args.out, args.options)
+    metrics = ablation(args.out, args.data)
     (args.out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
-    drawn = pictures(args.out / 'pictures', args.pictures)
-    print(f'\nmAP on the demo scenes ({args.out / "metrics.json"}):')
+    drawn = pictures(args.out / 'pictures', args.data, args.pictures)
+    print(f'\nmAP on {args.data} ({args.out / "metrics.json"}):')
     for row, value in metrics.items():
         print(f'  {row:12} {value:5.1f}')
     print(f'{len(drawn)} pictures in {args.out / "pictures"}')
