@@ -4,8 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from PIL import Image
 
 from mmtagclip.pseudo_labels import read_pseudo_labels
 from tests.conftest import picture
+from tests.processes import ROOT, free_port, run
 
-ROOT = Path(__file__).parent.parent.parent
 COUNT = 21
 NAMES = ['dog', 'cat', 'bus', 'tree']
 
@@ -103,10 +101,9 @@ def test_killed_at_random_moments_the_result_is_the_same(tag_config, tmp_path, u
 def test_two_processes_give_the_same(tag_config, tmp_path, undisturbed):
     path = tmp_path / 'config.py'
     Config(tag_config).dump(str(path))
-    env = {**os.environ, 'PORT': '29731', 'OMP_NUM_THREADS': '1',
-           'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    subprocess.run(['bash', str(ROOT / 'tools/dist_test.sh'), str(path), '2', '--work-dir',
-                    str(tmp_path / 'run')], env=env, check=True, timeout=300)
+    process = run('bash', ROOT / 'tools/dist_test.sh', path, 2, '--work-dir', tmp_path / 'run',
+                  PORT=free_port(), OMP_NUM_THREADS='1')
+    assert process.returncode == 0, process.stderr
     assert content(tmp_path / 'run' / 'pseudo_labels') == undisturbed
 
 

@@ -1,7 +1,6 @@
 """tools/test.py on segmentors, each run as a user runs it."""
 import importlib.util
 import json
-import socket
 import sys
 
 import numpy as np
@@ -10,7 +9,8 @@ from PIL import Image
 
 from mmtagclip.clip import Vocabulary
 from tests.conftest import picture
-from tests.tools.test_test import ROOT, TEST_PY, run
+from tests.processes import ROOT, free_port, run
+from tests.tools.test_test import TEST_PY
 
 CONFIG = '''\
 _base_ = '{configs}/cls_seg/cls-seg_vit-base-p16_openai_voc12.py'
@@ -106,11 +106,8 @@ def test_show_dir_has_a_picture_for_each_image(one_process):
 
 
 def test_two_processes_give_the_same(write_config, one_process, tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
     process = run('bash', ROOT / 'tools' / 'dist_test.sh', write_config(tmp_path), 2,
-                  '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json', PORT=str(port),
+                  '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json', PORT=free_port(),
                   OMP_NUM_THREADS='1')
     assert process.returncode == 0, process.stderr
     alone = metrics(one_process[1])

@@ -1,17 +1,13 @@
 """tools/test.py and tools/dist_test.sh, each run as a user runs it."""
 import json
-import os
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.conftest import picture
+from tests.processes import ROOT, free_port, run
 
-ROOT = Path(__file__).parents[2]
 TEST_PY = ROOT / 'tools' / 'test.py'
 
 CONFIG = '''\
@@ -30,13 +26,6 @@ test_dataloader = dict(num_workers={workers}, dataset=dict({dataset}))
 # Sizes of the pictures, an odd number of them, and their objects, difficult ones with an asterisk.
 VOC = {'000001': ((64, 80), 'cat dog'), '000002': ((50, 71), 'person *chair'),
        '000003': ((33, 100), 'cat'), '000004': ((64, 80), '*sofa'), '000005': ((90, 40), 'car bus')}
-
-
-def run(*command, **environment):
-    """Run a command with this interpreter's programs first on the path."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True,
-                          timeout=300, env={**os.environ, 'PATH': path, **environment})
 
 
 def run_test(*arguments):
@@ -114,11 +103,8 @@ def test_recall_is_that_of_the_tag_file(one_process):
 
 
 def test_two_processes_give_the_same(voc, one_process, tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
     process = run('bash', ROOT / 'tools' / 'dist_test.sh', voc[1], 2, '--work-dir', tmp_path,
-                  '--out', tmp_path / 'metrics.json', PORT=str(port))
+                  '--out', tmp_path / 'metrics.json', PORT=free_port())
     assert process.returncode == 0, process.stderr
     alone = one_process[1]
     assert (tmp_path / 'tags.jsonl').read_bytes() == (alone / 'tags.jsonl').read_bytes()

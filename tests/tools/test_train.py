@@ -1,10 +1,7 @@
 """tools/train.py as a subprocess: a segmentor on pseudo masks, a classifier on pseudo tags."""
 import io
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +10,8 @@ from PIL import Image
 
 from mmtagclip.pseudo_labels import Manifest, PseudoLabelWriter
 from tests.conftest import picture
+from tests.processes import ROOT, free_port, run
 
-ROOT = Path(__file__).parent.parent.parent
 NAMES = ['dog', 'cat']
 
 
@@ -94,11 +91,10 @@ def classifier(data):
     return path
 
 
-def run(*command, check=True):
-    env = {**os.environ, 'PORT': '29741', 'OMP_NUM_THREADS': '1',
-           'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'}
-    return subprocess.run(list(map(str, command)), env=env, check=check, timeout=300,
-                          capture_output=True, text=True)
+def train(*arguments, program=(sys.executable, ROOT / 'tools/train.py'), **environment):
+    process = run(*program, *arguments, OMP_NUM_THREADS='1', **environment)
+    assert process.returncode == 0, process.stderr
+    return process.stdout + process.stderr
 
 
 def losses(work_dir):
@@ -107,28 +103,29 @@ def losses(work_dir):
 
 
 def test_a_segmentor_learns_from_pseudo_masks_and_resumes(segmentor, tmp_path):
-    train = [sys.executable, ROOT / 'tools/train.py', segmentor, '--work-dir', tmp_path]
-    run(*train)
+    train(segmentor, '--work-dir', tmp_path)
     assert len(losses(tmp_path)) == 2
     assert np.isfinite(losses(tmp_path)).all()
     assert (tmp_path / 'iter_2.pth').is_file()
-    resumed = run(*train, '--resume', '--cfg-options', 'train_cfg.max_iters=3')
-    assert 'resumed epoch: 0, iter: 2' in resumed.stdout + resumed.stderr
+    resumed = train(segmentor, '--work-dir', tmp_path, '--resume', '--cfg-options',
+                    'train_cfg.max_iters=3')
+    assert 'resumed epoch: 0, iter: 2' in resumed
 
 
 def test_two_processes_on_the_cpu(segmentor, tmp_path):
-    run('bash', ROOT / 'tools/dist_train.sh', segmentor, 2, '--work-dir', tmp_path)
+    train(segmentor, 2, '--work-dir', tmp_path,
+          program=('bash', ROOT / 'tools/dist_train.sh'), PORT=free_port())
     assert np.isfinite(losses(tmp_path)).all()
     assert (tmp_path / 'iter_2.pth').is_file()
 
 
 def test_a_classifier_learns_from_pseudo_tags(classifier, tmp_path):
-    run(sys.executable, ROOT / 'tools/train.py', classifier, '--work-dir', tmp_path)
+    train(classifier, '--work-dir', tmp_path)
     assert np.isfinite(losses(tmp_path)).all()
 
 
 def test_a_training_free_config_is_refused():
     config = ROOT / 'configs/tagclip/tagclip_vit-base-p16_openai_voc07.py'
-    result = run(sys.executable, ROOT / 'tools/train.py', config, check=False)
+    result = run(sys.executable, ROOT / 'tools/train.py', config)
     assert result.returncode == 1
     assert 'has no train_dataloader: its model is not trained' in result.stderr
