@@ -93,6 +93,9 @@ class GenerateLoop(BaseLoop):
             with torch.no_grad():
                 outputs = self.runner.model.test_step(batch)
             for sample in outputs:
+                if 'sample_idx' not in sample:
+                    raise ValueError("GenerateLoop needs 'sample_idx' among the meta_keys of the "
+                                     'packing transform')
                 writer.add(sample.sample_idx, self.record(sample), self.files(sample))
             if time.monotonic() - committed > self.commit_seconds:
                 writer.commit()

@@ -156,6 +156,13 @@ def test_bad_options(tag_config, tmp_path, change, message):
         generate(config, tmp_path)
 
 
+def test_samples_need_their_index(tag_config, tmp_path):
+    config = deepcopy(tag_config)
+    config['test_dataloader']['dataset']['pipeline'][-1]['meta_keys'] = ['img_path', 'load_error']
+    with pytest.raises(ValueError, match="needs 'sample_idx' among the meta_keys"):
+        generate(config, tmp_path)
+
+
 def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
     generate(tag_config, tmp_path)
     config = deepcopy(tag_config)
