@@ -1,5 +1,5 @@
 """Data sets and transforms."""
-from .loading import KeepImage, LoadImage, ResizeToPatchGrid, read_image
+from .loading import KeepImage, LoadImage, ResizeToPatchGrid, read_image, read_index_mask
 from .multi_label import CocoMultiLabel, VOCMultiLabel
 from .pseudo_label import PseudoLabelDataset
 from .segmentation import VocabularySegDataset
@@ -8,5 +8,5 @@ from .tag_file import LoadTags, TagRecord, read_tag_file
 __all__ = [
     'CocoMultiLabel', 'KeepImage', 'LoadImage', 'LoadTags', 'PseudoLabelDataset',
     'ResizeToPatchGrid', 'TagRecord', 'VOCMultiLabel', 'VocabularySegDataset', 'read_image',
-    'read_tag_file',
+    'read_index_mask', 'read_tag_file',
 ]

@@ -165,6 +165,24 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
                      f'max_side={max_side}; raise it in LoadImage if there is enough memory')
 
 
+def read_index_mask(path: str | Path) -> np.ndarray:
+    """Read a mask whose pixels are indices; of a palette image the indices, not the colours.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``(H, W)`` of integers.
+
+    Raises:
+        ValueError: It is a colour image; the message names it.
+    """
+    with Image.open(path) as image:
+        if image.mode not in ('L', 'P', 'I', 'I;16'):
+            raise ValueError(f'{path} has mode {image.mode}, so it is not an index image')
+        return np.asarray(image)
+
+
 def to_rgb(image: Image.Image) -> np.ndarray:
     """Any PIL image as ``(H, W, 3)`` uint8 RGB; transparent parts become white."""
     if image.mode.startswith('I') or image.mode == 'F':

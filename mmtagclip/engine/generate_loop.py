@@ -74,14 +74,11 @@ class GenerateLoop(BaseLoop):
         """Do what is missing.
 
         Returns:
-            The number of images, and how many of them could not be read.
+            The number of images.
         """
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        if is_main_process():
-            self._writer()
-        barrier()
         writer = self._writer()
         batches = self.batches(writer.done)
         self.runner.logger.info(f'{len(writer.done)} images are done, '

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.datasets import read_index_mask
 
 
 def convert(masks: Path, classes: Sequence[str], values: Sequence[int], ignore: Sequence[int],
@@ -42,10 +42,7 @@ def convert(masks: Path, classes: Sequence[str], values: Sequence[int], ignore: 
     labels = {value: label for label, value in enumerate(values)}
     data_list = []
     for path in track_iter_progress(paths):
-        with Image.open(path) as image:
-            if image.mode not in ('L', 'P', 'I', 'I;16'):
-                raise ValueError(f'{path} has mode {image.mode}, so it is not an index image')
-            present = set(np.unique(np.asarray(image)).tolist()) - set(ignore)
+        present = set(np.unique(read_index_mask(path)).tolist()) - set(ignore)
         unknown = present - labels.keys()
         if unknown:
             raise ValueError(f'{path} has the pixel value {min(unknown)}, which belongs to no '

@@ -19,6 +19,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.datasets import read_index_mask
 
 
 def convert(masks: Path, out: Path, values: Sequence[int], labels: Sequence[int],
@@ -49,10 +50,7 @@ def convert(masks: Path, out: Path, values: Sequence[int], labels: Sequence[int]
     table[list(values)] = labels
     out.mkdir(parents=True, exist_ok=True)
     for path in track_iter_progress(paths):
-        with Image.open(path) as image:
-            if image.mode not in ('L', 'P', 'I', 'I;16'):
-                raise ValueError(f'{path} has mode {image.mode}, so it is not an index image')
-            Image.fromarray(table[np.asarray(image)]).save(out / path.name)
+        Image.fromarray(table[read_index_mask(path)]).save(out / path.name)
     return len(paths)
 
 
