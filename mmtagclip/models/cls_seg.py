@@ -168,7 +168,8 @@ class CLSSeg(BaseSegmentor):
 
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
         original image, ``tag_labels`` and ``tags`` (their names), and what the
-        options ask for.
+        options ask for. An image that could not be read (``load_error``) gets
+        none of these.
 
         Args:
             inputs: Normalised images ``(3, H', W')``, of any sizes that the
@@ -182,11 +183,14 @@ class CLSSeg(BaseSegmentor):
         if data_samples is None:
             data_samples = [SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])})
                             for image in inputs]
-        for sample in data_samples:
+        readable = [index for index, sample in enumerate(data_samples)
+                    if sample.get('load_error') is None]
+        samples = [data_samples[index] for index in readable]
+        for sample in samples:
             self._check_sample(sample)
-        with naming_images(data_samples):
-            maps = self.tag_maps(inputs, data_samples)
-        for sample, image_maps in zip(data_samples, maps, strict=True):
+        with naming_images(samples):
+            maps = self.tag_maps([inputs[index] for index in readable], samples)
+        for sample, image_maps in zip(samples, maps, strict=True):
             self._fill(sample, image_maps)
         return data_samples
 

@@ -118,9 +118,11 @@ def mask_config(tag_config, encoder_config, photos):
                      'box_threshold': 0.4}}
     dataset = config['test_dataloader']['dataset']
     dataset['pipeline'] = [
-        {'type': 'mmtagclip.LoadImage'}, {'type': 'mmtagclip.ResizeToPatchGrid'},
-        {'type': 'mmseg.PackSegInputs', 'meta_keys': ['sample_idx', 'img_path', 'ori_shape']}]
-    dataset['indices'] = [0, 1, 2]
+        {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
+        {'type': 'mmtagclip.ResizeToPatchGrid'},
+        {'type': 'mmseg.PackSegInputs',
+         'meta_keys': ['sample_idx', 'img_path', 'ori_shape', 'load_error']}]
+    dataset['indices'] = [0, 1, 4, 5]
     return config
 
 
@@ -130,6 +132,7 @@ def test_masks_and_probabilities(mask_config, tmp_path):
     root = tmp_path / 'pseudo_labels'
     manifest, records = read_pseudo_labels(root)
     assert manifest.classes == ('background', *NAMES)
+    assert '005.png is not an image' in records.pop()['error']
     for record in records:
         with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
             assert mask.size == image.size
