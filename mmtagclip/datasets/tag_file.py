@@ -57,6 +57,34 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
     return list(records.values())
 
 
+def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
+    """Write tags in the published text format, ``image_id 0 3 17``.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        records: The images. The id of one is its file name without folder and ending,
+            as in the published files.
+
+    Raises:
+        ValueError: Two images would get the same id, or an id has a space, which the
+            format has no place for.
+    """
+    path = Path(path)
+    lines: dict[str, str] = {}
+    for record in records:
+        image_id = Path(record.image).stem
+        if not image_id or len(image_id.split()) != 1:
+            raise ValueError(f'{record.image!r} has a space in its name, or none, so it has no id '
+                             'in the text format; keep the JSON lines')
+        if image_id in lines:
+            raise ValueError(f'{record.image!r} is the second image called {image_id!r}, which '
+                             'is all that the text format holds of it; keep the JSON lines')
+        lines[image_id] = ' '.join([image_id, *map(str, record.labels)])
+    partial = path.with_name(f'{path.name}.part')
+    partial.write_text(''.join(f'{line}\n' for line in lines.values()), encoding='utf-8')
+    partial.replace(path)
+
+
 def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None:
     try:
         content = json.loads(line)

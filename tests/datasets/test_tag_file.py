@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mmtagclip.datasets import LoadTags, TagRecord, read_tag_file
+from mmtagclip.datasets import LoadTags, TagRecord, read_tag_file, write_tag_file
 
 CLASSES = ['dog', 'cat', 'traffic light']
 
@@ -27,6 +27,26 @@ def test_json_lines(write):
 def test_published_text_format(write):
     assert read_tag_file(write('2007_000033 0 2', '2007_000042'), CLASSES) == [
         TagRecord('2007_000033', (0, 2)), TagRecord('2007_000042', ())]
+
+
+def test_writing_the_published_text_format(tmp_path):
+    path = tmp_path / 'tags.txt'
+    write_tag_file(path, [TagRecord('JPEGImages/2007_000033.jpg', (0, 2)),
+                          TagRecord('2007_000042', ())])
+    assert path.read_text() == '2007_000033 0 2\n2007_000042\n'
+    assert read_tag_file(path, CLASSES) == [
+        TagRecord('2007_000033', (0, 2)), TagRecord('2007_000042', ())]
+
+
+@pytest.mark.parametrize(('images', 'message'), [
+    (['a/1.jpg', 'b/1.png'], "'b/1.png' is the second image called '1'"),
+    (['my dog.jpg'], "'my dog.jpg' has a space in its name"),
+    ([''], 'or none'),
+])
+def test_what_the_text_format_cannot_hold(tmp_path, images, message):
+    with pytest.raises(ValueError, match=message):
+        write_tag_file(tmp_path / 'tags.txt', [TagRecord(image, (0,)) for image in images])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(('line', 'message'), [

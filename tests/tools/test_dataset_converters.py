@@ -24,8 +24,8 @@ def converter(name):
     return module
 
 
-yolo2coco, masks2tags, nus_wide, remap_masks, coco_object = map(
-    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object'))
+yolo2coco, masks2tags, nus_wide, remap_masks, coco_object, tags2text = map(
+    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object', 'tags2text'))
 
 
 def run(monkeypatch, module, *arguments):
@@ -301,3 +301,16 @@ def test_coco_object_paints_smaller_objects_on_top(instances, tmp_path, monkeypa
 def test_coco_object_without_a_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='no COCO annotation file at'):
         coco_object.convert(tmp_path / 'none.json', tmp_path)
+
+
+# tags2text
+
+
+def test_tags_as_text(tmp_path, monkeypatch):
+    (tmp_path / 'tags.jsonl').write_text(
+        '{"image": "a/1.jpg", "tags": ["dog", "cat"], "scores": [0.9, 0.6]}\n'
+        '{"image": "a/2.jpg", "error": "gone"}\n{"image": "a/3.jpg", "tags": []}\n')
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    run(monkeypatch, tags2text, tmp_path / 'tags.jsonl', tmp_path / 'tags.txt', '--classes',
+        tmp_path / 'names.txt')
+    assert (tmp_path / 'tags.txt').read_text() == '1 1 0\n3\n'
