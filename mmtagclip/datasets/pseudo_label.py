@@ -20,7 +20,8 @@ class PseudoLabelDataset(Dataset):
 
     A data set of MMSegmentation gets pseudo masks, any other multi-label data
     set of MMPretrain pseudo tags. Pipeline, meta information and data infos pass
-    through, so that whatever works on the wrapped data set works on this one.
+    through, so that whatever works on the wrapped data set works on this one. A data
+    set without class names (a folder of photographs) gets those of the labels.
 
     Args:
         dataset: Config of the data set. Its own labels are used only for
@@ -53,8 +54,11 @@ class PseudoLabelDataset(Dataset):
             raise ValueError(f'real_fraction must be in [0, 1], not {real_fraction}')
         self.dataset.full_init()
         self.max_refetch = max_refetch
-        classes = self.metainfo['classes']
+        classes = self.dataset.metainfo.get('classes')
+        if classes is None and class_map is not None:
+            raise ValueError('class_map needs a data set that has class names')
         manifest, records = read_pseudo_labels(labels, None if class_map is not None else classes)
+        self.classes = manifest.classes if classes is None else classes
         self.segments = isinstance(self.dataset, BaseSegDataset)
         wanted = 'masks' if self.segments else 'tags'
         if manifest.kind != wanted:
@@ -82,8 +86,8 @@ class PseudoLabelDataset(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """The wrapped data set's meta information."""
-        return copy.deepcopy(self.dataset.metainfo)
+        """The wrapped data set's meta information; ``classes`` are the labels' if it has none."""
+        return {**copy.deepcopy(self.dataset.metainfo), 'classes': self.classes}
 
     @property
     def pipeline(self) -> Compose:

@@ -21,16 +21,19 @@ class VocabularySegDataset(BaseSegDataset):
         classes: A built-in list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
             follow from 1.
-        img_suffix: Ending of the images.
+        img_suffix: Ending of the images; several only without masks and without
+            an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:
-        FileNotFoundError: No image has a mask.
+        FileNotFoundError: No image has a mask, or there is no image.
+        ValueError: Several endings with masks or an ``ann_file``.
     """
 
     def __init__(self, classes: str | Sequence, with_background: bool = True,
-                 img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs: Any) -> None:
+                 img_suffix: str | Sequence[str] = '.jpg', seg_map_suffix: str = '.png',
+                 **kwargs: Any) -> None:
         names = Vocabulary.load(classes).names
         metainfo = labels_metainfo(names, with_background)
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo,
@@ -38,6 +41,8 @@ class VocabularySegDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""
+        if not isinstance(self.img_suffix, str):
+            return self._load_unlabelled()
         data_list = super().load_data_list()
         if self.ann_file or self.data_prefix.get('seg_map_path') is None:
             return data_list
@@ -48,6 +53,21 @@ class VocabularySegDataset(BaseSegDataset):
                                     f'(*{self.seg_map_suffix}) in '
                                     f'{self.data_prefix["seg_map_path"]}')
         return with_mask
+
+    def _load_unlabelled(self) -> list[dict]:
+        """Every image of several endings, in any folder and in capitals or not."""
+        if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
+            raise ValueError(f'img_suffix={self.img_suffix} names several endings, which goes '
+                             'neither with an ann_file nor with masks')
+        root = Path(self.data_prefix['img_path'])
+        paths = sorted(str(path) for path in root.rglob('*')
+                       if path.suffix.lower() in self.img_suffix)
+        if not paths:
+            raise FileNotFoundError(f'{root} holds no image that ends in '
+                                    f'{", ".join(self.img_suffix)}')
+        return [{'img_path': path, 'label_map': self.label_map,
+                 'reduce_zero_label': self.reduce_zero_label, 'seg_fields': []}
+                for path in paths]
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:

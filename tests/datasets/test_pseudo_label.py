@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
-from mmpretrain.datasets import MultiLabelDataset
+from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from PIL import Image
 
 from mmtagclip.datasets import PseudoLabelDataset, VocabularySegDataset
@@ -118,6 +118,15 @@ def test_class_map(tagged, images):
         tagged(labels=folder, class_map={'dog': 'dog', 'cat': 'cat'})
     with pytest.raises(ValueError, match="class_map names 'fox'"):
         tagged(labels=folder, class_map={**names, 'bus': 'fox'})
+
+
+def test_a_folder_without_class_names_gets_those_of_the_labels(images):
+    folder = CustomDataset(data_prefix=str(images / 'images'), with_label=False)
+    dataset = PseudoLabelDataset(folder, labels=labels(images, 'tags', NAMES))
+    assert dataset.metainfo['classes'] == NAMES
+    assert gt(dataset) == [[0], [], [0, 2], [1], [2]]
+    with pytest.raises(ValueError, match='class_map needs a data set that has class names'):
+        PseudoLabelDataset(folder, labels=str(images / 'tags'), class_map={'dog': 'dog'})
 
 
 def test_masks_replace_the_masks(masked, images):
