@@ -3,11 +3,15 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import torch
 from mmengine import registry as root_registries
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.structures import PixelData
 from mmpretrain.datasets.categories import VOC2007_CATEGORIES
+from mmpretrain.structures import DataSample
 from mmseg.registry import DATASETS
+from mmseg.structures import SegDataSample
 from open_clip.pretrained import get_pretrained_cfg
 
 from mmtagclip.clip import Vocabulary, load_templates
@@ -15,7 +19,7 @@ from mmtagclip.clip.vocabulary import load_integers
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
-                if '_base_' not in path.parts)
+                if '_base_' not in path.parts and path.stem != 'folder')  # of the chain's variables
 REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_registries.DATASETS,
               root_registries.TRANSFORMS, root_registries.METRICS, root_registries.HOOKS,
               root_registries.LOOPS)
@@ -60,7 +64,8 @@ def test_every_type_resolves(leaf):
     # Types without a prefix are MMEngine's and MMPretrain's own.
     types = {entry['type'] for entry in entries(cfg.to_dict()) if 'type' in entry}
     prefixed = {name for name in types if name.startswith(('mmtagclip.', 'mmpretrain.'))}
-    assert cfg.model.type in prefixed
+    if 'train_dataloader' not in cfg:  # where the model is OpenMMLab's own
+        assert cfg.model.type in prefixed
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         unknown = [name for name in prefixed
                    if all(registry.get(name) is None for registry in REGISTRIES)]
@@ -263,3 +268,103 @@ def test_demo(leaf):
     dmar = cfg.model.head.get('dmar')
     if dmar is not None:
         assert set(dmar.layers) <= set(range(tower['layers']))
+
+
+# Pseudo labels
+
+
+STUDENTS = [leaf for leaf in LEAVES if 'train_dataloader' in Config.fromfile(CONFIGS / leaf)
+            and leaf.startswith('pseudo_labels/')]
+GENERATORS = [leaf for leaf in LEAVES
+              if Path(leaf).name.startswith(('tags_', 'masks_'))]
+
+
+def names_of(dataset):
+    """Label names of a data set's config."""
+    dataset = dataset.get('dataset', dataset)
+    if 'classes' not in dataset:
+        return None
+    path = Path(dataset.classes)
+    if path.parts[0] == 'data':  # a rendered set, whose names are the demo's
+        path = CONFIGS.parent / 'demo/data' / path.name
+    background = ['background'] if 'Seg' in dataset.type else []
+    return [*background, *Vocabulary.load(path).names]
+
+
+def test_there_are_students_and_generators():
+    names = {Path(leaf).stem for leaf in STUDENTS}
+    assert names >= {f'{model}_{data}' for model in ('deeplabv3plus_r50-d8', 'segformer_mit-b0')
+                     for data in ('voc12aug', 'coco-object')}
+    assert names >= {'resnet50_voc12', 'resnet50_coco14', 'resnet18-w32_demo',
+                     'segformer_mit-b0_folder', 'deeplabv3plus_r18-w32_demo',
+                     'segformer_mit-w16_demo'}
+    assert len(GENERATORS) >= 7
+
+
+@pytest.mark.parametrize('leaf', GENERATORS)
+def test_generators(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    assert cfg.test_cfg.type == 'mmtagclip.GenerateLoop'
+    assert cfg.test_evaluator == []
+    keys = cfg.test_dataloader.dataset.pipeline[-1]['meta_keys']
+    assert {'sample_idx', 'img_path', 'load_error', 'ori_shape'} <= set(keys)
+    assert not any('LoadAnnotations' in t['type'] for t in cfg.test_dataloader.dataset.pipeline)
+    if Path(leaf).name.startswith('masks_vit'):
+        assert cfg.test_cfg.confidence == 0.95  # CLIP-ES
+        assert cfg.model.with_probabilities
+        assert cfg.model.post_processor.type == 'mmtagclip.DenseCRF'
+        assert 'original' in keys
+
+
+@pytest.mark.parametrize('leaf', STUDENTS)
+def test_students(leaf):
+    """The student's classes are its labels', the labels are where the generator puts them."""
+    cfg = Config.fromfile(CONFIGS / leaf)
+    train = cfg.train_dataloader.dataset
+    if 'true-' in leaf:
+        assert train.type != 'mmtagclip.PseudoLabelDataset'
+    elif 'folder' in leaf:
+        kind = train.labels.split('/')[-2]
+        generator = Config.fromfile(CONFIGS / f'pseudo_labels/{kind}_vit-base-p16_openai_folder.py')
+        assert train.labels == f'{generator.work_dir}/pseudo_labels'
+        assert train.dataset.data_prefix in (
+            generator.photos, {'img_path': generator.photos})
+    else:
+        work_dirs, stem, _ = train.labels.split('/')
+        generator = Config.fromfile(CONFIGS / f'pseudo_labels/{stem}.py')
+        assert work_dirs == 'work_dirs'
+        source = generator.test_dataloader.dataset
+        for key in ('data_root', 'ann_file', 'image_set_path'):
+            assert train.dataset.get(key) == source.get(key)
+    heads = [cfg.model.get(key) for key in ('decode_head', 'auxiliary_head', 'head')]
+    counts = {head.num_classes for head in heads if head is not None}
+    names = names_of(cfg.test_dataloader.dataset) or names_of(train)
+    data = Path(leaf).stem.rpartition('_')[2]
+    expected = NUM_CLASSES[data] if names is None and data in NUM_CLASSES else (
+        80 if names is None else len(names))
+    assert counts == {expected}
+    if names_of(train) is not None and names_of(cfg.test_dataloader.dataset) is not None:
+        assert names_of(train) == names_of(cfg.test_dataloader.dataset)
+
+
+@pytest.mark.parametrize('leaf', [leaf for leaf in STUDENTS if 'true-' not in leaf])
+def test_students_are_built_and_learn(leaf):
+    """One step of each model from random weights, on noise."""
+    cfg = Config.fromfile(CONFIGS / leaf)
+    cfg.model.backbone.init_cfg = None
+    scope = cfg.default_scope
+    with DefaultScope.overwrite_default_scope(scope):
+        model = root_registries.MODELS.build(cfg.model)
+    images = torch.randn(2, 3, 64, 64)
+    if scope == 'mmseg':
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.full((1, 64, 64), label)))
+                   for label in (1, 255)]
+    else:
+        samples = [DataSample().set_gt_score(torch.arange(model.head.num_classes) % 2 * 1.)
+                   for _ in range(2)]
+    losses = model.loss(images, samples)
+    total = sum(value for name, value in losses.items() if 'loss' in name)
+    total.backward()
+    assert torch.isfinite(total)
+    first = next(model.backbone.parameters())
+    assert first.grad.abs().sum() > 0

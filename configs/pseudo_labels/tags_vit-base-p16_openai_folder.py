@@ -1,7 +1,16 @@
-# Pseudo tags of a folder of photographs, in any number of processes and starts.
-_base_ = '../tagclip/tagclip_vit-base-p16_openai_folder.py'
-test_cfg = dict(type='mmtagclip.GenerateLoop')
-default_hooks = dict(
-    _delete_=True,
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=100))
+# Step 1 of a folder of photographs: pseudo tags.
+_base_ = [
+    './folder.py',
+    '../_base_/models/tagclip_vit-base-p16_openai.py',
+    '../_base_/pseudo_tags.py',
+]
+work_dir = f'{_base_.out}/tags'
+model = dict(classes=_base_.classes, background='coco_background')
+test_dataloader = dict(
+    dataset=dict(
+        type='mmpretrain.CustomDataset',
+        data_prefix=_base_.photos,
+        with_label=False,
+        extensions=('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff'),
+        test_mode=True,
+        pipeline=_base_.test_pipeline))
