@@ -1,6 +1,6 @@
 """Any data set with its labels replaced by pseudo labels."""
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class PseudoLabelDataset(Dataset):
         seed: Which ones.
         max_refetch: Times that another image is taken where a training pipeline
             returns None.
+        pipeline: Transforms in the place of the data set's own, for tools and
+            inferencers that look for, or change, the pipeline of whatever data
+            set a config names.
 
     Raises:
         FileNotFoundError: The folder holds no pseudo labels.
@@ -46,13 +49,16 @@ class PseudoLabelDataset(Dataset):
 
     def __init__(self, dataset: Any, labels: str, class_map: Mapping[str, str | None] | None = None,
                  drop_untagged: bool = False, min_score: float = 0.0, real_fraction: float = 0.0,
-                 seed: int = 0, max_refetch: int = 1000) -> None:
+                 seed: int = 0, max_refetch: int = 1000,
+                 pipeline: Sequence[dict | Callable] | None = None) -> None:
         self.dataset: BaseDataset = (DATASETS.build(dataset) if isinstance(dataset, dict)
                                      else dataset)
         self.root = Path(labels)
         if not 0 <= real_fraction <= 1:
             raise ValueError(f'real_fraction must be in [0, 1], not {real_fraction}')
         self.dataset.full_init()
+        if pipeline is not None:
+            self.pipeline = Compose(pipeline)
         self.max_refetch = max_refetch
         classes = self.dataset.metainfo.get('classes')
         if classes is None and class_map is not None:
@@ -91,8 +97,12 @@ class PseudoLabelDataset(Dataset):
 
     @property
     def pipeline(self) -> Compose:
-        """The wrapped data set's pipeline."""
+        """The wrapped data set's pipeline; setting it sets that one."""
         return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Compose) -> None:
+        self.dataset.pipeline = pipeline
 
     @property
     def test_mode(self) -> bool:
