@@ -4,6 +4,7 @@ Prefixed names resolve under the default scopes ``mmpretrain`` and ``mmseg``
 without ``custom_imports``. Write the prefix at every level of a config: nested
 parts are looked up in the default scope, not in the registry that builds them.
 """
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
@@ -19,6 +20,8 @@ MODEL_WRAPPERS = Registry('model wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope
                           locations=['mmtagclip.engine'])
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmtagclip',
                     locations=['mmtagclip.datasets'])
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmtagclip',
+                         locations=['mmtagclip.datasets'])
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmtagclip',
                       locations=['mmtagclip.datasets'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmtagclip',

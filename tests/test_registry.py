@@ -26,6 +26,7 @@ names = {
     'METRICS': ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric'],
     'HOOKS': ['TagWriterHook', 'ClassCheckHook'],
     'LOOPS': ['GenerateLoop'],
+    'DATA_SAMPLERS': ['SameGridBatchSampler'],
 }
 for kind, parts in names.items():
     for registry in (getattr(root, kind), getattr(child, kind)):

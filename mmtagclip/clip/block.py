@@ -6,7 +6,7 @@ nothing in them.
 """
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor
 
 
@@ -39,7 +39,13 @@ def attention_output(block: ResidualAttentionBlock, y: Tensor) -> Tensor:
 
 def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """The MLP of a block with its norm, without the residual: ``(B, 1+N, width)``."""
-    return block.ls_2(block.mlp(block.ln_2(x)))
+    y = block.ln_2(x)
+    mlp = block.mlp
+    if not isinstance(mlp.gelu, QuickGELU) or torch.is_grad_enabled():
+        return block.ls_2(mlp(y))
+    # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no memory of its own.
+    hidden = F.silu(mlp.c_fc(y).mul_(1.702), inplace=True)
+    return block.ls_2(mlp.c_proj(hidden.div_(1.702)))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -60,6 +66,33 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
         row = F.pad(class_mask.to(q.dtype), (1, 0))[:, None, None, :]
         y[:, :, :1] = F.scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=row)
     return y
+
+
+def last_class_token(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
+                     ) -> Tensor:
+    """Output of the last block for the class token alone, as CLIP trained it.
+
+    What the block makes of the patches is thrown away by plain CLIP, so it is not made.
+
+    Args:
+        block: Block L-1.
+        x: ``(B, 1+N, width)`` its input.
+        class_mask: See :func:`attend`.
+
+    Returns:
+        ``(B, 1, width)``.
+    """
+    attn, y = block.attn, block.ln_1(x)
+    width = y.shape[-1]
+    weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    q = F.linear(y[:, :1], weight[:width], bias[:width])
+    k, v = F.linear(y, weight[width:], bias[width:]).chunk(2, dim=-1)
+    q, k, v = (one.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for one in (q, k, v))
+    row = None
+    if class_mask is not None:
+        row = F.pad(class_mask.to(q.dtype), (1, 0))[:, None, None, :]
+    x = x[:, :1] + attention_output(block, F.scaled_dot_product_attention(q, k, v, attn_mask=row))
+    return x + feed_forward(block, x)
 
 
 def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
@@ -90,7 +123,8 @@ def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
         into = total if head == 0 else weights
         torch.softmax(logits, -1, dtype=torch.float32, out=into)
         if y is not None and v is not None:
-            torch.bmm(into.to(q.dtype), v[:, head], out=y[:, head])
+            narrow = into if q.dtype == into.dtype else logits.copy_(into)
+            torch.bmm(narrow, v[:, head], out=y[:, head])
         if head:
             total += weights
     return total[:, 1:, 1:].div_(heads), y

@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
-from .block import attend, attention_map, attention_output, feed_forward, query_key_value
+from .block import (
+    attend,
+    attention_map,
+    attention_output,
+    feed_forward,
+    last_class_token,
+    query_key_value,
+)
 from .last_block import OrdinaryLastBlock, SelfOnlyLastBlock
 from .loading import LoadedCLIP
 
@@ -189,9 +196,10 @@ class DenseEncoder(nn.Module):
             ``(B, D)`` float32, unit length.
         """
         x, _ = self.embed(images)
-        for block in self.visual.transformer.resblocks:
+        *blocks, last = self.visual.transformer.resblocks
+        for block in blocks:
             x = self.ordinary(block, x, query_key_value(block, x), class_mask)
-        return self.project(x[:, :1])[:, 0]
+        return self.project(last_class_token(last, x, class_mask))[:, 0]
 
     @torch.no_grad()
     def ordinary_class_token(self, features: DenseFeatures) -> Tensor:
@@ -200,7 +208,7 @@ class DenseEncoder(nn.Module):
         Runs block L-1 alone, as CLIP trained it.
         """
         block, x = self.visual.transformer.resblocks[-1], features.last_input
-        return self.project(self.ordinary(block, x, query_key_value(block, x))[:, :1])[:, 0]
+        return self.project(last_class_token(block, x))[:, 0]
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Input of block 0, ``(B, 1+N, width)``, and the patch grid ``(h, w)``.

@@ -2,11 +2,13 @@
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..registry import TRANSFORMS
 
@@ -144,6 +146,30 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
         ValueError: It is empty, truncated, no image or too large; the message
             names it.
     """
+    with _opened(path) as image:
+        size = image.size
+        if max(size) <= max_side:
+            return to_rgb(ImageOps.exif_transpose(image))
+    raise ValueError(f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
+                     f'max_side={max_side}; raise it in LoadImage if there is enough memory')
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Size ``(H, W)`` in pixels that :func:`read_image` gives, from the file's header alone.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is empty or no image; the message names it.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        lies = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return (width, height) if lies else (height, width)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """A file opened as an image, with one clear error for whatever is wrong with it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no image at {path}')
@@ -152,17 +178,13 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # max_side is the limit here
     try:
         with Image.open(path) as image:
-            size = image.size
-            if max(size) <= max_side:
-                return to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError:
         raise ValueError(f'{path} is not an image of a known kind') from None
     except DECODER_ERRORS as error:
         raise ValueError(f'{path} is a damaged or truncated image: {error}') from None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    raise ValueError(f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
-                     f'max_side={max_side}; raise it in LoadImage if there is enough memory')
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:

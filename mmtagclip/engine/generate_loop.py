@@ -17,6 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ..clip import weights_digest
+from ..datasets import SameGridBatchSampler
 from ..models import CLSSeg
 from ..models.cls_seg import IGNORED
 from ..pseudo_labels import Manifest, PseudoLabelWriter
@@ -43,20 +44,27 @@ class GenerateLoop(BaseLoop):
             published: 0.95, after the CRF. Needs ``with_probabilities``.
         save_probabilities: Whether a segmentor's probabilities are stored too,
             in steps of 1/255.
+        shard: ``(index, count)``, to do only one of ``count`` equal shares of the
+            work, without a word to the processes that do the others; the last
+            one to end puts the whole together.
         commit_seconds: How often results are brought to the disk: as much work
             is lost at most.
 
     Raises:
-        ValueError: ``confidence`` outside [0, 1], or options that the model can't
-            serve.
+        ValueError: ``confidence`` outside [0, 1], a ``shard`` that is none of its
+            count, or options that the model can't serve.
     """
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any = None,
                  out_dir: str = 'pseudo_labels', confidence: float = 0.0,
-                 save_probabilities: bool = False, commit_seconds: float = 2.0) -> None:
+                 save_probabilities: bool = False, shard: Sequence[int] = (0, 1),
+                 commit_seconds: float = 2.0) -> None:
         super().__init__(runner, dataloader)
         if not 0 <= confidence <= 1:
             raise ValueError(f'confidence must be in [0, 1], not {confidence}')
+        if len(shard) != 2 or not 0 <= shard[0] < shard[1]:
+            raise ValueError('shard must be (index, count) with 0 <= index < count, not '
+                             f'{tuple(shard)}')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.segments = isinstance(model, CLSSeg)
         self.tagger = model.tagger if self.segments else model
@@ -67,6 +75,7 @@ class GenerateLoop(BaseLoop):
         self.out_dir = Path(runner.work_dir) / out_dir
         self.confidence = confidence
         self.save_probabilities = save_probabilities
+        self.shard = tuple(shard)
         self.commit_seconds = commit_seconds
         self.num_images = len(self.dataloader.dataset)  # type: ignore[arg-type]
 
@@ -102,7 +111,9 @@ class GenerateLoop(BaseLoop):
         writer.commit()
         barrier()
         if is_main_process() and not writer.finish():
-            raise RuntimeError(f'{self.out_dir} still lacks images; start the job again')
+            if self.shard == (0, 1):
+                raise RuntimeError(f'{self.out_dir} still lacks images; start the job again')
+            self.runner.logger.info('This shard is done; others are not yet')
         barrier()
         self.runner.call_hook('after_test_epoch', metrics={})
         self.runner.call_hook('after_test')
@@ -110,11 +121,18 @@ class GenerateLoop(BaseLoop):
 
     def batches(self, done: set[int]) -> list[list[int]]:
         """This process's share of the batches that are not wholly done."""
-        size, total = self.dataloader.batch_size or 1, self.num_images
-        batches = [list(range(start, min(start + size, total))) for start in range(0, total, size)]
-        rank, world_size = get_dist_info()
+        total = self.num_images
+        sampler = self.dataloader.batch_sampler
+        if isinstance(sampler, SameGridBatchSampler):
+            batches = sampler.batches(range(total))
+        else:
+            size = self.dataloader.batch_size or 1
+            batches = [list(range(start, min(start + size, total)))
+                       for start in range(0, total, size)]
+        (rank, world_size), (shard, shards) = get_dist_info(), self.shard
+        share = batches[shard * world_size + rank::shards * world_size]
         # Shared out before the done ones are left out: another process may be ahead already.
-        return [batch for batch in batches[rank::world_size] if not done.issuperset(batch)]
+        return [batch for batch in share if not done.issuperset(batch)]
 
     def record(self, sample: BaseDataElement) -> dict[str, Any]:
         """The line of one image."""
@@ -150,7 +168,7 @@ class GenerateLoop(BaseLoop):
             names = self.model.dataset_meta['classes']
         cfg = self.runner.cfg
         decides = [cfg.model.to_dict(), cfg.test_dataloader.dataset.to_dict(),
-                   self.dataloader.batch_size, self.confidence, self.save_probabilities]
+                   self._batching(), self.confidence, self.save_probabilities]
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(names),
@@ -161,6 +179,13 @@ class GenerateLoop(BaseLoop):
                                   ).hexdigest(),
             version=__version__)
         return PseudoLabelWriter(self.out_dir, manifest)
+
+    def _batching(self) -> Any:
+        """What decides which images are computed together."""
+        sampler = self.dataloader.batch_sampler
+        if isinstance(sampler, SameGridBatchSampler):
+            return [type(sampler).__name__, sampler.batch_size]
+        return self.dataloader.batch_size
 
     def _loader(self, batches: list[list[int]]) -> DataLoader:
         like = self.dataloader

@@ -108,6 +108,61 @@ def test_two_processes_give_the_same(tag_config, tmp_path, undisturbed):
 
 
 @pytest.fixture(scope='module')
+def grouped_config(tag_config):
+    """The same photographs, four of one patch grid at a time."""
+    config = deepcopy(tag_config)
+    config['test_dataloader'].update(
+        batch_size=4, batch_sampler={'type': 'mmtagclip.SameGridBatchSampler'})
+    return config
+
+
+@pytest.fixture(scope='module')
+def grouped(grouped_config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('grouped')
+    generate(grouped_config, work_dir)
+    return content(work_dir / 'pseudo_labels')
+
+
+def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
+    for one, other in zip(grouped['labels.jsonl'].splitlines(),
+                          undisturbed['labels.jsonl'].splitlines(), strict=True):
+        one, other = json.loads(one), json.loads(other)
+        np.testing.assert_allclose(one.pop('scores', []), other.pop('scores', []), atol=2e-6)
+        assert one == other
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_split_the_batches(grouped_config, tmp_path, grouped, processes):
+    path = tmp_path / 'config.py'
+    Config({**grouped_config, 'log_level': 'INFO'}).dump(str(path))
+    process = run('bash', ROOT / 'tools/dist_test.sh', path, processes, '--work-dir',
+                  tmp_path / 'run', PORT=free_port(), OMP_NUM_THREADS='1')
+    assert process.returncode == 0, process.stderr
+    assert content(tmp_path / 'run' / 'pseudo_labels') == grouped
+
+
+def test_shares_of_the_work_differ_by_one_batch_at_most(grouped_config, tmp_path, monkeypatch):
+    config = Config({**deepcopy(grouped_config), 'work_dir': str(tmp_path)})
+    loop = Runner.from_cfg(config).test_loop
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr('mmtagclip.engine.generate_loop.get_dist_info', lambda r=rank: (r, 4))
+        shares.append(loop.batches(set()))
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(i for share in shares for batch in share for i in batch) == list(range(COUNT))
+
+
+def test_shards_that_know_nothing_of_each_other(grouped_config, tmp_path, grouped):
+    for index in (2, 0, 0, 1):  # one of them twice
+        assert not (tmp_path / 'pseudo_labels' / 'labels.jsonl').exists()
+        config = deepcopy(grouped_config)
+        config['test_cfg']['shard'] = [index, 3]
+        generate(config, tmp_path)
+    assert content(tmp_path / 'pseudo_labels') == grouped
+
+
+@pytest.fixture(scope='module')
 def mask_config(tag_config, encoder_config, photos):
     config = deepcopy(tag_config)
     config['default_scope'] = 'mmseg'
@@ -150,6 +205,7 @@ def test_masks_and_probabilities(mask_config, tmp_path):
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'confidence': 2}, r'confidence must be in \[0, 1\]'),
+    ({'shard': [3, 3]}, r'shard must be \(index, count\) with 0 <= index < count, not \(3, 3\)'),
     ({'save_probabilities': True}, 'need a segmentor with with_probabilities=True'),
 ])
 def test_bad_options(tag_config, tmp_path, change, message):

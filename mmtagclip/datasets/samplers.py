@@ -1,0 +1,96 @@
+"""Batches of images that the encoder can take together."""
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
+from typing import Any
+
+from torch.utils.data import BatchSampler
+from tqdm import tqdm
+
+from ..registry import DATA_SAMPLERS
+from .loading import ResizeToPatchGrid, image_size
+
+
+def same_grid_batches(indices: Iterable[int], grid_of: Callable[[int], Hashable],
+                      batch_size: int) -> list[list[int]]:
+    """Batches of images of one patch grid each.
+
+    They come in the order in which they fill up, then those that are not full.
+    The last index stays the last of all: a distributed sampler repeats images
+    at its end, and evaluation drops as many results there.
+
+    Args:
+        indices: Of the images.
+        grid_of: The patch grid of an image, or whatever else must be equal.
+        batch_size: Images a batch at most.
+    """
+    *body, last = [*indices] or [None]
+    if last is None:
+        return []
+    batches: list[list[int]] = []
+    open_batches: dict[Hashable, list[int]] = defaultdict(list)
+    for index in body:
+        batch = open_batches[grid_of(index)]
+        batch.append(index)
+        if len(batch) == batch_size:
+            batches.append(open_batches.pop(grid_of(index)))
+    final = [*open_batches.pop(grid_of(last), []), last]
+    return [*batches, *open_batches.values(), final]
+
+
+@DATA_SAMPLERS.register_module()
+class SameGridBatchSampler(BatchSampler):
+    """A batch sampler that groups images which have the same size on the patch grid.
+
+    The encoder takes images of one size together and never pads; a batch of
+    mixed sizes it takes apart again. The sizes are read from the files' headers
+    before the first batch. Use it as ``batch_sampler`` of a data loader with
+    ``pseudo_collate``.
+
+    Args:
+        sampler: Gives the indices; its ``dataset`` has ``ResizeToPatchGrid`` in
+            its pipeline. The runner fills it in.
+        batch_size: Images a batch at most. The runner fills it in.
+
+    Raises:
+        ValueError: The data set has no such pipeline, or ``batch_size`` < 1.
+    """
+
+    def __init__(self, sampler: Any, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f'SameGridBatchSampler needs batch_size >= 1, not {batch_size}')
+        transforms = getattr(getattr(sampler.dataset, 'pipeline', None), 'transforms', ())
+        resize = [one for one in transforms if isinstance(one, ResizeToPatchGrid)]
+        if not resize:
+            raise ValueError('SameGridBatchSampler needs mmtagclip.ResizeToPatchGrid in the '
+                             'pipeline of the data set, which says what size an image gets')
+        super().__init__(sampler, batch_size, drop_last=False)
+        self.dataset: Any = sampler.dataset
+        self.resize = resize[0]
+        self._grids: dict[int, tuple[int, int] | None] = {}
+        self._length: int | None = None
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.batches(self.sampler)
+        self._length = len(batches)
+        return iter(batches)
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = len(self.batches(self.sampler))
+        return self._length
+
+    def batches(self, indices: Iterable[int] | Sized) -> list[list[int]]:
+        """Batches of these images; see :func:`same_grid_batches`."""
+        new = [index for index in indices if index not in self._grids]  # type: ignore[union-attr]
+        for index in tqdm(new, desc='Reading image sizes', unit='image', delay=2, leave=False):
+            self._grids[index] = self._size(index)
+        return same_grid_batches(indices, self._grids.__getitem__,  # type: ignore[arg-type]
+                                 self.batch_size)
+
+    def _size(self, index: int) -> tuple[int, int] | None:
+        """Size that an image gets, ``(H, W)`` in pixels; None if it can't be read."""
+        try:
+            size = image_size(self.dataset.get_data_info(index)['img_path'])
+        except (ValueError, OSError):  # which the pipeline treats as it was told to
+            return None
+        return self.resize.target_size(*size)
