@@ -19,6 +19,9 @@ from .block import (
 from .last_block import OrdinaryLastBlock, SelfOnlyLastBlock
 from .loading import LoadedCLIP
 
+# Tokens that a CPU encodes together at the most: products of more rows are no faster, and the
+# memory of their results is asked of the system anew each time.
+CPU_TOKENS = 2048
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -51,6 +54,13 @@ class AttentionStatistics:
                            f'{list(self.means)}')
         return self.means[key]
 
+    @classmethod
+    def cat(cls, parts: Sequence['AttentionStatistics']) -> 'AttentionStatistics':
+        """The statistics of several batches of images of one size as those of one batch."""
+        votes = [one.votes for one in parts if one.votes is not None]
+        return cls(torch.cat(votes) if votes else None,
+                   {key: torch.cat([one.means[key] for one in parts]) for key in parts[0].means})
+
     def __getitem__(self, image: int) -> 'AttentionStatistics':
         """The statistics of one image, with a batch dimension of 1."""
         one = slice(image, image + 1)
@@ -77,6 +87,17 @@ class DenseFeatures:
     grid: tuple[int, int]
     last_input: Tensor
     attention: AttentionStatistics
+
+    @classmethod
+    def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
+        """Several batches of images of one size as one batch."""
+        if len(parts) == 1:
+            return parts[0]
+        patches, class_token, last_input = (
+            torch.cat([getattr(one, key) for one in parts])
+            for key in ('patches', 'class_token', 'last_input'))
+        attention = AttentionStatistics.cat([one.attention for one in parts])
+        return cls(patches, class_token, parts[0].grid, last_input, attention)
 
 
 class DenseEncoder(nn.Module):
@@ -163,6 +184,12 @@ class DenseEncoder(nn.Module):
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '
                                  f'no attention map of layer {layer}')
+        return DenseFeatures.cat([self._encode(part, wanted, votes)
+                                  for part in self._in_parts(images)])
+
+    def _encode(self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
+                ) -> DenseFeatures:
+        """Encode images together; arguments as those of :meth:`forward`, which checked them."""
         statistics = AttentionStatistics()
         blocks = self.visual.transformer.resblocks
         x, grid = self.embed(images)
@@ -195,6 +222,13 @@ class DenseEncoder(nn.Module):
         Returns:
             ``(B, D)`` float32, unit length.
         """
+        parts = self._in_parts(images)
+        masks = ([None] * len(parts) if class_mask is None
+                 else class_mask.split([len(part) for part in parts]))
+        return torch.cat([self._encode_class_token(part, mask)
+                          for part, mask in zip(parts, masks, strict=True)])
+
+    def _encode_class_token(self, images: Tensor, class_mask: Tensor | None) -> Tensor:
         x, _ = self.embed(images)
         *blocks, last = self.visual.transformer.resblocks
         for block in blocks:
@@ -209,6 +243,13 @@ class DenseEncoder(nn.Module):
         """
         block, x = self.visual.transformer.resblocks[-1], features.last_input
         return self.project(last_class_token(block, x))[:, 0]
+
+    def _in_parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """A batch in the parts that are encoded together: on a CPU of few tokens, else whole."""
+        if images.device.type != 'cpu':
+            return (images,)
+        tokens = 1 + images[:1].numel() // (3 * self.patch_size ** 2)
+        return images.split(max(1, CPU_TOKENS // tokens))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Input of block 0, ``(B, 1+N, width)``, and the patch grid ``(h, w)``.

@@ -23,9 +23,10 @@ def same_grid_batches(indices: Iterable[int], grid_of: Callable[[int], Hashable]
         grid_of: The patch grid of an image, or whatever else must be equal.
         batch_size: Images a batch at most.
     """
-    *body, last = [*indices] or [None]
-    if last is None:
+    indices = list(indices)
+    if not indices:
         return []
+    *body, last = indices
     batches: list[list[int]] = []
     open_batches: dict[Hashable, list[int]] = defaultdict(list)
     for index in body:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, SelfOnlyLastBlock, load_clip
 from mmtagclip.clip import block as block_module
+from mmtagclip.clip import encoder as encoder_module
 from tests import twins
 
 ALL = tuple(range(12))
@@ -52,12 +53,23 @@ def test_patch_sizes(patch):
     compare(encoder, images(2, 3 * patch, 5 * patch), sets=((0, 1),))
 
 
-def test_batch_equals_single_images(encoder):
+@pytest.mark.parametrize('tokens', [1, 60, 2048])
+def test_batch_equals_single_images(encoder, monkeypatch, tokens):
+    """One image of 25 tokens at a time, two, all."""
+    monkeypatch.setattr(encoder_module, 'CPU_TOKENS', tokens)
     batch = images(3, 64, 96)
     together = encoder(batch, SETS, votes=True)
+    seen = torch.rand(3, 24, generator=torch.Generator().manual_seed(1)) > 0.5
+    class_tokens = encoder.encode_class_token(batch, -1000.0 * ~seen)
     for i in range(3):
         alone = encoder(batch[i:i + 1], SETS, votes=True)
         torch.testing.assert_close(together.patches[i], alone.patches[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.class_token[i], alone.class_token[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.last_input[i], alone.last_input[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.attention.mean(ALL)[i], alone.attention.mean(ALL)[0],
+                                   atol=1e-6, rtol=0)
+        own = encoder.encode_class_token(batch[i:i + 1], -1000.0 * ~seen[i:i + 1])
+        torch.testing.assert_close(class_tokens[i], own[0], atol=1e-5, rtol=0)
         assert (together.attention.votes[i] != alone.attention.votes[0]).float().mean() <= 0.001
 
 

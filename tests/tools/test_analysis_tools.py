@@ -1,0 +1,87 @@
+"""The measuring tools: what they count, what they write, and ratios that must not get worse."""
+import json
+import sys
+
+import open_clip
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmtagclip.clip import DenseEncoder, load_clip
+from tests.processes import ROOT, run
+
+FOLDER = ROOT / 'tools/analysis_tools'
+# A ratio may miss its target by this factor, since other programs run beside the tests.
+MARGIN = 1.6
+
+
+@pytest.fixture(scope='module')
+def measuring():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import measuring
+        yield measuring
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+def test_operations_are_those_that_torch_counts(encoder, measuring):
+    image = torch.zeros(1, 3, 48, 80)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        encoder.visual.transformer(encoder.embed(image)[0])
+    assert measuring.flops(encoder, 48, 80) == counter.get_total_flops()
+
+
+def test_other_patches_and_heads_count_too(measuring):
+    clip = open_clip.CLIP(embed_dim=32, vision_cfg={
+        'image_size': 56, 'layers': 3, 'width': 64, 'head_width': 32, 'patch_size': 14},
+        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
+    encoder = DenseEncoder(load_clip(clip))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        encoder.visual.transformer(encoder.embed(torch.zeros(1, 3, 28, 70))[0])
+    assert measuring.flops(encoder, 28, 70) == counter.get_total_flops()
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='memory is read from /proc')
+def test_peak_memory_sees_what_is_freed_again(measuring):
+    size = 50 * 2 ** 20
+    peak = measuring.peak_memory(lambda: torch.ones(size // 4).sum())
+    assert size * 0.9 < peak < size * 1.5
+    assert measuring.peak_memory(lambda: None) < size * 0.1
+
+
+def test_ratios_have_not_got_worse(tmp_path):
+    out = tmp_path / 'benchmark.json'
+    process = run(sys.executable, FOLDER / 'benchmark.py', '--out', out, '--images', 1, '--repeats',
+                  2, '--parts', 'text', 'encoder', 'dmar', 'cwr', 'floor', 'loading', '--check',
+                  MARGIN, timeout=900)
+    assert process.returncode == 0, process.stdout + process.stderr
+    rows = json.loads(out.read_text())['rows']
+    assert {'text_cold', 'encoder_float32', 'dmar', 'cwr_1', 'tagger_floor', 'loading'} <= set(rows)
+    assert rows['text_cold']['details']['max difference'] < 1e-6
+    assert all(row['ratio'] > 0 for row in rows.values())
+
+
+def test_a_ratio_that_is_off_ends_with_an_error():
+    process = run(sys.executable, FOLDER / 'benchmark.py', '--images', 1, '--repeats', 1,
+                  '--parts', 'loading', '--check', 1e-6)
+    assert process.returncode == 1
+    assert 'off its target by more than 1e-06 times: loading' in process.stderr
+
+
+def test_too_few_photographs(tmp_path):
+    process = run(sys.executable, FOLDER / 'benchmark.py', '--photos', tmp_path)
+    assert process.returncode == 1
+    assert f'{tmp_path} holds 0 pictures, fewer than the 6 asked for' in process.stderr
+
+
+def test_figure_of_stored_points(tmp_path):
+    points = [{'axis': axis, 'value': value, 'what': 'x', 'seconds': 2.0 * value, 'floor': value,
+               'bytes': 2 ** 20 * value}
+              for axis in ('side', 'classes', 'candidates', 'batch') for value in (1, 2)]
+    (tmp_path / 'points.json').write_text(json.dumps(points))
+    process = run(sys.executable, FOLDER / 'plot_cost.py', '--out', tmp_path / 'points.json',
+                  '--figure', tmp_path / 'figure.png')
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / 'figure.png').stat().st_size > 10_000

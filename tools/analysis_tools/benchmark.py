@@ -1,0 +1,377 @@
+"""Measure what everything costs beside its yardstick, each ratio within one run.
+
+    python tools/analysis_tools/benchmark.py --photos data/coco/val2017 --out benchmark.json
+
+Seconds depend on the machine and on what else it does; ratios hardly do. The twin is the
+plain version of the method in tests/twins.py, so this runs in a checkout of the repository.
+Weights are random unless a file is given: they are as fast as trained ones, but leave more
+candidates to the reidentification.
+"""
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import measuring
+import torch
+from torch.nn import functional as F
+
+import mmtagclip
+from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
+from mmtagclip.datasets import same_grid_batches
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COCO, BACKGROUND = Vocabulary.load('coco'), Vocabulary.load('coco_background')
+
+
+@dataclass
+class Row:
+    """One ratio with its target.
+
+    Attributes:
+        what: What is measured.
+        against: Its yardstick.
+        ratio: See the names of the limits.
+        at_least: The yardstick takes at least so many times what ours takes.
+        at_most: Ours takes at most so many times what the yardstick takes.
+        ours, other: Median seconds an image (text: of all names).
+        details: Further figures.
+    """
+
+    what: str
+    against: str
+    ratio: float
+    at_least: float | None = None
+    at_most: float | None = None
+    ours: float | None = None
+    other: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def holds(self, margin: float = 1.0) -> bool:
+        """Whether the target is met, or missed by no more than a factor."""
+        if self.at_least is not None:
+            return self.ratio * margin >= self.at_least
+        return self.ratio <= (self.at_most or 0) * margin
+
+
+class Benchmark:
+    """The rows, by their keys, and what they share.
+
+    Args:
+        options: The command line's.
+        scratch: Folder for made pictures and cached text features.
+    """
+
+    def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
+        self.options = options
+        self.repeats = options.repeats
+        self.scratch = scratch
+        self.clip = measuring.load_model(options.weights)
+        self.paths = measuring.photographs(options.photos, options.images, scratch)
+        self.loaded = [measuring.load(path) for path in self.paths]
+        self.images = [measuring.normalise(one) for one in self.loaded]
+
+    @cached_property
+    def tagger(self) -> Any:
+        """The whole tagger in float32."""
+        return measuring.build_tagger(self.clip, COCO.names, BACKGROUND.names)
+
+    @cached_property
+    def narrow(self) -> Any:
+        """The same in bfloat16."""
+        return measuring.build_tagger(self.clip, COCO.names, BACKGROUND.names, 'bfloat16')
+
+    def each(self, function: Callable[[torch.Tensor], Any]) -> Callable[[], None]:
+        """A function of one image, run over all images."""
+        def run() -> None:
+            for image in self.images:
+                function(image)
+        return run
+
+    def pair(self, ours: Callable[[torch.Tensor], Any], other: Callable[[torch.Tensor], Any]
+             ) -> tuple[float, ...]:
+        """Median seconds an image of both, and their ratio."""
+        one, two, ratio = measuring.pair(self.each(ours), self.each(other), self.repeats)
+        return one / len(self.images), two / len(self.images), ratio
+
+    def text(self) -> Iterator[tuple[str, Row]]:
+        """Text features of a few names without a cache."""
+        encoder, templates = self.tagger.encoder, load_templates('templates_85')
+        names = (COCO + BACKGROUND).names
+        sample = names[::len(names) // self.options.images][:self.options.images]
+
+        def padded(name: str) -> torch.Tensor:
+            tokens = encoder.tokenizer([one.replace('{}', name) for one in templates])
+            with torch.no_grad():
+                unit = F.normalize(encoder.clip.encode_text(tokens), dim=-1)
+                return F.normalize(unit.mean(0), dim=-1)
+
+        uncached = TextEncoder(encoder, templates, False)
+        ours, other, ratio = measuring.pair(
+            lambda: [uncached.encode_class([name]) for name in sample],
+            lambda: [padded(name) for name in sample], max(1, self.repeats // 3))
+        difference = max((uncached.encode_class([name]) - padded(name)).abs().max().item()
+                         for name in sample)
+        yield 'text_cold', Row(
+            f'text features, {len(templates)} prompts a name, cut at their longest',
+            'every prompt padded to the whole context, one name at a time', 1 / ratio, at_least=6,
+            ours=ours, other=other, details={'names': len(sample), 'max difference': difference})
+
+    def cache(self) -> Iterator[tuple[str, Row]]:
+        """Text features of all names from the cache."""
+        names, templates = COCO + BACKGROUND, load_templates('templates_85')
+        features: list[torch.Tensor] = []
+
+        def encode() -> None:  # a new process has no digest of the weights yet; nor has this
+            encoder = TextEncoder(self.tagger.encoder, templates, self.scratch / 'text')
+            features.append(encoder(names))
+
+        first = measuring.timed(encode)
+        warm = measuring.seconds(encode, self.repeats)
+        yield 'text_warm', Row(
+            f'text features of {len(names)} names from the cache', 'the same, made anew',
+            first / warm, at_least=100, ours=warm, other=first,
+            details={'identical': all(torch.equal(features[0], one) for one in features)})
+
+    def encoder(self) -> Iterator[tuple[str, Row]]:
+        """The dense encoder with attention statistics beside open_clip's own blocks."""
+        yield from self._encoder(self.tagger.encoder, 'float32', 1.15)
+        if measuring.has_bfloat16():
+            yield from self._encoder(self.narrow.encoder, 'bfloat16', 1.35)
+
+    def _encoder(self, encoder: Any, dtype: str, limit: float) -> Iterator[tuple[str, Row]]:
+        def dense(image: torch.Tensor) -> None:
+            encoder(image, ((8, 9, 10),), votes=True)
+
+        def plain(image: torch.Tensor) -> None:
+            with torch.no_grad():
+                encoder.visual.transformer(encoder.embed(image)[0])
+
+        ours, other, ratio = self.pair(dense, plain)
+        yield f'encoder_{dtype}', Row(
+            f'dense encoder with votes and the mean of three maps, {dtype}',
+            'the same open_clip blocks, plainly', ratio, at_most=limit, ours=ours, other=other)
+        if dtype == 'float32':
+            image = max(self.images, key=torch.numel)
+            memory = [measuring.peak_memory(lambda: dense(image)),
+                      measuring.peak_memory(lambda: plain(image))]
+            if memory[0] is not None and memory[1] is not None:
+                yield 'encoder_memory', Row(
+                    'peak memory of the same above the loaded model',
+                    'the same open_clip blocks, plainly', memory[0] / memory[1], at_most=1.3,
+                    details={'bytes': memory, 'size': list(image.shape[2:])})
+
+    def dmar(self) -> Iterator[tuple[str, Row]]:
+        """DMAR beside the encoder."""
+        head, encoder = self.tagger.head, self.tagger.encoder
+        encoded = [encoder(image, head.attention_layers, True) for image in self.images]
+        scores = [(encoder.logit_scale * one.patches @ self.tagger.text.T).softmax(-1)
+                  for one in encoded]
+
+        def refine() -> None:
+            for one, coarse in zip(encoded, scores, strict=True):
+                head.dmar(coarse, one.attention, one.grid)
+
+        encode = self.each(lambda image: encoder(image, head.attention_layers, True))
+        ours, other, ratio = measuring.pair(refine, encode, self.repeats)
+        count = len(self.images)
+        yield 'dmar', Row(f'DMAR for {len(self.tagger.text)} names', 'the dense encoder', ratio,
+                          at_most=0.02, ours=ours / count, other=other / count)
+
+    def cwr(self) -> Iterator[tuple[str, Row]]:
+        """CWR for made candidates beside as many plain forwards."""
+        encoder, image = self.tagger.encoder, self.images[0]
+        grid = image.shape[2] // encoder.patch_size, image.shape[3] // encoder.patch_size
+        for count in (1, 8):
+            refined = measuring.made_candidates(count, grid, len(self.tagger.text))
+            scores = refined[..., :len(COCO)].amax(dim=1)
+            crops = torch.randn(count, 3, *encoder.native_size)
+            candidates = self.tagger.head.cwr.candidates(refined, scores, grid)
+            if len(candidates) != count:
+                raise RuntimeError(f'{len(candidates)} candidates instead of {count}')
+
+            def again(refined: Any = refined, scores: Any = scores) -> None:
+                self.tagger.head.cwr(refined, scores, grid, image, self.tagger.text, encoder)
+
+            def plain(crops: Any = crops) -> None:
+                with torch.no_grad():
+                    encoder.clip.encode_image(crops)
+
+            ours, other, ratio = measuring.pair(again, plain, self.repeats)
+            yield f'cwr_{count}', Row(
+                f'CWR, candidates: {count}', f'{count} plain forwards at the native size, batched',
+                ratio, at_most=1.1, ours=ours, other=other)
+
+    def twin(self) -> Iterator[tuple[str, Row]]:
+        """The whole tagger beside its plain twin."""
+        twins = import_twins()
+        encoder, head, text = self.tagger.encoder, self.tagger.head, self.tagger.text
+        results: dict[str, list[torch.Tensor]] = {'ours': [], 'twin': []}
+
+        def ours(image: torch.Tensor) -> None:
+            results['ours'].append(self.tagger.score(image)[0].scores[0])
+
+        def plain(image: torch.Tensor) -> None:
+            patches, _, maps, grid = twins.dense(encoder.visual, image)
+            scores = (encoder.logit_scale * patches @ text.T).softmax(-1)
+            refined = twins.dmar(scores, maps, head.dmar.layers, head.dmar.votes, grid)
+            results['twin'].append(twins.cwr(
+                encoder.visual, encoder.logit_scale, text, refined,
+                refined[:, :len(COCO)].amax(0), grid, image, head.cwr.threshold, False))
+
+        seconds, other, ratio = self.pair(ours, plain)
+        count = len(self.images)
+        difference = max((one - two).abs().max().item() for one, two in zip(
+            results['ours'][:count], results['twin'][:count], strict=True))
+        yield 'tagger_twin', Row(
+            'the whole tagger, float32', 'its plain twin: class by class, crop by crop', 1 / ratio,
+            at_least=2, ours=seconds, other=other, details={'max difference': difference})
+
+    def floor(self) -> Iterator[tuple[str, Row]]:
+        """The whole tagger beside what its matrix products alone would take."""
+        operations, crops = self.operations()
+        count, rate = len(self.images), measuring.matmul_rate(torch.float32)
+        floor = operations / rate / count
+        seconds = measuring.seconds(self.each(self.tagger.score), self.repeats) / count
+        yield 'tagger_floor', Row(
+            'the whole tagger, float32', 'its products at the rate of plain matrix products',
+            seconds / floor, at_most=2, ours=seconds, other=floor,
+            details={'GFLOP an image': operations / count / 1e9, 'GFLOP/s': rate / 1e9,
+                     'candidates an image': crops / count})
+
+    def operations(self) -> tuple[float, int]:
+        """Operations of tagging all images, and the number of crops in it."""
+        encoder, head = self.tagger.encoder, self.tagger.head
+        total, crops = 0.0, 0
+        for image in self.images:
+            encoded = encoder(image, head.attention_layers, True)
+            coarse = (encoder.logit_scale * encoded.patches @ self.tagger.text.T).softmax(-1)
+            refined = head.dmar(coarse, encoded.attention, encoded.grid)
+            scores = refined[..., :len(COCO)].amax(dim=1)
+            found = len(head.cwr.candidates(refined, scores, encoded.grid))
+            total += measuring.flops(encoder, *image.shape[2:])
+            total += found * measuring.flops(encoder, *encoder.native_size)
+            crops += found
+        return total, crops
+
+    def bfloat16(self) -> Iterator[tuple[str, Row]]:
+        """The whole tagger in bfloat16 beside float32, where the processor has it."""
+        if not measuring.has_bfloat16():
+            return
+        ours, other, ratio = self.pair(self.narrow.score, self.tagger.score)
+        yield 'tagger_bfloat16', Row(
+            'the whole tagger, bfloat16', 'the same in float32', 1 / ratio, at_least=2.5,
+            ours=ours, other=other, details={
+                'plain matrix products, bfloat16 over float32':
+                    measuring.matmul_rate(torch.bfloat16) / measuring.matmul_rate(torch.float32)})
+
+    def batches(self) -> Iterator[tuple[str, Row]]:
+        """Batches of one grid beside images one by one."""
+        sizes = [tuple(image.shape[2:]) for image in self.images]
+        groups = same_grid_batches(range(len(sizes)), sizes.__getitem__, 4)
+        together = [torch.cat([self.images[index] for index in group]) for group in groups]
+        results: dict[str, Any] = {}
+
+        def grouped() -> None:
+            results['grouped'] = {
+                index: one.scores for group, batch in zip(groups, together, strict=True)
+                for index, one in zip(group, self.tagger.score(batch), strict=True)}
+
+        def single() -> None:
+            results['single'] = {index: self.tagger.score(image)[0].scores
+                                 for index, image in enumerate(self.images)}
+
+        ours, other, ratio = measuring.pair(grouped, single, self.repeats)
+        difference = max((results['grouped'][index] - results['single'][index]).abs().max().item()
+                         for index in results['single'])
+        yield 'batches', Row(
+            'batches of up to four images of one grid', 'the same images one by one', 1 / ratio,
+            at_least=1, ours=ours / len(sizes), other=other / len(sizes),
+            details={'batch sizes': [len(group) for group in groups],
+                     'max difference': difference})
+
+    def loading(self) -> Iterator[tuple[str, Row]]:
+        """Reading, decoding and resizing with two workers beside tagging."""
+        ours, other, ratio = measuring.pair(
+            lambda: [measuring.load(path) for path in self.paths], self.each(self.tagger.score),
+            self.repeats)
+        count = len(self.paths)
+        yield 'loading', Row('reading and resizing, two workers', 'the whole tagger, float32',
+                             ratio / 2, at_most=0.5, ours=ours / 2 / count, other=other / count)
+
+
+PARTS = ('text', 'cache', 'encoder', 'dmar', 'cwr', 'twin', 'floor', 'bfloat16', 'batches',
+         'loading')
+
+
+def import_twins() -> Any:
+    """The plain versions that the tests compare with."""
+    if not (ROOT / 'tests' / 'twins.py').is_file():
+        raise SystemExit('error: the plain twin is in tests/twins.py: run this in a checkout of '
+                         'the repository')
+    sys.path.insert(0, str(ROOT))
+    from tests import twins
+    return twins
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, help='JSON file to write the rows to')
+    parser.add_argument('--photos', type=Path, help='folder of photographs (default: made '
+                        'pictures of the usual sizes)')
+    parser.add_argument('--weights', type=Path, help=f'file of weights of {measuring.MODEL}')
+    parser.add_argument('--images', type=int, default=6, help='how many (default: 6)')
+    parser.add_argument('--repeats', type=int, default=5, help='rounds (default: 5)')
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS,
+                        help='what to measure (default: everything)')
+    parser.add_argument('--check', type=float, metavar='MARGIN',
+                        help='fail if a ratio misses its target by more than this factor')
+    return parser.parse_args()
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    return {'processor': platform.processor() or platform.machine(), 'threads':
+            torch.get_num_threads(), 'capability': torch.backends.cpu.get_cpu_capability(),
+            'bfloat16': measuring.has_bfloat16(), 'torch': torch.__version__,
+            'mmtagclip': mmtagclip.__version__}
+
+
+def main() -> None:
+    """Run the command."""
+    args = parse_args()
+    rows: dict[str, Row] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        benchmark = Benchmark(args, Path(scratch))
+        for part in args.parts:
+            for key, row in getattr(benchmark, part)():
+                rows[key] = row
+                sign, target = ('>=', row.at_least) if row.at_most is None else ('<=', row.at_most)
+                met = 'met' if row.holds() else 'MISSED'
+                print(f'{key:18} {row.ratio:8.3f}  target {sign} {target:<5} {met:7} '
+                      f'{row.what} / {row.against}', flush=True)
+    if args.out is not None:
+        content = {'machine': machine(), 'rows': {
+            key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()}}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = args.out.with_name(args.out.name + '.part')
+        partial.write_text(json.dumps(content, indent=2) + '\n')
+        os.replace(partial, args.out)
+    if args.check is not None:
+        missed = [key for key, row in rows.items() if not row.holds(args.check)]
+        if missed:
+            raise SystemExit(f'error: off its target by more than {args.check} times: '
+                             f'{", ".join(missed)}')
+
+
+if __name__ == '__main__':
+    main()

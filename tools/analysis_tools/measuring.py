@@ -1,0 +1,157 @@
+"""What benchmark.py and plot_cost.py share: pictures, taggers, clocks, memory and the floor."""
+import ctypes
+import gc
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
+from mmtagclip.models import CWR, DMAR, CLIPEncoder, TagCLIP, TagCLIPHead
+from mmtagclip.models.data_preprocessor import CLIPDataPreprocessor
+
+MODEL = 'ViT-B-16-quickgelu'
+# Height and width of COCO's photographs, the most frequent first.
+SIZES = ((480, 640), (427, 640), (640, 480), (480, 640), (425, 640), (500, 375))
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
+
+
+def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
+    """Pictures to measure with: a folder's first ones, or made ones of COCO's usual sizes.
+
+    Made ones serve as well wherever time depends on the size alone.
+    """
+    if folder is not None:
+        found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
+        if len(found) < count:
+            raise SystemExit(f'error: {folder} holds {len(found)} pictures, fewer than the '
+                             f'{count} asked for')
+        return found[:count]
+    paths = []
+    for index in range(count):
+        path = scratch / f'{index}.jpg'
+        noise = np.random.RandomState(index).randint(0, 256, (12, 16, 3), dtype=np.uint8)
+        height, width = SIZES[index % len(SIZES)]
+        Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(path)
+        paths.append(path)
+    return paths
+
+
+def load(path: Path, patch_size: int = 16) -> dict[str, Any]:
+    """One picture through the pipeline's transforms."""
+    return ResizeToPatchGrid(patch_size).transform(LoadImage().transform({'img_path': str(path)}))
+
+
+def normalise(results: dict[str, Any]) -> torch.Tensor:
+    """The encoder's input ``(1, 3, H, W)`` of a loaded picture."""
+    image = torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1)
+    return CLIPDataPreprocessor().normalise(image)[None]
+
+
+def load_model(weights: Path | None) -> Any:
+    """A ViT-B/16 of open_clip: from a file, or with random weights, which are as fast."""
+    if weights is not None:
+        return load_clip(MODEL, checkpoint=weights).model
+    torch.manual_seed(0)
+    return open_clip.create_model(MODEL)
+
+
+def build_tagger(clip: Any, classes: Any, background: Any, dtype: str = 'float32') -> TagCLIP:
+    """TagCLIP with its published settings and cached text features of one short template."""
+    return TagCLIP(encoder=CLIPEncoder(clip, dtype=dtype), head=TagCLIPHead(
+        dmar=DMAR(layers=(8, 9, 10)), cwr=CWR()), classes=classes, background=background,
+        templates=['{}']).eval()
+
+
+def made_candidates(count: int, grid: tuple[int, int], names: int) -> torch.Tensor:
+    """Score maps ``(1, N, names)`` in which the first ``count`` classes are candidates for CWR."""
+    refined = torch.zeros(1, *grid, names)
+    for label in range(count):
+        top, left = label % (grid[0] // 2), label % (grid[1] // 2)
+        refined[0, top:top + grid[0] // 3, left:left + grid[1] // 3, label] = 1
+    return refined.flatten(1, 2)
+
+
+def pair(ours: Callable[[], Any], other: Callable[[], Any], repeats: int) -> tuple[float, ...]:
+    """Time two functions in turn, after one round that does not count.
+
+    Returns:
+        Median seconds of ours, of the other, and the median of ours/other
+        within each round.
+    """
+    rounds = [(timed(ours), timed(other)) for _ in range(repeats + 1)][1:]
+    return (median(one for one, _ in rounds), median(two for _, two in rounds),
+            median(one / two for one, two in rounds))
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Median seconds of a function, after one call that does not count."""
+    function()
+    return median(timed(function) for _ in range(repeats))
+
+
+def peak_memory(function: Callable[[], Any]) -> int | None:
+    """Bytes that the process needs at the most while a function runs, above what it has before.
+
+    None where the system doesn't tell (it is read from Linux's ``/proc``).
+    """
+    if not sys.platform.startswith('linux'):
+        return None
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # give back what earlier calls left behind
+    Path('/proc/self/clear_refs').write_text('5')
+    before = _status('VmRSS')
+    function()
+    return _status('VmHWM') - before
+
+
+def _status(key: str) -> int:
+    line, = (line for line in Path('/proc/self/status').read_text().splitlines()
+             if line.startswith(f'{key}:'))
+    return 1024 * int(line.split()[1])
+
+
+def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Floating point operations a second in products of square matrices."""
+    a = torch.randn(size, size).to(dtype)
+    return 2 * size ** 3 / seconds(lambda: a @ a, 5)
+
+
+def flops(encoder: DenseEncoder, height: int, width: int) -> float:
+    """Floating point operations of a plain forward of the image tower, products alone.
+
+    A product of ``(n, k)`` and ``(k, m)`` counts ``2 n k m``. Softmax, norms and
+    activations are left out.
+    """
+    visual, patch = encoder.visual, encoder.patch_size
+    features = visual.conv1.out_channels
+    patches = (height // patch) * (width // patch)
+    tokens = patches + 1
+    embedding = 2 * patches * 3 * patch ** 2 * features
+    block = visual.transformer.resblocks[0]
+    weights = sum(one.weight.numel() for one in (block.attn.out_proj, block.mlp.c_fc,
+                                                 block.mlp.c_proj))
+    weights += block.attn.in_proj_weight.numel()
+    products = 2 * tokens * weights + 4 * tokens ** 2 * features
+    return embedding + encoder.num_blocks * products
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
+    return any(getattr(torch.cpu, name, bool)()
+               for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))

@@ -1,0 +1,152 @@
+"""Measure how time and memory grow, and draw it beside the floor.
+
+    python tools/analysis_tools/plot_cost.py --out docs/cost.json --figure docs/cost.png
+
+The floor is the number of floating point operations over the rate of plain matrix products
+in the same run. Weights and pictures are random: only sizes matter here. The largest image
+takes minutes; --max-side leaves it out. With --out of an earlier run and no --measure, only the
+figure is drawn again.
+"""
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import measuring
+import torch
+from torch.nn import functional as F
+
+from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.models import CWR, DMAR
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt
+
+SIDES = (224, 320, 480, 640, 896, 1280, 2048)
+CLASSES = (20, 80, 171, 500, 1500, 4585)
+CANDIDATES = (1, 2, 4, 8, 16, 32)
+BATCHES = (1, 2, 4, 8)
+USUAL = (480, 640)
+LAYERS = ((8, 9, 10),)
+# Of an axis: label of its unit, and what is drawn.
+AXES = {'side': 'side of a square image, pixels', 'classes': 'class names',
+        'candidates': 'candidates of CWR', 'batch': 'images a batch'}
+
+
+def image(batch: int, height: int, width: int) -> torch.Tensor:
+    """Random input of the encoder."""
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def text(count: int, dim: int) -> torch.Tensor:
+    """Random text features ``(count, dim)``."""
+    return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def point(axis: str, value: int, what: str, function: Any, operations: float, rate: float,
+          images: int = 1) -> dict[str, Any]:
+    """Time and memory of one call."""
+    once = measuring.timed(function)
+    return {'axis': axis, 'value': value, 'what': what,
+            'seconds': (once if once > 20 else measuring.seconds(function)) / images,
+            'floor': operations / rate / images, 'bytes': measuring.peak_memory(function)}
+
+
+def measure(max_side: int) -> Iterator[dict[str, Any]]:
+    """All points."""
+    loaded = load_clip(measuring.load_model(None))
+    encoders = {'float32': DenseEncoder(loaded)}
+    if measuring.has_bfloat16():
+        encoders['bfloat16'] = DenseEncoder(load_clip(loaded.model), dtype='bfloat16')
+    rates = {name: measuring.matmul_rate(encoder.dtype) for name, encoder in encoders.items()}
+    exact, rate = encoders['float32'], rates['float32']
+    dim, grid = loaded.model.visual.output_dim, (USUAL[0] // 16, USUAL[1] // 16)
+    patches = grid[0] * grid[1]
+    for name, encoder in encoders.items():
+        for side in (side for side in SIDES if side <= max_side):
+            one = image(1, side, side)
+            yield point('side', side, f'dense features, {name}',
+                        lambda e=encoder, x=one: e(x, LAYERS, votes=True),
+                        measuring.flops(encoder, side, side), rates[name])
+    dmar, one = DMAR(layers=LAYERS[0]), image(1, *USUAL)
+    encoded = exact(one, LAYERS, votes=True)
+    for count in CLASSES:
+        names = text(count, dim)
+
+        def refine(names: torch.Tensor = names) -> None:
+            scores = (exact.logit_scale * encoded.patches @ names.T).softmax(-1)
+            dmar(scores, encoded.attention, encoded.grid)
+
+        operations = 2 * patches * count * (dim + 2 * patches)
+        yield point('classes', count, 'coarse scores and DMAR', refine, operations, rate)
+    names, cwr = text(103, dim), CWR(max_crops=32)
+    for count in CANDIDATES:
+        refined = measuring.made_candidates(count, grid, len(names))
+        yield point('candidates', count, 'CWR',
+                    lambda r=refined: cwr(r, r.amax(dim=1), grid, one, names, exact),
+                    count * measuring.flops(exact, *exact.native_size), rate)
+    for name, encoder in encoders.items():
+        for size in BATCHES:
+            batch = image(size, *USUAL)
+            yield point('batch', size, f'dense features, {name}',
+                        lambda e=encoder, x=batch: e(x, LAYERS, votes=True),
+                        size * measuring.flops(encoder, *USUAL), rates[name], size)
+
+
+def draw(points: list[dict[str, Any]], path: Path) -> None:
+    """The figure: seconds above, memory below, a column an axis."""
+    figure, panels = plt.subplots(2, len(AXES), figsize=(15, 7), constrained_layout=True)
+    for column, (axis, label) in enumerate(AXES.items()):
+        time, memory = panels[0, column], panels[1, column]
+        for number, what in enumerate(dict.fromkeys(
+                one['what'] for one in points if one['axis'] == axis)):
+            mine = [one for one in points if one['axis'] == axis and one['what'] == what]
+            values = [one['value'] for one in mine]
+            colour = f'C{number}'
+            time.plot(values, [one['seconds'] for one in mine], 'o-', color=colour, label=what)
+            time.plot(values, [one['floor'] for one in mine], ':', color=colour,
+                      label='its floor')
+            if all(one['bytes'] is not None for one in mine):
+                memory.plot(values, [one['bytes'] / 2 ** 20 for one in mine], 'o-', color=colour,
+                            label=what)
+        for panel in (time, memory):
+            panel.set_xscale('log')
+            panel.set_yscale('log')
+            panel.minorticks_off()
+            values = sorted({one['value'] for one in points if one['axis'] == axis})
+            panel.set_xticks(values, [str(value) for value in values], rotation=45)
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize=8)
+        time.set_title(label)
+    panels[0, 0].set_ylabel('seconds an image')
+    panels[1, 0].set_ylabel('peak memory above the model, MiB')
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, help='JSON file of the points')
+    parser.add_argument('--figure', type=Path, help='picture to draw')
+    parser.add_argument('--measure', action='store_true', help='measure anew')
+    parser.add_argument('--max-side', type=int, default=SIDES[-1],
+                        help=f'largest image, pixels a side (default: {SIDES[-1]})')
+    args = parser.parse_args()
+    if args.measure or not args.out.is_file():
+        points = []
+        for one in measure(args.max_side):
+            points.append(one)
+            print(json.dumps(one), flush=True)
+        partial = args.out.with_name(args.out.name + '.part')
+        partial.write_text(json.dumps(points, indent=1) + '\n')
+        os.replace(partial, args.out)
+    if args.figure is not None:
+        draw(json.loads(args.out.read_text()), args.figure)
+
+
+if __name__ == '__main__':
+    main()
