@@ -108,9 +108,11 @@ def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
 def peak_memory(function: Callable[[], Any]) -> int | None:
     """Bytes that the process needs at the most while a function runs, above what it has before.
 
-    None where the system doesn't tell (it is read from Linux's ``/proc``).
+    The function is called in any case; None where the system doesn't tell (it is read from
+    Linux's ``/proc``).
     """
     if not sys.platform.startswith('linux'):
+        function()
         return None
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # give back what earlier calls left behind

@@ -49,10 +49,11 @@ def text(count: int, dim: int) -> torch.Tensor:
 def point(axis: str, value: int, what: str, function: Any, operations: float, rate: float,
           images: int = 1) -> dict[str, Any]:
     """Time and memory of one call."""
-    once = measuring.timed(function)
-    return {'axis': axis, 'value': value, 'what': what,
-            'seconds': (once if once > 20 else measuring.seconds(function)) / images,
-            'floor': operations / rate / images, 'bytes': measuring.peak_memory(function)}
+    once: list[float] = []
+    memory = measuring.peak_memory(lambda: once.append(measuring.timed(function)))
+    seconds = once[0] if once[0] > 20 else measuring.seconds(function)
+    return {'axis': axis, 'value': value, 'what': what, 'seconds': seconds / images,
+            'floor': operations / rate / images, 'bytes': memory}
 
 
 def measure(max_side: int) -> Iterator[dict[str, Any]]:
@@ -109,7 +110,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             time.plot(values, [one['seconds'] for one in mine], 'o-', color=colour, label=what)
             time.plot(values, [one['floor'] for one in mine], ':', color=colour,
                       label='its floor')
-            if all(one['bytes'] is not None for one in mine):
+            if all(one['bytes'] for one in mine):
                 memory.plot(values, [one['bytes'] / 2 ** 20 for one in mine], 'o-', color=colour,
                             label=what)
         for panel in (time, memory):
