@@ -98,6 +98,7 @@ class PseudoLabelWriter:
     def __post_init__(self) -> None:
         self.root = Path(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
+        self.labels = self.root / 'labels.jsonl'
         self._run = uuid.uuid4().hex
         self._check_manifest()
         self._pending: list[tuple[int, dict[str, Any], dict[str, bytes]]] = []
@@ -137,17 +138,7 @@ class PseudoLabelWriter:
             lines.append(f'{index}\t{json.dumps(record, ensure_ascii=False)}\n')
         for folder in folders:
             _sync_folder(folder)
-        journal = self.root / 'journal' / f'{self._run}.tsv'
-        journal.parent.mkdir(exist_ok=True)
-        try:
-            with journal.open('ab') as file:
-                file.write(''.join(lines).encode(errors='backslashreplace'))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            self._run = uuid.uuid4().hex  # nothing may follow a line that was cut off
-            raise
-        _sync_folder(journal.parent)
+        self._append(''.join(lines).encode(errors='backslashreplace'))
         self.done.update(index for index, _, _ in self._pending)
         self._pending.clear()
 
@@ -161,7 +152,7 @@ class PseudoLabelWriter:
         records = dict(self._records())
         if len(records) < self.manifest.num_images:
             return False
-        self._write(self.root / 'labels.jsonl',
+        self._write(self.labels,
                     *(records[index] for index in range(self.manifest.num_images)))
         _sync_folder(self.root)
         for leftover in ('journal', 'unfinished'):
@@ -170,13 +161,16 @@ class PseudoLabelWriter:
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
         """Lines of all records that are safe, of this and earlier runs and of other processes."""
-        if (self.root / 'labels.jsonl').is_file():
-            yield from enumerate(_whole_lines(self.root / 'labels.jsonl'))
-            return
-        for journal in sorted((self.root / 'journal').glob('*.tsv')):
-            for line in _whole_lines(journal):
-                index, _, record = line.partition(b'\t')
-                yield int(index), record
+        try:
+            if not self.labels.is_file():
+                for journal in sorted((self.root / 'journal').glob('*.tsv')):
+                    for line in _whole_lines(journal):
+                        index, _, record = line.partition(b'\t')
+                        yield int(index), record
+        except FileNotFoundError:  # another process finished and cleaned up meanwhile
+            pass
+        if self.labels.is_file():
+            yield from enumerate(_whole_lines(self.labels))
 
     def _check_manifest(self) -> None:
         path = self.root / 'manifest.json'
@@ -190,6 +184,24 @@ class PseudoLabelWriter:
                 raise ValueError(f'{self.root} was begun by another job: its {key} is '
                                  f'{_short(getattr(begun, key))}, now it is {_short(value)}; '
                                  'write to another folder or remove this one')
+
+    def _append(self, lines: bytes) -> None:
+        """Add lines to this run's journal."""
+        journal = self.root / 'journal' / f'{self._run}.tsv'
+        while True:
+            journal.parent.mkdir(exist_ok=True)
+            try:
+                with journal.open('ab') as file:
+                    file.write(lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _sync_folder(journal.parent)
+                return
+            except FileNotFoundError:  # another process finished and cleaned up meanwhile
+                continue
+            except OSError:
+                self._run = uuid.uuid4().hex  # nothing may follow a line that was cut off
+                raise
 
     def _write(self, path: Path, *content: bytes) -> None:
         """Write a file that appears whole under its name or not at all."""
