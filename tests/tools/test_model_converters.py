@@ -12,7 +12,7 @@ from mmtagclip.clip import DenseEncoder, load_clip
 from tests.processes import ROOT, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'model_converters'))
-import clip2vit  # noqa: E402
+import clip2vit
 
 TEXT = {'context_length': 77, 'vocab_size': 49408, 'width': 32, 'heads': 1, 'layers': 1}
 
