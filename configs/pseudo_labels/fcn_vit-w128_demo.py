@@ -20,11 +20,14 @@ model = dict(
         layer_cfgs=dict(act_cfg=dict(type='GELU')),
         init_cfg=dict(checkpoint='work_dirs/vit-w128_demo.pth')),
     decode_head=dict(in_channels=128, channels=128, num_classes=51))
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3),
+    paramwise_cfg=dict(
+        custom_keys=dict(backbone=dict(lr_mult=0.3), head=dict(lr_mult=1.))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=100, end=3000,
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=100, end=2000,
          by_epoch=False),
 ]
-train_cfg = dict(max_iters=3000, val_interval=500)
+train_cfg = dict(max_iters=2000, val_interval=500)
 default_hooks = dict(checkpoint=dict(interval=500))

@@ -26,4 +26,8 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+train_dataloader = dict(
+    batch_size=8, dataset=dict(dataset=dict(pipeline=train_pipeline)))
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.3))))
+train_cfg = dict(val_interval=1)

@@ -18,10 +18,12 @@ model = dict(
         norm_cfg=dict(type='LN', eps=1e-5),
         interpolate_mode='bilinear',
         layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
-        out_type='cls_token',
+        out_type='featmap',
         init_cfg=dict(
             type='Pretrained', checkpoint='work_dirs/vit-base-p16_openai.pth')),
     head=dict(
-        type='MultiLabelLinearClsHead',
+        type='CSRAClsHead',
         in_channels=768,
+        num_heads=1,
+        lam=0.3,
         loss=dict(type='CrossEntropyLoss', use_sigmoid=True)))
