@@ -1,6 +1,5 @@
-# A ViT that starts from the demo CLIP's image tower, written by
-# python tools/model_converters/clip2vit.py local-dir:demo/model \
-#     --out work_dirs/vit-w128_demo.pth
+# A ViT that starts from the classifier that vit-w128_demo.py trains on pseudo
+# tags. Background, which fills most of a scene, weighs half.
 _base_ = [
     '../_base_/models/fcn_vit-base-p16.py',
     '../_base_/datasets/demo_pseudo_masks.py',
@@ -18,16 +17,22 @@ model = dict(
         img_size=96,
         frozen_stages=8,
         layer_cfgs=dict(act_cfg=dict(type='GELU')),
-        init_cfg=dict(checkpoint='work_dirs/vit-w128_demo.pth')),
-    decode_head=dict(in_channels=128, channels=128, num_classes=51))
+        init_cfg=dict(
+            checkpoint='work_dirs/vit-w128_demo/epoch_5.pth',
+            prefix='backbone.')),
+    decode_head=dict(
+        in_channels=128,
+        channels=128,
+        num_classes=51,
+        loss_decode=dict(class_weight=[0.5] + [1.0] * 50)))
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(
-        custom_keys=dict(backbone=dict(lr_mult=0.3), head=dict(lr_mult=1.))))
+        custom_keys=dict(backbone=dict(lr_mult=0.1), head=dict(lr_mult=1.))))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=100, end=2000,
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=50, end=800,
          by_epoch=False),
 ]
-train_cfg = dict(max_iters=2000, val_interval=500)
-default_hooks = dict(checkpoint=dict(interval=500))
+train_cfg = dict(max_iters=800, val_interval=200)
+default_hooks = dict(checkpoint=dict(interval=200))
