@@ -1,5 +1,5 @@
 # A ViT that starts from the classifier that vit-w128_demo.py trains on pseudo
-# tags. Background, which fills most of a scene, weighs half.
+# tags. Crops of nothing but background, which fills most of a scene, are rare.
 _base_ = [
     '../_base_/models/fcn_vit-base-p16.py',
     '../_base_/datasets/demo_pseudo_masks.py',
@@ -20,11 +20,17 @@ model = dict(
         init_cfg=dict(
             checkpoint='work_dirs/vit-w128_demo/epoch_5.pth',
             prefix='backbone.')),
-    decode_head=dict(
-        in_channels=128,
-        channels=128,
-        num_classes=51,
-        loss_decode=dict(class_weight=[0.5] + [1.0] * 50)))
+    decode_head=dict(in_channels=128, channels=128, num_classes=51))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(272, 272), ratio_range=(0.75, 1.33),
+         keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(128, 128), cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(
