@@ -32,13 +32,13 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3),
+    optimizer=dict(lr=1e-2),
     paramwise_cfg=dict(
-        custom_keys=dict(backbone=dict(lr_mult=0.1), head=dict(lr_mult=1.))))
+        custom_keys=dict(backbone=dict(lr_mult=0.01), head=dict(lr_mult=1.))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=50, end=800,
          by_epoch=False),
 ]
-train_cfg = dict(max_iters=800, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=200))
+train_cfg = dict(max_iters=800, val_interval=400)
+default_hooks = dict(checkpoint=dict(interval=400))

@@ -20,6 +20,7 @@ from mmseg.evaluation import IoUMetric
 from tqdm import tqdm
 
 from mmtagclip.datasets.image_index import ImageIndex
+from mmtagclip.engine import CfgOptions
 from mmtagclip.pseudo_labels import read_pseudo_labels
 
 
@@ -29,8 +30,11 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('labels', type=Path, help='folder of pseudo labels')
     parser.add_argument('config', help='config that trains on the real labels')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={},
+                        help='override config entries: key=value, key="[a,b]", a.b.c=value')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     classes = dataset.metainfo['classes']

@@ -1,4 +1,4 @@
-# A plain FCN head on the patches of CLIP's own ViT-B/16. Its weights are written by
+# A linear head on the patches of CLIP's own ViT-B/16. Its weights are written by
 # python tools/model_converters/clip2vit.py ViT-B-16-quickgelu \
 #     --pretrained openai --out work_dirs/vit-base-p16_openai.pth
 # A leaf config sets num_classes.
@@ -28,11 +28,10 @@ model = dict(
         type='FCNHead',
         in_channels=768,
         in_index=0,
-        channels=256,
-        num_convs=1,
+        channels=768,
+        num_convs=0,
         concat_input=False,
-        dropout_ratio=0.1,
-        norm_cfg=dict(type='BN', requires_grad=True),
+        dropout_ratio=0.0,
         align_corners=False,
         loss_decode=dict(
             type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True)),
