@@ -3,9 +3,9 @@
 A folder holds
 
 - ``manifest.json``: what the labels are of and what made them;
-- ``journal/``: while the job runs, one file a process and run, a line an image, appended
-  after everything that belongs to the image lies on the disk;
-- ``labels.jsonl``: at the end, the same lines in the order of the data set. It appears
+- ``journal/``: while the job runs, one file a process and run, a line an image (its index,
+  a tab, its record), appended after everything that belongs to the image lies on the disk;
+- ``labels.jsonl``: at the end, the records in the order of the data set. It appears
   whole or not at all, and only when no image is missing;
 - ``masks/000123/000123456.png`` and ``probabilities/...npz``: what belongs to image
   123456, a thousand images a folder.
@@ -98,6 +98,7 @@ class PseudoLabelWriter:
     def __post_init__(self) -> None:
         self.root = Path(self.root)
         self.root.mkdir(parents=True, exist_ok=True)
+        self.labels = self.root / 'labels.jsonl'
         self._run = uuid.uuid4().hex
         self._check_manifest()
         self._pending: list[tuple[int, dict[str, Any], dict[str, bytes]]] = []
@@ -134,16 +135,10 @@ class PseudoLabelWriter:
                 self._write(self.root / path, content)
                 folders.add((self.root / path).parent)
                 record[kind] = path.as_posix()
-            lines.append(json.dumps([index, record]) + '\n')
+            lines.append(f'{index}\t{json.dumps(record, ensure_ascii=False)}\n')
         for folder in folders:
             _sync_folder(folder)
-        journal = self.root / 'journal' / f'{self._run}.jsonl'
-        journal.parent.mkdir(exist_ok=True)
-        with journal.open('ab') as file:
-            file.write(''.join(lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(journal.parent)
+        self._append(''.join(lines).encode(errors='backslashreplace'))
         self.done.update(index for index, _, _ in self._pending)
         self._pending.clear()
 
@@ -157,21 +152,25 @@ class PseudoLabelWriter:
         records = dict(self._records())
         if len(records) < self.manifest.num_images:
             return False
-        lines = (json.dumps(records[index], ensure_ascii=False) + '\n'
-                 for index in range(self.manifest.num_images))
-        self._write(self.root / 'labels.jsonl', ''.join(lines).encode(errors='backslashreplace'))
+        self._write(self.labels,
+                    *(records[index] for index in range(self.manifest.num_images)))
         _sync_folder(self.root)
         for leftover in ('journal', 'unfinished'):
             shutil.rmtree(self.root / leftover, ignore_errors=True)
         return True
 
-    def _records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """All records that are safe, of this and earlier runs and of other processes."""
-        if (self.root / 'labels.jsonl').is_file():
-            yield from enumerate(_json_lines(self.root / 'labels.jsonl'))
-            return
-        for journal in sorted((self.root / 'journal').glob('*.jsonl')):
-            yield from _json_lines(journal)
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """Lines of all records that are safe, of this and earlier runs and of other processes."""
+        try:
+            if not self.labels.is_file():
+                for journal in sorted((self.root / 'journal').glob('*.tsv')):
+                    for line in _whole_lines(journal):
+                        index, _, record = line.partition(b'\t')
+                        yield int(index), record
+        except FileNotFoundError:  # another process finished and cleaned up meanwhile
+            pass
+        if self.labels.is_file():
+            yield from enumerate(_whole_lines(self.labels))
 
     def _check_manifest(self) -> None:
         path = self.root / 'manifest.json'
@@ -186,7 +185,25 @@ class PseudoLabelWriter:
                                  f'{_short(getattr(begun, key))}, now it is {_short(value)}; '
                                  'write to another folder or remove this one')
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _append(self, lines: bytes) -> None:
+        """Add lines to this run's journal."""
+        journal = self.root / 'journal' / f'{self._run}.tsv'
+        while True:
+            journal.parent.mkdir(exist_ok=True)
+            try:
+                with journal.open('ab') as file:
+                    file.write(lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _sync_folder(journal.parent)
+                return
+            except FileNotFoundError:  # another process finished and cleaned up meanwhile
+                continue
+            except OSError:
+                self._run = uuid.uuid4().hex  # nothing may follow a line that was cut off
+                raise
+
+    def _write(self, path: Path, *content: bytes) -> None:
         """Write a file that appears whole under its name or not at all."""
         temporary = self.root / 'unfinished' / f'{self._run}-{path.name}'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +211,7 @@ class PseudoLabelWriter:
             temporary.parent.mkdir(exist_ok=True)
             try:
                 with temporary.open('wb') as file:
-                    file.write(content)
+                    file.writelines(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, path)
@@ -226,7 +243,7 @@ def read_pseudo_labels(root: str | Path, classes: Sequence[str] | None = None
     if not path.is_file():
         raise ValueError(f'the pseudo labels in {root} are not finished: start the job that '
                          'writes them again')
-    records = list(_json_lines(path))
+    records = [json.loads(line) for line in _whole_lines(path)]
     if len(records) != manifest.num_images:
         raise ValueError(f'{path} has {len(records)} lines for {manifest.num_images} images')
     return manifest, records
@@ -240,12 +257,12 @@ def _difference(manifest: Manifest, classes: Iterable[str]) -> str:
     return f'{len(manifest.classes)} there and {len(names)} here'
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
+def _whole_lines(path: Path) -> Iterator[bytes]:
     """Whole lines of a file; a last one without its end was cut off and is dropped."""
     with path.open('rb') as file:
         for line in file:
             if line.endswith(b'\n'):
-                yield json.loads(line)
+                yield line
 
 
 def _sync_folder(path: Path) -> None:

@@ -4,12 +4,15 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 
 import pytest
 
 from mmtagclip.pseudo_labels import Manifest, PseudoLabelWriter, read_pseudo_labels
+from tests.processes import ROOT, run
 
 COUNT = 60
 MANIFEST = Manifest('masks', ('background', 'dog'), COUNT, model='m', version='1')
@@ -113,6 +116,67 @@ def test_a_full_disk_loses_nothing(tmp_path, undisturbed, monkeypatch, seed):
         except OSError as error:
             failures += error.errno == errno.ENOSPC
     assert failures
+    assert content(tmp_path) == undisturbed
+
+
+FULL_DISK = """
+import errno, subprocess, sys
+from pathlib import Path
+from tests.test_pseudo_labels import content, work
+disk, out = map(Path, sys.argv[1:])
+subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=120k', 'tmpfs', disk], check=True)
+for size in (120, 200, 280):
+    subprocess.run(['mount', '-o', f'remount,size={size}k', disk], check=True)
+    try:
+        work(disk / 'labels')
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+    else:
+        raise AssertionError('the disk was not full')
+    assert not (disk / 'labels' / 'labels.jsonl').exists()
+subprocess.run(['mount', '-o', 'remount,size=8m', disk], check=True)
+assert work(disk / 'labels')
+for name, data in content(disk / 'labels').items():
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_bytes(data)
+"""
+NAMESPACE = ['unshare', '--map-root-user', '--mount']
+
+
+@pytest.mark.skipif(
+    shutil.which('unshare') is None or run(*NAMESPACE, 'true').returncode != 0,
+    reason='needs a file system of its own')
+def test_a_really_full_disk(tmp_path, undisturbed):
+    disk, out = tmp_path / 'disk', tmp_path / 'out'
+    disk.mkdir()
+    process = run(*NAMESPACE, sys.executable, '-c', FULL_DISK, disk, out, PYTHONPATH=str(ROOT))
+    assert process.returncode == 0, process.stderr
+    assert content(out) == undisturbed
+
+
+def test_a_writer_goes_on_after_a_line_that_was_cut_off(tmp_path, undisturbed, monkeypatch):
+    """The disk is full in the middle of a line, and the same writer tries again."""
+    writer = PseudoLabelWriter(tmp_path, MANIFEST)
+    for index in range(6):
+        writer.add(index, record(index), files(index))
+    full = {'now': True}
+    real = os.fsync
+
+    def journal():
+        return b''.join(path.read_bytes() for path in tmp_path.glob('journal/*'))
+
+    def cut_off(handle):
+        if b'\t' in journal() and full.pop('now', False):
+            os.ftruncate(handle, os.fstat(handle).st_size - 9)
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        real(handle)
+
+    monkeypatch.setattr(os, 'fsync', cut_off)
+    with pytest.raises(OSError, match='No space left'):
+        writer.commit()
+    writer.commit()
+    assert PseudoLabelWriter(tmp_path, MANIFEST).done == set(range(6))
+    assert work(tmp_path)
     assert content(tmp_path) == undisturbed
 
 

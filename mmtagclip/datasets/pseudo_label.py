@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..pseudo_labels import Manifest, read_pseudo_labels
 from ..registry import DATASETS
 from .image_index import ImageIndex
+from .tag_file import read_tag_file
 
 
 @DATASETS.register_module()
@@ -26,7 +27,8 @@ class PseudoLabelDataset(Dataset):
     Args:
         dataset: Config of the data set. Its own labels are used only for
             ``real_fraction``.
-        labels: Folder of finished pseudo labels.
+        labels: Folder of finished pseudo labels, or a tag file of the data set's classes
+            (see :func:`read_tag_file`; the text format has no scores).
         class_map: For each of the pseudo labels' class names the data set's
             name, or None to ignore the class (255 in masks). If None, the names
             must be the same in the same order.
@@ -44,7 +46,7 @@ class PseudoLabelDataset(Dataset):
     Raises:
         FileNotFoundError: The folder holds no pseudo labels.
         ValueError: They are unfinished, of other classes, of the wrong kind, or
-            lack an image of the data set.
+            lack an image of the data set; or options that don't fit them.
     """
 
     def __init__(self, dataset: Any, labels: str, class_map: Mapping[str, str | None] | None = None,
@@ -63,16 +65,24 @@ class PseudoLabelDataset(Dataset):
         classes = self.dataset.metainfo.get('classes')
         if classes is None and class_map is not None:
             raise ValueError('class_map needs a data set that has class names')
-        manifest, records = read_pseudo_labels(labels, None if class_map is not None else classes)
+        if self.root.is_file():
+            manifest, records = _read_tags(self.root, classes)
+        else:
+            manifest, records = read_pseudo_labels(labels,
+                                                   None if class_map is not None else classes)
         self.classes = manifest.classes if classes is None else classes
         self.segments = isinstance(self.dataset, BaseSegDataset)
         wanted = 'masks' if self.segments else 'tags'
         if manifest.kind != wanted:
             raise ValueError(f'{labels} holds {manifest.kind}, but {type(self.dataset).__name__} '
                              f'needs {wanted}')
+        if self.segments and min_score:
+            raise ValueError('min_score is for tags; unsure pixels of masks are left out where the '
+                             'masks are made, with test_cfg.confidence')
         self.label_map = self._label_map(manifest, classes, class_map)
         self.indices: list[int] = []
-        self.records: list[dict[str, Any] | None] = []
+        # Of each image the path of its mask or its labels; None where they stay real.
+        self.labels: list[str | tuple[int, ...] | None] = []
         found = ImageIndex(labels, ((record['image'], record) for record in records))
         names = {name: label for label, name in enumerate(manifest.classes)}
         real = set(np.random.RandomState(seed).permutation(len(self.dataset))[
@@ -88,7 +98,7 @@ class PseudoLabelDataset(Dataset):
             tags = [names[tag] for tag, score in zip(record['tags'], scores, strict=True)
                     if score >= min_score]
             if tags or not drop_untagged:
-                self._keep(index, {**record, 'labels': tags})
+                self._keep(index, record['masks'] if self.segments else self._targets(tags))
 
     @property
     def metainfo(self) -> dict:
@@ -119,18 +129,13 @@ class PseudoLabelDataset(Dataset):
         """Information of an image, with its pseudo label in the place of the real one."""
         info = self.dataset.get_data_info(self.indices[idx])
         info['sample_idx'] = idx
-        record = self.records[idx]
-        if record is None:
-            return info
-        if self.segments:
-            info['seg_map_path'] = str(self.root / record['masks'])
+        label = self.labels[idx]
+        if isinstance(label, str):
+            info['seg_map_path'] = str(self.root / label)
             info['reduce_zero_label'] = False
             info['label_map'] = self.label_map
-        else:
-            labels = record['labels']
-            if self.label_map is not None:
-                labels = [self.label_map[label] for label in labels]
-            info['gt_label'] = sorted({label for label in labels if label != 255})
+        elif label is not None:
+            info['gt_label'] = list(label)
         return info
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -148,9 +153,15 @@ class PseudoLabelDataset(Dataset):
             idx = int(np.random.randint(len(self)))
         raise ValueError(f'the pipeline returned nothing {self.max_refetch + 1} times in a row')
 
-    def _keep(self, index: int, record: dict[str, Any] | None) -> None:
+    def _keep(self, index: int, label: str | tuple[int, ...] | None) -> None:
         self.indices.append(index)
-        self.records.append(record)
+        self.labels.append(label)
+
+    def _targets(self, labels: list[int]) -> tuple[int, ...]:
+        """The data set's labels of pseudo labels, in order."""
+        if self.label_map is not None:
+            labels = [self.label_map[label] for label in labels]
+        return tuple(sorted({label for label in labels if label != 255}))
 
     def _label_map(self, manifest: Manifest, classes: Any,
                    class_map: Mapping[str, str | None] | None) -> dict[int, int] | None:
@@ -166,3 +177,13 @@ class PseudoLabelDataset(Dataset):
         targets = [class_map[name] for name in manifest.classes]
         return {label: 255 if name is None else list(classes).index(name)
                 for label, name in enumerate(targets)}
+
+
+def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, list[dict[str, Any]]]:
+    """A tag file as :func:`read_pseudo_labels` reads a folder."""
+    if classes is None:
+        raise ValueError(f'{path} has tags by number or of unknown classes: it needs a data set '
+                         'that has class names')
+    records = [{'image': record.image, 'tags': [classes[label] for label in record.labels]}
+               for record in read_tag_file(path, classes)]
+    return Manifest('tags', tuple(classes), len(records)), records

@@ -17,12 +17,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ..clip import weights_digest
+from ..clip.vocabulary import find_list
 from ..datasets import SameGridBatchSampler
 from ..models import CLSSeg
 from ..models.cls_seg import IGNORED
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..registry import LOOPS
 from ..version import __version__
+
+# Options of tagger and segmentor that may name a file, whose content decides the labels.
+LISTS = ('classes', 'background', 'templates', 'prompts', 'background_prompts', 'label_map',
+         'groups')
 
 
 @LOOPS.register_module()
@@ -167,7 +172,7 @@ class GenerateLoop(BaseLoop):
         if self.segments:
             names = self.model.dataset_meta['classes']
         cfg = self.runner.cfg
-        decides = [cfg.model.to_dict(), cfg.test_dataloader.dataset.to_dict(),
+        decides = [_with_lists(cfg.model.to_dict()), cfg.test_dataloader.dataset.to_dict(),
                    self._batching(), self.confidence, self.save_probabilities]
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
@@ -192,6 +197,15 @@ class GenerateLoop(BaseLoop):
         return DataLoader(like.dataset, batch_sampler=batches, num_workers=like.num_workers,
                           collate_fn=like.collate_fn, worker_init_fn=like.worker_init_fn,
                           persistent_workers=False)
+
+
+def _with_lists(config: Any) -> Any:
+    """A model's config with the content of files of names in the place of their paths."""
+    if not isinstance(config, dict):
+        return config
+    return {key: find_list(value).read_text(encoding='utf-8')
+            if key in LISTS and isinstance(value, str) else _with_lists(value)
+            for key, value in config.items()}
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

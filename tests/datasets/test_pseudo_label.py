@@ -98,6 +98,21 @@ def test_images_that_could_not_be_read_are_left_out(tagged, images):
     assert dataset.get_data_info(0)['img_path'].endswith('1.jpg')
 
 
+def test_the_published_text_format(tagged, masked, images):
+    path = images / 'tags.txt'
+    path.write_text('0 0\n1\n2 0 2\n3 1\n4 2\n')
+    assert gt(tagged(labels=str(path))) == [[0], [], [0, 2], [1], [2]]
+    assert gt(tagged(labels=str(path), drop_untagged=True)) == [[0], [0, 2], [1], [2]]
+    folder = CustomDataset(data_prefix=str(images / 'images'), with_label=False)
+    with pytest.raises(ValueError, match='needs a data set that has class names'):
+        PseudoLabelDataset(folder, labels=str(path))
+    with pytest.raises(ValueError, match='VocabularySegDataset needs masks'):
+        masked(labels=str(path), classes=('background', *NAMES))
+    path.write_text('0 3\n')
+    with pytest.raises(ValueError, match='line 1 has the class index 3, but there are 3 classes'):
+        tagged(labels=str(path))
+
+
 def test_a_share_of_real_labels(tagged, images):
     folder = labels(images, 'tags', ('dog', 'cat', 'bus'))
     pseudo = gt(tagged(labels=folder))
@@ -137,6 +152,11 @@ def test_masks_replace_the_masks(masked, images):
         assert mask[0, 0] == 255
         assert (mask[1:] == i % 4).all()
     assert dataset.pipeline is dataset.dataset.pipeline
+
+
+def test_masks_have_no_scores(masked, images):
+    with pytest.raises(ValueError, match=r'min_score is for tags.*test_cfg\.confidence'):
+        masked(labels=labels(images, 'masks', ('background', *NAMES)), min_score=0.5)
 
 
 def test_masks_with_a_class_map(masked, images):

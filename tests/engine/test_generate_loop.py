@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmtagclip.pseudo_labels import read_pseudo_labels
+from mmtagclip.version import __version__
 from tests.conftest import picture
 from tests.processes import ROOT, free_port, run
 
@@ -81,6 +82,8 @@ def test_tags(undisturbed):
     manifest = json.loads(undisturbed['manifest.json'])
     assert manifest['kind'] == 'tags'
     assert manifest['classes'] == NAMES
+    assert manifest['model'].startswith('CLIP (')
+    assert manifest['version'] == __version__
     assert len(manifest['weights']) == len(manifest['config']) == 64
 
 
@@ -227,4 +230,15 @@ def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
     config = deepcopy(tag_config)
     config['model']['classes'] = ['dog', 'cat']
     with pytest.raises(ValueError, match='begun by another job: its classes is'):
+        generate(config, tmp_path)
+
+
+def test_other_words_in_the_same_file_are_another_job(tag_config, tmp_path):
+    config = deepcopy(tag_config)
+    config['model']['background'] = str(tmp_path / 'background.txt')
+    (tmp_path / 'background.txt').write_text('sky\n')
+    generate(config, tmp_path)
+    generate(config, tmp_path)
+    (tmp_path / 'background.txt').write_text('sky\ngrass\n')
+    with pytest.raises(ValueError, match='begun by another job: its config is'):
         generate(config, tmp_path)
