@@ -18,6 +18,8 @@ assert 'mmtagclip' not in sys.modules
 names = {
     'MODELS': ['TagCLIP', 'TagCLIPHead', 'ClassTokenHead', 'DMAR', 'CWR', 'CLIPEncoder',
                'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock', 'CLSSeg',
+               'SCLIPLastBlock', 'ClearCLIPLastBlock', 'NACLIPLastBlock', 'ITACLIPLastBlock',
+               'SCCLIPLastBlock',
                'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
     'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',

@@ -62,6 +62,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
     return y
 
 
+def ordinary_block(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
+                   ) -> Tensor:
+    """A block as CLIP trained it.
+
+    Args:
+        block: A block of the image tower.
+        x: ``(B, 1+N, width)`` its input.
+        class_mask: See :func:`attend`.
+
+    Returns:
+        ``(B, 1+N, width)``.
+    """
+    x = x + attention_output(block, attend(*query_key_value(block, x), class_mask))
+    return x + feed_forward(block, x)
+
+
 def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
                   ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention averaged over heads, and its output if values are given.

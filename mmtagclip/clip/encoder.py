@@ -8,11 +8,19 @@ import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
-from .block import attend, attention_map, attention_output, feed_forward, query_key_value
-from .last_block import OrdinaryLastBlock, SelfOnlyLastBlock
+from .block import (
+    attend,
+    attention_map,
+    attention_output,
+    feed_forward,
+    ordinary_block,
+    query_key_value,
+)
+from .last_block import LastBlock, LastBlockContext, SelfOnlyLastBlock
 from .loading import LoadedCLIP
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
 
 
 @dataclass
@@ -82,6 +90,11 @@ class DenseEncoder(nn.Module):
             image tower's weights and activations. Softmax, maps, votes and the
             returned features are float32 in any case; the text tower stays
             float32.
+        positions: How the positional embedding is resized off the native grid:
+            ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP) or
+            ``'bicubic_scale'``, bicubic sampled at the scale factors
+            ``(h + 0.1) / h0`` and ``(w + 0.1) / w0`` rather than at ``h / h0``
+            and ``w / w0`` (SCLIP, ClearCLIP, NACLIP, ITACLIP, SC-CLIP).
 
     Attributes:
         patch_size: Pixels a side.
@@ -92,27 +105,35 @@ class DenseEncoder(nn.Module):
             for values in [0, 1], RGB.
 
     Raises:
-        ValueError: Unknown dtype.
+        ValueError: Unknown dtype or positions, or a policy that needs blocks
+            which the model has not.
     """
 
     clip: Any
-    last_block: nn.Module
+    last_block: LastBlock
 
-    def __init__(self, clip: LoadedCLIP, last_block: nn.Module | None = None,
-                 dtype: str = 'float32') -> None:
+    def __init__(self, clip: LoadedCLIP, last_block: LastBlock | None = None,
+                 dtype: str = 'float32', positions: str = 'bilinear') -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {dtype!r}')
+        if positions not in POSITIONS:
+            raise ValueError(f'positions must be one of {", ".join(POSITIONS)}, not {positions!r}')
+        self.positions = positions
         self.name = clip.name
         self.clip = clip.model
         self.tokenizer = clip.tokenizer
         self.visual.to(DTYPES[dtype])
         self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
-        self.ordinary = OrdinaryLastBlock()
         self.patch_size: int = self.visual.patch_size[0]
         self.native_size: tuple[int, int] = tuple(self.visual.image_size)
         self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
         self.num_blocks = len(self.visual.transformer.resblocks)
+        for layer in self.last_block.block_inputs:
+            if not 0 <= layer < self.num_blocks:
+                raise ValueError(f'{type(self.last_block).__name__} needs the input of block '
+                                 f'{layer}, but {self.name} has only blocks 0 to '
+                                 f'{self.num_blocks - 1}: set its layers')
         preprocess = getattr(self.visual, 'preprocess_cfg', {})
         self.mean: tuple[float, ...] = tuple(preprocess.get('mean', OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
@@ -158,9 +179,12 @@ class DenseEncoder(nn.Module):
                                  f'no attention map of layer {layer}')
         statistics = AttentionStatistics()
         blocks = self.visual.transformer.resblocks
+        inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
+            if index in self.last_block.block_inputs:
+                inputs[index] = x
             q, k, v = query_key_value(block, x)
             y = None
             if votes or any(index in layers for layers in wanted):
@@ -172,7 +196,8 @@ class DenseEncoder(nn.Module):
                 x = x + feed_forward(block, x)
         for layers, total in statistics.means.items():
             total /= len(layers)
-        tokens = self.project(self.last_block(blocks[-1], x, (q, k, v)))
+        context = LastBlockContext(blocks, x, (q, k, v), grid, inputs, images)
+        tokens = self.project(self.last_block(context))
         return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, x, statistics)
 
     @torch.no_grad()
@@ -190,7 +215,7 @@ class DenseEncoder(nn.Module):
         """
         x, _ = self.embed(images)
         for block in self.visual.transformer.resblocks:
-            x = self.ordinary(block, x, query_key_value(block, x), class_mask)
+            x = ordinary_block(block, x, class_mask)
         return self.project(x[:, :1])[:, 0]
 
     @torch.no_grad()
@@ -200,7 +225,7 @@ class DenseEncoder(nn.Module):
         Runs block L-1 alone, as CLIP trained it.
         """
         block, x = self.visual.transformer.resblocks[-1], features.last_input
-        return self.project(self.ordinary(block, x, query_key_value(block, x))[:, :1])[:, 0]
+        return self.project(ordinary_block(block, x)[:, :1])[:, 0]
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Input of block 0, ``(B, 1+N, width)``, and the patch grid ``(h, w)``.
@@ -225,15 +250,20 @@ class DenseEncoder(nn.Module):
     def positional_embedding(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding ``(1+N, width)`` for a patch grid.
 
-        Bilinear between the trained positions, ``align_corners=False``; as
-        trained on the native grid.
+        As trained on the native grid; elsewhere interpolated as
+        :attr:`positions` says, ``align_corners=False``.
         """
         embedding = self.visual.positional_embedding
         if grid == self.native_grid:
             return embedding
         height, width = self.native_grid
         square = embedding[1:].float().reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+        if self.positions == 'bicubic_scale':
+            # torch samples with the factors themselves, so this is not the same as the size.
+            factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
+            resized = F.interpolate(square, scale_factor=factors, mode='bicubic')
+        else:
+            resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
         patches = resized.flatten(2)[0].T.to(embedding.dtype)
         return torch.cat([embedding[:1], patches])
 
