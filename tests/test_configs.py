@@ -16,6 +16,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from mmtagclip.clip import Vocabulary, load_templates
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
@@ -268,6 +269,43 @@ def test_demo(leaf):
     dmar = cfg.model.head.get('dmar')
     if dmar is not None:
         assert set(dmar.layers) <= set(range(tower['layers']))
+
+
+# PIAA
+
+
+PIAA = [leaf for leaf in LEAVES if leaf.startswith('piaa/')]
+
+
+def test_there_are_piaa_configs_for_each_protocol():
+    names = {Path(leaf).stem for leaf in PIAA}
+    assert names >= {f'piaa-{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ('sclip', 'itaclip', 'scclip')
+                     for data in ('voc07', 'voc12', 'coco14', 'nus-wide')}
+
+
+@pytest.mark.parametrize('leaf', PIAA)
+def test_piaa(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    data = Path(leaf).stem.rpartition('_')[2]
+    assert count(cfg.model.classes) == NUM_CLASSES[data]
+    assert 'background' not in cfg.model
+    assert load_templates(cfg.model.templates) == ('a photo of a {}',)
+    assert cfg.model.encoder.positions == 'bicubic_scale'
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline == cfg.test_pipeline
+        assert loader.collate_fn.type == 'pseudo_collate'
+    assert not cfg.train_dataloader.sampler.round_up
+    edge, crop = cfg.test_pipeline[1:3]
+    assert (edge.scale, edge.edge, edge.backend, edge.interpolation, crop.crop_size) == (
+        224, 'short', 'pillow', 'bicubic', 224)
+    # By data: temperatures of cleaning, of the class token and of the patches.
+    if cfg.model.head.type == 'mmtagclip.PIAAHead':
+        head = MODELS.build(cfg.model.head)
+        assert (head.scorer.clean_temperature, head.class_token_temperature,
+                head.patch_temperature, head.scorer.score_temperature) == {
+            'voc07': (100, 80, 200, 500), 'voc12': (100, 80, 200, 500),
+            'coco14': (0.01, 80, 400, 500), 'nus-wide': (500, 10, 400, 500)}[data]
 
 
 # Pseudo labels

@@ -19,7 +19,7 @@ names = {
     'MODELS': ['TagCLIP', 'TagCLIPHead', 'ClassTokenHead', 'DMAR', 'CWR', 'CLIPEncoder',
                'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock', 'CLSSeg',
                'SCLIPLastBlock', 'ClearCLIPLastBlock', 'NACLIPLastBlock', 'ITACLIPLastBlock',
-               'SCCLIPLastBlock',
+               'SCCLIPLastBlock', 'GaussianClassifier', 'PIAAHead',
                'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
     'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',
@@ -27,7 +27,7 @@ names = {
     'TRANSFORMS': ['LoadImage', 'ResizeToPatchGrid', 'KeepImage', 'LoadTags'],
     'METRICS': ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric'],
     'HOOKS': ['TagWriterHook', 'ClassCheckHook'],
-    'LOOPS': ['GenerateLoop'],
+    'LOOPS': ['GenerateLoop', 'FitLoop'],
 }
 for kind, parts in names.items():
     for registry in (getattr(root, kind), getattr(child, kind)):

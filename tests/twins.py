@@ -261,3 +261,48 @@ def sc_clip(layer, x, outputs, grid, similarity_layer=8, output_layer=3,
     b = attention(total[1:]) + weight * total[0]
     alike = cosines(outputs[output_layer][1:])
     return gather(alike, a) + gather(alike, b)
+
+
+def piaa(patches, text, size, temperature, keep_emptied):
+    """PIAA's weights (D, C) and bias (C,) from all patches at once; None if too few are left."""
+    classes, dim = text.shape
+
+    def fit(chosen):
+        """``chosen`` is a list of (vector, label, probability of the label)."""
+        means = []
+        for c in range(classes):
+            mine = [(p * v, p) for v, label, p in chosen if label == c]
+            means.append(sum(v for v, _ in mine) / sum(p for _, p in mine) if mine else text[c])
+        residual = torch.stack([v - means[label] for v, label, _ in chosen]).double()
+        residual = residual - residual.mean(0)
+        scatter = residual.T @ residual
+        ridge = scatter.trace() / (len(chosen) - 1) * torch.eye(dim)
+        precision = dim * torch.linalg.inv(scatter + ridge)
+        means = torch.stack(means).double()
+        bias = -np.log(classes) - 0.5 * torch.einsum('cd,de,ce->c', means, precision, means)
+        return (precision @ means.T).float(), bias.float()
+
+    p = (60 * patches @ text.T).softmax(-1)
+    entropy = -(p * p.log()).sum(-1)
+    bank = []
+    for c in range(classes):
+        won = [i for i in entropy.argsort().tolist() if p[i].argmax() == c][:size]
+        bank += [(i, c) for i in won]
+    weight, bias = fit([(patches[i], c, p[i, c]) for i, c in bank])
+    g = patches @ weight + bias
+    p = (temperature * g).softmax(-1)
+    kept = []
+    for c in range(classes):
+        mine = [i for i, _ in bank if g[i].argmax() == c]
+        own = p[mine, c]
+        limit = own.mean() + own.std() if len(mine) > 1 else torch.inf
+        if keep_emptied and mine:
+            limit = min(limit, own.max())
+        sure = [i for i in mine if p[i, c] >= limit]
+        if not sure and keep_emptied:
+            sure = [i for i, label in bank if label == c]
+        kept += [(i, c) for i in sure]
+    # With a patch a class at most, nothing differs from its mean.
+    if len(kept) == len({c for _, c in kept}):
+        return None
+    return fit([(patches[i], c, p[i, c]) for i, c in kept])

@@ -17,7 +17,7 @@ from .block import (
     query_key_value,
 )
 from .last_block import LastBlock, LastBlockContext, SelfOnlyLastBlock
-from .loading import LoadedCLIP
+from .loading import LoadedCLIP, weights_digest
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
@@ -123,6 +123,8 @@ class DenseEncoder(nn.Module):
         self.name = clip.name
         self.clip = clip.model
         self.tokenizer = clip.tokenizer
+        # Before the weights are narrowed: what the model is does not depend on the dtype.
+        self._weights = None if dtype == 'float32' else weights_digest(self.clip)
         self.visual.to(DTYPES[dtype])
         self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
         self.patch_size: int = self.visual.patch_size[0]
@@ -147,6 +149,15 @@ class DenseEncoder(nn.Module):
     def logit_scale(self) -> float:
         """The factor of the cosines, ``exp`` of CLIP's parameter."""
         return float(self.clip.logit_scale.exp())
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the patch features, as text: all of it but ``name``."""
+        if self._weights is None:
+            self._weights = weights_digest(self.clip)
+        last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
+        return {'name': self.name, 'weights': self._weights, 'last_block': last_block,
+                'positions': self.positions}
 
     @property
     def dtype(self) -> torch.dtype:

@@ -63,6 +63,11 @@ class LastBlock(nn.Module):
         self.residual = residual
         self.mlp = mlp
 
+    def extra_repr(self) -> str:
+        """The options, as they are printed."""
+        return ', '.join(f'{key}={value}' for key, value in vars(self).items()
+                         if key != 'training' and not key.startswith('_'))
+
     def attend(self, context: LastBlockContext) -> Tensor:
         """Output of the attention before its projection, ``(B, heads, 1+N, d)``."""
         raise NotImplementedError

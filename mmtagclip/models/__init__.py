@@ -6,12 +6,14 @@ from .cls_seg import CLSSeg, CLSSegTTA
 from .cwr import CWR
 from .data_preprocessor import CLIPDataPreprocessor
 from .dmar import DMAR
+from .piaa import GaussianClassifier, PIAAHead
 from .post_processors import PAMR, DenseCRF
 from .tagclip_head import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
 from .tagger import TagCLIP
 
 __all__ = [
     'CWR', 'DMAR', 'PAMR', 'AffinityRefinement', 'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg',
-    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead',
+    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'GaussianClassifier', 'PIAAHead', 'SoftmaxGradCAM',
+    'TagCLIP', 'TagCLIPHead',
     'coarse_scores', 'relative_threshold',
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..clip import Vocabulary
 from ..registry import MODELS
 from .clip_encoder import CLIPEncoder
+from .piaa import GaussianClassifier
 from .precision import full_precision
 from .tagclip_head import TagScores, relative_threshold
 
@@ -79,6 +80,10 @@ class TagCLIP(BaseClassifier):
                              f'{self.encoder.num_blocks} layers to vote')
         self.register_buffer('text', self.encoder.encode_names(names, templates),
                              persistent=False)
+        for part in self.head.modules():
+            if isinstance(part, GaussianClassifier):
+                part.attach(names.names, self.encoder)
+        self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -178,6 +183,12 @@ class TagCLIP(BaseClassifier):
                 raise ValueError(
                     f'{self.encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
                     f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+
+
+def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
+    """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys
+                                    if 'encoder.clip.' not in key]
 
 
 @contextmanager
