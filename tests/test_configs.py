@@ -26,7 +26,8 @@ REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_regis
               root_registries.LOOPS)
 TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('tagclip/')]
 SEGMENTORS = [leaf for leaf in LEAVES if Path(leaf).name.startswith('cls-seg_')]
-DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS]
+DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS
+                and not Path(leaf).name.startswith(('direct', 'tag-guided'))]
 # By the end of a config's file name.
 NUM_CLASSES = {'voc07': 20, 'voc12': 20, 'coco14': 80, 'coco17': 80, 'cocostuff': 171,
                'nus-wide': 81}
@@ -269,6 +270,99 @@ def test_demo(leaf):
     dmar = cfg.model.head.get('dmar')
     if dmar is not None:
         assert set(dmar.layers) <= set(range(tower['layers']))
+
+
+# Direct segmentation
+
+
+DIRECT = [leaf for leaf in LEAVES if leaf.startswith('direct_seg/')]
+ENCODERS = ('maskclip', 'sclip', 'clearclip', 'naclip', 'itaclip', 'scclip')
+DIRECT_CLASSES = {'voc21': 20, 'voc20': 20, 'pascal-context60': 59, 'pascal-context59': 59,
+                  'coco-object': 80, 'cocostuff171': 171, 'cityscapes': 19, 'ade20k': 150}
+WITH_BACKGROUND = ('voc21', 'pascal-context60', 'coco-object')
+
+
+def direct_head(name):
+    model = Config.fromfile(CONFIGS / f'direct_seg/{name}.py').model
+    return MODELS.build(model.head), model
+
+
+def test_there_are_direct_segmentors():
+    names = {Path(leaf).stem for leaf in DIRECT}
+    assert names >= {f'{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ENCODERS for data in DIRECT_CLASSES}
+    assert names >= {f'tag-guided-{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ENCODERS for data in ('voc21', 'coco-object', 'cocostuff171')}
+
+
+@pytest.mark.parametrize('leaf', DIRECT)
+def test_direct(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    head, model = direct_head(Path(leaf).stem)
+    data = Path(leaf).stem.removesuffix('_pamr').rpartition('_')[2]
+    assert len(head.vocabulary) == DIRECT_CLASSES[data]
+    assert head.with_background == (data in WITH_BACKGROUND)
+    dataset = cfg.test_dataloader.dataset
+    theirs = DATASETS.get(dataset.type).METAINFO.get('classes')
+    if theirs is None:
+        theirs = Vocabulary.load(dataset.classes).names
+        if dataset.get('with_background', True):
+            theirs = ('background', *theirs)
+    assert len(theirs) == len(head.vocabulary) + head.with_background
+    # Words may differ, but where they are the same, so is their place.
+    ours = (*(['background'] if head.with_background else []), *head.vocabulary.names)
+    same = [[name.replace(' ', '') for name in names] for names in (ours, theirs)]
+    assert sum(one == other for one, other in zip(*same, strict=True)) > 0.6 * len(ours)
+    for name in set(same[0]) & set(same[1]):
+        assert same[0].index(name) == same[1].index(name)
+
+    pipeline = {t['type']: t for t in cfg.test_pipeline}
+    assert dataset.pipeline == cfg.test_pipeline
+    assert list(pipeline)[:3] == ['LoadImageFromFile', 'mmtagclip.KeepImage', 'Resize']
+    no_zero = data not in (*WITH_BACKGROUND, 'cocostuff171', 'cityscapes')
+    assert pipeline['LoadAnnotations'].get('reduce_zero_label', False) == no_zero
+    assert 'original' in pipeline['PackSegInputs'].meta_keys
+    patch = vision(model.encoder)['patch_size']
+    if model.windows.type == 'mmtagclip.SlidingWindows':
+        assert model.windows.size % patch == 0
+        assert pipeline['Resize'].scale[1] >= model.windows.size
+    elif not model.windows.get('cut'):
+        assert pipeline['mmtagclip.ResizeToPatchGrid'].patch_size == patch
+    if Path(leaf).name.startswith('tag-guided'):
+        tagger = model.tagger
+        assert count(tagger.classes) == len(head.vocabulary)
+        assert not set(Vocabulary.load(tagger.classes).names) & set(
+            Vocabulary.load(tagger.get('background', ())).names)
+        assert 'last_block' not in tagger.encoder
+
+
+@pytest.mark.parametrize('name, scale, threshold, area, window', [
+    ('sclip_{}_voc21', 65, 0.1, 0.1, (224, 112)),
+    ('sclip_{}_pascal-context60', 50, 0.1, 0, (224, 112)),
+    ('sclip_{}_ade20k', 40, 0, 0, (224, 112)),
+    ('clearclip_{}_voc21', 50, 0.5, 0, (448, 224)),
+    ('clearclip_{}_coco-object', 50, 0.4, 0, (448, 224)),
+    ('clearclip_{}_cityscapes', 50, 0, 0, (224, 224)),
+    ('naclip_{}_pascal-context60', 40, 0.1, 0, (224, 112)),
+    ('itaclip_{}_voc21', 60, 0.1, 0.1, (224, 28)),
+    ('itaclip_{}_cityscapes', 40, 0, 0, (224, 28)),
+    ('scclip_{}_coco-object', 55, 0.35, 0, (224, 112)),
+    ('scclip_{}_voc21', 50, 0.15, 0.1, (224, 112)),
+])
+def test_direct_published_values(name, scale, threshold, area, window):
+    head, model = direct_head(name.format('vit-base-p16_openai'))
+    assert (head.logit_scale, head.background_threshold, head.area_threshold) == (
+        scale, threshold, area)
+    assert (model.windows.size, model.windows.stride) == window
+
+
+@pytest.mark.parametrize('data, words', [('voc21', (26, 44)), ('coco-object', (25, 25)),
+                                         ('pascal-context60', (1, 1))])
+def test_words_of_the_background(data, words):
+    for encoder, number in zip(('sclip', 'itaclip'), words, strict=True):
+        head, _ = direct_head(f'{encoder}_vit-base-p16_openai_{data}')
+        assert (head.word_labels == 0).sum() == number
+        assert set(head.word_labels.tolist()) == set(range(DIRECT_CLASSES[data] + 1))
 
 
 # PIAA

@@ -5,15 +5,18 @@ from .clip_encoder import CLIPEncoder
 from .cls_seg import CLSSeg, CLSSegTTA
 from .cwr import CWR
 from .data_preprocessor import CLIPDataPreprocessor
+from .direct_seg import DirectSegmentor
 from .dmar import DMAR
 from .piaa import GaussianClassifier, PIAAHead
 from .post_processors import PAMR, DenseCRF
+from .seg_text_head import SegTextHead
 from .tagclip_head import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
 from .tagger import TagCLIP
+from .windows import SlidingWindows, WholeImage
 
 __all__ = [
     'CWR', 'DMAR', 'PAMR', 'AffinityRefinement', 'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg',
-    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'GaussianClassifier', 'PIAAHead', 'SoftmaxGradCAM',
-    'TagCLIP', 'TagCLIPHead',
-    'coarse_scores', 'relative_threshold',
+    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'DirectSegmentor', 'GaussianClassifier',
+    'PIAAHead', 'SegTextHead', 'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead',
+    'WholeImage', 'coarse_scores', 'relative_threshold',
 ]
