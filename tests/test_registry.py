@@ -20,7 +20,7 @@ names = {
                'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock', 'CLSSeg',
                'SCLIPLastBlock', 'ClearCLIPLastBlock', 'NACLIPLastBlock', 'ITACLIPLastBlock',
                'SCCLIPLastBlock', 'GaussianClassifier', 'PIAAHead',
-               'DirectSegmentor', 'SegTextHead', 'SlidingWindows', 'WholeImage',
+               'ProxyLastBlock', 'TimmFeatures', 'DirectSegmentor', 'SegTextHead', 'SlidingWindows', 'WholeImage',
                'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
     'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',

@@ -1,11 +1,12 @@
 _base_ = './direct_demo.py'
-# Only classes that TagCLIP tags the scene with are looked for. Without an
-# encoder of its own, the tagger shares the segmentor's.
+# Only classes that TagCLIP tags the scene with are looked for.
 _demo = '{{fileDirname}}/../../demo'
 model = dict(
     tags='own',
     tagger=dict(
         type='mmtagclip.TagCLIP',
+        encoder=dict(
+            type='mmtagclip.CLIPEncoder', model=f'local-dir:{_demo}/model'),
         head=dict(
             type='mmtagclip.TagCLIPHead',
             dmar=dict(type='mmtagclip.DMAR', layers=(8, 9, 10), votes=4),

@@ -67,7 +67,8 @@ class DenseFeatures:
         patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
         class_token: ``(B, D)`` float32, unit length; after the same last block
             as the patches.
-        grid: ``(h, w)`` in patches, ``N = h * w``.
+        grid: ``(h, w)`` in patches, ``N = h * w``; another than the image's only
+            where a policy has one of its own.
         last_input: ``(B, 1+N, width)`` input of block L-1, in the encoder's
             dtype, for whoever runs that block again in another way.
         attention: Statistics of the attention maps.
@@ -156,6 +157,8 @@ class DenseEncoder(nn.Module):
         if self._weights is None:
             self._weights = weights_digest(self.clip)
         last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
+        if self.last_block.state_dict():
+            last_block += f' of weights {weights_digest(self.last_block)}'
         return {'name': self.name, 'weights': self._weights, 'last_block': last_block,
                 'positions': self.positions}
 
@@ -207,9 +210,15 @@ class DenseEncoder(nn.Module):
                 x = x + feed_forward(block, x)
         for layers, total in statistics.means.items():
             total /= len(layers)
-        context = LastBlockContext(blocks, x, (q, k, v), grid, inputs, images)
-        tokens = self.project(self.last_block(context))
-        return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, x, statistics)
+        pixels = self._pixels(images) if self.last_block.needs_pixels else None
+        context = LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels)
+        out, out_grid = self.last_block(context)
+        if out_grid != grid and (votes or wanted):
+            raise ValueError(f'{type(self.last_block).__name__} puts patches on a grid of '
+                             f'{out_grid[0]}x{out_grid[1]}, but attention maps are on one of '
+                             f'{grid[0]}x{grid[1]}: set keep_grid=False')
+        tokens = self.project(out)
+        return DenseFeatures(tokens[:, 1:], tokens[:, 0], out_grid, x, statistics)
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -277,6 +286,12 @@ class DenseEncoder(nn.Module):
             resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
         patches = resized.flatten(2)[0].T.to(embedding.dtype)
         return torch.cat([embedding[:1], patches])
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Images as they were before they were normalised, RGB in [0, 1]."""
+        mean, std = (torch.tensor(one, device=images.device).view(3, 1, 1)
+                     for one in (self.mean, self.std))
+        return images * std + mean
 
     def project(self, x: Tensor) -> Tensor:
         """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""

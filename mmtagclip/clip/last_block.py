@@ -29,7 +29,8 @@ class LastBlockContext:
         inputs: Inputs ``(B, 1+N, width)`` of the blocks that the policy named
             in its ``block_inputs``; that of block ``i`` is the output of block
             ``i - 1``.
-        images: ``(B, 3, H, W)`` the images, normalised for CLIP.
+        pixels: ``(B, 3, H, W)`` the images, RGB in [0, 1], if the policy
+            ``needs_pixels``.
     """
 
     blocks: Sequence[Any]
@@ -37,7 +38,7 @@ class LastBlockContext:
     qkv: QKV
     grid: tuple[int, int]
     inputs: Mapping[int, Tensor] = field(default_factory=dict)
-    images: Tensor | None = None
+    pixels: Tensor | None = None
 
     @property
     def block(self) -> Any:
@@ -54,9 +55,11 @@ class LastBlock(nn.Module):
 
     Attributes:
         block_inputs: Blocks, from 0, whose inputs the policy needs.
+        needs_pixels: Whether it looks at the images themselves.
     """
 
     block_inputs: tuple[int, ...] = ()
+    needs_pixels = False
 
     def __init__(self, residual: bool = True, mlp: bool = True) -> None:
         super().__init__()
@@ -72,18 +75,19 @@ class LastBlock(nn.Module):
         """Output of the attention before its projection, ``(B, heads, 1+N, d)``."""
         raise NotImplementedError
 
-    def forward(self, context: LastBlockContext) -> Tensor:
+    def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block.
 
         Returns:
-            ``(B, 1+N, width)``.
+            ``(B, 1+N, width)``, and the grid of its patches: the context's,
+            unless the policy has one of its own.
         """
         x = attention_output(context.block, self.attend(context))
         if self.residual:
             x = context.x + x
         if self.mlp:
             x = x + feed_forward(context.block, x)
-        return x
+        return x, context.grid
 
 
 class OrdinaryLastBlock(LastBlock):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .block import project_qkv
+from .block import attention_output, project_qkv
 from .last_block import LastBlock, LastBlockContext
 
 # The published constants that no model or data set changes.
@@ -54,11 +54,11 @@ class SCCLIPLastBlock(LastBlock):
         self.block_inputs = tuple(sorted({layer + 1 for layer in (
             similarity_layer, output_layer, *fusion_layers)}))
 
-    def forward(self, context: LastBlockContext) -> Tensor:
+    def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block; all but its projections in float32.
 
         Returns:
-            ``(B, 1+N, width)``.
+            ``(B, 1+N, width)``, and the grid.
         """
         def output(layer: int) -> Tensor:
             return context.inputs[layer + 1].float()
@@ -72,7 +72,7 @@ class SCCLIPLastBlock(LastBlock):
         second = self.calibrated(total[:, 1:], similarity, total[:, :1], context)
         alike = cosines(output(self.output_layer)[:, 1:])
         patches = gather(alike, first) + gather(alike, second)
-        return torch.cat([context.x[:, :1], patches.to(context.x.dtype)], dim=1)
+        return torch.cat([context.x[:, :1], patches.to(context.x.dtype)], dim=1), grid
 
     def calibrated(self, patches: Tensor, similarity: Tensor, class_token: Tensor,
                    context: LastBlockContext) -> Tensor:
@@ -92,8 +92,7 @@ class SCCLIPLastBlock(LastBlock):
         logits = SHARPNESS * (similarity - similarity.mean(dim=(1, 2), keepdim=True))
         attention = logits.masked_fill(logits < 0, -torch.inf).softmax(dim=-1).to(v.dtype)
         y = (attention[:, None] @ v + F.scaled_dot_product_attention(k, k, v)) / 2
-        y = block.attn.out_proj(y.transpose(1, 2).flatten(2)).float()
-        return y + self.class_token_weight * class_token
+        return attention_output(block, y).float() + self.class_token_weight * class_token
 
 
 def find_outliers(patches: Tensor) -> Tensor:

@@ -9,14 +9,16 @@ from .direct_seg import DirectSegmentor
 from .dmar import DMAR
 from .piaa import GaussianClassifier, PIAAHead
 from .post_processors import PAMR, DenseCRF
+from .proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
 from .seg_text_head import SegTextHead
 from .tagclip_head import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
 from .tagger import TagCLIP
 from .windows import SlidingWindows, WholeImage
 
 __all__ = [
-    'CWR', 'DMAR', 'PAMR', 'AffinityRefinement', 'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg',
-    'CLSSegTTA', 'ClassTokenHead', 'DenseCRF', 'DirectSegmentor', 'GaussianClassifier',
-    'PIAAHead', 'SegTextHead', 'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead',
-    'WholeImage', 'coarse_scores', 'relative_threshold',
+    'CWR', 'DMAR', 'PAMR', 'Affinity', 'AffinityRefinement', 'AffinitySource',
+    'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg', 'CLSSegTTA', 'ClassTokenHead', 'DenseCRF',
+    'DirectSegmentor', 'GaussianClassifier', 'PIAAHead', 'ProxyLastBlock', 'SegTextHead',
+    'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead', 'TimmFeatures', 'WholeImage',
+    'coarse_scores', 'relative_threshold',
 ]

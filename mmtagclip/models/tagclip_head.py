@@ -100,7 +100,8 @@ class TagCLIPHead(nn.Module):
             encoder: For the crops of the reidentification.
 
         Raises:
-            ValueError: The features are not finite.
+            ValueError: The features are not finite, or not on the image's grid
+                where CWR needs it.
         """
         check_finite(features)
         maps = (coarse_scores(features.patches, text, encoder.logit_scale) if self.scorer is None
@@ -109,6 +110,10 @@ class TagCLIPHead(nn.Module):
             maps = self.dmar(maps, features.attention, features.grid)
         scores = maps[..., :num_foreground].amax(dim=1)
         if self.cwr is not None:
+            if tuple(side * encoder.patch_size for side in features.grid) != images.shape[2:]:
+                raise ValueError(f'CWR crops the image by its own patches, but features are on a '
+                                 f'grid of {features.grid[0]}x{features.grid[1]}: set '
+                                 'keep_grid=False')
             scores = self.cwr(maps, scores, features.grid, images, text, encoder)
         check_scores(scores)
         foreground = maps[..., :num_foreground].transpose(1, 2)
