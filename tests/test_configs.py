@@ -38,6 +38,11 @@ def cfg(request):
     return Config.fromfile(CONFIGS / request.param)
 
 
+def without_labels(leaf):
+    """A config's name without the protocol of its labels."""
+    return Path(leaf).stem.removesuffix('_piaa-labels').removesuffix('_tagclip-labels')
+
+
 def entries(node):
     """All dicts in a config."""
     if isinstance(node, dict):
@@ -122,7 +127,7 @@ def test_loader_keeps_sizes_and_order(cfg):
 
 @pytest.mark.parametrize('leaf', TAGGERS)
 def test_number_of_classes(leaf):
-    data = leaf.removesuffix('.py').rpartition('_')[2]
+    data = without_labels(leaf).rpartition('_')[2]
     if data == 'folder':
         pytest.skip('an example')
     cfg = Config.fromfile(CONFIGS / leaf)
@@ -131,6 +136,26 @@ def test_number_of_classes(leaf):
 
 def test_voc_names_are_the_data_sets():
     assert Vocabulary.load('voc').names == tuple(VOC2007_CATEGORIES)
+
+
+@pytest.mark.parametrize('data', ['voc07', 'voc12'])
+@pytest.mark.parametrize('name, labels, difficult, images', [
+    ('tagclip/tagclip', '_piaa-labels', False, 'ImageSets/Main/val.txt'),
+    ('piaa/piaa-sclip', '', False, None),
+    ('piaa/piaa-sclip', '_tagclip-labels', True, 'ImageSets/Segmentation/val.txt'),
+])
+def test_protocols_of_voc(data, name, labels, difficult, images):
+    """Either method under either's labels."""
+    cfg = Config.fromfile(CONFIGS / f'{name}_vit-base-p16_openai_{data}{labels}.py')
+    assert {metric['difficult_as_positive'] for metric in cfg.test_evaluator} == {difficult}
+    dataset = cfg.test_dataloader.dataset
+    assert dataset.data_root.endswith({'voc07': '2007', 'voc12': '2012'}[data])
+    if data == 'voc07':
+        assert dataset.split == 'test'
+    elif images is None:
+        assert dataset.split == 'val'
+    else:
+        assert (dataset.split, dataset.image_set_path) == ('', images)
 
 
 def test_voc07_reports_both_conventions():
@@ -381,7 +406,7 @@ def test_there_are_piaa_configs_for_each_protocol():
 @pytest.mark.parametrize('leaf', PIAA)
 def test_piaa(leaf):
     cfg = Config.fromfile(CONFIGS / leaf)
-    data = Path(leaf).stem.rpartition('_')[2]
+    data = without_labels(leaf).rpartition('_')[2]
     assert count(cfg.model.classes) == NUM_CLASSES[data]
     assert 'background' not in cfg.model
     assert load_templates(cfg.model.templates) == ('a photo of a {}',)

@@ -1,6 +1,7 @@
 # PIAA's protocol: the short side at 224 pixels, the centre cut out;
-# fitted to the train images, tested on 60,260, of which 13,412 have no label.
-# Label files are made by tools/dataset_converters/nus_wide.py, --split Train too.
+# fitted to the train images. PIAA tests on 60,260 images, of which 13,412 have
+# no label; make test.json of its published list by
+# tools/dataset_converters/text2tags.py, and train.json by nus_wide.py --split Train.
 test_pipeline = [
     dict(type='mmtagclip.LoadImage'),
     dict(
