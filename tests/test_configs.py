@@ -16,6 +16,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from mmtagclip.clip import Vocabulary, load_templates
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
@@ -25,7 +26,8 @@ REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_regis
               root_registries.LOOPS)
 TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('tagclip/')]
 SEGMENTORS = [leaf for leaf in LEAVES if Path(leaf).name.startswith('cls-seg_')]
-DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS]
+DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS
+                and not Path(leaf).name.startswith(('direct', 'tag-guided'))]
 # By the end of a config's file name.
 NUM_CLASSES = {'voc07': 20, 'voc12': 20, 'coco14': 80, 'coco17': 80, 'cocostuff': 171,
                'nus-wide': 81}
@@ -34,6 +36,11 @@ NUM_CLASSES = {'voc07': 20, 'voc12': 20, 'coco14': 80, 'coco17': 80, 'cocostuff'
 @pytest.fixture(params=TAGGERS)
 def cfg(request):
     return Config.fromfile(CONFIGS / request.param)
+
+
+def without_labels(leaf):
+    """A config's name without the protocol of its labels."""
+    return Path(leaf).stem.removesuffix('_piaa-labels').removesuffix('_tagclip-labels')
 
 
 def entries(node):
@@ -120,7 +127,7 @@ def test_loader_keeps_sizes_and_order(cfg):
 
 @pytest.mark.parametrize('leaf', TAGGERS)
 def test_number_of_classes(leaf):
-    data = leaf.removesuffix('.py').rpartition('_')[2]
+    data = without_labels(leaf).rpartition('_')[2]
     if data == 'folder':
         pytest.skip('an example')
     cfg = Config.fromfile(CONFIGS / leaf)
@@ -129,6 +136,26 @@ def test_number_of_classes(leaf):
 
 def test_voc_names_are_the_data_sets():
     assert Vocabulary.load('voc').names == tuple(VOC2007_CATEGORIES)
+
+
+@pytest.mark.parametrize('data', ['voc07', 'voc12'])
+@pytest.mark.parametrize('name, labels, difficult, images', [
+    ('tagclip/tagclip', '_piaa-labels', False, 'ImageSets/Main/val.txt'),
+    ('piaa/piaa-sclip', '', False, None),
+    ('piaa/piaa-sclip', '_tagclip-labels', True, 'ImageSets/Segmentation/val.txt'),
+])
+def test_protocols_of_voc(data, name, labels, difficult, images):
+    """Either method under either's labels."""
+    cfg = Config.fromfile(CONFIGS / f'{name}_vit-base-p16_openai_{data}{labels}.py')
+    assert {metric['difficult_as_positive'] for metric in cfg.test_evaluator} == {difficult}
+    dataset = cfg.test_dataloader.dataset
+    assert dataset.data_root.endswith({'voc07': '2007', 'voc12': '2012'}[data])
+    if data == 'voc07':
+        assert dataset.split == 'test'
+    elif images is None:
+        assert dataset.split == 'val'
+    else:
+        assert (dataset.split, dataset.image_set_path) == ('', images)
 
 
 def test_voc07_reports_both_conventions():
@@ -268,6 +295,136 @@ def test_demo(leaf):
     dmar = cfg.model.head.get('dmar')
     if dmar is not None:
         assert set(dmar.layers) <= set(range(tower['layers']))
+
+
+# Direct segmentation
+
+
+DIRECT = [leaf for leaf in LEAVES if leaf.startswith('direct_seg/')]
+ENCODERS = ('maskclip', 'sclip', 'clearclip', 'naclip', 'itaclip', 'scclip')
+DIRECT_CLASSES = {'voc21': 20, 'voc20': 20, 'pascal-context60': 59, 'pascal-context59': 59,
+                  'coco-object': 80, 'cocostuff171': 171, 'cityscapes': 19, 'ade20k': 150}
+WITH_BACKGROUND = ('voc21', 'pascal-context60', 'coco-object')
+
+
+def direct_head(name):
+    model = Config.fromfile(CONFIGS / f'direct_seg/{name}.py').model
+    return MODELS.build(model.head), model
+
+
+def test_there_are_direct_segmentors():
+    names = {Path(leaf).stem for leaf in DIRECT}
+    assert names >= {f'{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ENCODERS for data in DIRECT_CLASSES}
+    assert names >= {f'tag-guided-{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ENCODERS for data in ('voc21', 'coco-object', 'cocostuff171')}
+
+
+@pytest.mark.parametrize('leaf', DIRECT)
+def test_direct(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    head, model = direct_head(Path(leaf).stem)
+    data = Path(leaf).stem.removesuffix('_pamr').rpartition('_')[2]
+    assert len(head.vocabulary) == DIRECT_CLASSES[data]
+    assert head.with_background == (data in WITH_BACKGROUND)
+    dataset = cfg.test_dataloader.dataset
+    theirs = DATASETS.get(dataset.type).METAINFO.get('classes')
+    if theirs is None:
+        theirs = Vocabulary.load(dataset.classes).names
+        if dataset.get('with_background', True):
+            theirs = ('background', *theirs)
+    assert len(theirs) == len(head.vocabulary) + head.with_background
+    # Words may differ, but where they are the same, so is their place.
+    ours = (*(['background'] if head.with_background else []), *head.vocabulary.names)
+    same = [[name.replace(' ', '') for name in names] for names in (ours, theirs)]
+    assert sum(one == other for one, other in zip(*same, strict=True)) > 0.6 * len(ours)
+    for name in set(same[0]) & set(same[1]):
+        assert same[0].index(name) == same[1].index(name)
+
+    pipeline = {t['type']: t for t in cfg.test_pipeline}
+    assert dataset.pipeline == cfg.test_pipeline
+    assert list(pipeline)[:3] == ['LoadImageFromFile', 'mmtagclip.KeepImage', 'Resize']
+    no_zero = data not in (*WITH_BACKGROUND, 'cocostuff171', 'cityscapes')
+    assert pipeline['LoadAnnotations'].get('reduce_zero_label', False) == no_zero
+    assert 'original' in pipeline['PackSegInputs'].meta_keys
+    patch = vision(model.encoder)['patch_size']
+    if model.windows.type == 'mmtagclip.SlidingWindows':
+        assert model.windows.size % patch == 0
+        assert pipeline['Resize'].scale[1] >= model.windows.size
+    elif not model.windows.get('cut'):
+        assert pipeline['mmtagclip.ResizeToPatchGrid'].patch_size == patch
+    if Path(leaf).name.startswith('tag-guided'):
+        tagger = model.tagger
+        assert count(tagger.classes) == len(head.vocabulary)
+        assert not set(Vocabulary.load(tagger.classes).names) & set(
+            Vocabulary.load(tagger.get('background', ())).names)
+        assert 'last_block' not in tagger.encoder
+
+
+@pytest.mark.parametrize('name, scale, threshold, area, window', [
+    ('sclip_{}_voc21', 65, 0.1, 0.1, (224, 112)),
+    ('sclip_{}_pascal-context60', 50, 0.1, 0, (224, 112)),
+    ('sclip_{}_ade20k', 40, 0, 0, (224, 112)),
+    ('clearclip_{}_voc21', 50, 0.5, 0, (448, 224)),
+    ('clearclip_{}_coco-object', 50, 0.4, 0, (448, 224)),
+    ('clearclip_{}_cityscapes', 50, 0, 0, (224, 224)),
+    ('naclip_{}_pascal-context60', 40, 0.1, 0, (224, 112)),
+    ('itaclip_{}_voc21', 60, 0.1, 0.1, (224, 28)),
+    ('itaclip_{}_cityscapes', 40, 0, 0, (224, 28)),
+    ('scclip_{}_coco-object', 55, 0.35, 0, (224, 112)),
+    ('scclip_{}_voc21', 50, 0.15, 0.1, (224, 112)),
+])
+def test_direct_published_values(name, scale, threshold, area, window):
+    head, model = direct_head(name.format('vit-base-p16_openai'))
+    assert (head.logit_scale, head.background_threshold, head.area_threshold) == (
+        scale, threshold, area)
+    assert (model.windows.size, model.windows.stride) == window
+
+
+@pytest.mark.parametrize('data, words', [('voc21', (26, 44)), ('coco-object', (25, 25)),
+                                         ('pascal-context60', (1, 1))])
+def test_words_of_the_background(data, words):
+    for encoder, number in zip(('sclip', 'itaclip'), words, strict=True):
+        head, _ = direct_head(f'{encoder}_vit-base-p16_openai_{data}')
+        assert (head.word_labels == 0).sum() == number
+        assert set(head.word_labels.tolist()) == set(range(DIRECT_CLASSES[data] + 1))
+
+
+# PIAA
+
+
+PIAA = [leaf for leaf in LEAVES if leaf.startswith('piaa/')]
+
+
+def test_there_are_piaa_configs_for_each_protocol():
+    names = {Path(leaf).stem for leaf in PIAA}
+    assert names >= {f'piaa-{encoder}_vit-base-p16_openai_{data}'
+                     for encoder in ('sclip', 'itaclip', 'scclip')
+                     for data in ('voc07', 'voc12', 'coco14', 'nus-wide')}
+
+
+@pytest.mark.parametrize('leaf', PIAA)
+def test_piaa(leaf):
+    cfg = Config.fromfile(CONFIGS / leaf)
+    data = without_labels(leaf).rpartition('_')[2]
+    assert count(cfg.model.classes) == NUM_CLASSES[data]
+    assert 'background' not in cfg.model
+    assert load_templates(cfg.model.templates) == ('a photo of a {}',)
+    assert cfg.model.encoder.positions == 'bicubic_scale'
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline == cfg.test_pipeline
+        assert loader.collate_fn.type == 'pseudo_collate'
+    assert not cfg.train_dataloader.sampler.round_up
+    edge, crop = cfg.test_pipeline[1:3]
+    assert (edge.scale, edge.edge, edge.backend, edge.interpolation, crop.crop_size) == (
+        224, 'short', 'pillow', 'bicubic', 224)
+    # By data: temperatures of cleaning, of the class token and of the patches.
+    if cfg.model.head.type == 'mmtagclip.PIAAHead':
+        head = MODELS.build(cfg.model.head)
+        assert (head.scorer.clean_temperature, head.class_token_temperature,
+                head.patch_temperature, head.scorer.score_temperature) == {
+            'voc07': (100, 80, 200, 500), 'voc12': (100, 80, 200, 500),
+            'coco14': (0.01, 80, 400, 500), 'nus-wide': (500, 10, 400, 500)}[data]
 
 
 # Pseudo labels

@@ -18,6 +18,10 @@ assert 'mmtagclip' not in sys.modules
 names = {
     'MODELS': ['TagCLIP', 'TagCLIPHead', 'ClassTokenHead', 'DMAR', 'CWR', 'CLIPEncoder',
                'CLIPDataPreprocessor', 'OrdinaryLastBlock', 'SelfOnlyLastBlock', 'CLSSeg',
+               'SCLIPLastBlock', 'ClearCLIPLastBlock', 'NACLIPLastBlock', 'ITACLIPLastBlock',
+               'SCCLIPLastBlock', 'GaussianClassifier', 'PIAAHead',
+               'ProxyLastBlock', 'TimmFeatures', 'DirectSegmentor', 'SegTextHead',
+               'SlidingWindows', 'WholeImage',
                'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
     'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',
@@ -25,7 +29,7 @@ names = {
     'TRANSFORMS': ['LoadImage', 'ResizeToPatchGrid', 'KeepImage', 'LoadTags'],
     'METRICS': ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric'],
     'HOOKS': ['TagWriterHook', 'ClassCheckHook'],
-    'LOOPS': ['GenerateLoop'],
+    'LOOPS': ['GenerateLoop', 'FitLoop'],
     'DATA_SAMPLERS': ['SameGridBatchSampler'],
 }
 for kind, parts in names.items():

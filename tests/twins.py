@@ -160,3 +160,149 @@ def refine_cam(one, attention, grid, threshold):
         x, y, w, h = cv2.boundingRect(contour)
         mask[y:min(y + h, grid[0] - 1), x:min(x + w, grid[1] - 1)] = 1
     return scale_cam((affinity * mask.flatten()[None]) @ one)
+
+
+def heads(layer, x):
+    """Queries, keys and values of a block for one image (1+N, width), each (heads, 1+N, d)."""
+    y = F.linear(layer.ln_1(x), layer.attn.in_proj_weight, layer.attn.in_proj_bias)
+    return y.view(len(x), 3, layer.attn.num_heads, -1).permute(1, 2, 0, 3)
+
+
+def softmax_map(a, b, bias=0.0):
+    return (a @ b.transpose(1, 2) * a.shape[-1] ** -0.5 + bias).softmax(-1)
+
+
+def csa(layer, x):
+    q, k, _ = heads(layer, x)
+    return softmax_map(q, q) + softmax_map(k, k)
+
+
+@torch.no_grad()
+def last_block(policy, visual, x, outputs, grid, **options):
+    """Output (1+N, width) of block L-1 under a policy, with all its maps, for one image.
+
+    ``x`` is the block's input (1+N, width), ``outputs`` those of all blocks.
+    """
+    layer = visual.transformer.resblocks[-1]
+    q, k, v = heads(layer, x)
+    count = len(x)
+    if policy == 'self_only':
+        attention = torch.eye(count).expand(len(v), -1, -1)
+    elif policy == 'sclip':
+        attention = csa(layer, x)
+    elif policy == 'clearclip':
+        attention = softmax_map(q, q)
+    elif policy == 'naclip':
+        bias = torch.zeros(count, count)
+        places = [(i // grid[1], i % grid[1]) for i in range(count - 1)]
+        for i, (y1, x1) in enumerate(places):
+            for j, (y2, x2) in enumerate(places):
+                distance = (y1 - y2) ** 2 + (x1 - x2) ** 2
+                bias[1 + i, 1 + j] = np.exp(-distance / (2 * options.get('std', 5.0) ** 2))
+        attention = softmax_map(k, k, bias)
+    elif policy == 'itaclip':
+        maps = [csa(visual.transformer.resblocks[i], outputs[i - 1]) for i in options['layers']]
+        attention = csa(layer, x) / 2 + torch.stack(maps).mean(0) / 2
+    elif policy == 'scclip':
+        return torch.cat([x[:1], sc_clip(layer, x, outputs, grid, **options)])
+    y = layer.attn.out_proj((attention @ v).transpose(0, 1).flatten(1))
+    if policy in ('self_only', 'sclip', 'itaclip'):
+        y = x + y
+    return y + layer.mlp(layer.ln_2(y)) if policy in ('self_only', 'sclip') else y
+
+
+def outliers(patches):
+    """Indices of SC-CLIP's outliers among one image's patches; needs more than 30 others."""
+    count = len(patches)
+    if count <= 31:
+        return set()
+    distance = (patches[:, None] - patches[None]).square().sum(-1)
+    near = [[j for j in distance[i].argsort().tolist() if j != i][:30] for i in range(count)]
+    reach = [distance[i, near[i][-1]].item() for i in range(count)]
+    factor = np.array([np.mean([reach[i] / reach[j] for j in near[i]]) for i in range(count)])
+    return {i for i in range(count) if factor[i] > np.quantile(factor, 0.95)}
+
+
+def sc_clip(layer, x, outputs, grid, similarity_layer=8, output_layer=3,
+            fusion_layers=(3, 4, 5, 6, 7, 8, 9), weight=0.3):
+    """SC-CLIP's patches (N, width) of one image, step by step."""
+    bad = outliers(x[1:])
+
+    def mend(patches):
+        mended = patches.clone()
+        for i in bad:
+            row, column = divmod(i, grid[1])
+            around = [r * grid[1] + c for r in range(row - 1, row + 2)
+                      for c in range(column - 1, column + 2)
+                      if 0 <= r < grid[0] and 0 <= c < grid[1]]
+            sound = [j for j in around if j not in bad]
+            if sound:
+                mended[i] = patches[sound].mean(0)
+        return mended
+
+    def cosines(patches):
+        unit = patches / patches.norm(dim=-1, keepdim=True)
+        return unit @ unit.T
+
+    def gather(similarity, y):
+        kept = similarity * (similarity >= 0.4)
+        return kept / (kept.sum(-1, keepdim=True) + 1e-6) @ y
+
+    def attention(y):
+        _, k, v = heads(layer, y)
+        logits = 3 * (similarity - similarity.mean())
+        logits[logits < 0] = -torch.inf
+        both = (logits.softmax(-1) + softmax_map(k, k)) / 2
+        return layer.attn.out_proj((both @ v).transpose(0, 1).flatten(1))
+
+    similarity = cosines(mend(outputs[similarity_layer][1:]))
+    a = attention(gather(similarity, mend(x[1:]))) + weight * x[0]
+    total = sum(outputs[i] for i in fusion_layers)
+    b = attention(total[1:]) + weight * total[0]
+    alike = cosines(outputs[output_layer][1:])
+    return gather(alike, a) + gather(alike, b)
+
+
+def piaa(patches, text, size, temperature, keep_emptied):
+    """PIAA's weights (D, C) and bias (C,) from all patches at once; None if too few are left."""
+    classes, dim = text.shape
+
+    def fit(chosen):
+        """``chosen`` is a list of (vector, label, probability of the label)."""
+        means = []
+        for c in range(classes):
+            mine = [(p * v, p) for v, label, p in chosen if label == c]
+            means.append(sum(v for v, _ in mine) / sum(p for _, p in mine) if mine else text[c])
+        residual = torch.stack([v - means[label] for v, label, _ in chosen]).double()
+        residual = residual - residual.mean(0)
+        scatter = residual.T @ residual
+        ridge = scatter.trace() / (len(chosen) - 1) * torch.eye(dim)
+        precision = dim * torch.linalg.inv(scatter + ridge)
+        means = torch.stack(means).double()
+        bias = -np.log(classes) - 0.5 * torch.einsum('cd,de,ce->c', means, precision, means)
+        return (precision @ means.T).float(), bias.float()
+
+    p = (60 * patches @ text.T).softmax(-1)
+    entropy = -(p * p.log()).sum(-1)
+    bank = []
+    for c in range(classes):
+        won = [i for i in entropy.argsort().tolist() if p[i].argmax() == c][:size]
+        bank += [(i, c) for i in won]
+    weight, bias = fit([(patches[i], c, p[i, c]) for i, c in bank])
+    g = patches @ weight + bias
+    p = (temperature * g).softmax(-1)
+    kept = []
+    for c in range(classes):
+        mine = [i for i, _ in bank if g[i].argmax() == c]
+        own = p[mine, c]
+        limit = own.mean() + own.std() if len(mine) > 1 else torch.inf
+        if keep_emptied and mine:
+            limit = min(limit, own.max())
+        sure = [i for i in mine if p[i, c] >= limit]
+        if not sure and keep_emptied:
+            sure = [i for i, label in bank if label == c]
+        kept += [(i, c) for i in sure]
+    # With a patch a class at most, nothing differs from its mean.
+    if len(kept) == len({c for _, c in kept}):
+        return None
+    return fit([(patches[i], c, p[i, c]) for i, c in kept])

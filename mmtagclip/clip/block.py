@@ -68,6 +68,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
     return y
 
 
+def ordinary_block(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
+                   ) -> Tensor:
+    """A block as CLIP trained it.
+
+    Args:
+        block: A block of the image tower.
+        x: ``(B, 1+N, width)`` its input.
+        class_mask: See :func:`attend`.
+
+    Returns:
+        ``(B, 1+N, width)``.
+    """
+    x = x + attention_output(block, attend(*query_key_value(block, x), class_mask))
+    return x + feed_forward(block, x)
+
+
 def last_class_token(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
                      ) -> Tensor:
     """Output of the last block for the class token alone, as CLIP trained it.

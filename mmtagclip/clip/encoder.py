@@ -14,15 +14,17 @@ from .block import (
     attention_output,
     feed_forward,
     last_class_token,
+    ordinary_block,
     query_key_value,
 )
-from .last_block import OrdinaryLastBlock, SelfOnlyLastBlock
-from .loading import LoadedCLIP
+from .last_block import LastBlock, LastBlockContext, SelfOnlyLastBlock
+from .loading import LoadedCLIP, weights_digest
 
 # Tokens that a CPU encodes together at the most: products of more rows are no faster, and the
 # memory of their results is asked of the system anew each time.
 CPU_TOKENS = 2048
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
 
 
 @dataclass
@@ -76,7 +78,8 @@ class DenseFeatures:
         patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
         class_token: ``(B, D)`` float32, unit length; after the same last block
             as the patches.
-        grid: ``(h, w)`` in patches, ``N = h * w``.
+        grid: ``(h, w)`` in patches, ``N = h * w``; another than the image's only
+            where a policy has one of its own.
         last_input: ``(B, 1+N, width)`` input of block L-1, in the encoder's
             dtype, for whoever runs that block again in another way.
         attention: Statistics of the attention maps.
@@ -110,6 +113,11 @@ class DenseEncoder(nn.Module):
             image tower's weights and activations. Softmax, maps, votes and the
             returned features are float32 in any case; the text tower stays
             float32.
+        positions: How the positional embedding is resized off the native grid:
+            ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP) or
+            ``'bicubic_scale'``, bicubic sampled at the scale factors
+            ``(h + 0.1) / h0`` and ``(w + 0.1) / w0`` rather than at ``h / h0``
+            and ``w / w0`` (SCLIP, ClearCLIP, NACLIP, ITACLIP, SC-CLIP).
 
     Attributes:
         patch_size: Pixels a side.
@@ -120,27 +128,37 @@ class DenseEncoder(nn.Module):
             for values in [0, 1], RGB.
 
     Raises:
-        ValueError: Unknown dtype.
+        ValueError: Unknown dtype or positions, or a policy that needs blocks
+            which the model has not.
     """
 
     clip: Any
-    last_block: nn.Module
+    last_block: LastBlock
 
-    def __init__(self, clip: LoadedCLIP, last_block: nn.Module | None = None,
-                 dtype: str = 'float32') -> None:
+    def __init__(self, clip: LoadedCLIP, last_block: LastBlock | None = None,
+                 dtype: str = 'float32', positions: str = 'bilinear') -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {dtype!r}')
+        if positions not in POSITIONS:
+            raise ValueError(f'positions must be one of {", ".join(POSITIONS)}, not {positions!r}')
+        self.positions = positions
         self.name = clip.name
         self.clip = clip.model
         self.tokenizer = clip.tokenizer
+        # Before the weights are narrowed: what the model is does not depend on the dtype.
+        self._weights = None if dtype == 'float32' else weights_digest(self.clip)
         self.visual.to(DTYPES[dtype])
         self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
-        self.ordinary = OrdinaryLastBlock()
         self.patch_size: int = self.visual.patch_size[0]
         self.native_size: tuple[int, int] = tuple(self.visual.image_size)
         self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
         self.num_blocks = len(self.visual.transformer.resblocks)
+        for layer in self.last_block.block_inputs:
+            if not 0 <= layer < self.num_blocks:
+                raise ValueError(f'{type(self.last_block).__name__} needs the input of block '
+                                 f'{layer}, but {self.name} has only blocks 0 to '
+                                 f'{self.num_blocks - 1}: set its layers')
         preprocess = getattr(self.visual, 'preprocess_cfg', {})
         self.mean: tuple[float, ...] = tuple(preprocess.get('mean', OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
@@ -154,6 +172,17 @@ class DenseEncoder(nn.Module):
     def logit_scale(self) -> float:
         """The factor of the cosines, ``exp`` of CLIP's parameter."""
         return float(self.clip.logit_scale.exp())
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the patch features, as text: all of it but ``name``."""
+        if self._weights is None:
+            self._weights = weights_digest(self.clip)
+        last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
+        if self.last_block.state_dict():
+            last_block += f' of weights {weights_digest(self.last_block)}'
+        return {'name': self.name, 'weights': self._weights, 'last_block': last_block,
+                'positions': self.positions}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -192,9 +221,12 @@ class DenseEncoder(nn.Module):
         """Encode images together; arguments as those of :meth:`forward`, which checked them."""
         statistics = AttentionStatistics()
         blocks = self.visual.transformer.resblocks
+        inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
+            if index in self.last_block.block_inputs:
+                inputs[index] = x
             q, k, v = query_key_value(block, x)
             y = None
             if votes or any(index in layers for layers in wanted):
@@ -206,8 +238,15 @@ class DenseEncoder(nn.Module):
                 x = x + feed_forward(block, x)
         for layers, total in statistics.means.items():
             total /= len(layers)
-        tokens = self.project(self.last_block(blocks[-1], x, (q, k, v)))
-        return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, x, statistics)
+        pixels = self._pixels(images) if self.last_block.needs_pixels else None
+        context = LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels)
+        out, out_grid = self.last_block(context)
+        if out_grid != grid and (votes or wanted):
+            raise ValueError(f'{type(self.last_block).__name__} puts patches on a grid of '
+                             f'{out_grid[0]}x{out_grid[1]}, but attention maps are on one of '
+                             f'{grid[0]}x{grid[1]}: set keep_grid=False')
+        tokens = self.project(out)
+        return DenseFeatures(tokens[:, 1:], tokens[:, 0], out_grid, x, statistics)
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -232,7 +271,7 @@ class DenseEncoder(nn.Module):
         x, _ = self.embed(images)
         *blocks, last = self.visual.transformer.resblocks
         for block in blocks:
-            x = self.ordinary(block, x, query_key_value(block, x), class_mask)
+            x = ordinary_block(block, x, class_mask)
         return self.project(last_class_token(last, x, class_mask))[:, 0]
 
     @torch.no_grad()
@@ -274,17 +313,28 @@ class DenseEncoder(nn.Module):
     def positional_embedding(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding ``(1+N, width)`` for a patch grid.
 
-        Bilinear between the trained positions, ``align_corners=False``; as
-        trained on the native grid.
+        As trained on the native grid; elsewhere interpolated as
+        :attr:`positions` says, ``align_corners=False``.
         """
         embedding = self.visual.positional_embedding
         if grid == self.native_grid:
             return embedding
         height, width = self.native_grid
         square = embedding[1:].float().reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+        if self.positions == 'bicubic_scale':
+            # torch samples with the factors themselves, so this is not the same as the size.
+            factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
+            resized = F.interpolate(square, scale_factor=factors, mode='bicubic')
+        else:
+            resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
         patches = resized.flatten(2)[0].T.to(embedding.dtype)
         return torch.cat([embedding[:1], patches])
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Images as they were before they were normalised, RGB in [0, 1]."""
+        mean, std = (torch.tensor(one, device=images.device).view(3, 1, 1)
+                     for one in (self.mean, self.std))
+        return images * std + mean
 
     def project(self, x: Tensor) -> Tensor:
         """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""

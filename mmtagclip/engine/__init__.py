@@ -1,11 +1,12 @@
 """Hooks and helpers for the runner."""
 from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
+from .fit_loop import FitLoop
 from .generate_loop import GenerateLoop
 from .options import CfgOptions
 from .tag_writer import TagWriterHook
 
 __all__ = [
-    'CfgOptions', 'ClassCheckHook', 'GenerateLoop', 'PassThroughWrapper', 'TagWriterHook',
-    'prepare_distributed',
+    'CfgOptions', 'ClassCheckHook', 'FitLoop', 'GenerateLoop', 'PassThroughWrapper',
+    'TagWriterHook', 'prepare_distributed',
 ]

@@ -7,8 +7,14 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..clip import (
+    ClearCLIPLastBlock,
     DenseEncoder,
+    ITACLIPLastBlock,
+    LastBlock,
+    NACLIPLastBlock,
     OrdinaryLastBlock,
+    SCCLIPLastBlock,
+    SCLIPLastBlock,
     SelfOnlyLastBlock,
     TextEncoder,
     Vocabulary,
@@ -17,8 +23,9 @@ from ..clip import (
 )
 from ..registry import MODELS
 
-MODELS.register_module(module=OrdinaryLastBlock)
-MODELS.register_module(module=SelfOnlyLastBlock)
+for policy in (OrdinaryLastBlock, SelfOnlyLastBlock, SCLIPLastBlock, ClearCLIPLastBlock,
+               NACLIPLastBlock, ITACLIPLastBlock, SCCLIPLastBlock):
+    MODELS.register_module(module=policy)
 
 
 @MODELS.register_module()
@@ -37,6 +44,8 @@ class CLIPEncoder(DenseEncoder):
             ``mmtagclip.SelfOnlyLastBlock`` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
             tower.
+        positions: How the positional embedding is resized; see
+            :class:`mmtagclip.clip.DenseEncoder`.
         mean: Of the normalisation that the weights were trained with, where a
             file does not tell and it is not OpenAI's; values in [0, 1], RGB.
         std: The same.
@@ -49,14 +58,15 @@ class CLIPEncoder(DenseEncoder):
                  pretrained: str | None = None,
                  checkpoint: str | Path | None = None,
                  quick_gelu: bool | None = None,
-                 last_block: ConfigDict | dict | nn.Module | None = None,
+                 last_block: ConfigDict | dict | LastBlock | None = None,
                  dtype: str = 'float32',
+                 positions: str = 'bilinear',
                  mean: Sequence[float] | None = None,
                  std: Sequence[float] | None = None,
                  text_cache: str | Path | bool | None = None) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        super().__init__(clip, policy, dtype)
+        super().__init__(clip, policy, dtype, positions)
         self.mean = self.mean if mean is None else tuple(mean)
         self.std = self.std if std is None else tuple(std)
         self.text_cache = text_cache

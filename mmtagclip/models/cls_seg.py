@@ -7,14 +7,12 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.structures import PixelData
-from mmseg.models.segmentors import BaseSegmentor
 from mmseg.models.segmentors.seg_tta import SegTTAModel
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ..clip import Vocabulary
 from ..clip.vocabulary import load_integers
-from ..datasets.segmentation import labels_metainfo
 from ..registry import MODELS
 from .affinity import AffinityRefinement
 from .cam import SoftmaxGradCAM
@@ -22,8 +20,14 @@ from .maps import resize_map
 from .precision import full_precision
 from .tagclip_head import check_finite, relative_threshold
 from .tagger import TagCLIP, group_by_size, naming_images
-
-IGNORED = 255
+from .training_free import (
+    IGNORED,
+    TAG_SOURCES,
+    TrainingFreeSegmentor,
+    build,
+    check_sample,
+    sample_tags,
+)
 
 
 @dataclass
@@ -40,7 +44,7 @@ class TagMaps:
 
 
 @MODELS.register_module()
-class CLSSeg(BaseSegmentor):
+class CLSSeg(TrainingFreeSegmentor):
     """A training-free segmentor: tags of an image, a CAM for each, spread along attention.
 
     Labels are 0 for the background and ``1 + c`` for class ``c``, or ``c``
@@ -104,14 +108,14 @@ class CLSSeg(BaseSegmentor):
                  data_preprocessor: ConfigDict | dict | nn.Module | None = None,
                  pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
                  init_cfg: dict | None = None) -> None:
-        if data_preprocessor is None:
-            data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
-        super().__init__(data_preprocessor, init_cfg)
-        self.tagger: TagCLIP = _build(tagger)
-        self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else _build(cam)
-        self.affinity: AffinityRefinement = _build(affinity)
-        self.post_processor = None if post_processor is None else _build(post_processor)
-        if tags not in ('own', 'given', 'ground_truth'):
+        built: TagCLIP = build(tagger)
+        names = built.vocabulary if groups is None else Vocabulary.load(groups)
+        super().__init__(names.names, with_background, data_preprocessor, init_cfg)
+        self.tagger = built
+        self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else build(cam)
+        self.affinity: AffinityRefinement = build(affinity)
+        self.post_processor = build(post_processor)
+        if tags not in TAG_SOURCES:
             raise ValueError(f"tags must be 'own', 'given' or 'ground_truth', not {tags!r}")
         if (label_map is None) != (groups is None):
             raise ValueError('label_map and groups belong together: give both or neither')
@@ -119,7 +123,6 @@ class CLSSeg(BaseSegmentor):
             raise ValueError('label_map merges classes into groups: it excludes a background and '
                              'ground-truth tags')
         self.tags = tags
-        self.with_background = with_background
         self.background_exponent = background_exponent
         self.with_probabilities = with_probabilities
         self.with_seg_logits = with_seg_logits
@@ -137,30 +140,9 @@ class CLSSeg(BaseSegmentor):
         text = self.tagger.encoder.encode_names(
             prompted + Vocabulary.load(background_prompts), templates)
         self.register_buffer('text', text, persistent=False)
-
-        names = vocabulary if groups is None else Vocabulary.load(groups)
-        self._dataset_meta = labels_metainfo(names.names, with_background)
-        # What test-time augmentation and inferencers ask of a segmentor.
-        self.num_classes = self.out_channels = len(self._dataset_meta['classes'])
-        self.align_corners = False
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
                              f'but there are {self.num_classes} groups')
-
-    @property
-    def dataset_meta(self) -> dict[str, Any]:
-        """``classes``, the name of each label, and ``palette``, its RGB colour.
-
-        The names are the segmentor's own and stay: mmseg's inferencer, which
-        gives every model without a checkpoint those of Cityscapes, changes
-        nothing. Other colours may be set together with the same names.
-        """
-        return self._dataset_meta
-
-    @dataset_meta.setter
-    def dataset_meta(self, meta: dict[str, Any]) -> None:
-        if list(meta['classes']) == list(self._dataset_meta['classes']):
-            self._dataset_meta = dict(meta)
 
     def predict(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
@@ -187,7 +169,7 @@ class CLSSeg(BaseSegmentor):
                     if sample.get('load_error') is None]
         samples = [data_samples[index] for index in readable]
         for sample in samples:
-            self._check_sample(sample)
+            check_sample(sample, self.tags, self.post_processor is not None)
         with naming_images(samples):
             maps = self.tag_maps([inputs[index] for index in readable], samples)
         for sample, image_maps in zip(samples, maps, strict=True):
@@ -213,21 +195,13 @@ class CLSSeg(BaseSegmentor):
                         for one in relative_threshold(scores, head.threshold)]
             else:
                 check_finite(features)
-                tags = [self._sample_tags(data_samples[index]) for index in group]
+                tags = [sample_tags(data_samples[index], self.tags, len(self.tagger.vocabulary),
+                                    self.with_background) for index in group]
             affinity = features.attention.mean(self.affinity.layers)
             for row, index in enumerate(group):
                 results[index] = TagMaps(tags[row], self._refined_cams(
                     tags[row], features.last_input[row:row + 1], affinity[row], features.grid))
         return [results[index] for index in range(len(inputs))]
-
-    def loss(self, inputs: Any, data_samples: Any) -> Any:
-        """There is nothing to train.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError('CLSSeg is training-free: there is nothing to train. Evaluate it '
-                                  'with tools/test.py')
 
     def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
         return [maps.maps for maps in self.tag_maps(inputs, data_samples)]
@@ -311,41 +285,6 @@ class CLSSeg(BaseSegmentor):
             logits = torch.from_numpy(full).clamp_(min=1e-12).log_()
             sample.set_data({'seg_logits': PixelData(data=logits)})
 
-    def _sample_tags(self, sample: SegDataSample) -> list[int]:
-        count = len(self.tagger.vocabulary)
-        if self.tags == 'given':
-            labels = [int(label) for label in sample.tag_labels]
-            kind = 'tag'
-        else:
-            values = torch.unique(sample.gt_sem_seg.data).tolist()
-            first = int(self.with_background)
-            labels = [value - first for value in values
-                      if value != IGNORED and not (first and value == 0)]
-            kind = 'mask value'
-        bad = [label for label in labels if not 0 <= label < count]
-        if bad:
-            raise ValueError(f'{sample.get("img_path")} has the {kind} {bad[0]}, but there are '
-                             f'{count} classes')
-        return sorted(set(labels))
-
-    def _check_sample(self, sample: SegDataSample) -> None:
-        path = sample.get('img_path')
-        size = tuple(sample.ori_shape[:2])
-        if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
-            raise ValueError(f'{path} is {size[1]}x{size[0]} pixels, but its mask '
-                             f'{sample.get("seg_map_path")} is '
-                             f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}')
-        if self.post_processor is not None and 'original' not in sample:
-            raise ValueError(f'{path}: a post-processor needs the original picture; put '
-                             'mmtagclip.KeepImage behind the loading transform and \'original\' '
-                             "among PackSegInputs' meta_keys")
-        if self.tags == 'given' and 'tag_labels' not in sample:
-            raise ValueError(f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
-                             "'tag_labels' among PackSegInputs' meta_keys")
-        if self.tags == 'ground_truth' and 'gt_sem_seg' not in sample:
-            raise ValueError(f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in "
-                             'the pipeline')
-
     def _check_count(self, key: str, values: Any) -> None:
         count = len(self.tagger.vocabulary)
         if len(values) != count:
@@ -368,7 +307,3 @@ class CLSSegTTA(SegTTAModel):
             if not self.module.with_background and not any(view.tag_labels for view in views):
                 sample.pred_sem_seg.data.fill_(IGNORED)
         return merged
-
-
-def _build(part: Any) -> Any:
-    return MODELS.build(part) if isinstance(part, dict) else part

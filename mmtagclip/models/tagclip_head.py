@@ -65,11 +65,15 @@ class TagCLIPHead(nn.Module):
         cwr: Config of the reidentification, or None to leave it out.
         threshold: ``k`` of :func:`relative_threshold` for the tags; published:
             0.5 (0.1 on COCO-Stuff).
+        scorer: Config of what scores the patches ``(B, N, D)`` in the place of
+            :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
     """
 
     def __init__(self, dmar: ConfigDict | dict | DMAR | None = None,
-                 cwr: ConfigDict | dict | CWR | None = None, threshold: float = 0.5) -> None:
+                 cwr: ConfigDict | dict | CWR | None = None, threshold: float = 0.5,
+                 scorer: ConfigDict | dict | nn.Module | None = None) -> None:
         super().__init__()
+        self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.dmar = MODELS.build(dmar) if isinstance(dmar, dict) else dmar
         self.cwr = MODELS.build(cwr) if isinstance(cwr, dict) else cwr
         self.threshold = threshold
@@ -96,14 +100,20 @@ class TagCLIPHead(nn.Module):
             encoder: For the crops of the reidentification.
 
         Raises:
-            ValueError: The features are not finite.
+            ValueError: The features are not finite, or not on the image's grid
+                where CWR needs it.
         """
         check_finite(features)
-        maps = coarse_scores(features.patches, text, encoder.logit_scale)
+        maps = (coarse_scores(features.patches, text, encoder.logit_scale) if self.scorer is None
+                else self.scorer(features.patches))
         if self.dmar is not None:
             maps = self.dmar(maps, features.attention, features.grid)
         scores = maps[..., :num_foreground].amax(dim=1)
         if self.cwr is not None:
+            if tuple(side * encoder.patch_size for side in features.grid) != images.shape[2:]:
+                raise ValueError(f'CWR crops the image by its own patches, but features are on a '
+                                 f'grid of {features.grid[0]}x{features.grid[1]}: set '
+                                 'keep_grid=False')
             scores = self.cwr(maps, scores, features.grid, images, text, encoder)
         check_scores(scores)
         foreground = maps[..., :num_foreground].transpose(1, 2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..clip import Vocabulary
 from ..registry import MODELS
 from .clip_encoder import CLIPEncoder
+from .piaa import GaussianClassifier
 from .precision import full_precision
 from .tagclip_head import TagScores, relative_threshold
 
@@ -67,7 +68,7 @@ class TagCLIP(BaseClassifier):
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
-        self._check_normalisation()
+        check_normalisation(self.encoder, self.data_preprocessor)
         for layer in (layer for layers in self.head.attention_layers for layer in layers):
             if not 0 <= layer < self.encoder.num_blocks:
                 raise ValueError(f'the head wants the attention of layer {layer}, but '
@@ -79,6 +80,10 @@ class TagCLIP(BaseClassifier):
                              f'{self.encoder.num_blocks} layers to vote')
         self.register_buffer('text', self.encoder.encode_names(names, templates),
                              persistent=False)
+        for part in self.head.modules():
+            if isinstance(part, GaussianClassifier):
+                part.attach(names.names, self.encoder)
+        self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -169,15 +174,26 @@ class TagCLIP(BaseClassifier):
             sample.set_metainfo({'gt_label_difficult': []})
         sample.set_field([], 'tags')
 
-    def _check_normalisation(self) -> None:
-        given = self.data_preprocessor
-        for key in ('mean', 'std'):
-            value = getattr(given, key, None)
-            wanted = torch.tensor(getattr(self.encoder, key))
-            if value is None or not torch.allclose(value.flatten().cpu(), wanted, atol=1e-4):
-                raise ValueError(
-                    f'{self.encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
-                    f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+
+def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> None:
+    """Refuse images that are normalised otherwise than the encoder was trained with.
+
+    Raises:
+        ValueError: They are.
+    """
+    for key in ('mean', 'std'):
+        value = getattr(data_preprocessor, key, None)
+        wanted = torch.tensor(getattr(encoder, key))
+        if value is None or not torch.allclose(value.flatten().cpu(), wanted, atol=1e-4):
+            raise ValueError(
+                f'{encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
+                f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+
+
+def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
+    """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
+    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys
+                                    if 'encoder.clip.' not in key]
 
 
 @contextmanager

@@ -121,14 +121,6 @@ def test_last_block_is_a_part(clip):
     assert torch.equal(a.attention.votes, b.attention.votes)
 
 
-def test_value_only_refuses_a_class_mask(encoder):
-    layer = encoder.visual.transformer.resblocks[-1]
-    x = torch.zeros(1, 5, 128)
-    qkv = block_module.query_key_value(layer, x)
-    with pytest.raises(ValueError, match='class_mask has no effect'):
-        SelfOnlyLastBlock()(layer, x, qkv, torch.zeros(1, 4))
-
-
 def test_maps_are_made_only_where_they_are_needed(encoder, monkeypatch):
     made = []
     original = block_module.attention_map

@@ -87,6 +87,17 @@ def test_agrees_with_the_plain_twins(segmentor, encoder, build):
     assert sample.tags == [NAMES[label] for label in sample.tag_labels]
 
 
+@pytest.mark.parametrize('policy', ['SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP'])
+def test_masks_of_given_tags_do_not_depend_on_the_policy(config, build, segmentor, policy):
+    """CAMs and their spreading read an ordinary last block; only the tags are the policy's."""
+    encoder = {**config['tagger']['encoder'],
+               'last_block': {'type': f'mmtagclip.{policy}LastBlock'}}
+    given = {'tags': 'given', 'tagger': {**config['tagger'], 'encoder': encoder}}
+    other, = build(**given).test_step(batch((96, 80, 5), tag_labels=[0, 3]))
+    plain, = build(tags='given').test_step(batch((96, 80, 5), tag_labels=[0, 3]))
+    assert torch.equal(other.pred_sem_seg.data, plain.pred_sem_seg.data)
+
+
 def test_tags_are_the_tagger_s(segmentor):
     sizes = [(64, 96, 1), (96, 64, 2), (64, 96, 3)]
     segmented = segmentor.test_step(batch(*sizes))

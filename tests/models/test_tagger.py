@@ -167,12 +167,19 @@ def test_bad_configs(config, change, error, message):
         MODELS.build({**deepcopy(config), **change})
 
 
-def test_config_chooses_the_last_block(config, tagger):
-    encoder = {**config['encoder'], 'last_block': {'type': 'mmtagclip.OrdinaryLastBlock'}}
+@pytest.mark.parametrize('policy', ['Ordinary', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP',
+                                    'SCCLIP'])
+def test_config_chooses_the_last_block(config, tagger, policy):
+    """Every policy feeds DMAR and CWR, in batches as alone."""
+    encoder = {**config['encoder'], 'last_block': {'type': f'mmtagclip.{policy}LastBlock'},
+               'positions': 'bicubic_scale'}
     other = MODELS.build({**deepcopy(config), 'encoder': encoder})
-    plain, = tagger.test_step(batch((64, 96, 1)))
-    ordinary, = other.test_step(batch((64, 96, 1)))
-    assert (plain.pred_score - ordinary.pred_score).abs().max() > 1e-4
+    sizes = [(96, 80, 1), (64, 64, 2), (96, 80, 3), (96, 80, 4)]
+    plain, together = tagger.test_step(batch(*sizes)), other.test_step(batch(*sizes))
+    for value_only, sample, size in zip(plain, together, sizes, strict=True):
+        alone, = other.test_step(batch(size))
+        torch.testing.assert_close(sample.pred_score, alone.pred_score, atol=2e-5, rtol=0)
+        assert (value_only.pred_score - sample.pred_score).abs().max() > 1e-4
 
 
 def test_text_is_no_part_of_a_checkpoint(tagger):

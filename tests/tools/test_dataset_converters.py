@@ -24,8 +24,9 @@ def converter(name):
     return module
 
 
-yolo2coco, masks2tags, nus_wide, remap_masks, coco_object, tags2text = map(
-    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object', 'tags2text'))
+yolo2coco, masks2tags, nus_wide, remap_masks, coco_object, tags2text, text2tags = map(
+    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object', 'tags2text',
+                'text2tags'))
 
 
 def run(monkeypatch, module, *arguments):
@@ -314,3 +315,23 @@ def test_tags_as_text(tmp_path, monkeypatch):
     run(monkeypatch, tags2text, tmp_path / 'tags.jsonl', tmp_path / 'tags.txt', '--classes',
         tmp_path / 'names.txt')
     assert (tmp_path / 'tags.txt').read_text() == '1 1 0\n3\n'
+
+
+# text2tags
+
+
+def test_text_as_annotations(tmp_path, monkeypatch):
+    (tmp_path / 'labels.txt').write_text('COCO_1 1 0 1\nb/2.png\n')
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    run(monkeypatch, text2tags, tmp_path / 'labels.txt', tmp_path / 'new/labels.json', '--classes',
+        tmp_path / 'names.txt')
+    dataset = MultiLabelDataset(ann_file=str(tmp_path / 'new/labels.json'))
+    assert dataset.metainfo['classes'] == ['cat', 'dog']
+    assert labels(dataset) == {'COCO_1.jpg': [0, 1], '2.png': []}
+
+
+def test_text_with_an_index_too_many(tmp_path, monkeypatch):
+    (tmp_path / 'labels.txt').write_text('COCO_1 80\n')
+    with pytest.raises(ValueError, match='line 1 has the class index 80, but there are 80 classes'):
+        run(monkeypatch, text2tags, tmp_path / 'labels.txt', tmp_path / 'labels.json', '--classes',
+            'coco')

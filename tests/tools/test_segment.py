@@ -137,6 +137,24 @@ def test_tags_from_a_file(write_config, tmp_path):
     assert labels[2] == {0}
 
 
+@pytest.mark.parametrize('name', ['tag-guided-naclip', 'itaclip'])
+def test_direct_segmentation(voc, encoder_config, tmp_path, name):
+    path = tmp_path / 'config.py'
+    own = "_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic_scale'"
+    more = {'itaclip': 'windows=dict(stride=112)',
+            'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))'}
+    path.write_text(f"""\
+_base_ = '{ROOT}/configs/direct_seg/{name}_vit-base-p16_openai_voc21.py'
+model = dict(encoder=dict({own}, **{encoder_config}), {more[name]})
+test_dataloader = dict(num_workers=0, dataset=dict(data_root='{voc}'))
+test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
+""")
+    process = run_test(path, '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json')
+    assert process.returncode == 0, process.stderr
+    assert {name: mask.shape for name, mask in read(tmp_path / 'masks').items()} == SIZES
+    assert 0 <= metrics(tmp_path)['mIoU'] <= 100
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--tta'], '--tta needs tta_model and tta_pipeline in the config'),
     (['--show-dir', 'drawn'], r'--show-dir needs default_hooks\.visualization'),

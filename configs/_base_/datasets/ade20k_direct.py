@@ -1,0 +1,22 @@
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='mmtagclip.KeepImage'),
+    dict(type='Resize', scale=(2048, 336), keep_ratio=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(
+        type='PackSegInputs',
+        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
+                   'scale_factor', 'reduce_zero_label', 'original')),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ADE20KDataset',
+        data_root='data/ade/ADEChallengeData2016',
+        data_prefix=dict(
+            img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline,
+        test_mode=True))
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -1,0 +1,198 @@
+"""Segmentation straight from dense features: windows, words, post-processing; with tags or not."""
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from ..datasets.loading import ResizeToPatchGrid
+from ..registry import MODELS
+from .clip_encoder import CLIPEncoder
+from .precision import full_precision
+from .seg_text_head import SegTextHead
+from .tagclip_head import relative_threshold
+from .tagger import TagCLIP, check_normalisation, naming_images
+from .training_free import TAG_SOURCES, TrainingFreeSegmentor, build, check_sample, sample_tags
+from .windows import WholeImage, resize
+
+
+@MODELS.register_module()
+class DirectSegmentor(TrainingFreeSegmentor):
+    """A training-free segmentor: every patch is compared with words (MaskCLIP and its successors).
+
+    Cosines of the patches are resized and averaged over windows, resized to the
+    image, refined, and become labels by the text head. With ``tags``, only the
+    classes that the image is tagged with are looked for, and the background:
+    classify, then segment. The cosines of all words are held at the original
+    image's size.
+
+    Args:
+        encoder: Config of the frozen encoder; its last block decides what the
+            patches say.
+        head: Config of the :class:`SegTextHead`.
+        windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
+        logit_processor: Config of what refines the cosines (:class:`PAMR`), or
+            None. It and the next need the original picture: put
+            ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
+            PackSegInputs' ``meta_keys``.
+        post_processor: Config of what refines the labels' probabilities
+            (:class:`DenseCRF`, :class:`PAMR`), or None.
+        tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
+            sample's ``tag_labels``, see ``mmtagclip.LoadTags``),
+            ``'ground_truth'`` (the sample's mask: the upper bound), or None to
+            look for all classes.
+        tagger: Config of the tagger for ``tags='own'``, for the same classes in
+            the same order; it sees the original picture, on the patch grid. It
+            shares the segmentor's encoder where it names none.
+        max_side: Pictures with a longer side, in pixels, are shrunk for the
+            tagger.
+        data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        pretrained: Of no effect, but frameworks set it.
+        train_cfg: Of no effect, but frameworks set it.
+        test_cfg: Of no effect, but frameworks set it.
+        init_cfg: Of no effect.
+
+    Raises:
+        ValueError: Options that do not belong together, a tagger for another
+            number of classes, or images normalised otherwise than the encoder
+            was trained with.
+    """
+
+    text: Tensor
+
+    def __init__(self,
+                 encoder: ConfigDict | dict | CLIPEncoder,
+                 head: ConfigDict | dict | SegTextHead,
+                 windows: ConfigDict | dict | nn.Module | None = None,
+                 logit_processor: ConfigDict | dict | nn.Module | None = None,
+                 post_processor: ConfigDict | dict | nn.Module | None = None,
+                 tags: str | None = None,
+                 tagger: ConfigDict | dict | TagCLIP | None = None,
+                 max_side: int = 1344,
+                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+                 pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
+                 init_cfg: dict | None = None) -> None:
+        text_head: SegTextHead = build(head)
+        super().__init__(text_head.vocabulary.names, text_head.with_background, data_preprocessor,
+                         init_cfg)
+        if tags is not None and tags not in TAG_SOURCES:
+            raise ValueError(f'tags must be one of {", ".join(TAG_SOURCES)}, or None, not {tags!r}')
+        if (tags == 'own') != (tagger is not None):
+            raise ValueError("a tagger belongs to tags='own', and to nothing else")
+        self.tags = tags
+        self.head = text_head
+        self.encoder: CLIPEncoder = build(encoder)
+        check_normalisation(self.encoder, self.data_preprocessor)
+        self.windows = (WholeImage(self.encoder.patch_size) if windows is None
+                        else build(windows))
+        self.logit_processor = build(logit_processor)
+        self.post_processor = build(post_processor)
+        self.tagger: TagCLIP | None = (MODELS.build({'encoder': self.encoder, **tagger})
+                                       if isinstance(tagger, dict) else tagger)
+        if self.tagger is not None:
+            if len(self.tagger.vocabulary) != len(text_head.vocabulary):
+                raise ValueError(f'the tagger has {len(self.tagger.vocabulary)} classes, the head '
+                                 f'{len(text_head.vocabulary)}')
+            self.to_tagger = ResizeToPatchGrid(self.tagger.encoder.patch_size, max_side=max_side)
+        self.register_buffer('text', self.encoder.encode_names(text_head.words,
+                                                               text_head.templates),
+                             persistent=False)
+
+    def predict(self, inputs: Sequence[Tensor] | Tensor,
+                data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Segment images.
+
+        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
+        original image and, with ``tags``, ``tag_labels`` and ``tags`` (their
+        names). An image that could not be read (``load_error``) gets none of
+        these.
+
+        Args:
+            inputs: Normalised images ``(3, H', W')``.
+            data_samples: One an image.
+
+        Raises:
+            ValueError: A sample lacks what the options need, its mask has
+                another size than its image, or the image is smaller than a
+                window; the message names the image.
+        """
+        if data_samples is None:
+            data_samples = [SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])})
+                            for image in inputs]
+        refines = self.logit_processor is not None or self.post_processor is not None
+        for image, sample in zip(inputs, data_samples, strict=True):
+            if sample.get('load_error') is not None:
+                continue
+            check_sample(sample, self.tags, refines or self.tags == 'own')
+            with naming_images([sample]):
+                labels = self.find_tags(sample)
+                label = self.segment(image, tuple(sample.ori_shape[:2]), labels,
+                                     sample.get('original'))
+            sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
+            if labels is not None:
+                names = self.head.vocabulary.names
+                sample.set_field(labels, 'tag_labels', field_type='metainfo')
+                sample.set_field([names[c] for c in labels], 'tags', field_type='metainfo')
+        return data_samples
+
+    def find_tags(self, sample: SegDataSample) -> list[int] | None:
+        """The classes to look for in an image, in order; None for all."""
+        if self.tags is None:
+            return None
+        if self.tagger is None:
+            return sample_tags(sample, self.tags, len(self.head.vocabulary), self.with_background)
+        fitted = self.to_tagger({'img': sample.original, 'img_path': sample.get('img_path')})['img']
+        image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
+        scores = self.tagger.score([self.tagger.data_preprocessor.normalise(image)])[0].scores[0]
+        return relative_threshold(scores, self.tagger.head.threshold).nonzero().flatten().tolist()
+
+    @torch.no_grad()
+    @full_precision
+    def segment(self, image: Tensor, size: tuple[int, int], tags: Sequence[int] | None = None,
+                original: Any = None) -> Tensor:
+        """Labels ``(H, W)`` of one image.
+
+        Args:
+            image: ``(3, H', W')``, normalised.
+            size: ``(H, W)`` of the original image, in pixels.
+            tags: Classes to look for; all if None.
+            original: ``(H, W, 3)`` uint8 BGR, for the processors.
+
+        Raises:
+            ValueError: The features are not finite, or the image does not fit
+                the windows.
+        """
+        rows = self.head.rows(tags)
+        if not rows:
+            return self.head.labels(image.new_zeros(0, *size), [])
+        cosines = self.windows(image, lambda crops: self.cosines(crops, self.text[rows]))
+        if not torch.isfinite(cosines).all():
+            raise ValueError('the features are not finite: the weights are damaged, or the dtype '
+                             'is too narrow for them (try float32)')
+        cosines = resize(cosines[None], size)[0]
+        if self.logit_processor is not None:
+            cosines = self.logit_processor(cosines, original)
+        planes, labels = self.head.probabilities(cosines, rows)
+        if self.post_processor is not None:
+            planes = self.post_processor(planes, original)
+        return self.head.labels(planes, labels)
+
+    def cosines(self, crops: Tensor, text: Tensor) -> Tensor:
+        """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``."""
+        features = self.encoder(crops)
+        return F.linear(features.patches, text).transpose(1, 2).unflatten(2, features.grid)
+
+    def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
+        return [self.segment(image, tuple(image.shape[1:])) for image in inputs]
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Patch features ``(B, N, D)`` of normalised images of one size."""
+        return self.encoder(inputs).patches
+
+    def encode_decode(self, inputs: Any, batch_data_samples: Any) -> Any:
+        """Labels of each image, all classes looked for."""
+        return self._forward(inputs, batch_data_samples)

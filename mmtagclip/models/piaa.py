@@ -1,0 +1,362 @@
+"""PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..clip import DenseEncoder, DenseFeatures
+from ..registry import MODELS
+from .tagclip_head import TagScores, check_finite, check_scores, coarse_scores
+
+
+class PatchBank:
+    """For each class the patches that it wins most surely, in bounded memory.
+
+    Patches of least entropy are kept; which, does not depend on the order in
+    which they come, nor on how many banks they were shared out to and merged
+    from.
+
+    Args:
+        text: ``(C, D)`` text features of unit length.
+        size: Patches kept for each class; published: 512.
+        temperature: Factor of the cosines in the softmax over the classes;
+            published: 60.
+
+    Attributes:
+        features: ``(C, size, D)`` unit patch features, the surest first.
+        probabilities: ``(C, size, C)`` of each patch.
+        entropies: ``(C, size)``; infinite where there is no patch.
+    """
+
+    def __init__(self, text: Tensor, size: int, temperature: float) -> None:
+        count, dim = text.shape
+        self.text = text
+        self.temperature = temperature
+        self.features = text.new_zeros(count, size, dim)
+        self.probabilities = text.new_zeros(count, size, count)
+        self.entropies = text.new_full((count, size), torch.inf)
+
+    def add(self, patches: Tensor) -> None:
+        """Take the better of these and those already there.
+
+        Args:
+            patches: ``(n, D)`` of unit length.
+        """
+        probabilities = coarse_scores(patches, self.text, self.temperature)
+        entropies = -(probabilities * probabilities.clamp(min=1e-30).log()).sum(dim=-1)
+        labels = probabilities.argmax(dim=-1)
+        hopeful = entropies < self.entropies[labels, -1]
+        for label in labels[hopeful].unique().tolist():
+            mine = hopeful & (labels == label)
+            self._keep(label, patches[mine], probabilities[mine], entropies[mine])
+
+    def merge(self, features: Tensor, probabilities: Tensor, entropies: Tensor) -> None:
+        """Take what another bank holds, all three as the attributes."""
+        for label in range(len(self.text)):
+            mine = torch.isfinite(entropies[label])
+            self._keep(label, features[label, mine], probabilities[label, mine],
+                       entropies[label, mine])
+
+    def content(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``(n, D)``, labels ``(n,)`` and probabilities ``(n, C)``, class by class."""
+        there = torch.isfinite(self.entropies)
+        return self.features[there], there.nonzero()[:, 0], self.probabilities[there]
+
+    def _keep(self, label: int, features: Tensor, probabilities: Tensor, entropies: Tensor) -> None:
+        entropies = torch.cat([self.entropies[label], entropies])
+        order = entropies.sort(stable=True).indices[:self.features.shape[1]]
+        self.entropies[label] = entropies[order]
+        self.features[label] = torch.cat([self.features[label], features])[order]
+        self.probabilities[label] = torch.cat([self.probabilities[label], probabilities])[order]
+
+
+@MODELS.register_module()
+class GaussianClassifier(nn.Module):
+    """Linear discriminant analysis of patch features (PIAA), fitted without labels.
+
+    What is fitted holds for the class names and the encoder that it was fitted
+    with; loading it for others is refused. It is fitted by
+    ``mmtagclip.FitLoop`` through ``tools/train.py``.
+
+    Args:
+        bank_size: Patches that the bank keeps for each class; published: 512.
+        bank_temperature: Factor of the cosines, there; published: 60.
+        clean_temperature: Factor of the first fit's logits for the
+            probabilities by which the bank is cleaned; published: 100 (VOC),
+            500 (NUS-WIDE), 0.01 (COCO).
+        score_temperature: Divisor of the logits in the patches' scores;
+            published: 500, which makes them nearly equal and serves
+            :class:`PIAAHead` alone. Below DMAR and CWR take 1, by which scores
+            are the Gaussians' posterior probabilities.
+        keep_emptied: Cleaning keeps the patches of each class whose probability
+            is above the mean by a standard deviation; where softmax saturates
+            there is none, as a probability is no more than 1. If True, the
+            surest stay then, and a class that lost its patches to others keeps
+            those that the bank had for it. The published program goes on
+            without: the class's mean becomes its text feature.
+
+    Attributes:
+        weight: ``(D, C)``.
+        bias: ``(C,)``.
+
+    Raises:
+        ValueError: A size or temperature that is not positive.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    identity: Tensor
+
+    def __init__(self, bank_size: int = 512, bank_temperature: float = 60.0,
+                 clean_temperature: float = 100.0, score_temperature: float = 500.0,
+                 keep_emptied: bool = True) -> None:
+        super().__init__()
+        for key, value in {'bank_size': bank_size, 'bank_temperature': bank_temperature,
+                           'clean_temperature': clean_temperature,
+                           'score_temperature': score_temperature}.items():
+            if value <= 0:
+                raise ValueError(f'GaussianClassifier needs {key} > 0, not {value}')
+        self.bank_size = bank_size
+        self.bank_temperature = bank_temperature
+        self.clean_temperature = clean_temperature
+        self.score_temperature = score_temperature
+        self.keep_emptied = keep_emptied
+        self.fitted = False
+        self.belongs_to: dict[str, Any] = {}
+
+    def attach(self, names: Sequence[str], encoder: DenseEncoder) -> None:
+        """Say what it is to be fitted for.
+
+        Args:
+            names: The C class names, in the order of the text features.
+            encoder: Whose patches it classifies.
+        """
+        self.belongs_to = {'classes': list(names), 'encoder': encoder.identity}
+        dim = encoder.visual.proj.shape[1]
+        self.register_buffer('weight', torch.zeros(dim, len(names)))
+        self.register_buffer('bias', torch.zeros(len(names)))
+        # A tensor, so that a checkpoint of it holds nothing but tensors.
+        content = json.dumps(self.belongs_to).encode()
+        self.register_buffer('identity', torch.frombuffer(bytearray(content), dtype=torch.uint8))
+
+    def bank(self, text: Tensor) -> PatchBank:
+        """An empty bank for text features ``(C, D)``."""
+        return PatchBank(text, self.bank_size, self.bank_temperature)
+
+    def fit(self, bank: PatchBank) -> list[str]:
+        """Fit to what a bank holds: once, clean, once more.
+
+        Returns:
+            Notes for the user: which classes have no patch, which lost all.
+
+        Raises:
+            ValueError: The bank holds fewer than two patches, or cleaning left
+                none.
+        """
+        features, labels, probabilities = bank.content()
+        weight, bias = gaussian_fit(features, labels, probabilities, bank.text)
+        logits = features @ weight + bias
+        relabelled = logits.argmax(dim=-1)
+        cleaned = (self.clean_temperature * logits).softmax(dim=-1)
+        rows = [(labels == label).nonzero().flatten() for label in range(len(bank.text))]
+        emptied = []
+        kept, kept_labels = [], []
+        for label, mine in enumerate(rows):
+            sure = self._sure((relabelled == label).nonzero().flatten(), cleaned[:, label])
+            if not len(sure) and len(mine):
+                emptied.append(label)
+                sure = mine if self.keep_emptied else sure
+            kept.append(sure)
+            kept_labels.append(torch.full_like(sure, label))
+        index = torch.cat(kept)
+        if not len(index):
+            raise ValueError('cleaning left no class a single patch: set keep_emptied=True, or '
+                             f'another clean_temperature than {self.clean_temperature}')
+        weight, bias = gaussian_fit(features[index], torch.cat(kept_labels), cleaned[index],
+                                    bank.text)
+        self.set(weight, bias)
+        return self._notes([label for label, mine in enumerate(rows) if not len(mine)], emptied)
+
+    def set(self, weight: Tensor, bias: Tensor) -> None:
+        """Take weights ``(D, C)`` and bias ``(C,)``."""
+        self.weight, self.bias = weight, bias
+        self.fitted = True
+
+    def logits(self, patches: Tensor) -> Tensor:
+        """Logits ``(..., C)`` of unit patch features ``(..., D)``.
+
+        Raises:
+            ValueError: It is not fitted.
+        """
+        if not self.fitted:
+            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
+                             'its checkpoint when testing')
+        return patches @ self.weight + self.bias
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Scores ``(..., C)`` that sum to 1, of unit patch features ``(..., D)``."""
+        return (self.logits(patches) / self.score_temperature).softmax(dim=-1)
+
+    def _sure(self, index: Tensor, probabilities: Tensor) -> Tensor:
+        """Those of a class's patches that are above the mean by a standard deviation."""
+        own = probabilities[index]
+        if not len(own):
+            return index
+        # The deviation of one is not a number, and nothing is above that.
+        limit = own.mean() + own.std() if len(own) > 1 else own.new_tensor(torch.inf)
+        return index[own >= (limit.minimum(own.max()) if self.keep_emptied else limit)]
+
+    def _notes(self, unseen: list[int], emptied: list[int]) -> list[str]:
+        names = self.belongs_to.get('classes')
+
+        def called(labels: list[int]) -> str:
+            return ', '.join(str(names[label] if names else label) for label in labels)
+
+        notes = []
+        if unseen:
+            notes.append(f'won no patch, so that their text features are their means: '
+                         f'{called(unseen)}')
+        if emptied:
+            consequence = ('they keep those of the bank' if self.keep_emptied
+                           else 'their text features are their means')
+            notes.append(f'lost all patches when the bank was cleaned ({consequence}): '
+                         f'{called(emptied)}')
+        return notes
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Refuse what was fitted for other classes or another encoder.
+
+        Raises:
+            ValueError: It was, or it holds no identity; the message names both.
+        """
+        if f'{prefix}weight' in state_dict:
+            self._check_identity(state_dict.get(f'{prefix}identity'))
+            self.fitted = True
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _check_identity(self, identity: Tensor | None) -> None:
+        if identity is None:
+            raise ValueError('the checkpoint does not say for which classes and encoder its '
+                             'classifier was fitted; fit it again with tools/train.py')
+        theirs = json.loads(bytes(identity.tolist()))
+        ours = self.belongs_to
+        if theirs['classes'] != ours['classes']:
+            raise ValueError('the checkpoint was fitted for other class names: it has '
+                             f'{_difference(theirs["classes"], ours["classes"])}, the model has '
+                             f'{_difference(ours["classes"], theirs["classes"])}')
+        same = {**theirs['encoder'], 'name': None} == {**ours['encoder'], 'name': None}
+        if not same:
+            raise ValueError('the checkpoint was fitted for another encoder: it is for '
+                             f'{_describe(theirs["encoder"])}, the model has '
+                             f'{_describe(ours["encoder"])}')
+
+
+@MODELS.register_module()
+class PIAAHead(nn.Module):
+    """Image scores of a fitted classifier beside those of plain CLIP (PIAA).
+
+    Args:
+        scorer: Config of the :class:`GaussianClassifier`.
+        class_token_temperature: Factor of the class token's cosines; published:
+            80 (NUS-WIDE 10).
+        patch_temperature: Factor of the classes' best patch scores; published:
+            200 (COCO and NUS-WIDE 400).
+        class_token_weight: Share of the class token in the scores; published:
+            0.1.
+        threshold: ``k`` of :func:`relative_threshold` for the tags.
+    """
+
+    attention_layers: tuple[tuple[int, ...], ...] = ()
+    needs_votes = False
+
+    def __init__(self, scorer: ConfigDict | dict | GaussianClassifier,
+                 class_token_temperature: float = 80.0, patch_temperature: float = 200.0,
+                 class_token_weight: float = 0.1, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
+        self.class_token_temperature = class_token_temperature
+        self.patch_temperature = patch_temperature
+        self.class_token_weight = class_token_weight
+        self.threshold = threshold
+
+    def forward(self, features: DenseFeatures, images: Tensor, text: Tensor, num_foreground: int,
+                encoder: DenseEncoder) -> TagScores:
+        """Score a batch; arguments as in :class:`TagCLIPHead`."""
+        check_finite(features)
+        class_token = encoder.ordinary_class_token(features)
+        maps = self.scorer(features.patches)
+        scores = self.scores(maps, class_token, text)[:, :num_foreground]
+        check_scores(scores)
+        foreground = maps[..., :num_foreground].transpose(1, 2)
+        return TagScores(scores, foreground.unflatten(2, features.grid))
+
+    def scores(self, maps: Tensor, class_token: Tensor, text: Tensor) -> Tensor:
+        """Image scores.
+
+        Args:
+            maps: ``(B, N, C)`` scores of the patches.
+            class_token: ``(B, D)`` of unit length.
+            text: ``(C, D)`` of unit length.
+
+        Returns:
+            ``(B, C)`` that sum to 1.
+        """
+        local = (self.patch_temperature * maps.amax(dim=1)).softmax(dim=-1)
+        whole = coarse_scores(class_token, text, self.class_token_temperature)
+        return self.class_token_weight * whole + (1 - self.class_token_weight) * local
+
+
+def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: Tensor
+                 ) -> tuple[Tensor, Tensor]:
+    """Linear discriminants of Gaussians with one covariance, shrunk towards a multiple of one.
+
+    Args:
+        features: ``(n, D)`` patch features.
+        labels: ``(n,)`` their classes.
+        probabilities: ``(n, C)``; a patch counts in its class's mean as much as
+            its probability of it.
+        text: ``(C, D)`` text features: the means of classes without a patch.
+
+    Returns:
+        Weights ``(D, C)`` and bias ``(C,)``, float32; computed in float64.
+
+    Raises:
+        ValueError: Fewer than two patches, or each is its class's mean.
+    """
+    count, dim = features.shape
+    if count < 2:
+        raise ValueError(f'a Gaussian classifier can not be fitted to {count} patches')
+    vectors, classes = features.double(), len(text)
+    own = probabilities.double()[torch.arange(count, device=labels.device), labels]
+    total = own.new_zeros(classes).index_add_(0, labels, own)
+    sums = vectors.new_zeros(classes, dim).index_add_(0, labels, own[:, None] * vectors)
+    seen = (total > 0)[:, None]
+    means = torch.where(seen, sums / torch.where(seen, total[:, None], 1), text.double())
+    residual = vectors - means[labels]
+    residual -= residual.mean(dim=0)
+    scatter = residual.T @ residual
+    if scatter.trace() < 1e-12 * count:
+        raise ValueError(f'a Gaussian classifier can not be fitted to {count} patches that do not '
+                         'differ from the means of their classes; it needs more images')
+    scatter.diagonal().add_(scatter.trace() / (count - 1))
+    precision = dim * torch.linalg.pinv(scatter, hermitian=True)
+    weight = precision @ means.T
+    bias = -torch.log(torch.tensor(float(classes))) - (means.T * weight).sum(dim=0) / 2
+    return weight.float(), bias.float()
+
+
+def _difference(names: list[str], others: list[str]) -> str:
+    """Few words about how a list of names differs from another."""
+    missing = [name for name in names if name not in others]
+    if not missing:
+        return f'{len(names)} names' + (' in another order' if len(names) == len(others) else '')
+    more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+    return f'{", ".join(repr(name) for name in missing[:3])}{more} ({len(names)} names)'
+
+
+def _describe(encoder: dict[str, Any]) -> str:
+    return (f'{encoder["name"]} with {encoder["last_block"]}, {encoder["positions"]} positions, '
+            f'weights {encoder["weights"][:8]}')

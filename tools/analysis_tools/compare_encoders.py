@@ -1,0 +1,140 @@
+"""Compare the dense encoders on the demo's scenes: tags and masks, one table.
+
+    python tools/analysis_tools/compare_encoders.py --out work_dirs/encoders.json
+
+Each cell is a config of configs/demo with another encoder, run as tools/test.py runs it.
+Beside each figure stand the seconds an image, without reading it. PIAA's classifier is fitted
+to the very scenes, whose labels are not looked at. Cells are written as they are done;
+started again, the script does what is missing.
+"""
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+ROOT = Path(__file__).resolve().parents[2]
+# As published: the last block, and how the positional embedding is resized.
+ENCODERS = {
+    'TagCLIP (value-only)': ('SelfOnly', 'bilinear'),
+    'MaskCLIP (value-only, bicubic)': ('SelfOnly', 'bicubic'),
+    'SCLIP': ('SCLIP', 'bicubic_scale'),
+    'ClearCLIP': ('ClearCLIP', 'bicubic_scale'),
+    'NACLIP': ('NACLIP', 'bicubic_scale'),
+    'ITACLIP': ('ITACLIP', 'bicubic_scale'),
+    'SC-CLIP': ('SCCLIP', 'bicubic_scale'),
+}
+# Column of the table and its config.
+TAGS = {'class token': 'clip_demo', 'coarse': 'coarse_demo', '+DMAR': 'dmar_demo',
+        '+DMAR+CWR': 'tagclip_demo', 'PIAA': 'piaa_demo', 'PIAA+DMAR+CWR': 'piaa-dmar-cwr_demo'}
+MASKS = {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo', 'CLS-SEG': 'cls-seg_demo'}
+
+
+def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> Config:
+    """The config of one cell."""
+    cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
+    policy, positions = ENCODERS[encoder]
+    owner = cfg.model if 'encoder' in cfg.model else cfg.model.tagger
+    owner.encoder.update(last_block={'type': f'mmtagclip.{policy}LastBlock'}, positions=positions,
+                         dtype=args.dtype)
+    cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'ERROR', str(time.time_ns())
+    for loader in (cfg.test_dataloader, cfg.get('train_dataloader')):
+        if loader is not None:
+            loader.num_workers = 0
+            loader.dataset.indices = args.images
+    return cfg
+
+
+def test(cfg: Config, key: str) -> dict[str, float]:
+    """Run a test; its metric and the seconds an image."""
+    runner = Runner.from_cfg(cfg)
+    seconds = []
+    step = runner.model.test_step
+
+    def timed(data: Any) -> Any:
+        start = time.perf_counter()
+        result = step(data)
+        seconds.append((time.perf_counter() - start) / len(result))
+        return result
+
+    runner.model.test_step = timed
+    metrics = runner.test()
+    return {key: round(float(metrics['multi-label/mAP' if key == 'mAP' else key]), 2),
+            'seconds': round(sum(seconds) / len(seconds), 4)}
+
+
+def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> None:
+    """Fill in the missing cells, and write each when it is done."""
+    def done(kind: str, encoder: str, column: str, cell: dict[str, float]) -> None:
+        results[kind].setdefault(encoder, {})[column] = cell
+        args.out.write_text(json.dumps(results, indent=2) + '\n')
+        print(f'{encoder}, {column}: {cell}', flush=True)
+
+    for number, encoder in enumerate(args.encoders):
+        checkpoint = work_dir / f'{number}.pth'
+        for column, config in TAGS.items():
+            if column in results['tags'].get(encoder, {}):
+                continue
+            cfg = load(config, encoder, work_dir, args)
+            if 'PIAA' in column:
+                if not checkpoint.is_file():
+                    fit = load('piaa_demo', encoder, work_dir, args)
+                    fit.train_cfg.out_file = checkpoint.name
+                    Runner.from_cfg(fit).train()
+                cfg.load_from = str(checkpoint)
+            done('tags', encoder, column, test(cfg, 'mAP'))
+        for column, config in MASKS.items():
+            if column not in results['masks'].get(encoder, {}):
+                done('masks', encoder, column, test(load(config, encoder, work_dir, args), 'mIoU'))
+
+
+def table(results: dict[str, Any]) -> str:
+    """All cells as Markdown, the best of each kind in bold."""
+    best = {kind: max(cell[key] for row in results[kind].values() for cell in row.values())
+            for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'))}
+
+    def text(kind: str, key: str, cell: dict[str, float]) -> str:
+        value = f'{cell[key]:.1f}'
+        return f'{f"**{value}**" if cell[key] == best[kind] else value} ({cell["seconds"]:.3f})'
+
+    lines = []
+    for kind, key, columns in (('tags', 'mAP', TAGS), ('masks', 'mIoU', MASKS)):
+        lines += [f'| {key} (seconds an image) | ' + ' | '.join(columns) + ' |',
+                  '|---|' + '---|' * len(columns)]
+        lines += [f'| {encoder} | ' + ' | '.join(text(kind, key, row[column])
+                                                 for column in columns) + ' |'
+                  for encoder, row in results[kind].items()]
+        lines.append('')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, help='JSON file to write')
+    parser.add_argument('--encoders', nargs='+', choices=ENCODERS, default=list(ENCODERS),
+                        metavar='NAME', help=f'some of: {", ".join(ENCODERS)} (default: all)')
+    parser.add_argument('--images', type=int, help='only the first so many scenes (default: all)')
+    parser.add_argument('--dtype', default='float32',
+                        help="of the image tower (default: 'float32')")
+    args = parser.parse_args()
+    settings = {'images': args.images, 'dtype': args.dtype}
+    results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}}
+    if args.out.is_file():
+        results = json.loads(args.out.read_text())
+        if {key: results.get(key) for key in settings} != settings:
+            parser.error(f'{args.out} was made with other settings than {settings}; name another '
+                         'file')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        cells(results, args, Path(folder))
+    print(f'\n{table(results)}')
+
+
+if __name__ == '__main__':
+    main()
