@@ -14,7 +14,7 @@ from mmtagclip.models import CLIPEncoder, TagCLIP
 
 ROOT = Path(__file__).parent.parent
 PAGES = ['README.md', 'CONTRIBUTING.md', 'docs/datasets.md', 'docs/pseudo_labels.md',
-         'demo/README.md']
+         'docs/performance.md', 'demo/README.md']
 
 
 def blocks(page, language):
