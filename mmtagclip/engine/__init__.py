@@ -3,9 +3,10 @@ from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
 from .generate_loop import GenerateLoop
 from .options import CfgOptions
+from .tag_visualization import TagVisualizationHook
 from .tag_writer import TagWriterHook
 
 __all__ = [
-    'CfgOptions', 'ClassCheckHook', 'GenerateLoop', 'PassThroughWrapper', 'TagWriterHook',
-    'prepare_distributed',
+    'CfgOptions', 'ClassCheckHook', 'GenerateLoop', 'PassThroughWrapper', 'TagVisualizationHook',
+    'TagWriterHook', 'prepare_distributed',
 ]

@@ -1,4 +1,5 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ class TagCLIP(BaseClassifier):
 
     Attributes:
         vocabulary: The foreground classes.
+        background: The names that compete with them.
         text: ``(C, D)`` text features, foreground first.
 
     Raises:
@@ -60,10 +62,7 @@ class TagCLIP(BaseClassifier):
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(init_cfg, data_preprocessor)
-        self.vocabulary = Vocabulary.load(classes)
-        if not len(self.vocabulary):
-            raise ValueError('classes is empty: name at least one class to find')
-        names = self.vocabulary + Vocabulary.load(background)
+        foreground, others = _load_names(classes, background)
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
@@ -77,8 +76,51 @@ class TagCLIP(BaseClassifier):
         if votes > self.encoder.num_blocks:
             raise ValueError(f'DMAR wants votes={votes}, but {self.encoder.name} has only '
                              f'{self.encoder.num_blocks} layers to vote')
-        self.register_buffer('text', self.encoder.encode_names(names, templates),
-                             persistent=False)
+        self.templates = templates
+        self._set_names(foreground, others)
+
+    def variant(self, classes: str | Sequence | None = None,
+                background: str | Sequence | None = None, threshold: float | None = None,
+                with_score_maps: bool | None = None) -> 'TagCLIP':
+        """This tagger with other names or options.
+
+        It shares the encoder with this one, which stays as it is; only names that
+        were never asked for are encoded. What is None is as here.
+
+        Args:
+            classes: As in the constructor.
+            background: The same. This tagger's own background loses the names that
+                are now classes.
+            threshold: ``k`` of the head's relative threshold.
+            with_score_maps: As in the constructor.
+
+        Raises:
+            ValueError: As the constructor does, or a threshold outside [0, 1].
+        """
+        other = copy.copy(self)
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
+        if classes is not None or background is not None:
+            foreground, others = _load_names(
+                self.vocabulary if classes is None else classes,
+                () if background is None else background)
+            if background is None:
+                others = self.background.without(foreground.names)
+            other._set_names(foreground, others)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise ValueError(f'threshold must be in [0, 1], not {threshold}')
+            other.head = copy.copy(self.head)
+            other.head.threshold = threshold
+        if with_score_maps is not None:
+            other.with_score_maps = with_score_maps
+        return other
+
+    def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
+        text = self.encoder.encode_names(classes + background, self.templates)
+        self.vocabulary, self.background = classes, background
+        device = next(self.encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -178,6 +220,15 @@ class TagCLIP(BaseClassifier):
                 raise ValueError(
                     f'{self.encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
                     f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+
+
+def _load_names(classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
+                ) -> tuple[Vocabulary, Vocabulary]:
+    foreground, others = Vocabulary.load(classes), Vocabulary.load(background)
+    if not len(foreground):
+        raise ValueError('classes is empty: name at least one class to find')
+    _ = foreground + others  # refuses, before any weights are read, a name that is in both
+    return foreground, others
 
 
 @contextmanager

@@ -1,4 +1,9 @@
 """Pictures of results."""
+from .contact_sheet import contact_sheet
+from .mask_figure import draw_masks
 from .tag_figure import draw_tags, overlay
+from .visualizer import MaskVisualizer, TagVisualizer
 
-__all__ = ['draw_tags', 'overlay']
+__all__ = [
+    'MaskVisualizer', 'TagVisualizer', 'contact_sheet', 'draw_masks', 'draw_tags', 'overlay',
+]

@@ -1,0 +1,109 @@
+"""What users hand over, as a list of images that can be read one by one."""
+from collections.abc import Iterable
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..datasets import read_image
+from ..datasets.loading import to_rgb
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """One image that is not read yet.
+
+    Attributes:
+        name: Its path, or ``image-0`` and so on for an image in memory.
+        source: Its path, a PIL image, or an array ``(H, W)``, ``(H, W, 3)`` or
+            ``(H, W, 4)`` uint8, RGB.
+    """
+
+    name: str
+    source: Path | Image.Image | np.ndarray
+
+    def read(self, max_side: int = 16384) -> np.ndarray:
+        """The image, ``(H, W, 3)`` uint8 RGB, upright.
+
+        Args:
+            max_side: Files with a longer side, in pixels, are refused.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, no image or too large, or the array is
+                empty or of another shape.
+        """
+        if isinstance(self.source, Path):
+            return read_image(self.source, max_side)
+        image = self.source
+        if isinstance(image, np.ndarray):
+            if (image.size == 0 or image.ndim not in (2, 3)
+                    or (image.ndim == 3 and image.shape[2] not in (3, 4))):
+                raise ValueError(f'{self.name}: an image is an array (H, W), (H, W, 3) or '
+                                 f'(H, W, 4), not {image.shape}')
+            image = Image.fromarray(image)
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def list_images(inputs: Any) -> list[ImageInput]:
+    """List images.
+
+    Args:
+        inputs: The path of an image, of a folder (every image below it, in the
+            order of their names) or a pattern (``'photos/*.jpg'``; ``**`` is any
+            folder), a PIL image, an array ``(H, W)``, ``(H, W, 3)`` or
+            ``(H, W, 4)`` uint8, RGB, or any iterable of these.
+
+    Raises:
+        FileNotFoundError: A folder or pattern without images. A path that names
+            nothing is no error here, but when it is read.
+        TypeError: Anything else.
+        ValueError: An address of the web; download the image first.
+    """
+    images: list[ImageInput] = []
+    _add(images, inputs)
+    return images
+
+
+def _add(images: list[ImageInput], item: Any) -> None:
+    if isinstance(item, np.ndarray):
+        if item.dtype != np.uint8:
+            raise TypeError(f'an image array must be uint8 in [0, 255], RGB, not {item.dtype}')
+        images.append(ImageInput(f'image-{len(images)}', item))
+    elif isinstance(item, Image.Image):
+        images.append(ImageInput(f'image-{len(images)}', item))
+    elif isinstance(item, ImageInput):
+        images.append(item)
+    elif isinstance(item, str | Path):
+        images.extend(ImageInput(str(path), path) for path in _paths(str(item)))
+    elif isinstance(item, Iterable):
+        for one in item:
+            _add(images, one)
+    else:
+        raise TypeError('an image is a path, a folder, a pattern, a PIL image, an array or a list '
+                        f'of these, not {type(item).__name__}')
+
+
+def _paths(text: str) -> list[Path]:
+    if '://' in text:
+        raise ValueError(f'{text!r} is an address; nothing is downloaded, so save the image and '
+                         'give its path')
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = sorted(one for one in path.rglob('*') if _is_image(one))
+    elif has_magic(text) and not path.exists():
+        found = sorted(one for one in map(Path, glob(str(path), recursive=True)) if _is_image(one))
+    else:
+        return [path]
+    if not found:
+        raise FileNotFoundError(f'no image in {text!r} (endings: {", ".join(SUFFIXES)})')
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
