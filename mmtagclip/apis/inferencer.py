@@ -1,7 +1,5 @@
 """From pictures to results, as mmengine's inferencers have it."""
-import os
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import BaseSegmentor
-from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
@@ -36,14 +33,12 @@ class LoadedImage:
 
     Attributes:
         source: Where it came from.
-        stem: Name of its output files, relative and without ending.
         pixels: ``(H, W, 3)`` uint8 RGB; None if it could not be read.
         data: What the pipeline made of it.
         error: Why it could not be read.
     """
 
     source: ImageInput
-    stem: str
     pixels: np.ndarray | None = None
     data: dict | None = None
     error: str | None = None
@@ -80,7 +75,7 @@ class ImageInferencer(BaseInferencer):
 
     preprocess_kwargs = {'on_error'}
     forward_kwargs = {'classes', 'background', 'threshold'}
-    visualize_kwargs = {'show', 'wait_time', 'out_dir'}
+    visualize_kwargs = {'show', 'wait_time', 'out_dir', 'vis_dir'}
     postprocess_kwargs: set[str] = set()
 
     model_class: type[nn.Module]
@@ -118,7 +113,8 @@ class ImageInferencer(BaseInferencer):
                 tags' relative threshold), ``on_error`` (``'raise'`` or
                 ``'skip'`` images that can't be read; as the config's LoadImage
                 says if not given), ``out_dir`` (folder for pictures,
-                ``vis/``, and results, ``pred/``), ``show`` (whether to open a
+                ``vis/``, and results, ``pred/``), ``vis_dir`` (folder for
+                pictures alone), ``show`` (whether to open a
                 window), ``wait_time`` (seconds that it stays open).
 
         Returns:
@@ -157,17 +153,11 @@ class ImageInferencer(BaseInferencer):
         on_error = self.on_error if on_error is None else on_error
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        stems = output_stems([image.name for image in inputs])
-        return self._batches(list(zip(inputs, stems, strict=True)), batch_size, on_error)
+        return ([self._load(image, on_error) for image in inputs[start:start + batch_size]]
+                for start in range(0, len(inputs), batch_size))
 
-    def _batches(self, inputs: list[tuple[ImageInput, str]], batch_size: int, on_error: str
-                 ) -> Iterator[list[LoadedImage]]:
-        for start in range(0, len(inputs), batch_size):
-            yield [self._load(image, stem, on_error)
-                   for image, stem in inputs[start:start + batch_size]]
-
-    def _load(self, image: ImageInput, stem: str, on_error: str) -> LoadedImage:
-        loaded = LoadedImage(image, stem)
+    def _load(self, image: ImageInput, on_error: str) -> LoadedImage:
+        loaded = LoadedImage(image)
         try:
             loaded.pixels = image.read(self.file_max_side)
             size = loaded.pixels.shape[:2]
@@ -177,7 +167,7 @@ class ImageInferencer(BaseInferencer):
         except (ValueError, OSError) as error:
             if on_error == 'raise':
                 raise
-            loaded = LoadedImage(image, stem, error=str(error))
+            loaded = LoadedImage(image, error=str(error))
         return loaded
 
     @torch.no_grad()
@@ -191,19 +181,21 @@ class ImageInferencer(BaseInferencer):
                 else self.result(model, image, next(samples)) for image in inputs]
 
     def visualize(self, inputs: list[LoadedImage], preds: list, show: bool = False,  # type: ignore
-                  wait_time: float = 0, out_dir: str | Path | None = None, **kwargs: Any
-                  ) -> list[np.ndarray | None]:
+                  wait_time: float = 0, out_dir: str | Path | None = None,
+                  vis_dir: str | Path | None = None, **kwargs: Any) -> list[np.ndarray | None]:
         """Draw the results of a batch, if they are to be shown or written."""
-        if not show and out_dir is None:
+        if not show and out_dir is None and vis_dir is None:
             return []
+        if vis_dir is None and out_dir is not None:
+            vis_dir = Path(out_dir, 'vis')
         drawn: list[np.ndarray | None] = []
         for image, result in zip(inputs, preds, strict=True):
             if out_dir is not None:
-                self.write(Path(out_dir, 'pred', image.stem), result)
+                self.write(Path(out_dir, 'pred', image.source.stem), result)
             if image.pixels is None:
                 drawn.append(None)
                 continue
-            out_file = None if out_dir is None else Path(out_dir, 'vis', f'{image.stem}.png')
+            out_file = None if vis_dir is None else Path(vis_dir, f'{image.source.stem}.png')
             drawn.append(self.picture(image.pixels, result, out_file, show, wait_time))
         return drawn
 
@@ -333,7 +325,7 @@ class TagInferencer(ImageInferencer):
     def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict, dict, dict, dict]:
         preprocess, forward, visualize, postprocess = super()._dispatch_kwargs(**kwargs)
         asked = forward.pop('score_maps', False)
-        drawn = visualize.get('show', False) or visualize.get('out_dir') is not None
+        drawn = any(visualize.get(key) for key in ('show', 'out_dir', 'vis_dir'))
         forward['with_score_maps'] = True if asked or drawn else None
         return preprocess, forward, visualize, {**postprocess, 'score_maps': asked}
 
@@ -383,11 +375,14 @@ class SegInferencer(ImageInferencer):
         """Write a result as JSON, and its mask of labels as PNG."""
         super().write(path, result)
         if result.error is None:
-            Image.fromarray(result.mask).save(f'{path}.png')
+            Path(f'{path}.png').write_bytes(result.mask_png())
 
     def result(self, model: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from its data sample."""
         meta = model.dataset_meta
+        if len(meta['classes']) > IGNORED:
+            raise ValueError(f'a mask holds at most {IGNORED} labels, but there are '
+                             f'{len(meta["classes"])} classes')
         mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         tags = sample.get('tags', [])
         scores = sample.get('tag_scores') or [None] * len(tags)
@@ -409,30 +404,6 @@ class SegInferencer(ImageInferencer):
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')
-
-
-def output_stems(names: Sequence[str]) -> list[str]:
-    """Names of output files: the images' own, relative to their common folder, all different.
-
-    Args:
-        names: Paths of the images, or names of images in memory.
-
-    Returns:
-        One an image, with ``/`` and without ending, unless two images differ only
-        in it.
-    """
-    paths = [Path(os.path.abspath(name)) for name in names]
-    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    stems = [path.relative_to(root).with_suffix('').as_posix() for path in paths]
-    count = Counter(stems)
-    full = [path.relative_to(root).as_posix() if count[stem] > 1 else stem
-            for path, stem in zip(paths, stems, strict=True)]
-    seen: Counter[str] = Counter()
-    unique = []
-    for stem in full:
-        seen[stem] += 1
-        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
-    return unique
 
 
 def _name(step: Any) -> str:

@@ -1,6 +1,8 @@
 """What users hand over, as a list of images that can be read one by one."""
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ class ImageInput:
         name: Its path, or ``image-0`` and so on for an image in memory.
         source: Its path, a PIL image, or an array ``(H, W)``, ``(H, W, 3)`` or
             ``(H, W, 4)`` uint8, RGB.
+        stem: Name of its output files: relative, with ``/``, without ending.
     """
 
     name: str
     source: Path | Image.Image | np.ndarray
+    stem: str = ''
 
     def read(self, max_side: int = 16384) -> np.ndarray:
         """The image, ``(H, W, 3)`` uint8 RGB, upright.
@@ -59,6 +63,9 @@ def list_images(inputs: Any) -> list[ImageInput]:
             folder), a PIL image, an array ``(H, W)``, ``(H, W, 3)`` or
             ``(H, W, 4)`` uint8, RGB, or any iterable of these.
 
+    Returns:
+        The images, each with a stem of its own.
+
     Raises:
         FileNotFoundError: A folder or pattern without images. A path that names
             nothing is no error here, but when it is read.
@@ -67,7 +74,33 @@ def list_images(inputs: Any) -> list[ImageInput]:
     """
     images: list[ImageInput] = []
     _add(images, inputs)
-    return images
+    stems = output_stems([image.name for image in images])
+    return [image if image.stem else replace(image, stem=stem)
+            for image, stem in zip(images, stems, strict=True)]
+
+
+def output_stems(names: Sequence[str]) -> list[str]:
+    """Names of output files: the images' own, relative to their common folder, all different.
+
+    Args:
+        names: Paths of the images, or names of images in memory.
+
+    Returns:
+        One an image, with ``/`` and without ending, unless two images differ only
+        in it.
+    """
+    paths = [Path(os.path.abspath(name)) for name in names]
+    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    stems = [path.relative_to(root).with_suffix('').as_posix() for path in paths]
+    count = Counter(stems)
+    full = [path.relative_to(root).as_posix() if count[stem] > 1 else stem
+            for path, stem in zip(paths, stems, strict=True)]
+    seen: Counter[str] = Counter()
+    unique = []
+    for stem in full:
+        seen[stem] += 1
+        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
+    return unique
 
 
 def _add(images: list[ImageInput], item: Any) -> None:

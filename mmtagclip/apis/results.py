@@ -1,4 +1,5 @@
 """Results of one image, and what they convert to."""
+import io
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ..models import relative_threshold
@@ -166,6 +168,12 @@ class SegResult:
         if name not in self.classes:
             raise KeyError(f'{name!r} is not among the classes: {", ".join(self.classes)}')
         return self.mask == self.classes.index(name)
+
+    def mask_png(self) -> bytes:
+        """The mask as a PNG file of labels."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.mask).save(buffer, format='PNG')
+        return buffer.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``image``, ``tags``, ``size`` and ``masks``, or ``error``.

@@ -75,7 +75,7 @@ def _beside(picture: np.ndarray, entries: list[tuple[str, float, Sequence[int]]]
     """A picture with its legend on the right, in as many columns as its height asks for."""
     text = font(FONT_SIZE)
     texts = [f'{name}  {_percent(share)}' for name, share, _ in entries] or ['no class']
-    colours = [colour for _, _, colour in entries] or [None]
+    colours: list[Sequence[int] | None] = [colour for _, _, colour in entries] or [None]
     if title:
         texts, colours = [title, *texts], [None, *colours]
     height = max(picture.shape[0], ROW + 2 * MARGIN)

@@ -12,7 +12,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mmtagclip.apis import SegInferencer, TagInferencer, list_images
-from mmtagclip.apis.inferencer import output_stems
+from mmtagclip.apis.inputs import output_stems
 from mmtagclip.clip import TextEncoder
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT, SCENES
