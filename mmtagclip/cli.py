@@ -81,6 +81,7 @@ examples:
   mmtagclip segment photos --model cls-seg_demo --out coco.json''')
     _add_models(commands)
     _add_demo(commands)
+    _add_web(commands)
     return parser
 
 
@@ -156,6 +157,23 @@ examples:
   mmtagclip demo --out somewhere''')
     parser.add_argument('--out', default='mmtagclip_demo', metavar='DIR',
                         help='folder for the pictures (default: mmtagclip_demo)')
+
+
+def _add_web(commands: Any) -> None:
+    parser = _add_command(commands, 'web', 'a web page to try a model with', run_web, f'''\
+examples:
+  mmtagclip web
+  mmtagclip web --model {SEGMENTOR} --download
+
+It listens on this machine only, unless --host says otherwise. Nothing is written to the disk.
+It needs: pip install mmtagclip[web]''')
+    parser.add_argument('--model', default=DEMO['segment'], help='name of a model (see mmtagclip '
+                        f'models) or config (default: {DEMO["segment"]})')
+    parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
+                        help='address to listen on (default: 127.0.0.1)')
+    parser.add_argument('--port', type=int, default=7860,
+                        help='default: 7860; 0 for any free one')
+    _add_model_options(parser)
 
 
 def names_from(text: str) -> Any:
@@ -360,4 +378,19 @@ def run_demo(args: argparse.Namespace) -> int:
         for result in inferencer.stream(paths, vis_dir=Path(args.out, name)):
             print(f'  {Path(result.image).name}: {describe(result)}', flush=True)
     print(f'pictures in {args.out}')
+    return OK
+
+
+def run_web(args: argparse.Namespace) -> int:
+    """``mmtagclip web``."""
+    try:
+        from .web.server import is_loopback, serve
+    except ModuleNotFoundError as error:
+        raise ImportError(f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
+                          ) from None
+    if not is_loopback(args.host):
+        print(f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
+              file=sys.stderr)
+    serve(args.model, args.host, args.port, args.device, config_of(args), args.max_side,
+          lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True))
     return OK

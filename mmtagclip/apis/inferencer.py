@@ -379,6 +379,12 @@ class SegInferencer(ImageInferencer):
 
     def result(self, model: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from its data sample."""
+        return self.to_result(model, image.source.name, image.size, sample)
+
+    @staticmethod
+    def to_result(model: Any, name: str, size: tuple[int, int], sample: BaseDataElement
+                  ) -> SegResult:
+        """Result of an image from the data sample that a segmentor made of it."""
         meta = model.dataset_meta
         if len(meta['classes']) > IGNORED:
             raise ValueError(f'a mask holds at most {IGNORED} labels, but there are '
@@ -387,8 +393,8 @@ class SegInferencer(ImageInferencer):
         tags = sample.get('tags', [])
         scores = sample.get('tag_scores') or [None] * len(tags)
         ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))
-        return SegResult(image.source.name, image.size, tuple(meta['classes']), _palette(meta),
-                         mask, dict(ranked), _background(meta))
+        return SegResult(name, size, tuple(meta['classes']), _palette(meta), mask, dict(ranked),
+                         _background(meta))
 
     def unreadable(self, model: Any, image: LoadedImage) -> SegResult:
         """Result of an image that could not be read."""

@@ -75,3 +75,9 @@ class CLIPEncoder(DenseEncoder):
         if prompts not in self._text_encoders:
             self._text_encoders[prompts] = TextEncoder(self, prompts, self.text_cache)
         return self._text_encoders[prompts](vocabulary)
+
+    def forget_disk(self) -> None:
+        """From now on read and write no text features on the disk; memory keeps them."""
+        self.text_cache = False
+        for encoder in self._text_encoders.values():
+            encoder.cache_dir = None

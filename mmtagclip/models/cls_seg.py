@@ -13,7 +13,7 @@ from mmseg.models.segmentors.seg_tta import SegTTAModel
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..clip import Vocabulary
+from ..clip import DenseFeatures, Vocabulary
 from ..clip.vocabulary import load_integers
 from ..datasets.segmentation import labels_metainfo
 from ..registry import MODELS
@@ -267,6 +267,30 @@ class CLSSeg(BaseSegmentor):
                     tags[row], features.last_input[row:row + 1], affinity[row], features.grid),
                     tag_scores[row])
         return [results[index] for index in range(len(inputs))]
+
+    @torch.no_grad()
+    @full_precision
+    def encoded_masks(self, features: DenseFeatures, labels: list[int], original: np.ndarray,
+                      background_exponent: float | None = None) -> SegDataSample:
+        """Segment one image that is encoded already.
+
+        Args:
+            features: Of the image, with the mean map of the affinity's layers.
+            labels: Its tags, as indices of the foreground classes.
+            original: The image, ``(H, W, 3)`` uint8 BGR.
+            background_exponent: This segmentor's if None.
+
+        Returns:
+            As :meth:`predict` fills it.
+        """
+        affinity = features.attention.mean(self.affinity.layers)[0]
+        maps = self._refined_cams(labels, features.last_input, affinity, features.grid)
+        sample = SegDataSample(metainfo={'ori_shape': original.shape[:2], 'original': original})
+        other = copy.copy(self)
+        if background_exponent is not None:
+            other.background_exponent = background_exponent
+        other._fill(sample, TagMaps(labels, maps))
+        return sample
 
     def loss(self, inputs: Any, data_samples: Any) -> Any:
         """There is nothing to train.
