@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from ..apis import Analysis, SegInferencer, SegResult, TagInferencer, TagResult, zoo_root
 from ..datasets.loading import DECODER_ERRORS, to_rgb
-from ..visualization import draw_masks, draw_tags, overlay
+from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 
 STATIC = Path(__file__).parent / 'static'
 EXAMPLES = ('000011', '000027', '000040', '000045')
@@ -187,11 +187,11 @@ class Server:
         return await run_in_threadpool(jpeg, overlay(session.analysis.pixels, one))
 
     async def mask_picture(self, request: Request) -> Response:
-        """The image with its masks and their legend."""
+        """The image with its masks; the page has the legend."""
         session, answer = self._answered(request)
         if answer.masks is None:
             raise HTTPException(404, 'this model makes no masks')
-        return await run_in_threadpool(lambda: jpeg(self._draw_masks(session, answer), 1600))
+        return await run_in_threadpool(lambda: jpeg(self._draw_masks(session, answer, False)))
 
     async def download(self, request: Request) -> Response:
         """The results as a file: tags.json, tags.csv, tags.png, masks.json, masks.png, mask.png."""
@@ -232,9 +232,9 @@ class Server:
         answer: dict[str, Any] = {'stages': [self._stage(step, one)
                                              for step, one in stages.items()]}
         if masks is not None:
-            colours = dict(zip(masks.classes, masks.palette, strict=True))
-            answer['masks'] = [{'name': name, 'share': share, 'colour': colours[name]}
-                               for name, share in masks.shares.items()]
+            answer['masks'] = [
+                {'name': one.name, 'share': one.share, 'colour': one.colour} for one in
+                mask_legend(masks.mask, masks.classes, masks.palette, masks.background)]
         return JSONResponse(answer)
 
     def _stage(self, step: str, result: TagResult) -> dict[str, Any]:
@@ -274,12 +274,13 @@ class Server:
             return png(self._draw_masks(session, answer))
         return None
 
-    def _draw_masks(self, session: Session, answer: Answer) -> np.ndarray:
+    def _draw_masks(self, session: Session, answer: Answer, with_legend: bool = True
+                    ) -> np.ndarray:
         masks = answer.masks
         if masks is None:
             raise HTTPException(404, 'this model makes no masks')
         return draw_masks(session.analysis.pixels, masks.mask, masks.classes, masks.palette,
-                          masks.background)
+                          masks.background, with_legend=with_legend)
 
     def _session(self, request: Request) -> Session:
         key = request.path_params['key']

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from mmtagclip.visualization import contact_sheet, draw_masks
+from mmtagclip.visualization import contact_sheet, draw_masks, mask_legend
 from mmtagclip.visualization.contact_sheet import wrap
 from tests.conftest import picture
 
@@ -40,12 +40,27 @@ def test_the_legend_has_every_class_that_occurs():
     """Each entry's swatch is somewhere right of the photograph."""
     count = 60
     mask = np.repeat(np.arange(count, dtype=np.uint8)[:, None], 40, axis=1)
-    palette = [(250 - 4 * i, 4 * i, 17) for i in range(count)]
-    drawn = draw_masks(np.zeros((count, 40, 3), np.uint8), mask, [str(i) for i in range(count)],
-                       palette)
+    names, palette = [str(i) for i in range(count)], [(250 - 4 * i, 4 * i, 17) for i in range(60)]
+    drawn = draw_masks(np.zeros((count, 40, 3), np.uint8), mask, names, palette)
     legend = drawn[:, 600:].reshape(-1, 3)
-    for colour in palette:
-        assert (legend == colour).all(axis=1).sum() > 100
+    entries = mask_legend(mask, names, palette)
+    assert len(entries) == count
+    for entry in entries:
+        assert (legend == entry.colour).all(axis=1).sum() > 100
+
+
+def test_classes_of_like_colours_get_others():
+    mask = np.array([[1] * 6, [2] * 3 + [3] * 3], np.uint8)
+    palette = [(0, 0, 0), (200, 0, 0), (200, 0, 60), (0, 0, 255)]
+    entries = mask_legend(mask, CLASSES, palette, background=0)
+    assert [entry.name for entry in entries] == ['dog', 'cat', 'traffic light']
+    assert [entry.share for entry in entries] == [0.5, 0.25, 0.25]
+    assert entries[0].colour == (200, 0, 0)
+    assert entries[2].colour == (0, 0, 255)
+    colours = np.array([entry.colour for entry in entries])
+    for one in range(3):
+        for other in range(one):
+            assert np.linalg.norm(colours[one] - colours[other]) >= 110
 
 
 def test_bad_masks_are_refused():

@@ -82,13 +82,22 @@ function show(answer, number) {
   at('stages').replaceChildren(...answer.stages.map(stage => stageBox(stage, tags, number)));
   at('steps').hidden = false;
   at('masks').hidden = !answer.masks;
-  if (answer.masks) at('mask').src = `/api/${key}/masks.jpg?n=${number}`;
+  if (answer.masks) {
+    at('mask').src = `/api/${key}/masks.jpg?n=${number}`;
+    at('legend').replaceChildren(...answer.masks.map(legendEntry));
+  }
   const kinds = ['tags.json', 'tags.csv', 'tags.png',
     ...(answer.masks ? ['mask.png', 'masks.png', 'masks.json'] : [])];
   at('downloads').replaceChildren('Download:', ...kinds.map(kind => element(
     'a', {href: `/api/${key}/download/${kind}`, textContent: kind, download: ''})));
   at('downloads').hidden = false;
   say(tags.length === 1 ? 'One tag.' : `${tags.length} tags.`);
+}
+
+function legendEntry(one) {
+  const swatch = element('span', {className: 'swatch'});
+  swatch.style.backgroundColor = `rgb(${one.colour.join(',')})`;
+  return element('li', {}, swatch, `${one.name} ${(100 * one.share).toFixed(1)}%`);
 }
 
 // The maps are those of the final tags in every step, so that they can be compared.
