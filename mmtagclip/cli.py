@@ -82,6 +82,7 @@ examples:
     _add_models(commands)
     _add_demo(commands)
     _add_web(commands)
+    _add_export(commands)
     return parser
 
 
@@ -173,6 +174,21 @@ It needs: pip install mmtagclip[web]''')
                         help='address to listen on (default: 127.0.0.1)')
     parser.add_argument('--port', type=int, default=7860,
                         help='default: 7860; 0 for any free one')
+    _add_model_options(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, 'export', "a model's dense encoder as ONNX", run_export, '''\
+examples:
+  mmtagclip export encoder.onnx --model tagclip_demo
+  mmtagclip export encoder.onnx --checkpoint ViT-B-16.pt --layers 8 9 10
+
+It needs: pip install mmtagclip[onnx]''')
+    parser.add_argument('out', metavar='FILE', help='the .onnx file to write')
+    parser.add_argument('--layers', type=int, nargs='+', metavar='L', help='layers, from 0, whose '
+                        "mean attention map is an output (default: the model's DMAR's)")
+    parser.add_argument('--model', default=TAGGER, help='name of a model (see mmtagclip models) or '
+                        f'config (default: {TAGGER})')
     _add_model_options(parser)
 
 
@@ -393,4 +409,21 @@ def run_web(args: argparse.Namespace) -> int:
               file=sys.stderr)
     serve(args.model, args.host, args.port, args.device, config_of(args), args.max_side,
           lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True))
+    return OK
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """``mmtagclip export``."""
+    from .apis import SegInferencer, TagInferencer
+    from .clip.onnx import export_onnx
+    config = config_of(args)
+    kind = SegInferencer if 'tagger' in config.model else TagInferencer
+    model = kind(config, args.device).model
+    tagger = getattr(model, 'tagger', model)
+    layers = args.layers or [layer for group in tagger.head.attention_layers for layer in group]
+    if not layers:
+        raise ValueError(f'{args.model} uses no attention maps: say which --layers you want')
+    export_onnx(tagger.encoder, args.out, layers)
+    print(f'{args.out}: patches, class_token, attention (mean of layers '
+          f'{", ".join(map(str, sorted(set(layers))))}), votes')
     return OK

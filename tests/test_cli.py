@@ -249,7 +249,7 @@ def test_a_reader_that_stops_is_no_error(photos):
 
 
 def test_help_is_quick_and_has_examples():
-    for command in ([], ['tag'], ['segment'], ['models'], ['demo'], ['web']):
+    for command in ([], ['tag'], ['segment'], ['models'], ['demo'], ['web'], ['export']):
         process = run(sys.executable, '-X', 'importtime', '-m', 'mmtagclip', *command, '--help')
         assert process.returncode == 0
         assert 'examples:' in process.stdout

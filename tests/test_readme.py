@@ -57,6 +57,7 @@ def demo_commands():
 
 def workplace(folder):
     """A folder that holds what the repository's does, to write in."""
+    (folder / 'work_dirs').mkdir()
     for name in ('demo', 'configs', 'tools', 'docs'):
         (folder / name).symlink_to(ROOT / name)
     return folder
