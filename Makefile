@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install lint type test demo clean
+.PHONY: install lint type test docs package demo clean
 
 install: $(VENV)/.installed
 
@@ -11,7 +11,7 @@ $(VENV)/.installed: Makefile pyproject.toml requirements/torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
-	$(BIN)/python -m pip install --quiet -e '.[onedl,crf,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[onedl,crf,web,onnx,docs,dev]'
 	touch $@
 
 lint: install
@@ -23,9 +23,19 @@ type: install
 test: lint type
 	$(BIN)/python -m pytest -n 2
 
+# Every warning is an error. The pages are in docs/_build/html.
+docs: install
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Source archive and wheel, and the demo from the wheel in a clean environment.
+package: install
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	bash tools/dev/try_wheel.sh dist/*.whl $(BIN)/python
+
 # The ablation on the demo's scenes and pictures of a few, offline: see work_dirs/demo.
 demo: install
 	$(BIN)/python demo/run.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist docs/_build *.egg-info

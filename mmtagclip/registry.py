@@ -12,6 +12,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmtagclip',
@@ -30,3 +31,5 @@ HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmtagclip',
                  locations=['mmtagclip.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmtagclip',
                  locations=['mmtagclip.engine'])
+VISUALIZERS = Registry('visualizer', parent=MMENGINE_VISUALIZERS, scope='mmtagclip',
+                       locations=['mmtagclip.visualization'])

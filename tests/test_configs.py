@@ -23,7 +23,7 @@ LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('
                 if '_base_' not in path.parts and path.stem != 'folder')  # of the chain's variables
 REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_registries.DATASETS,
               root_registries.TRANSFORMS, root_registries.METRICS, root_registries.HOOKS,
-              root_registries.LOOPS)
+              root_registries.LOOPS, root_registries.VISUALIZERS)
 TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('tagclip/')]
 SEGMENTORS = [leaf for leaf in LEAVES if Path(leaf).name.startswith('cls-seg_')]
 DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS

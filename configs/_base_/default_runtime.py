@@ -4,6 +4,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10),
     class_check=dict(type='mmtagclip.ClassCheckHook'),
     tags=dict(type='mmtagclip.TagWriterHook', out_file='tags.jsonl'),
+    visualization=dict(type='mmtagclip.TagVisualizationHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=False,
@@ -11,7 +12,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
+visualizer = dict(
+    type='mmtagclip.TagVisualizer', vis_backends=vis_backends, name='visualizer')
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -306,7 +306,7 @@ class DenseEncoder(nn.Module):
         x = visual.conv1(images.to(self.dtype))
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)
-        class_token = visual.class_embedding.expand(len(x), 1, -1)
+        class_token = visual.class_embedding.expand(x.shape[0], 1, -1)
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding(grid)
         return visual.ln_pre(x), grid
 

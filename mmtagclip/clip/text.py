@@ -32,7 +32,7 @@ def default_cache_dir() -> Path:
 
 
 class TextEncoder:
-    """Turns class names into text features.
+    """Turns class names into text features, and remembers them.
 
     Each class is a batch of its own (its phrases times the templates), so that
     its feature does not depend on which other classes are asked for, nor on
@@ -58,6 +58,7 @@ class TextEncoder:
         elif cache_dir is not False:
             self.cache_dir = Path(cache_dir).expanduser()
         self._weights: str | None = None
+        self._known: dict[tuple[str, ...], Tensor] = {}
 
     def __call__(self, vocabulary: Vocabulary) -> Tensor:
         """Text features ``(C, D)`` float32 of unit length, on the CPU.
@@ -66,15 +67,20 @@ class TextEncoder:
             ValueError: A prompt is longer than the text tower takes (names the
                 class), or a feature is not finite (damaged weights).
         """
-        features: dict[tuple[str, ...], Any] = {
-            phrases: self._read(phrases) for phrases in vocabulary.phrases}
-        missing = [phrases for phrases, feature in features.items() if feature is None]
+        missing = []
+        for phrases in dict.fromkeys(vocabulary.phrases):
+            if phrases not in self._known:
+                feature = self._read(phrases)
+                if feature is None:
+                    missing.append(phrases)
+                else:
+                    self._known[phrases] = feature
         for phrases in tqdm(missing, desc='Encoding class names', unit='class', leave=False,
                             disable=None if len(missing) > 1 else True):
             feature = self.encode_class(phrases)
             self._write(phrases, feature)
-            features[phrases] = feature
-        return torch.stack([features[phrases] for phrases in vocabulary.phrases])
+            self._known[phrases] = feature
+        return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
 
     @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:

@@ -44,6 +44,12 @@ class Vocabulary:
     def __add__(self, other: 'Vocabulary') -> 'Vocabulary':
         return Vocabulary(self.phrases + other.phrases)
 
+    def without(self, names: Iterable[str]) -> 'Vocabulary':
+        """The classes that have none of these names."""
+        left_out = set(names)
+        return Vocabulary(tuple(phrases for phrases in self.phrases
+                                if phrases[0] not in left_out))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The C class names, in order."""

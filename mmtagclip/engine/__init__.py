@@ -4,9 +4,10 @@ from .distributed import PassThroughWrapper, prepare_distributed
 from .fit_loop import FitLoop
 from .generate_loop import GenerateLoop
 from .options import CfgOptions
+from .tag_visualization import TagVisualizationHook
 from .tag_writer import TagWriterHook
 
 __all__ = [
     'CfgOptions', 'ClassCheckHook', 'FitLoop', 'GenerateLoop', 'PassThroughWrapper',
-    'TagWriterHook', 'prepare_distributed',
+    'TagVisualizationHook', 'TagWriterHook', 'prepare_distributed',
 ]

@@ -70,12 +70,24 @@ class CLIPEncoder(DenseEncoder):
         self.mean = self.mean if mean is None else tuple(mean)
         self.std = self.std if std is None else tuple(std)
         self.text_cache = text_cache
+        self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
         """Text features ``(C, D)``, float32, unit length, on the CPU.
+
+        A class that was asked for before, alone or in another list, is not encoded again.
 
         Args:
             vocabulary: The classes.
             templates: See :func:`mmtagclip.clip.load_templates`.
         """
-        return TextEncoder(self, load_templates(templates), self.text_cache)(vocabulary)
+        prompts = load_templates(templates)
+        if prompts not in self._text_encoders:
+            self._text_encoders[prompts] = TextEncoder(self, prompts, self.text_cache)
+        return self._text_encoders[prompts](vocabulary)
+
+    def forget_disk(self) -> None:
+        """From now on read and write no text features on the disk; memory keeps them."""
+        self.text_cache = False
+        for encoder in self._text_encoders.values():
+            encoder.cache_dir = None

@@ -1,4 +1,5 @@
 """CLS-SEG: classify, then segment; tags become masks without training (TagCLIP, sec. 3.5)."""
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from mmseg.models.segmentors.seg_tta import SegTTAModel
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ..clip import Vocabulary
+from ..clip import DenseFeatures, Vocabulary
 from ..clip.vocabulary import load_integers
 from ..registry import MODELS
 from .affinity import AffinityRefinement
@@ -37,10 +38,12 @@ class TagMaps:
     Attributes:
         labels: The T tags, as indices of the foreground classes.
         maps: ``(T, h, w)`` float32 refined CAMs in [0, 1].
+        scores: The tags' scores; None where tags are not the tagger's own.
     """
 
     labels: list[int]
     maps: np.ndarray
+    scores: list[float] | None = None
 
 
 @MODELS.register_module()
@@ -127,19 +130,61 @@ class CLSSeg(TrainingFreeSegmentor):
         self.with_probabilities = with_probabilities
         self.with_seg_logits = with_seg_logits
 
-        vocabulary = self.tagger.vocabulary
-        prompted = vocabulary if prompts is None else Vocabulary.load(prompts)
-        self._check_count('prompts', prompted)
+        self.templates = templates
+        self.with_groups = label_map is not None
         if isinstance(label_map, str):
             label_map = load_integers(label_map)
+        self._set_names(self.tagger.vocabulary if prompts is None else Vocabulary.load(prompts),
+                        Vocabulary.load(background_prompts), label_map)
+
+    def variant(self, classes: str | Sequence | None = None,
+                background: str | Sequence | None = None, threshold: float | None = None
+                ) -> 'CLSSeg':
+        """This segmentor with other names or another threshold for its tags.
+
+        It shares the encoder with this one, which stays as it is; only names that
+        were never asked for are encoded. What is None is as here.
+
+        Args:
+            classes: As in the tagger's constructor; the CAMs are prompted with the
+                same names.
+            background: Of the tagger and of the CAMs. If None, each keeps its own,
+                without the names that are now classes.
+            threshold: ``k`` of the relative threshold of the tags.
+
+        Raises:
+            ValueError: As the constructor does, or other classes for a segmentor
+                that merges its own into groups.
+        """
+        other = copy.copy(self)
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
+        other.tagger = self.tagger.variant(classes, background, threshold)
+        if classes is not None or background is not None:
+            if self.with_groups:
+                raise ValueError('this segmentor merges its classes into groups, so it takes no '
+                                 'others; use one without label_map')
+            names = other.tagger.vocabulary
+            behind = (self.background_prompts.without(names.names) if background is None
+                      else other.tagger.background)
+            other.set_label_names(names.names, self.with_background)
+            other._set_names(self.prompts if classes is None else names, behind)
+        return other
+
+    def _set_names(self, prompts: Vocabulary, background_prompts: Vocabulary,
+                   label_map: Sequence[int] | None = None) -> None:
+        vocabulary = self.tagger.vocabulary
+        self._check_count('prompts', prompts)
         if label_map is not None:
             self._check_count('label_map', label_map)
-        first = int(with_background)
+        self.prompts, self.background_prompts = prompts, background_prompts
+        first = int(self.with_background)
         self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
                                  else label_map, dtype=np.int64)
-        text = self.tagger.encoder.encode_names(
-            prompted + Vocabulary.load(background_prompts), templates)
-        self.register_buffer('text', text, persistent=False)
+        encoder = self.tagger.encoder
+        text = encoder.encode_names(prompts + background_prompts, self.templates)
+        device = next(encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
                              f'but there are {self.num_classes} groups')
@@ -149,9 +194,9 @@ class CLSSeg(TrainingFreeSegmentor):
         """Segment images.
 
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
-        original image, ``tag_labels`` and ``tags`` (their names), and what the
-        options ask for. An image that could not be read (``load_error``) gets
-        none of these.
+        original image, ``tag_labels``, ``tags`` (their names) and, where they are
+        the tagger's own, ``tag_scores``, and what the options ask for. An
+        image that could not be read (``load_error``) gets none of these.
 
         Args:
             inputs: Normalised images ``(3, H', W')``, of any sizes that the
@@ -193,15 +238,43 @@ class CLSSeg(TrainingFreeSegmentor):
                 scores = head(features, batch, self.tagger.text, count, encoder).scores
                 tags = [one.nonzero().flatten().tolist()
                         for one in relative_threshold(scores, head.threshold)]
+                tag_scores = [one[labels].tolist()
+                              for one, labels in zip(scores, tags, strict=True)]
             else:
                 check_finite(features)
                 tags = [sample_tags(data_samples[index], self.tags, len(self.tagger.vocabulary),
                                     self.with_background) for index in group]
+                tag_scores = [None] * len(group)
             affinity = features.attention.mean(self.affinity.layers)
             for row, index in enumerate(group):
                 results[index] = TagMaps(tags[row], self._refined_cams(
-                    tags[row], features.last_input[row:row + 1], affinity[row], features.grid))
+                    tags[row], features.last_input[row:row + 1], affinity[row], features.grid),
+                    tag_scores[row])
         return [results[index] for index in range(len(inputs))]
+
+    @torch.no_grad()
+    @full_precision
+    def encoded_masks(self, features: DenseFeatures, labels: list[int], original: np.ndarray,
+                      background_exponent: float | None = None) -> SegDataSample:
+        """Segment one image that is encoded already.
+
+        Args:
+            features: Of the image, with the mean map of the affinity's layers.
+            labels: Its tags, as indices of the foreground classes.
+            original: The image, ``(H, W, 3)`` uint8 BGR.
+            background_exponent: This segmentor's if None.
+
+        Returns:
+            As :meth:`predict` fills it.
+        """
+        affinity = features.attention.mean(self.affinity.layers)[0]
+        maps = self._refined_cams(labels, features.last_input, affinity, features.grid)
+        sample = SegDataSample(metainfo={'ori_shape': original.shape[:2], 'original': original})
+        other = copy.copy(self)
+        if background_exponent is not None:
+            other.background_exponent = background_exponent
+        other._fill(sample, TagMaps(labels, maps))
+        return sample
 
     def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
         return [maps.maps for maps in self.tag_maps(inputs, data_samples)]
@@ -247,6 +320,8 @@ class CLSSeg(TrainingFreeSegmentor):
         names = self.tagger.vocabulary.names
         sample.set_field(result.labels, 'tag_labels', field_type='metainfo')
         sample.set_field([names[c] for c in result.labels], 'tags', field_type='metainfo')
+        if result.scores is not None:
+            sample.set_field(result.scores, 'tag_scores', field_type='metainfo')
 
     def _running_argmax(self, planes: Any, size: tuple[int, int]) -> np.ndarray:
         """Index of the winning plane at each pixel, without holding all planes."""

@@ -1,4 +1,5 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class TagCLIP(BaseClassifier):
 
     Attributes:
         vocabulary: The foreground classes.
+        background: The names that compete with them.
         text: ``(C, D)`` text features, foreground first.
 
     Raises:
@@ -61,10 +63,7 @@ class TagCLIP(BaseClassifier):
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(init_cfg, data_preprocessor)
-        self.vocabulary = Vocabulary.load(classes)
-        if not len(self.vocabulary):
-            raise ValueError('classes is empty: name at least one class to find')
-        names = self.vocabulary + Vocabulary.load(background)
+        foreground, others = _load_names(classes, background)
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
@@ -78,12 +77,62 @@ class TagCLIP(BaseClassifier):
         if votes > self.encoder.num_blocks:
             raise ValueError(f'DMAR wants votes={votes}, but {self.encoder.name} has only '
                              f'{self.encoder.num_blocks} layers to vote')
-        self.register_buffer('text', self.encoder.encode_names(names, templates),
-                             persistent=False)
-        for part in self.head.modules():
-            if isinstance(part, GaussianClassifier):
-                part.attach(names.names, self.encoder)
+        self.templates = templates
+        self._set_names(foreground, others)
+        for classifier in self._classifiers():
+            classifier.attach((foreground + others).names, self.encoder)
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
+
+    def variant(self, classes: str | Sequence | None = None,
+                background: str | Sequence | None = None, threshold: float | None = None,
+                with_score_maps: bool | None = None) -> 'TagCLIP':
+        """This tagger with other names or options.
+
+        It shares the encoder with this one, which stays as it is; only names that
+        were never asked for are encoded. What is None is as here.
+
+        Args:
+            classes: As in the constructor.
+            background: The same. This tagger's own background loses the names that
+                are now classes.
+            threshold: ``k`` of the head's relative threshold.
+            with_score_maps: As in the constructor.
+
+        Raises:
+            ValueError: As the constructor does, a threshold outside [0, 1], or other
+                names for a head that was fitted for its own.
+        """
+        other = copy.copy(self)
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
+        if classes is not None or background is not None:
+            if self._classifiers():
+                raise ValueError('the classifier of this tagger is fitted for its own class names, '
+                                 'so it takes no others')
+            foreground, others = _load_names(
+                self.vocabulary if classes is None else classes,
+                () if background is None else background)
+            if background is None:
+                others = self.background.without(foreground.names)
+            other._set_names(foreground, others)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise ValueError(f'threshold must be in [0, 1], not {threshold}')
+            other.head = copy.copy(self.head)
+            other.head.threshold = threshold
+        if with_score_maps is not None:
+            other.with_score_maps = with_score_maps
+        return other
+
+    def _classifiers(self) -> list[GaussianClassifier]:
+        """Parts of the head that are fitted for the class names and the encoder."""
+        return [part for part in self.head.modules() if isinstance(part, GaussianClassifier)]
+
+    def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
+        text = self.encoder.encode_names(classes + background, self.templates)
+        self.vocabulary, self.background = classes, background
+        device = next(self.encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'
@@ -194,6 +243,15 @@ def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
     """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
     incompatible.missing_keys[:] = [key for key in incompatible.missing_keys
                                     if 'encoder.clip.' not in key]
+
+
+def _load_names(classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
+                ) -> tuple[Vocabulary, Vocabulary]:
+    foreground, others = Vocabulary.load(classes), Vocabulary.load(background)
+    if not len(foreground):
+        raise ValueError('classes is empty: name at least one class to find')
+    _ = foreground + others  # refuses, before any weights are read, a name that is in both
+    return foreground, others
 
 
 @contextmanager

@@ -32,11 +32,15 @@ class TrainingFreeSegmentor(BaseSegmentor):
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(data_preprocessor, init_cfg)
+        self.align_corners = False  # which test-time augmentation asks for
+        self.set_label_names(names, with_background)
+
+    def set_label_names(self, names: Sequence[str], with_background: bool) -> None:
+        """Name the labels; arguments as in the constructor."""
         self.with_background = with_background
         self._dataset_meta = labels_metainfo(names, with_background)
         # What test-time augmentation and inferencers ask of a segmentor.
         self.num_classes = self.out_channels = len(self._dataset_meta['classes'])
-        self.align_corners = False
 
     @property
     def dataset_meta(self) -> dict[str, Any]:

@@ -1,0 +1,425 @@
+"""From pictures to results, as mmengine's inferencers have it."""
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
+from mmseg.models.segmentors import BaseSegmentor
+from torch import nn
+from tqdm import tqdm
+
+from ..models import TagCLIP
+from ..visualization import MaskVisualizer, TagVisualizer
+from .inputs import ImageInput, list_images
+from .model_zoo import load_config
+from .results import IGNORED, SegResult, TagResult
+
+# The transforms that read files: an inferencer reads its images itself.
+READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
+DEFAULT_MAX_SIDE = 1024
+
+
+@dataclass
+class LoadedImage:
+    """An image on its way.
+
+    Attributes:
+        source: Where it came from.
+        pixels: ``(H, W, 3)`` uint8 RGB; None if it could not be read.
+        data: What the pipeline made of it.
+        error: Why it could not be read.
+    """
+
+    source: ImageInput
+    pixels: np.ndarray | None = None
+    data: dict | None = None
+    error: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` in pixels."""
+        return (0, 0) if self.pixels is None else self.pixels.shape[:2]  # type: ignore
+
+
+class ImageInferencer(BaseInferencer):
+    """What both inferencers have in common.
+
+    Unlike other inferencers it leaves mmengine's default scope as it was, and
+    goes through a folder batch by batch: see :meth:`stream`.
+
+    Args:
+        model: Path of a config, name of a model of the zoo (see ``mmtagclip
+            models``), config, dict with the key ``model``, or a built model.
+        device: ``'cpu'``, ``'cuda:0'`` and so on; the best that there is if None
+            (a built model stays where it is).
+        max_side: Images with a longer side are shrunk to it for the encoder, in
+            pixels; the config's if None, or 1024 where there is none.
+        show_progress: Whether to show a progress bar where there are several
+            images and the output is a terminal.
+
+    Attributes:
+        model: The model.
+
+    Raises:
+        FileNotFoundError: No config of this name.
+        TypeError: A model of another kind.
+    """
+
+    preprocess_kwargs = {'on_error'}
+    forward_kwargs = {'classes', 'background', 'threshold'}
+    visualize_kwargs = {'show', 'wait_time', 'out_dir', 'vis_dir'}
+    postprocess_kwargs: set[str] = set()
+
+    model_class: type[nn.Module]
+    packing: ConfigDict
+    model: Any
+
+    def __init__(self, model: Any, device: str | None = None, max_side: int | None = None,
+                 show_progress: bool = True) -> None:
+        self._built = model if isinstance(model, nn.Module) else None
+        self.max_side = max_side
+        config = Config({'model': {}}) if self._built is not None else load_config(model)
+        scope = config.get('default_scope', 'mmengine')
+        with DefaultScope.overwrite_default_scope(scope):
+            super().__init__(config, None, device, scope, show_progress)
+        if self._built is not None:
+            if device is not None:
+                self.model.to(device)
+            self.model.eval()
+        self._last_variant: tuple[Any, Any] = (None, None)
+
+    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
+                 **kwargs: Any) -> list:
+        """Run on images.
+
+        Args:
+            inputs: The path of an image, of a folder (every image below it) or a
+                pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
+                uint8 RGB, or an iterable of these.
+            return_datasamples: Whether to return OpenMMLab's data samples.
+            batch_size: Images that are read and encoded together; only those of
+                equal size are one batch for the encoder.
+            **kwargs: ``classes`` and ``background`` (a list of names, a file or
+                a built-in list, for this call; the images' encoder stays as it
+                is, and a name is encoded once), ``threshold`` (``k`` of the
+                tags' relative threshold), ``on_error`` (``'raise'`` or
+                ``'skip'`` images that can't be read; as the config's LoadImage
+                says if not given), ``out_dir`` (folder for pictures,
+                ``vis/``, and results, ``pred/``), ``vis_dir`` (folder for
+                pictures alone), ``show`` (whether to open a
+                window), ``wait_time`` (seconds that it stays open).
+
+        Returns:
+            One result an image, in order.
+
+        Raises:
+            FileNotFoundError: An image, or images in a folder, are not there.
+            ValueError: An image can't be read, or bad names or options.
+        """
+        return list(self.stream(inputs, return_datasamples, batch_size, **kwargs))
+
+    def stream(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
+               **kwargs: Any) -> Iterator[Any]:
+        """The same, one result after the other, for folders that memory has no room for."""
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
+        preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
+        images = self._inputs_to_list(inputs)
+        self._variant(**forward)  # bad names are refused at once
+        batches = self.preprocess(images, batch_size, **preprocess)
+        return self._run(batches, len(images), return_datasamples, forward, visualize, postprocess)
+
+    def _run(self, batches: Iterator[list[LoadedImage]], total: int, return_datasamples: bool,
+             forward: dict, visualize: dict, postprocess: dict) -> Iterator[Any]:
+        silent = None if self.show_progress and total > 1 else True
+        with tqdm(total=total, unit='image', disable=silent) as progress:
+            for batch in batches:
+                results = self.forward(batch, **forward)
+                drawn = self.visualize(batch, results, **visualize)
+                yield from self.postprocess(results, drawn, return_datasamples, **postprocess)
+                progress.update(len(batch))
+
+    def preprocess(self, inputs: Sequence[ImageInput], batch_size: int = 1,
+                   on_error: str | None = None, **kwargs: Any) -> Iterator[list[LoadedImage]]:
+        """Read images and bring them through the pipeline, batch by batch."""
+        on_error = self.on_error if on_error is None else on_error
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        return ([self._load(image, on_error) for image in inputs[start:start + batch_size]]
+                for start in range(0, len(inputs), batch_size))
+
+    def _load(self, image: ImageInput, on_error: str) -> LoadedImage:
+        loaded = LoadedImage(image)
+        try:
+            loaded.pixels = image.read(self.file_max_side)
+            size = loaded.pixels.shape[:2]
+            loaded.data = self.pipeline({
+                'img': np.ascontiguousarray(loaded.pixels[..., ::-1]), 'img_path': image.name,
+                'img_shape': size, 'ori_shape': size, 'seg_fields': []})
+        except (ValueError, OSError) as error:
+            if on_error == 'raise':
+                raise
+            loaded = LoadedImage(image, error=str(error))
+        return loaded
+
+    @torch.no_grad()
+    def forward(self, inputs: list[LoadedImage], **kwargs: Any) -> list:
+        """Results of a batch."""
+        model = self._variant(**kwargs)
+        readable = [image for image in inputs if image.data is not None]
+        samples = (iter(model.test_step(pseudo_collate([image.data for image in readable])))
+                   if readable else iter(()))
+        return [self.unreadable(model, image) if image.data is None
+                else self.result(model, image, next(samples)) for image in inputs]
+
+    def visualize(self, inputs: list[LoadedImage], preds: list, show: bool = False,  # type: ignore
+                  wait_time: float = 0, out_dir: str | Path | None = None,
+                  vis_dir: str | Path | None = None, **kwargs: Any) -> list[np.ndarray | None]:
+        """Draw the results of a batch, if they are to be shown or written."""
+        if not show and out_dir is None and vis_dir is None:
+            return []
+        if vis_dir is None and out_dir is not None:
+            vis_dir = Path(out_dir, 'vis')
+        drawn: list[np.ndarray | None] = []
+        for image, result in zip(inputs, preds, strict=True):
+            if out_dir is not None:
+                self.write(Path(out_dir, 'pred', image.source.stem), result)
+            if image.pixels is None:
+                drawn.append(None)
+                continue
+            out_file = None if vis_dir is None else Path(vis_dir, f'{image.source.stem}.png')
+            drawn.append(self.picture(image.pixels, result, out_file, show, wait_time))
+        return drawn
+
+    def picture(self, pixels: np.ndarray, result: Any, out_file: Path | None = None,
+                show: bool = False, wait_time: float = 0) -> np.ndarray:
+        """Draw one result.
+
+        Args:
+            pixels: The image, ``(H, W, 3)`` uint8 RGB.
+            result: Its result.
+            out_file: File to write the picture to.
+            show: Whether to open a window.
+            wait_time: Seconds until it closes; 0 for a key press.
+
+        Returns:
+            ``(H', W', 3)`` uint8 RGB.
+        """
+        if out_file is not None:
+            out_file.parent.mkdir(parents=True, exist_ok=True)
+        self.prepare_visualizer(result)
+        return self.visualizer.add_datasample(  # type: ignore[union-attr]
+            result.image, pixels, result.to_datasample(), show=show, wait_time=wait_time,
+            out_file=None if out_file is None else str(out_file))
+
+    def postprocess(self, preds: list, visualization: list, return_datasample: bool = False,
+                    **kwargs: Any) -> list:
+        """Results as they are returned."""
+        return [result.to_datasample() for result in preds] if return_datasample else preds
+
+    def write(self, path: Path, result: Any) -> None:
+        """Write a result as JSON.
+
+        Args:
+            path: The file, without its ending.
+            result: The result.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(f'{path}.json').write_text(result.to_json() + '\n', encoding='utf-8',
+                                        errors='backslashreplace')
+
+    @abstractmethod
+    def result(self, model: Any, image: LoadedImage, sample: Any) -> Any:
+        """Result of one image from its data sample."""
+
+    @abstractmethod
+    def unreadable(self, model: Any, image: LoadedImage) -> Any:
+        """Result of an image that could not be read."""
+
+    def prepare_visualizer(self, result: Any) -> None:
+        """Tell the visualizer what it has to know of a result."""
+
+    def _variant(self, classes: Any = None, background: Any = None,
+                 threshold: float | None = None, **options: Any) -> Any:
+        """The model with the options of a call; that of the last call is remembered."""
+        options = {name: value for name, value in {
+            **options, 'classes': classes, 'background': background,
+            'threshold': threshold}.items() if value is not None}
+        if not options:
+            return self.model
+        if not hasattr(self.model, 'variant'):
+            raise ValueError(f'{type(self.model).__name__} takes no {", ".join(sorted(options))}: '
+                             'its classes are fixed')
+        key = repr(sorted(options.items(), key=lambda item: item[0]))
+        if self._last_variant[0] != key:
+            self._last_variant = key, self.model.variant(**options)
+        return self._last_variant[1]
+
+    def _inputs_to_list(self, inputs: Any) -> list[ImageInput]:
+        return list_images(inputs)
+
+    def _init_model(self, cfg: Any, weights: Any, device: Any = 'cpu') -> nn.Module:
+        model = self._built
+        if model is None:
+            model = super()._init_model(cfg, weights, device)
+        if not isinstance(model, self.model_class):
+            raise TypeError(f'{type(self).__name__} runs a {self.model_class.__name__}, not '
+                            f'{type(model).__name__}')
+        return model
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
+        """There is nothing to load: a training-free model has its weights already."""
+
+    def _init_pipeline(self, cfg: Any) -> Compose:
+        steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
+        if steps is None:
+            encoder = getattr(self.model, 'tagger', self.model).encoder
+            steps = [ConfigDict(type='mmtagclip.KeepImage'),
+                     ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE,
+                                patch_size=encoder.patch_size),
+                     self.packing]
+        names = [_name(step) for step in steps]
+        reader = dict(steps[names.index('LoadImage')]) if 'LoadImage' in names else {}
+        self.on_error = reader.get('on_error', 'raise')
+        self.file_max_side = reader.get('max_side', 16384)
+        kept = [ConfigDict(step) for step, name in zip(steps, names, strict=True)
+                if name not in READERS]
+        for step in kept:
+            if _name(step) == 'ResizeToPatchGrid' and self.max_side is not None:
+                step['max_side'] = self.max_side
+        return Compose(kept)
+
+    def _init_collate(self, cfg: Any) -> Any:
+        return pseudo_collate
+
+
+class TagInferencer(ImageInferencer):
+    """Tags of images.
+
+    Examples:
+        >>> inferencer = TagInferencer('tagclip_demo')
+        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
+        >>> result.tags  # names and scores
+    """
+
+    forward_kwargs = {*ImageInferencer.forward_kwargs, 'score_maps'}
+    model_class = TagCLIP
+    packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
+
+    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
+                 **kwargs: Any) -> list[TagResult]:
+        """Tag images; see :meth:`ImageInferencer.__call__`.
+
+        A further option is ``score_maps``: whether results carry the score maps.
+        """
+        return super().__call__(inputs, return_datasamples, batch_size, **kwargs)
+
+    def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict, dict, dict, dict]:
+        preprocess, forward, visualize, postprocess = super()._dispatch_kwargs(**kwargs)
+        asked = forward.pop('score_maps', False)
+        drawn = any(visualize.get(key) for key in ('show', 'out_dir', 'vis_dir'))
+        forward['with_score_maps'] = True if asked or drawn else None
+        return preprocess, forward, visualize, {**postprocess, 'score_maps': asked}
+
+    def postprocess(self, preds: list, visualization: list, return_datasample: bool = False,
+                    score_maps: bool = False, **kwargs: Any) -> list:
+        """Results as they are returned; score maps that only the picture needed are dropped."""
+        if not score_maps:
+            preds = [replace(result, score_maps=None) for result in preds]
+        return super().postprocess(preds, visualization, return_datasample)
+
+    def result(self, model: TagCLIP, image: LoadedImage, sample: Any) -> TagResult:
+        """Result of one image from its data sample."""
+        maps = sample.get('score_maps')
+        return TagResult(image.source.name, image.size, model.vocabulary.names,
+                         sample.pred_score.cpu().numpy(), sample.pred_label.cpu().numpy(),
+                         None if maps is None else maps.cpu().numpy())
+
+    def unreadable(self, model: TagCLIP, image: LoadedImage) -> TagResult:
+        """Result of an image that could not be read."""
+        return TagResult(image.source.name, (0, 0), model.vocabulary.names,
+                         np.zeros(len(model.vocabulary), np.float32), np.zeros(0, np.int64),
+                         error=image.error)
+
+    def _init_visualizer(self, cfg: Any) -> TagVisualizer:
+        return TagVisualizer(name='tag-inferencer')
+
+
+class SegInferencer(ImageInferencer):
+    """Masks of images.
+
+    Examples:
+        >>> inferencer = SegInferencer('cls-seg_demo')
+        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
+        >>> result.binary_mask('dog')  # (H, W) bool
+    """
+
+    model_class = BaseSegmentor
+    packing = ConfigDict(type='mmseg.PackSegInputs',
+                         meta_keys=('img_path', 'ori_shape', 'original'))
+
+    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
+                 **kwargs: Any) -> list[SegResult]:
+        """Segment images; see :meth:`ImageInferencer.__call__`."""
+        return super().__call__(inputs, return_datasamples, batch_size, **kwargs)
+
+    def write(self, path: Path, result: SegResult) -> None:
+        """Write a result as JSON, and its mask of labels as PNG."""
+        super().write(path, result)
+        if result.error is None:
+            Path(f'{path}.png').write_bytes(result.mask_png())
+
+    def result(self, model: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
+        """Result of one image from its data sample."""
+        return self.to_result(model, image.source.name, image.size, sample)
+
+    @staticmethod
+    def to_result(model: Any, name: str, size: tuple[int, int], sample: BaseDataElement
+                  ) -> SegResult:
+        """Result of an image from the data sample that a segmentor made of it."""
+        meta = model.dataset_meta
+        if len(meta['classes']) > IGNORED:
+            raise ValueError(f'a mask holds at most {IGNORED} labels, but there are '
+                             f'{len(meta["classes"])} classes')
+        mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        tags = sample.get('tags', [])
+        scores = sample.get('tag_scores') or [None] * len(tags)
+        ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))
+        return SegResult(name, size, tuple(meta['classes']), _palette(meta), mask, dict(ranked),
+                         _background(meta))
+
+    def unreadable(self, model: Any, image: LoadedImage) -> SegResult:
+        """Result of an image that could not be read."""
+        meta = model.dataset_meta
+        return SegResult(image.source.name, (0, 0), tuple(meta['classes']), _palette(meta),
+                         np.full((0, 0), IGNORED, np.uint8), {}, _background(meta),
+                         error=image.error)
+
+    def prepare_visualizer(self, result: SegResult) -> None:
+        """Give the visualizer the names and colours of a result."""
+        self.visualizer.dataset_meta = {  # type: ignore[union-attr]
+            'classes': result.classes, 'palette': result.palette}
+
+    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
+        return MaskVisualizer(name='seg-inferencer')
+
+
+def _name(step: Any) -> str:
+    kind = step['type']
+    return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _palette(meta: dict[str, Any]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((int(red), int(green), int(blue)) for red, green, blue in meta['palette'])
+
+
+def _background(meta: dict[str, Any]) -> int | None:
+    return 0 if meta['classes'][0] == 'background' else None

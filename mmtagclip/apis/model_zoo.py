@@ -1,0 +1,153 @@
+"""The configs that come with the package: found by name, and what their weights need."""
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from huggingface_hub import try_to_load_from_cache
+from mmengine.config import Config, ConfigDict
+from open_clip.pretrained import get_pretrained_cfg
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of the zoo.
+
+    Attributes:
+        name: Its name, which is that of its config.
+        config: Path of the config.
+        task: ``'tag'``, ``'segment'`` or ``'train'``.
+        results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
+    """
+
+    name: str
+    config: Path
+    task: str
+    results: tuple[str, ...] = ()
+
+
+def zoo_root() -> Path:
+    """Folder that holds ``model-index.yml``, ``configs`` and ``demo``.
+
+    It is ``mmtagclip/.mim`` of an installed package, and the repository of one
+    that is used in place.
+
+    Raises:
+        FileNotFoundError: Neither is there.
+    """
+    for root in (PACKAGE / '.mim', PACKAGE.parent):
+        if (root / 'model-index.yml').is_file():
+            return root
+    raise FileNotFoundError(f'{PACKAGE} came without its configs; install mmtagclip again')
+
+
+def list_models() -> list[ModelEntry]:
+    """All models of the zoo, folder by folder."""
+    root = zoo_root()
+    entries = []
+    for metafile in mmengine.load(root / 'model-index.yml')['Import']:
+        for model in mmengine.load(root / metafile)['Models']:
+            results = tuple(
+                f'{result["Dataset"]}: ' + ', '.join(f'{key} {value}' for key, value
+                                                    in result['Metrics'].items())
+                for result in model.get('Results', ()))
+            entries.append(ModelEntry(model['Name'], root / model['Config'],
+                                      model['Metadata']['Command'], results))
+    return entries
+
+
+def find_config(model: str | Path) -> Path:
+    """Path of a config.
+
+    Args:
+        model: A path, or the name of a model of the zoo.
+
+    Raises:
+        FileNotFoundError: Neither; the message names similar models.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    configs = {entry.name: entry.config for entry in list_models()}
+    name = str(model).removesuffix('.py')
+    if name in configs:
+        return configs[name]
+    similar = get_close_matches(name, configs, n=3, cutoff=0.4)
+    hint = f'; similar names: {", ".join(similar)}' if similar else ''
+    raise FileNotFoundError(f'{str(model)!r} is neither a config file nor a model of the zoo '
+                            f"(see 'mmtagclip models'){hint}")
+
+
+def load_config(model: str | Path | Mapping[str, Any] | Config,
+                options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config.
+
+    Args:
+        model: A path, the name of a model of the zoo, a config, or a dict with
+            the key ``model``.
+        options: Overrides, ``{'model.encoder.checkpoint': 'ViT-B-16.pt'}``.
+
+    Raises:
+        FileNotFoundError: See :func:`find_config`.
+        TypeError: ``model`` is of none of these kinds.
+        ValueError: The config has no ``model``.
+    """
+    if isinstance(model, str | Path):
+        config = Config.fromfile(find_config(model))
+    elif isinstance(model, Config):
+        config = model.copy()
+    elif isinstance(model, Mapping):
+        config = Config(ConfigDict(model).to_dict())
+    else:
+        raise TypeError('model is the path or name of a config, a config or a model, not '
+                        f'{type(model).__name__}')
+    if options:
+        config.merge_from_dict(dict(options))
+    if 'model' not in config:
+        raise ValueError("the config has no key 'model', so it describes no model")
+    return config
+
+
+def encoder_config(config: Config) -> ConfigDict:
+    """The part of a config that describes the encoder; empty if there is none."""
+    model = config.model
+    return model.get('tagger', model).get('encoder', ConfigDict())
+
+
+def missing_weights(config: Config) -> str | None:
+    """What building the model would download.
+
+    Args:
+        config: Of the model.
+
+    Returns:
+        Its name; None if nothing would be downloaded.
+    """
+    encoder = encoder_config(config)
+    model, tag = encoder.get('model'), encoder.get('pretrained')
+    if isinstance(model, str) and model.startswith('hf-hub:'):
+        repository = model.removeprefix('hf-hub:')
+        return None if _cached(repository) else model
+    if tag is None or not isinstance(model, str):
+        return None
+    source = get_pretrained_cfg(model, tag)
+    if not source:
+        return None  # building it says what is wrong
+    if source.get('hf_hub'):
+        repository, _, name = source['hf_hub'].rpartition('/')
+        return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
+    path = Path(os.path.expanduser('~/.cache/clip'), os.path.basename(source.get('url', '')))
+    return None if path.is_file() else f'{model} ({tag})'
+
+
+def _cached(repository: str, names: Sequence[str] = ()) -> bool:
+    """Whether the Hugging Face cache holds the weights of a repository."""
+    names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+    safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
+    return any(isinstance(try_to_load_from_cache(repository, name), str)
+               for name in (*names, *safe))

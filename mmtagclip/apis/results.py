@@ -1,0 +1,215 @@
+"""Results of one image, and what they convert to."""
+import io
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmpretrain.structures import DataSample
+from mmseg.structures import SegDataSample
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from ..models import relative_threshold
+
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class TagResult:
+    """The tags of one image.
+
+    Attributes:
+        image: Its path or name.
+        size: ``(H, W)`` in pixels; ``(0, 0)`` if it could not be read.
+        classes: Names of the F classes that were asked for.
+        scores: ``(F,)`` float32, of every class; zeros if it could not be read.
+        labels: ``(T,)`` int64, indices of the tags in ``classes``, ascending.
+        score_maps: ``(F, h, w)`` float32 on the patch grid; None if not asked for.
+        error: What was wrong with the image; None if nothing.
+
+    Raises:
+        ValueError: Shapes that do not fit together.
+    """
+
+    image: str
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    scores: np.ndarray
+    labels: np.ndarray
+    score_maps: np.ndarray | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.classes)
+        if self.scores.shape != (count,):
+            raise ValueError(f'scores must be ({count},) for {count} classes, not '
+                             f'{self.scores.shape}')
+        if self.labels.ndim != 1 or any(not 0 <= label < count for label in self.labels):
+            raise ValueError(f'labels must be indices of {count} classes, not {self.labels}')
+        if self.score_maps is not None and (self.score_maps.ndim != 3
+                                            or len(self.score_maps) != count):
+            raise ValueError(f'score_maps must be ({count}, h, w) for {count} classes, not '
+                             f'{self.score_maps.shape}')
+
+    @property
+    def tags(self) -> dict[str, float]:
+        """Score of each tag by its name, from the highest to the lowest."""
+        order = sorted(self.labels.tolist(), key=lambda label: -self.scores[label])
+        return {self.classes[label]: float(self.scores[label]) for label in order}
+
+    def with_threshold(self, k: float) -> 'TagResult':
+        """The same scores under another relative threshold.
+
+        Args:
+            k: Tags score above ``min + k * (max - min)`` of the image's own scores.
+        """
+        if not 0 <= k <= 1:
+            raise ValueError(f'threshold must be in [0, 1], not {k}')
+        if self.error is not None:
+            return self
+        labels = relative_threshold(torch.from_numpy(self.scores), k).nonzero().flatten()
+        return replace(self, labels=labels.numpy())
+
+    def to_dict(self, all_scores: bool = False) -> dict[str, Any]:
+        """JSON values: ``image``, and ``tags`` with their ``scores``, or ``error``.
+
+        Args:
+            all_scores: Whether ``class_scores`` names the score of every class.
+        """
+        if self.error is not None:
+            return {'image': self.image, 'error': self.error}
+        record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags),
+                                  'scores': list(self.tags.values())}
+        if all_scores:
+            record['class_scores'] = dict(zip(self.classes, self.scores.tolist(), strict=True))
+        return record
+
+    def to_json(self, all_scores: bool = False) -> str:
+        """:meth:`to_dict` as one line."""
+        return json.dumps(self.to_dict(all_scores), ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
+        return [{'image': self.image, 'tag': tag, 'score': score}
+                for tag, score in self.tags.items()]
+
+    def to_datasample(self) -> DataSample:
+        """The result as MMPretrain has it, with ``tags`` and, if known, ``score_maps``."""
+        sample = DataSample(metainfo={'img_path': self.image, 'ori_shape': self.size})
+        if self.error is not None:
+            sample.set_metainfo({'load_error': self.error})
+        sample.set_pred_score(torch.from_numpy(self.scores))
+        sample.set_pred_label(torch.from_numpy(self.labels))
+        sample.set_field([self.classes[label] for label in self.labels], 'tags')
+        if self.score_maps is not None:
+            sample.set_field(torch.from_numpy(self.score_maps), 'score_maps')
+        return sample
+
+
+@dataclass(frozen=True)
+class SegResult:
+    """The mask of one image.
+
+    Attributes:
+        image: Its path or name.
+        size: ``(H, W)`` in pixels; ``(0, 0)`` if it could not be read.
+        classes: Name of each label.
+        palette: RGB colour of each label, in [0, 255].
+        mask: ``(H, W)`` uint8, labels; 255 is nothing.
+        tags: Score of each tag by its name; the score is None where the model has
+            none.
+        background: Label of the background; None if there is none.
+        error: What was wrong with the image; None if nothing.
+
+    Raises:
+        ValueError: A mask of another size, or labels without a name.
+    """
+
+    image: str
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mask: np.ndarray
+    tags: dict[str, float | None]
+    background: int | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != tuple(self.size):
+            raise ValueError(f'mask must be {self.size}, as the image, not {self.mask.shape}')
+        if len(self.palette) != len(self.classes):
+            raise ValueError(f'{len(self.classes)} classes, but {len(self.palette)} colours')
+        bad = [label for label in self.labels if label >= len(self.classes)]
+        if bad:
+            raise ValueError(f'the mask has the label {bad[0]}, but there are '
+                             f'{len(self.classes)} classes')
+
+    @property
+    def labels(self) -> list[int]:
+        """Labels that occur in the mask, ascending."""
+        return [int(label) for label in np.unique(self.mask) if label != IGNORED]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the image that each class covers, in [0, 1], from the largest on."""
+        counts = np.bincount(self.mask.ravel(), minlength=IGNORED + 1) / max(1, self.mask.size)
+        order = sorted(self.labels, key=lambda label: -counts[label])
+        return {self.classes[label]: float(counts[label]) for label in order}
+
+    def binary_mask(self, name: str) -> np.ndarray:
+        """``(H, W)`` bool, where a class is.
+
+        Raises:
+            KeyError: There is no such class.
+        """
+        if name not in self.classes:
+            raise KeyError(f'{name!r} is not among the classes: {", ".join(self.classes)}')
+        return self.mask == self.classes.index(name)
+
+    def mask_png(self) -> bytes:
+        """The mask as a PNG file of labels."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.mask).save(buffer, format='PNG')
+        return buffer.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: ``image``, ``tags``, ``size`` and ``masks``, or ``error``.
+
+        ``masks`` has one entry for each class but the background that occurs:
+        ``tag``, ``share`` of the image, ``box`` (left, top, width, height in
+        pixels) and ``segmentation``, run lengths as COCO has them.
+        """
+        if self.error is not None:
+            return {'image': self.image, 'error': self.error}
+        masks = []
+        for name, share in self.shares.items():
+            if self.background is not None and name == self.classes[self.background]:
+                continue
+            runs = coco_mask.encode(np.asfortranarray(self.binary_mask(name), dtype=np.uint8))
+            masks.append({'tag': name, 'share': share, 'box': coco_mask.toBbox(runs).tolist(),
+                          'segmentation': {'size': list(runs['size']),
+                                           'counts': runs['counts'].decode()}})
+        return {'image': self.image, 'tags': list(self.tags), 'scores': list(self.tags.values()),
+                'size': list(self.size), 'masks': masks}
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as one line."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
+        return [{'image': self.image, 'tag': name, 'score': self.tags.get(name), 'share': share}
+                for name, share in self.shares.items()]
+
+    def to_datasample(self) -> SegDataSample:
+        """The result as MMSegmentation has it."""
+        sample = SegDataSample(metainfo={
+            'img_path': self.image, 'ori_shape': self.size, 'tags': list(self.tags)})
+        if self.error is not None:
+            sample.set_metainfo({'load_error': self.error})
+        mask = torch.from_numpy(self.mask.astype(np.int64))[None]
+        sample.set_data({'pred_sem_seg': PixelData(data=mask)})
+        return sample

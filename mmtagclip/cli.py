@@ -1,0 +1,429 @@
+"""The command ``mmtagclip``.
+
+Exit codes: 0, all is done; 1, done, but some images could not be read; 2, the command or
+what it was given is wrong; 130, interrupted.
+"""
+import argparse
+import contextlib
+import csv
+import io
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .version import __version__
+
+# What is imported below is heavy, so that it is imported where it is needed: --help is quick.
+
+TAGGER = 'tagclip_vit-base-p16_openai_folder'
+SEGMENTOR = 'cls-seg_vit-base-p16_openai_coco-object'
+DEMO = {'tag': 'tagclip_demo', 'segment': 'cls-seg_demo'}
+DEMO_SCENES = ('000008', '000011', '000027', '000040', '000045', '000070')
+OK, SOME_UNREADABLE, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Those of the command line if None.
+
+    Returns:
+        The exit code.
+    """
+    args = make_parser().parse_args(arguments)
+    warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')
+    try:
+        # At import MMSegmentation and MMPretrain print which optional packages they miss.
+        with contextlib.redirect_stdout(io.StringIO()):
+            from . import apis  # noqa: F401
+        return args.run(args)
+    except KeyboardInterrupt:
+        print('mmtagclip: interrupted', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return OK
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f'mmtagclip: error: {error}', file=sys.stderr)
+        return WRONG
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog='mmtagclip', formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='What is in pictures, and where, without labels.', epilog='''\
+examples:
+  mmtagclip demo
+  mmtagclip tag photos --classes dog,cat,"traffic light" --out tags.jsonl --vis pictures
+  mmtagclip segment photos/*.jpg --classes names.txt --out masks
+  mmtagclip models
+
+exit codes: 0 done; 1 done, but some images could not be read; 2 wrong use or input;
+130 interrupted''')
+    parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    _add_images(commands, 'tag', TAGGER, 'tags of images', run_images, '''\
+examples:
+  mmtagclip tag photo.jpg --classes dog,cat,"traffic light"
+  mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
+  mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
+  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json''')
+    _add_images(commands, 'segment', SEGMENTOR, 'masks of images', run_images, '''\
+examples:
+  mmtagclip segment photo.jpg --classes dog,cat --vis pictures
+  mmtagclip segment photos --classes names.txt --out masks
+  mmtagclip segment photos --model cls-seg_demo --out coco.json''')
+    _add_models(commands)
+    _add_demo(commands)
+    _add_web(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_command(commands: Any, name: str, text: str, run: Callable, epilog: str
+                 ) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=f'{text[0].upper()}{text[1:]}.', epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run, command=name)
+    return parser
+
+
+def _add_images(commands: Any, name: str, model: str, text: str, run: Callable, epilog: str
+                ) -> None:
+    parser = _add_command(commands, name, text, run, epilog)
+    parser.add_argument('images', nargs='+', metavar='PHOTOS',
+                        help='images, folders (every image below them) or quoted patterns')
+    parser.add_argument('--classes', help='what to find: names separated by commas, a file with '
+                        "one a line, or a built-in list such as coco (default: the model's)")
+    parser.add_argument('--background', help='names that compete with the classes but are never '
+                        "found; as --classes (default: the model's)")
+    parser.add_argument('--threshold', type=float, metavar='K', help='a tag scores above min + K * '
+                        "(max - min) of the image's own scores, K in [0, 1] (default: the "
+                        "model's, usually 0.5)")
+    out = ('file to write: .jsonl (a line an image), .csv (a line a tag), .json (as COCO has it), '
+           'or - for JSON lines on the output')
+    if name == 'segment':
+        out = ('folder for masks (index PNGs) and labels.jsonl, which can be trained on; or a ' +
+               out)
+    parser.add_argument('--out', help=f'{out}. An interrupted run goes on when it is started again')
+    parser.add_argument('--vis', metavar='DIR', help='folder for a picture of each result')
+    parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
+    parser.add_argument('--overwrite', action='store_true', help='replace what --out names')
+    parser.add_argument('--model', default=model,
+                        help=f'name of a model (see mmtagclip models) or config (default: {model})')
+    _add_model_options(parser)
+    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
+                        help='images together (default: 1); equal sizes are encoded as one')
+    parser.add_argument('--on-error', choices=['skip', 'raise'], default='skip',
+                        help='images that cannot be read: name them at the end, or stop '
+                        '(default: skip)')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--checkpoint', metavar='FILE',
+                        help="weights of the model's encoder, instead of those that it names")
+    parser.add_argument('--download', action='store_true',
+                        help='download the weights if they are not on this machine')
+    parser.add_argument('--device', help='cpu, cuda:0, ... (default: the best that there is)')
+    parser.add_argument('--max-side', type=int, metavar='PIXELS',
+                        help="shrink larger images for the encoder (default: the config's)")
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+                        help='override config entries')
+
+
+def _add_models(commands: Any) -> None:
+    parser = _add_command(commands, 'models', 'models that come along, and what is cached',
+                          run_models, '''\
+examples:
+  mmtagclip models
+  mmtagclip models demo
+  mmtagclip models --json''')
+    parser.add_argument('pattern', nargs='?', default='', help='only names that contain this')
+    parser.add_argument('--json', action='store_true', help='as JSON')
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _add_command(commands, 'demo', 'tags and masks of six scenes, with a small model that '
+                          'comes along', run_demo, '''\
+examples:
+  mmtagclip demo
+  mmtagclip demo --out somewhere''')
+    parser.add_argument('--out', default='mmtagclip_demo', metavar='DIR',
+                        help='folder for the pictures (default: mmtagclip_demo)')
+
+
+def _add_web(commands: Any) -> None:
+    parser = _add_command(commands, 'web', 'a web page to try a model with', run_web, f'''\
+examples:
+  mmtagclip web
+  mmtagclip web --model {SEGMENTOR} --download
+
+It listens on this machine only, unless --host says otherwise. Nothing is written to the disk.
+It needs: pip install mmtagclip[web]''')
+    parser.add_argument('--model', default=DEMO['segment'], help='name of a model (see mmtagclip '
+                        f'models) or config (default: {DEMO["segment"]})')
+    parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
+                        help='address to listen on (default: 127.0.0.1)')
+    parser.add_argument('--port', type=int, default=7860,
+                        help='default: 7860; 0 for any free one')
+    _add_model_options(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, 'export', "a model's dense encoder as ONNX", run_export, '''\
+examples:
+  mmtagclip export encoder.onnx --model tagclip_demo
+  mmtagclip export encoder.onnx --checkpoint ViT-B-16.pt --layers 8 9 10
+
+It needs: pip install mmtagclip[onnx]''')
+    parser.add_argument('out', metavar='FILE', help='the .onnx file to write')
+    parser.add_argument('--layers', type=int, nargs='+', metavar='L', help='layers, from 0, whose '
+                        "mean attention map is an output (default: the model's DMAR's)")
+    parser.add_argument('--model', default=TAGGER, help='name of a model (see mmtagclip models) or '
+                        f'config (default: {TAGGER})')
+    _add_model_options(parser)
+
+
+def names_from(text: str) -> Any:
+    """Class names of the command line.
+
+    Args:
+        text: A file, a built-in list, or names separated by commas.
+
+    Raises:
+        FileNotFoundError: It looks like a file, but there is none.
+    """
+    from .clip.vocabulary import find_list
+    try:
+        return str(find_list(text))
+    except (FileNotFoundError, OSError):
+        if ',' not in text and ('/' in text or text.endswith(('.txt', '.csv'))):
+            raise FileNotFoundError(f'no file of names at {text}') from None
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return [name.strip() for name in names if name.strip()]
+
+
+def config_of(args: argparse.Namespace) -> Any:
+    """The config that the command line describes.
+
+    Raises:
+        ValueError: Its weights would have to be downloaded, which was not asked for.
+    """
+    from .apis.model_zoo import load_config, missing_weights
+    from .engine import CfgOptions
+    parser = argparse.ArgumentParser(prog='mmtagclip')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})
+    given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
+    config = load_config(args.model, given.cfg_options)
+    if args.checkpoint is not None:
+        model = config.model.get('tagger', config.model)
+        if 'encoder' not in model:
+            raise ValueError(f'--checkpoint names weights of an encoder; {args.model} has none')
+        model.encoder.update(pretrained=None, checkpoint=args.checkpoint)
+    missing = missing_weights(config)
+    if missing is not None and not args.download:
+        raise ValueError(f'the weights of {missing} are not on this machine: add --download to '
+                         'fetch them once, or --checkpoint FILE if you have them')
+    return config
+
+
+def run_images(args: argparse.Namespace) -> int:
+    """``mmtagclip tag`` and ``mmtagclip segment``."""
+    from .apis import SegInferencer, TagInferencer, list_images
+    check_out(args)
+    images = list_images(args.images)
+    options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
+    for key in ('classes', 'background'):
+        text = getattr(args, key)
+        options[key] = None if text is None else names_from(text)
+    options = {key: value for key, value in options.items() if value is not None}
+    kind = TagInferencer if args.command == 'tag' else SegInferencer
+    # A progress bar and lines of results would get into each other's way.
+    printing = args.out in (None, '-') and sys.stdout.isatty()
+    inferencer = kind(config_of(args), args.device, args.max_side,
+                      show_progress=not (args.quiet or printing))
+    if args.out in (None, '-'):
+        records = print_results(inferencer, images, args, options)
+    else:
+        records = write_results(inferencer, images, args, options)
+    if args.sheets is not None:
+        from .apis.folder_run import write_contact_sheets
+        pages = write_contact_sheets(records, args.sheets)
+        note(args, f'{len(pages)} contact sheets in {args.sheets}')
+    bad = [record for record in records if 'error' in record]
+    for record in bad:
+        print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
+    return SOME_UNREADABLE if bad else OK
+
+
+def check_out(args: argparse.Namespace) -> None:
+    """Refuse, before anything heavy begins, an output that is unknown or already there.
+
+    Raises:
+        FileExistsError: The output is there and not to be replaced.
+        ValueError: Its ending says no format.
+    """
+    if args.out in (None, '-'):
+        return
+    path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
+    folder = args.command == 'segment' and path.suffix == ''
+    if not folder and path.suffix not in formats:
+        raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+    finished = path / 'labels.jsonl' if folder else path
+    if finished.exists() and not args.overwrite:
+        raise FileExistsError(f'{finished} is there already; add --overwrite to replace it')
+
+
+def print_results(inferencer: Any, images: list, args: argparse.Namespace, options: dict
+                  ) -> list[dict[str, Any]]:
+    """Print a line an image; returns the records, without masks."""
+    records = []
+    for result in inferencer.stream(images, batch_size=args.batch_size, **options):
+        if args.out == '-':
+            print(result.to_json(), flush=True)
+        elif result.error is None:
+            print(f'{result.image}: {describe(result)}', flush=True)
+        record = {'image': result.image, 'error': result.error}
+        if result.error is None:
+            record = {'image': result.image, 'tags': list(result.tags),
+                      'scores': list(result.tags.values())}
+        records.append(record)
+    return records
+
+
+def describe(result: Any) -> str:
+    """Tags with scores, or classes with their share of the image."""
+    if hasattr(result, 'mask'):
+        return ', '.join(f'{name} {100 * share:.1f}%' for name, share in result.shares.items())
+    return ', '.join(f'{tag} {score:.2f}' for tag, score in result.tags.items()) or 'no tags'
+
+
+def write_results(inferencer: Any, images: list, args: argparse.Namespace, options: dict
+                  ) -> list[dict[str, Any]]:
+    """Write all results, going on where an earlier run stopped; returns the records."""
+    from .apis.folder_run import FolderRun
+    path = Path(args.out)
+    folder = path.suffix == ''
+    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    if args.overwrite:
+        _remove(root, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run = FolderRun(inferencer, images, root, args.batch_size, options)
+    if run.num_done:
+        note(args, f'{run.num_done} of {len(images)} images are done already')
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        note(args, f'{run.num_done} of {len(images)} images are safe; run the same command again '
+             'to go on')
+        raise
+    records = run.records()
+    if not folder:
+        run.export(path)
+        shutil.rmtree(root)
+    note(args, f'results of {len(images)} images in {path}')
+    return records
+
+
+def _remove(root: Path, path: Path) -> None:
+    """Remove an earlier run's results, and nothing that is not ours."""
+    if root.is_dir():
+        if not (root / 'manifest.json').is_file():
+            raise ValueError(f'{root} is not a folder of results, so --overwrite leaves it alone')
+        shutil.rmtree(root)
+    if path.is_file():
+        path.unlink()
+
+
+def note(args: argparse.Namespace, text: str) -> None:
+    """Say something beside the results."""
+    if not args.quiet:
+        print(text, file=sys.stderr)
+
+
+def run_models(args: argparse.Namespace) -> int:
+    """``mmtagclip models``."""
+    from .apis.model_zoo import encoder_config, list_models, load_config, missing_weights
+    from .clip.text import default_cache_dir
+    found = []
+    for entry in list_models():
+        if args.pattern not in entry.name:
+            continue
+        if entry.task == 'train':
+            weights = 'to be trained'
+        else:
+            config = load_config(entry.config)
+            local = str(encoder_config(config).get('model')).startswith('local-dir:')
+            weights = ('comes along' if local else 'to be downloaded' if missing_weights(config)
+                       else 'on this machine')
+        found.append({'name': entry.name, 'task': entry.task, 'weights': weights,
+                      'config': str(entry.config), 'results': list(entry.results)})
+    cache = default_cache_dir()
+    features = list(cache.rglob('*.safetensors'))
+    size = sum(path.stat().st_size for path in features)
+    if args.json:
+        text = {'folder': str(cache), 'classes': len(features), 'bytes': size}
+        print(json.dumps({'models': found, 'text_features': text}, indent=2))
+        return OK
+    width = max((len(model['name']) for model in found), default=0)
+    for model in found:
+        line = f'{model["name"]:{width}}  {model["task"]:7}  {model["weights"]:16}'
+        print(f'{line}  {"; ".join(model["results"])}'.rstrip())
+    print(f'\ntext features of {len(features)} classes ({size / 1e6:.1f} MB) in {cache}')
+    return OK
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """``mmtagclip demo``."""
+    from .apis import SegInferencer, TagInferencer, zoo_root
+    scenes = zoo_root() / 'demo' / 'data' / 'JPEGImages'
+    paths = [scenes / f'{name}.jpg' for name in DEMO_SCENES]
+    tagger = TagInferencer(DEMO['tag'], show_progress=False)
+    segmentor = SegInferencer(DEMO['segment'], show_progress=False)
+    for title, inferencer, name in (('tags', tagger, 'tags'),
+                                    ('share of the image', segmentor, 'masks')):
+        print(f'{title}:')
+        for result in inferencer.stream(paths, vis_dir=Path(args.out, name)):
+            print(f'  {Path(result.image).name}: {describe(result)}', flush=True)
+    print(f'pictures in {args.out}')
+    return OK
+
+
+def run_web(args: argparse.Namespace) -> int:
+    """``mmtagclip web``."""
+    try:
+        from .web.server import is_loopback, serve
+    except ModuleNotFoundError as error:
+        raise ImportError(f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
+                          ) from None
+    if not is_loopback(args.host):
+        print(f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
+              file=sys.stderr)
+    serve(args.model, args.host, args.port, args.device, config_of(args), args.max_side,
+          lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True))
+    return OK
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """``mmtagclip export``."""
+    from .apis import SegInferencer, TagInferencer
+    from .clip.onnx import export_onnx
+    config = config_of(args)
+    kind = SegInferencer if 'tagger' in config.model else TagInferencer
+    model = kind(config, args.device).model
+    tagger = getattr(model, 'tagger', model)
+    layers = args.layers or [layer for group in tagger.head.attention_layers for layer in group]
+    if not layers:
+        raise ValueError(f'{args.model} uses no attention maps: say which --layers you want')
+    export_onnx(tagger.encoder, args.out, layers)
+    print(f'{args.out}: patches, class_token, attention (mean of layers '
+          f'{", ".join(map(str, sorted(set(layers))))}), votes')
+    return OK

@@ -1,0 +1,109 @@
+"""The dense encoder with its attention statistics, as an ONNX graph of dynamic size."""
+import io
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .block import attend, attention_output, feed_forward, query_key_value
+from .encoder import DenseEncoder
+
+INPUTS = ('images',)
+OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
+
+
+class DenseGraph(nn.Module):
+    """What :class:`DenseEncoder` computes, without its reused buffers, which no graph can hold.
+
+    Args:
+        encoder: The encoder, float32.
+        layers: Layers whose mean attention map is an output.
+
+    Raises:
+        ValueError: Another dtype, or a layer that the model has not.
+    """
+
+    def __init__(self, encoder: DenseEncoder, layers: Sequence[int]) -> None:
+        super().__init__()
+        if encoder.dtype != torch.float32:
+            raise ValueError(f'export needs an encoder of float32, not {encoder.dtype}')
+        self.layers = sorted(set(layers))
+        if not self.layers or not all(0 <= one < encoder.num_blocks for one in self.layers):
+            raise ValueError(f'layers must be some of 0 to {encoder.num_blocks - 1}, not {layers}')
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode.
+
+        Args:
+            images: ``(B, 3, H, W)`` normalised; H and W are multiples of the patch size.
+
+        Returns:
+            ``patches`` ``(B, N, D)`` and ``class_token`` ``(B, D)`` of unit length, the
+            mean map of the layers ``(B, N, N)``, and ``votes`` ``(B, N, N)`` float32,
+            whole numbers.
+        """
+        encoder = self.encoder
+        blocks = encoder.visual.transformer.resblocks
+        x, _ = encoder.embed(images)
+        votes: Tensor | None = None
+        mean: Tensor | None = None
+        for index, block in enumerate(blocks):
+            q, k, v = query_key_value(block, x)
+            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+            attention = logits.softmax(dim=-1).mean(dim=1)[:, 1:, 1:]
+            above = (attention > attention.mean(dim=(1, 2), keepdim=True)).float()
+            votes = above if votes is None else votes + above
+            if index in self.layers:
+                mean = attention if mean is None else mean + attention
+            if index < encoder.num_blocks - 1:
+                x = x + attention_output(block, attend(q, k, v))
+                x = x + feed_forward(block, x)
+        if mean is None or votes is None:
+            raise ValueError('the model has no blocks')
+        tokens = encoder.project(encoder.last_block(blocks[-1], x, (q, k, v)))
+        return tokens[:, 1:], tokens[:, 0], mean / len(self.layers), votes
+
+
+def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) -> None:
+    """Write the encoder as an ONNX file whose images may have any number and size.
+
+    The file's metadata hold ``mean`` and ``std`` of the images' normalisation,
+    ``patch_size``, ``logit_scale``, ``layers`` and ``num_blocks``, as JSON.
+
+    Args:
+        encoder: The encoder, float32.
+        path: The file.
+        layers: Layers whose mean attention map is an output; TagCLIP's: 8 to 10.
+
+    Raises:
+        ImportError: onnx is not installed.
+        ValueError: See :class:`DenseGraph`.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise ImportError("the export needs onnx: pip install 'mmtagclip[onnx]'") from None
+    graph = DenseGraph(encoder, layers).eval()
+    patch = encoder.patch_size
+    example = torch.zeros(2, 3, 5 * patch, 7 * patch)
+    free = {'images': {0: 'B', 2: 'H', 3: 'W'}, 'patches': {0: 'B', 1: 'N'},
+            'class_token': {0: 'B'}, 'attention': {0: 'B', 1: 'N', 2: 'N'},
+            'votes': {0: 'B', 1: 'N', 2: 'N'}}
+    device = next(encoder.parameters()).device
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # the tracer's, of sizes that are constants and should be
+        warnings.simplefilter('ignore')
+        torch.onnx.export(graph, (example.to(device),), buffer,  # type: ignore[arg-type]
+                          input_names=list(INPUTS),
+                          output_names=list(OUTPUTS), dynamic_axes=free, opset_version=17,
+                          dynamo=False)
+    model = onnx.load_from_string(buffer.getvalue())
+    facts = {'mean': encoder.mean, 'std': encoder.std, 'patch_size': patch,
+             'logit_scale': encoder.logit_scale, 'layers': graph.layers,
+             'num_blocks': encoder.num_blocks}
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
+    onnx.save(model, str(path))

@@ -1,0 +1,94 @@
+"""mmengine's visualizers for tags and masks: one picture an image, to any backend."""
+from typing import Any
+
+import numpy as np
+from mmengine.dist import master_only
+from mmengine.structures import BaseDataElement
+from mmengine.visualization import Visualizer
+from PIL import Image
+
+from ..datasets.segmentation import labels_metainfo
+from ..registry import VISUALIZERS
+from .mask_figure import draw_masks
+from .tag_figure import draw_tags
+
+
+class _PictureVisualizer(Visualizer):
+    """Draw results, and show them, write them or hand them to the backends."""
+
+    @master_only
+    def add_datasample(self, name: str, image: np.ndarray, data_sample: BaseDataElement,
+                       show: bool = False, wait_time: float = 0, out_file: str | None = None,
+                       step: int = 0, **kwargs: Any) -> np.ndarray:
+        """Draw the result of one image.
+
+        Args:
+            name: Of the picture.
+            image: ``(H, W, 3)`` uint8 RGB.
+            data_sample: The result.
+            show: Whether to open a window.
+            wait_time: Seconds until the window closes; 0 for a key press.
+            out_file: File to write the picture to; the backends get it if None.
+            step: Of the picture, for the backends.
+            **kwargs: Of no effect; other visualizers' options.
+
+        Returns:
+            The picture, ``(H', W', 3)`` uint8 RGB.
+        """
+        drawn = self.draw(image, data_sample)
+        self.set_image(drawn)
+        if show:
+            self.show(drawn, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            Image.fromarray(drawn).save(out_file)
+        else:
+            self.add_image(name, drawn, step)
+        return drawn
+
+    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+        """The picture of one result."""
+        raise NotImplementedError
+
+
+@VISUALIZERS.register_module()
+class TagVisualizer(_PictureVisualizer):
+    """The photograph, a bar for each tag's score and, where there are score maps, heat maps.
+
+    Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
+    """
+
+    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+        """The picture of a tagger's data sample; see :func:`draw_tags`."""
+        labels = data_sample.pred_label.cpu()
+        maps = data_sample.get('score_maps')
+        return draw_tags(image, list(data_sample.tags),
+                         data_sample.pred_score.cpu()[labels].tolist(),
+                         None if maps is None else maps.cpu()[labels].numpy())
+
+
+@VISUALIZERS.register_module()
+class MaskVisualizer(_PictureVisualizer):
+    """Coloured masks over the photograph with a legend; the true mask, if known, above it.
+
+    Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
+    names and colours are those of ``dataset_meta``, which the runner sets; a
+    class called ``background`` with label 0 is left as the photograph has it.
+    """
+
+    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+        """The picture of a segmentor's data sample; see :func:`draw_masks`."""
+        meta = self.dataset_meta or {}
+        classes = list(meta.get('classes', ()))
+        background = 0 if classes[:1] == ['background'] else None
+        palette = meta.get('palette') or labels_metainfo(
+            classes[int(background is not None):], background is not None)['palette']
+        known = [(key, title) for key, title in (('gt_sem_seg', 'ground truth'),
+                                                 ('pred_sem_seg', 'prediction'))
+                 if key in data_sample]
+        drawn = [draw_masks(image, data_sample.get(key).data[0].cpu().numpy(), classes, palette,
+                            background, title=title if len(known) > 1 else '')
+                 for key, title in known]
+        width = max(picture.shape[1] for picture in drawn)
+        return np.concatenate([
+            np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
+            for picture in drawn])

@@ -1,0 +1,164 @@
+// The page asks the server for everything and keeps no results of its own.
+const at = id => document.getElementById(id);
+const explanations = {
+  'coarse': 'Scores of the patches as they are.',
+  'DMAR': 'Spread along the attention between patches.',
+  'CWR': 'Each candidate looked at again, alone.',
+  'scores': 'Scores of the whole picture.',
+};
+const MAX_MAPS = 6;
+let key = null;      // of the picture on the server
+let question = 0;    // only the answer to the last one is shown
+let model = null;
+
+function element(kind, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(kind), properties);
+  made.append(...children);
+  return made;
+}
+
+function say(text, isError = false) {
+  at('status').textContent = text;
+  at('status').classList.toggle('error', isError);
+}
+
+async function call(path, options) {
+  const response = await fetch(path, options);
+  const answer = await response.json().catch(() => ({error: `the server said ${response.status}`}));
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+async function guarded(work) {
+  document.body.classList.add('busy');
+  try {
+    await work();
+  } catch (error) {
+    say(error instanceof TypeError ? 'The server cannot be reached.' : error.message, true);
+  } finally {
+    document.body.classList.remove('busy');
+  }
+}
+
+async function take(path, options) {
+  await guarded(async () => {
+    say('Reading the picture …');
+    const taken = await call(path, options);
+    key = taken.key;
+    at('image').src = `/api/${key}/image.jpg`;
+    at('image').alt = taken.name;
+    at('name').textContent = `${taken.name}, ${taken.width} × ${taken.height} pixels`;
+    at('shown').hidden = false;
+    await ask();
+  });
+}
+
+function upload(file) {
+  if (!file) return;
+  if (file.size > model.upload_bytes) {
+    say(`${file.name} is larger than ${Math.round(model.upload_bytes / 1e6)} MB.`, true);
+    return;
+  }
+  take(`/api/image?name=${encodeURIComponent(file.name)}`, {method: 'POST', body: file});
+}
+
+async function ask() {
+  if (key === null) { say('Choose a picture to begin.'); return; }
+  const mine = ++question;
+  say('Looking …');
+  const answer = await call(`/api/${key}/ask`, {
+    method: 'POST', headers: {'Content-Type': 'application/json'},
+    body: JSON.stringify({
+      classes: at('classes').value, background: at('background').value,
+      threshold: Number(at('threshold').value), background_level: Number(at('level').value)})});
+  if (mine === question) show(answer, mine);
+}
+
+function show(answer, number) {
+  const final = answer.stages[answer.stages.length - 1];
+  const tags = final.classes.filter(one => one.tag);
+  at('tags').replaceChildren(...tags.map(
+    one => element('span', {textContent: `${one.name} ${one.score.toFixed(2)}`})));
+  at('stages').replaceChildren(...answer.stages.map(stage => stageBox(stage, tags, number)));
+  at('steps').hidden = false;
+  at('masks').hidden = !answer.masks;
+  if (answer.masks) {
+    at('mask').src = `/api/${key}/masks.jpg?n=${number}`;
+    at('legend').replaceChildren(...answer.masks.map(legendEntry));
+  }
+  const kinds = ['tags.json', 'tags.csv', 'tags.png',
+    ...(answer.masks ? ['mask.png', 'masks.png', 'masks.json'] : [])];
+  at('downloads').replaceChildren('Download:', ...kinds.map(kind => element(
+    'a', {href: `/api/${key}/download/${kind}`, textContent: kind, download: ''})));
+  at('downloads').hidden = false;
+  say(tags.length === 1 ? 'One tag.' : `${tags.length} tags.`);
+}
+
+function legendEntry(one) {
+  const swatch = element('span', {className: 'swatch'});
+  swatch.style.backgroundColor = `rgb(${one.colour.join(',')})`;
+  return element('li', {}, swatch, `${one.name} ${(100 * one.share).toFixed(1)}%`);
+}
+
+// The maps are those of the final tags in every step, so that they can be compared.
+function stageBox(stage, tags, number) {
+  const bars = element('ol', {}, ...stage.classes.map(one => element(
+    'li', {className: one.tag ? 'tag' : ''},
+    element('span', {textContent: one.name}),
+    element('span', {textContent: one.score.toFixed(3)}),
+    element('meter', {min: 0, max: 1, value: one.score, title: `score of ${one.name}`}))));
+  const box = element('section', {className: 'stage'},
+    element('h2', {textContent: stage.step}),
+    element('p', {textContent: explanations[stage.step] ?? ''}), bars);
+  if (stage.maps) {
+    box.append(element('div', {className: 'maps'}, ...tags.slice(0, MAX_MAPS).map(one => {
+      const query = new URLSearchParams({step: stage.step, name: one.name, n: number});
+      return element('figure', {},
+        element('img', {src: `/api/${key}/heat.jpg?${query}`, alt: `Where ${one.name} scores`}),
+        element('figcaption', {textContent: one.name}));
+    })));
+  }
+  return box;
+}
+
+let waiting = null;
+function slide() {
+  at('threshold-value').textContent = Number(at('threshold').value).toFixed(2);
+  at('level-value').textContent = Number(at('level').value).toFixed(2);
+  clearTimeout(waiting);
+  if (key !== null) waiting = setTimeout(() => guarded(ask), 150);
+}
+
+async function begin() {
+  model = await call('/api/model');
+  at('model').textContent = `Model: ${model.title}. Everything stays on the machine that serves this page.`;
+  at('classes').value = model.classes.join(', ');
+  at('background').value = model.background.join(', ');
+  at('threshold').value = model.threshold;
+  at('level-row').hidden = !model.segments;
+  slide();
+  for (let number = 0; number < model.examples; number++) {
+    at('examples').append(element('button', {
+      type: 'button', title: `Example ${number + 1}`,
+      onclick: () => take(`/api/example/${number}`, {method: 'POST'}),
+    }, element('img', {src: `/api/example/${number}.jpg`, alt: `Example ${number + 1}`})));
+  }
+  at('file').addEventListener('change', () => {
+    upload(at('file').files[0]);
+    at('file').value = '';  // the same file may be chosen again
+  });
+  at('go').addEventListener('click', () => guarded(ask));
+  at('classes').addEventListener('keydown', event => {
+    if (event.key === 'Enter' && event.ctrlKey) guarded(ask);
+  });
+  for (const id of ['threshold', 'level']) at(id).addEventListener('input', slide);
+  for (const kind of ['dragover', 'dragleave', 'drop']) {
+    document.addEventListener(kind, event => {
+      event.preventDefault();
+      at('drop').classList.toggle('over', kind === 'dragover');
+      if (kind === 'drop') upload(event.dataTransfer.files[0]);
+    });
+  }
+}
+
+guarded(begin);

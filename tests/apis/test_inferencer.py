@@ -1,0 +1,228 @@
+"""The inferencers on the demo's scenes."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
+from PIL import Image
+
+from mmtagclip.apis import SegInferencer, TagInferencer, list_images
+from mmtagclip.apis.inputs import output_stems
+from mmtagclip.clip import TextEncoder
+from mmtagclip.registry import MODELS
+from tests.apis.conftest import ROOT, SCENES
+
+CONFIG = ROOT / 'configs' / 'demo' / 'tagclip_demo.py'
+
+
+@pytest.fixture(scope='module')
+def tagger():
+    return TagInferencer('tagclip_demo', show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def segmentor():
+    return SegInferencer('cls-seg_demo', show_progress=False)
+
+
+def plain(path, **changes):
+    """The result of the framework's own way: the config's pipeline and model."""
+    config = Config.fromfile(CONFIG)
+    config.model.update(changes)
+    data = Compose(config.test_dataloader.dataset.pipeline)({'img_path': str(path)})
+    return MODELS.build(config.model).test_step({key: [value] for key, value in data.items()})[0]
+
+
+def test_results_are_those_of_the_config(tagger):
+    path = SCENES / '000040.jpg'
+    result, = tagger(path, score_maps=True)
+    sample = plain(path, with_score_maps=True)
+    assert torch.equal(torch.from_numpy(result.scores), sample.pred_score)
+    assert torch.equal(torch.from_numpy(result.score_maps), sample.score_maps)
+    assert sorted(result.tags) == sorted(sample.tags)
+    assert result.size == Image.open(path).size[::-1]
+
+
+def test_classes_at_the_call_are_those_of_a_model_built_with_them(tagger):
+    path = SCENES / '000040.jpg'
+    classes, background = ['bell', 'train', 'zebra'], ['wall', 'sky']
+    result, = tagger(path, classes=classes, background=background)
+    sample = plain(path, classes=classes, background=background)
+    assert torch.equal(torch.from_numpy(result.scores), sample.pred_score)
+    assert result.classes == tuple(classes)
+    assert len(tagger(path)[0].classes) == len(tagger.model.vocabulary)
+
+
+def test_a_class_is_encoded_once(monkeypatch):
+    encoded = []
+    original = TextEncoder.encode_class
+    monkeypatch.setattr(TextEncoder, 'encode_class',
+                        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases))
+    config = Config.fromfile(CONFIG)
+    config.merge_from_dict({'model.encoder.text_cache': False})
+    inferencer = TagInferencer(config, show_progress=False)
+    encoder = inferencer.model.encoder
+    encoded.clear()
+    path = SCENES / '000040.jpg'
+    inferencer(path, classes=['bell', 'unicorn'])
+    inferencer(path, classes=['unicorn', 'cyclops', 'dog'])
+    inferencer(path)
+    assert encoded == ['unicorn', 'cyclops']
+    assert inferencer.model.encoder is encoder
+
+
+def test_kinds_of_input_and_batches_give_the_same(tagger, photos):
+    by_folder = tagger(photos, batch_size=3)
+    assert [Path(result.image).name for result in by_folder] == ['a.JPG', 'b.jpg', 'c.jpg']
+    in_memory = [one.read() for one in list_images(photos)]
+    mixed = tagger([in_memory[0], Image.fromarray(in_memory[1]), str(photos / 'more' / '*')])
+    assert [result.image for result in mixed[:2]] == ['image-0', 'image-1']
+    for one, other in zip(by_folder, mixed, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=2e-5)
+        assert one.tags.keys() == other.tags.keys()
+
+
+def test_threshold_at_the_call(tagger):
+    path = SCENES / '000040.jpg'
+    all_tags, = tagger(path, threshold=0.0)
+    few, = tagger(path, threshold=0.9)
+    assert len(few.tags) < len(all_tags.tags)
+    assert few.labels.tolist() == all_tags.with_threshold(0.9).labels.tolist()
+
+
+def test_masks(segmentor):
+    path = SCENES / '000040.jpg'
+    result, = segmentor(path)
+    assert result.mask.shape == result.size == Image.open(path).size[::-1]
+    assert set(result.tags) <= set(result.classes)
+    assert all(score is not None for score in result.tags.values())
+    other, = segmentor(path, classes=['bell', 'zebra'], threshold=0.9)
+    assert other.classes == ('background', 'bell', 'zebra')
+    assert list(other.tags) == ['bell']
+    again, = segmentor(path)
+    assert np.array_equal(again.mask, result.mask)
+
+
+@pytest.mark.parametrize('inferencer', ['tagger', 'segmentor'])
+def test_unreadable_images_are_named_or_skipped(inferencer, request, photos):
+    inferencer = request.getfixturevalue(inferencer)
+    (photos / 'b.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'b\.jpg is an empty file'):
+        inferencer(photos)
+    good, bad, last = inferencer(photos, batch_size=2, on_error='skip')
+    assert good.error is None
+    assert last.error is None
+    assert bad.error.endswith('b.jpg is an empty file')
+    assert bad.tags == {}
+    assert bad.size == (0, 0)
+    sample = inferencer(photos / 'b.jpg', return_datasamples=True, on_error='skip')[0]
+    assert sample.load_error == bad.error
+
+
+def test_on_error_of_the_config_is_the_default(photos):
+    config = Config.fromfile(CONFIG)
+    config.test_dataloader.dataset.pipeline[0].on_error = 'skip'
+    (photos / 'b.jpg').write_bytes(b'')
+    results = TagInferencer(config, show_progress=False)(photos)
+    assert [result.error is None for result in results] == [True, False, True]
+
+
+@pytest.mark.parametrize('before', [None, 'mmseg', 'mmpretrain', 'mmengine'])
+def test_the_default_scope_stays(before, photos, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', type(DefaultScope._instance_dict)())
+    if before is not None:
+        init_default_scope(before)
+    tagger = TagInferencer('tagclip_demo', show_progress=False)
+    segmentor = SegInferencer('cls-seg_demo', show_progress=False)
+    for inferencer in (tagger, segmentor, tagger):
+        assert len(inferencer(photos)) == 3
+        now = DefaultScope.get_current_instance()
+        assert (None if now is None else now.scope_name) == before
+
+
+def test_the_current_visualizer_stays(photos):
+    mine = Visualizer.get_instance('mine')
+    TagInferencer('tagclip_demo', show_progress=False)(photos / 'b.jpg')
+    assert Visualizer.get_current_instance() is mine
+
+
+def test_out_dir(tagger, segmentor, photos, tmp_path):
+    (photos / 'broken.png').write_bytes(b'no image')
+    results = tagger(photos, on_error='skip', out_dir=tmp_path / 'tags')
+    assert all(result.score_maps is None for result in results)
+    files = {path.relative_to(tmp_path / 'tags').as_posix()
+             for path in (tmp_path / 'tags').rglob('*') if path.is_file()}
+    assert files == {'vis/a.png', 'vis/b.png', 'vis/more/c.png', 'pred/a.json', 'pred/b.json',
+                     'pred/broken.json', 'pred/more/c.json'}
+    assert json.loads((tmp_path / 'tags/pred/b.json').read_text()) == results[1].to_dict()
+    result, = segmentor(photos / 'b.jpg', out_dir=tmp_path / 'masks')
+    with Image.open(tmp_path / 'masks/pred/b.png') as mask:
+        assert np.array_equal(np.asarray(mask), result.mask)
+    assert Image.open(tmp_path / 'masks/vis/b.png').width > 900
+
+
+def test_show_opens_a_window(tagger, monkeypatch):
+    shown = []
+    monkeypatch.setattr(tagger.visualizer, 'show',
+                        lambda image, win_name, wait_time: shown.append((image.shape, wait_time)))
+    tagger(SCENES / '000040.jpg', show=True, wait_time=0.1)
+    assert shown == [((660, 1000, 3), 0.1)]
+
+
+def test_a_built_model_and_a_bare_config(tagger):
+    path = SCENES / '000040.jpg'
+    expected = tagger(path)[0].scores
+    built = TagInferencer(tagger.model, show_progress=False)
+    assert built.model is tagger.model
+    bare = TagInferencer({'model': Config.fromfile(CONFIG).model}, show_progress=False)
+    for one in (built, bare):
+        assert np.array_equal(one(path)[0].scores, expected)
+
+
+def test_max_side_shrinks(photos):
+    small = TagInferencer('tagclip_demo', max_side=64, show_progress=False)
+    result, = small(photos / 'b.jpg', score_maps=True)
+    assert max(result.score_maps.shape[1:]) == 4
+
+
+def test_stream_reads_no_further_than_it_must(tagger, photos):
+    (photos / 'more' / 'c.jpg').unlink()
+    (photos / 'z.jpg').write_bytes(b'')
+    stream = tagger.stream(photos)
+    assert next(stream).image.endswith('a.JPG')
+    next(stream)
+    with pytest.raises(ValueError, match=r'z\.jpg is an empty file'):
+        next(stream)
+
+
+def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
+    with pytest.raises(ValueError, match='unknown argument'):
+        tagger.stream(photos, nonsense=1)
+    with pytest.raises(ValueError, match='batch_size must be'):
+        tagger.stream(photos, batch_size=0)
+    with pytest.raises(ValueError, match="'raise' or 'skip', not 'ignore'"):
+        tagger.stream(photos, on_error='ignore')
+    with pytest.raises(ValueError, match='classes is empty'):
+        tagger.stream(photos, classes=[])
+    with pytest.raises(ValueError, match='threshold must be in'):
+        segmentor.stream(photos, threshold=2)
+    with pytest.raises(TypeError, match='TagInferencer runs a TagCLIP, not CLSSeg'):
+        TagInferencer('cls-seg_demo')
+    with pytest.raises(FileNotFoundError, match=r'neither a config file .*tagclip_demo'):
+        TagInferencer('tagclip_dem')
+    with pytest.raises(TypeError, match='not int'):
+        TagInferencer(3)
+    with pytest.raises(ValueError, match="no key 'model'"):
+        TagInferencer({})
+
+
+def test_output_names_differ():
+    assert output_stems(['/x/a.jpg', '/x/b/c.png']) == ['a', 'b/c']
+    assert output_stems(['/x/a.jpg', '/x/a.png', '/x/a.jpg']) == ['a.jpg', 'a.png', 'a.jpg-2']
+    assert output_stems(['image-0', 'image-1']) == ['image-0', 'image-1']
+    assert output_stems([]) == []

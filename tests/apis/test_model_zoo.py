@@ -1,0 +1,70 @@
+"""The models that come along, and what their weights need."""
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmtagclip.apis import find_config, list_models, load_config, model_zoo, zoo_root
+from tests.apis.conftest import ROOT
+
+LEAVES = {path.stem for path in (ROOT / 'configs').rglob('*.py')
+          if '_base_' not in path.parts and path.stem != 'folder'}
+
+
+def test_every_config_is_in_the_zoo_under_its_own_name():
+    entries = list_models()
+    assert zoo_root() == ROOT
+    assert sorted(entry.name for entry in entries) == sorted(LEAVES)
+    for entry in entries:
+        assert entry.config.stem == entry.name
+        assert entry.task in ('tag', 'segment', 'train')
+
+
+def test_the_task_is_that_of_the_config():
+    for entry in list_models():
+        kind = Config.fromfile(entry.config).model.type
+        expected = {'mmtagclip.TagCLIP': 'tag', 'mmtagclip.CLSSeg': 'segment'}.get(kind)
+        assert expected in (entry.task, None)
+        assert (entry.task == 'train') == (not kind.startswith('mmtagclip.'))
+
+
+def test_figures_are_marked_as_the_papers_or_measured_on_the_demo():
+    for entry in list_models():
+        for line in entry.results:
+            assert '(paper)' in line or line.startswith('Demo')
+
+
+def test_configs_are_found_by_path_or_name():
+    path = ROOT / 'configs/demo/tagclip_demo.py'
+    assert find_config(path) == path
+    assert find_config('tagclip_demo') == find_config('tagclip_demo.py') == path
+    config = load_config('tagclip_demo', {'model.head.threshold': 0.3})
+    assert config.model.head.threshold == 0.3
+
+
+@pytest.mark.parametrize('encoder, expected', [
+    ({'model': 'local-dir:x'}, None),
+    ({'model': {'embed_dim': 4}, 'checkpoint': 'a.pt'}, None),
+    ({'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}, None),
+    ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}, 'ViT-B-16-quickgelu (openai)'),
+    ({'model': 'hf-hub:org/repo'}, 'hf-hub:org/repo'),
+    ({'model': 'ViT-B-16', 'pretrained': 'no such tag'}, None)])
+def test_what_would_be_downloaded(encoder, expected, monkeypatch):
+    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache', lambda repository, name: None)
+    monkeypatch.setenv('HOME', '/nowhere')
+    for model in ({'encoder': encoder}, {'tagger': {'encoder': encoder}}):
+        assert model_zoo.missing_weights(Config({'model': model})) == expected
+
+
+def test_cached_weights_are_not_missing(monkeypatch):
+    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache',
+                        lambda repository, name: f'/cache/{repository}/{name}')
+    for encoder in ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
+                    {'model': 'hf-hub:org/repo'}):
+        assert model_zoo.missing_weights(Config({'model': {'encoder': encoder}})) is None
+
+
+def test_a_package_without_its_configs_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(model_zoo, 'PACKAGE', Path(tmp_path) / 'mmtagclip')
+    with pytest.raises(FileNotFoundError, match='came without its configs'):
+        list_models()

@@ -1,0 +1,71 @@
+"""The exported encoder in onnxruntime against torch."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmtagclip import cli
+from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, load_clip
+from mmtagclip.clip.onnx import DenseGraph, export_onnx
+from tests.conftest import normalised
+
+pytest.importorskip('onnx', reason="the export needs pip install 'mmtagclip[onnx]'")
+onnxruntime = pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
+
+
+def session(path):
+    return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+
+@pytest.fixture(scope='module', params=['self-only', 'ordinary'])
+def both(request, clip, tmp_path_factory):
+    """An encoder and its exported twin."""
+    block = OrdinaryLastBlock() if request.param == 'ordinary' else None
+    encoder = DenseEncoder(load_clip(clip), block)
+    path = tmp_path_factory.mktemp('onnx') / 'encoder.onnx'
+    export_onnx(encoder, path, (8, 9, 10))
+    return encoder, session(path)
+
+
+@pytest.mark.parametrize('size', [(80, 112), (16, 16), (16, 160), (160, 16), (224, 224)])
+@pytest.mark.parametrize('batch', [1, 3])
+def test_any_number_and_size_of_images(both, size, batch):
+    encoder, exported = both
+    images = torch.cat([normalised(encoder, *size, seed) for seed in range(batch)])
+    features = encoder(images, [(8, 9, 10)], votes=True)
+    patches, class_token, attention, votes = exported.run(None, {'images': images.numpy()})
+    np.testing.assert_allclose(patches, features.patches, atol=1e-5)
+    np.testing.assert_allclose(class_token, features.class_token, atol=1e-5)
+    mean = features.attention.mean((8, 9, 10)).numpy()
+    np.testing.assert_allclose(attention, mean, atol=1e-5)
+    # A weight that is its map's mean but for round-off may be counted or not.
+    assert np.mean(votes != features.attention.votes.numpy()) < 1e-3
+    assert np.abs(votes - features.attention.votes.numpy()).max() <= 1
+
+
+def test_the_file_says_how_images_are_normalised(both):
+    encoder, exported = both
+    facts = exported.get_modelmeta().custom_metadata_map
+    assert json.loads(facts['mean']) == pytest.approx(encoder.mean)
+    assert json.loads(facts['layers']) == [8, 9, 10]
+    assert json.loads(facts['patch_size']) == 16
+    assert json.loads(facts['logit_scale']) == pytest.approx(encoder.logit_scale)
+
+
+def test_what_cannot_be_exported_is_refused(encoder, clip):
+    for layers in ((), (12,), (-1,)):
+        with pytest.raises(ValueError, match='layers must be some of 0 to 11'):
+            DenseGraph(encoder, layers)
+    with pytest.raises(ValueError, match='needs an encoder of float32'):
+        DenseGraph(DenseEncoder(load_clip(clip), dtype='bfloat16'), (8,))
+
+
+def test_the_command(tmp_path, capsys):
+    path = tmp_path / 'encoder.onnx'
+    assert cli.main(['export', str(path), '--model', 'tagclip_demo']) == 0
+    assert 'mean of layers 8, 9, 10' in capsys.readouterr().out
+    assert [one.name for one in session(path).get_outputs()] == [
+        'patches', 'class_token', 'attention', 'votes']
+    assert cli.main(['export', str(path), '--model', 'coarse_demo']) == 2
+    assert 'say which --layers' in capsys.readouterr().err

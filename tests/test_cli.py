@@ -1,0 +1,256 @@
+"""The command line, as users type it."""
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from mmtagclip import cli
+from mmtagclip.apis import SegInferencer, TagInferencer
+from mmtagclip.models import TagCLIP
+from mmtagclip.pseudo_labels import Manifest
+from tests.processes import ROOT, run
+
+SCENES = ROOT / 'demo' / 'data' / 'JPEGImages'
+TAG = ['--model', 'tagclip_demo', '--quiet']
+SEGMENT = ['--model', 'cls-seg_demo', '--quiet']
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    for name in ('000001', '000003', '000040', '000045', '000070'):
+        shutil.copy(SCENES / f'{name}.jpg', folder)
+    return folder
+
+
+def mmtagclip(*words):
+    return cli.main([str(word) for word in words])
+
+
+def lines(path):
+    return [json.loads(line) for line in Path(path).read_text(encoding='utf-8').splitlines()]
+
+
+def test_tags_are_printed(photos, capsys):
+    assert mmtagclip('tag', photos / '000040.jpg', *TAG) == 0
+    assert capsys.readouterr().out == f'{photos}/000040.jpg: bell 0.81, train 0.69, octopus 0.67\n'
+    assert mmtagclip('tag', photos, *TAG, '--out', '-', '--classes', 'bell,train,"a big, red bus"',
+                     '--background', 'wall', '--threshold', 0.9) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(records) == 5
+    assert {tag for one in records for tag in one['tags']} <= {'bell', 'train', 'a big, red bus'}
+
+
+def test_json_lines_equal_the_inferencers(photos, tmp_path):
+    out = tmp_path / 'new' / 'tags.jsonl'
+    assert mmtagclip('tag', photos, *TAG, '--out', out, '--batch-size', 2) == 0
+    expected = TagInferencer('tagclip_demo', show_progress=False)(photos, batch_size=2)
+    assert lines(out) == [result.to_dict() for result in expected]
+    assert not out.with_name('tags.jsonl.unfinished').exists()
+
+
+def test_csv_and_coco(photos, tmp_path):
+    assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.jsonl') == 0
+    assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.csv') == 0
+    assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.json') == 0
+    pairs = [(one['image'], tag, score) for one in lines(tmp_path / 'a.jsonl')
+             for tag, score in zip(one['tags'], one['scores'], strict=True)]
+    with (tmp_path / 'a.csv').open() as file:
+        assert [(row['image'], row['tag'], float(row['score'])) for row in csv.DictReader(file)
+                ] == pairs
+    coco = COCO(str(tmp_path / 'a.json'))
+    names = {key: one['name'] for key, one in coco.cats.items()}
+    assert [(coco.imgs[one['image_id']]['file_name'], names[one['category_id']], one['score'])
+            for one in coco.anns.values()] == pairs
+
+
+def test_masks_to_a_folder_and_to_coco(photos, tmp_path):
+    assert mmtagclip('segment', photos, *SEGMENT, '--out', tmp_path / 'masks') == 0
+    assert mmtagclip('segment', photos, *SEGMENT, '--out', tmp_path / 'coco.json') == 0
+    assert mmtagclip('segment', photos, *SEGMENT, '--out', tmp_path / 'rows.csv') == 0
+    assert mmtagclip('segment', photos, *SEGMENT, '--out', tmp_path / 'lines.jsonl') == 0
+    results = SegInferencer('cls-seg_demo', show_progress=False)(photos)
+    classes = Manifest.load(tmp_path / 'masks').classes
+    assert classes == results[0].classes
+    coco = COCO(str(tmp_path / 'coco.json'))
+    ids = {one['name']: key for key, one in coco.cats.items()}
+    assert 'background' not in ids
+    for number, (record, result) in enumerate(
+            zip(lines(tmp_path / 'masks/labels.jsonl'), results, strict=True), start=1):
+        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+            assert np.array_equal(np.asarray(mask), result.mask)
+        for name in set(result.shares) - {'background'}:
+            one, = coco.loadAnns(coco.getAnnIds(imgIds=number, catIds=[ids[name]]))
+            assert np.array_equal(coco.annToMask(one).astype(bool), result.binary_mask(name))
+            assert one['area'] == result.binary_mask(name).sum()
+            assert one['score'] == result.tags[name]
+    assert lines(tmp_path / 'lines.jsonl') == [result.to_dict() for result in results]
+    with (tmp_path / 'rows.csv').open() as file:
+        assert [row['tag'] for row in csv.DictReader(file)] == [
+            row['tag'] for result in results for row in result.rows()]
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypatch, capsys):
+    command = ['tag', photos, '--model', 'tagclip_demo', '--batch-size', 2, '--out']
+    assert mmtagclip(*command, tmp_path / 'whole.jsonl') == 0
+    score, calls = TagCLIP.score, []
+
+    def interrupted(self, images):
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(self, images)
+
+    monkeypatch.setattr(TagCLIP, 'score', interrupted)
+    assert mmtagclip(*command, tmp_path / 'parts.jsonl') == 130
+    assert '4 of 5 images are safe; run the same command again' in capsys.readouterr().err
+    assert not (tmp_path / 'parts.jsonl').exists()
+    assert mmtagclip(*command, tmp_path / 'parts.jsonl') == 0
+    assert calls == [2, 2, 1, 1]
+    assert '4 of 5 images are done already' in capsys.readouterr().err
+    assert (tmp_path / 'parts.jsonl').read_text() == (tmp_path / 'whole.jsonl').read_text()
+
+
+def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys):
+    out = tmp_path / 'masks'
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 0
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 2
+    assert 'is there already; add --overwrite' in capsys.readouterr().err
+    (out / 'labels.jsonl').unlink()
+    assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
+    assert 'was begun by another job: its classes is' in capsys.readouterr().err
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out, '--classes',
+                     'bell,dog', '--overwrite') == 0
+    assert Manifest.load(out).classes == ('background', 'bell', 'dog')
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', photos,
+                     '--overwrite') == 2
+    assert 'leaves it alone' in capsys.readouterr().err
+    assert (photos / '000040.jpg').is_file()
+
+
+def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
+    (photos / 'broken.jpg').write_bytes(b'')
+    assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'tags.jsonl',
+                     '--sheets', tmp_path / 'sheets') == 1
+    error = capsys.readouterr().err
+    assert f'could not read: {photos}/broken.jpg is an empty file' in error
+    assert [one['image'] for one in lines(tmp_path / 'tags.jsonl') if 'error' in one
+            ] == [str(photos / 'broken.jpg')]
+    assert [path.name for path in (tmp_path / 'sheets').iterdir()] == ['sheet-0001.jpg']
+    assert mmtagclip('tag', photos, *TAG) == 1
+    assert 'broken.jpg' in capsys.readouterr().err
+    assert mmtagclip('tag', photos, *TAG, '--on-error', 'raise') == 2
+
+
+def test_pictures(photos, tmp_path):
+    assert mmtagclip('tag', photos, *TAG, '--vis', tmp_path / 'vis', '--out',
+                     tmp_path / 'a.jsonl') == 0
+    assert sorted(path.stem for path in (tmp_path / 'vis').glob('*.png')) == [
+        path.stem for path in sorted(photos.iterdir())]
+
+
+@pytest.mark.parametrize('words, message', [
+    (['nowhere.jpg'], r'nowhere.jpg'),
+    ([SCENES, '--out', 'tags.txt'], 'must end in .jsonl, .csv, .json'),
+    ([SCENES, '--out', 'folder'], 'must end in .jsonl, .csv, .json'),
+    ([SCENES, '--classes', 'no/such/file'], 'no file of names at no/such/file'),
+    ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
+    ([SCENES, '--classes', ','], 'classes is empty'),
+    ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
+    ([SCENES, '--model', 'cls-seg_demo'], 'runs a TagCLIP, not CLSSeg'),
+    ([SCENES, '--threshold', '3'], 'threshold must be in'),
+    ([SCENES, '--checkpoint', 'gone.pt'], 'gone.pt'),
+    (['https://example.org/a.jpg'], 'nothing is downloaded')])
+def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = [] if '--model' in words else TAG
+    if '--checkpoint' in words:
+        model = ['--model', 'tagclip_vit-base-p16_openai_folder']
+    assert mmtagclip('tag', *words, *model, '--on-error', 'raise') == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('mmtagclip: error: ')
+    assert message in error
+
+
+def test_nothing_is_downloaded_unasked(capsys, monkeypatch):
+    monkeypatch.setattr('mmtagclip.apis.model_zoo.missing_weights', lambda config: 'ViT (x)')
+    assert mmtagclip('tag', SCENES) == 2
+    assert 'the weights of ViT (x) are not on this machine: add --download' in (
+        capsys.readouterr().err)
+
+
+def test_options_reach_the_config(monkeypatch):
+    args = cli.make_parser().parse_args([
+        'segment', 'a.jpg', '--checkpoint', 'w.pt', '--cfg-options',
+        'model.tagger.head.threshold=0.3'])
+    config = cli.config_of(args)
+    assert config.model.tagger.encoder.pretrained is None
+    assert config.model.tagger.encoder.checkpoint == 'w.pt'
+    assert config.model.tagger.head.threshold == 0.3
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('dog', ['dog']), ('dog,cat', ['dog', 'cat']),
+    ('dog, traffic light ,"big, red bus",', ['dog', 'traffic light', 'big, red bus'])])
+def test_names(text, expected):
+    assert cli.names_from(text) == expected
+
+
+def test_names_of_files_and_built_in_lists(tmp_path):
+    (tmp_path / 'names.txt').write_text('dog\ncat\n')
+    assert cli.names_from(str(tmp_path / 'names.txt')) == str(tmp_path / 'names.txt')
+    assert Path(cli.names_from('voc')).name == 'voc.txt'
+
+
+def test_models(capsys):
+    assert mmtagclip('models', 'demo') == 0
+    out = capsys.readouterr().out
+    assert 'tagclip_demo ' in out
+    assert 'comes along' in out
+    assert 'voc07' not in out
+    assert mmtagclip('models', '--json') == 0
+    report = json.loads(capsys.readouterr().out)
+    one, = (model for model in report['models'] if model['name'] == 'tagclip_demo')
+    assert one['task'] == 'tag'
+    assert one['results'] == ['Demo, 120 scenes: mAP 89.5']
+    assert Path(one['config']).is_file()
+
+
+def test_demo(tmp_path, capsys):
+    assert mmtagclip('demo', '--out', tmp_path) == 0
+    assert '000040.jpg: bell 0.81, train 0.69, octopus 0.67' in capsys.readouterr().out
+    assert len(list(tmp_path.rglob('*.png'))) == 2 * len(cli.DEMO_SCENES)
+
+
+def test_as_a_process(photos):
+    """JSON lines and nothing else on the output; no progress bar where there is no terminal."""
+    process = run(sys.executable, '-m', 'mmtagclip', 'tag', photos, '--model', 'tagclip_demo',
+                  '--out', '-')
+    assert process.returncode == 0, process.stderr
+    assert len([json.loads(line) for line in process.stdout.splitlines()]) == 5
+    assert 'image/s' not in process.stderr
+
+
+def test_a_reader_that_stops_is_no_error(photos):
+    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', 'tag', str(photos), *TAG],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert b'Traceback' not in process.stderr.read()
+    assert process.wait() == 0
+
+
+def test_help_is_quick_and_has_examples():
+    for command in ([], ['tag'], ['segment'], ['models'], ['demo'], ['web'], ['export']):
+        process = run(sys.executable, '-X', 'importtime', '-m', 'mmtagclip', *command, '--help')
+        assert process.returncode == 0
+        assert 'examples:' in process.stdout
+        assert not re.search(r'\| +torch$', process.stderr, re.M)

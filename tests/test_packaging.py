@@ -1,0 +1,65 @@
+"""What surrounds the package says what is so."""
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmtagclip.version import __version__
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_workflow_calls_targets_of_the_makefile():
+    targets = set(re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.M))
+    workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
+    jobs = workflow['jobs']['make']['strategy']['matrix']['include']
+    called = {target for job in jobs for target in job['target'].split()}
+    assert called == {'lint', 'type', 'test', 'docs', 'package'}
+    assert called <= targets
+
+
+def test_the_citation_names_the_paper_as_the_readme_does():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    paper = citation['preferred-citation']
+    readme = (ROOT / 'README.md').read_text()
+    assert paper['title'] in readme
+    for author in paper['authors']:
+        assert f"{author['family-names']}, {author['given-names']}" in readme
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    pytest.importorskip('build', reason='the build package is not installed')
+    out = tmp_path_factory.mktemp('dist')
+    # Built from a copy, so that nothing is left in the source tree.
+    source = tmp_path_factory.mktemp('source')
+    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, text=True,
+                           capture_output=True, check=False)
+    if names.returncode:
+        pytest.skip('not a git repository')
+    for name in names.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir',
+                    str(out), str(source)], check=True, capture_output=True, timeout=300)
+    path, = out.glob('*.whl')
+    return zipfile.ZipFile(path)
+
+
+def test_the_wheel_holds_configs_demo_and_page(wheel):
+    names = set(wheel.namelist())
+    for name in ('mmtagclip/.mim/model-index.yml', 'mmtagclip/.mim/demo/data/classes.txt',
+                 'mmtagclip/.mim/demo/model/open_clip_model.safetensors',
+                 'mmtagclip/.mim/configs/_base_/models/tagclip_demo.py',
+                 'mmtagclip/.mim/tools/test.py', 'mmtagclip/.mim/configs/demo/metafile.yml',
+                 'mmtagclip/web/static/index.html', 'mmtagclip/vocabularies/voc.txt'):
+        assert name in names
+    assert any(name.endswith('licenses/demo/LICENSES/CC-BY-4.0.txt') for name in names)
+    assert not any('__pycache__' in name or name.startswith('tests/') for name in names)
+    metadata = wheel.read(f'mmtagclip-{__version__}.dist-info/METADATA').decode()
+    assert 'License-Expression: Apache-2.0 AND CC-BY-4.0 AND MIT' in metadata

@@ -1,0 +1,101 @@
+"""Pictures of masks and contact sheets."""
+import numpy as np
+import pytest
+
+from mmtagclip.visualization import contact_sheet, draw_masks, mask_legend
+from mmtagclip.visualization.contact_sheet import wrap
+from tests.conftest import picture
+
+CLASSES = ['background', 'dog', 'cat', 'traffic light']
+PALETTE = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def test_colours_lie_where_the_labels_are():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:20, :30], mask[20:, 30:] = 1, 2
+    mask[35:, :5] = 255
+    drawn = draw_masks(image, mask, CLASSES, PALETTE, background=0)
+    assert drawn.shape[0] == 600
+    assert drawn.shape[1] > 900
+    assert drawn[150, 200].argmax() == 0
+    assert drawn[450, 650].argmax() == 1
+    assert (drawn[100, 700] == 100).all()  # background
+    assert (drawn[590, 20] == 100).all()  # 255
+    without = draw_masks(image, mask, CLASSES, PALETTE)
+    assert not (without[100, 700] == 100).all()
+
+
+@pytest.mark.parametrize('size', [(4, 4), (3, 300), (300, 3), (1500, 2000)])
+@pytest.mark.parametrize('count', [1, 80])
+def test_any_size_and_any_number_of_classes(size, count):
+    mask = (np.arange(size[0] * size[1]) % count).reshape(size).astype(np.uint8)
+    names = [f'class number {i}' for i in range(count)]
+    drawn = draw_masks(picture(*size, 1), mask, names, [(i, i, i) for i in range(count)])
+    assert drawn.dtype == np.uint8
+    assert max(drawn.shape) >= 900
+
+
+def test_the_legend_has_every_class_that_occurs():
+    """Each entry's swatch is somewhere right of the photograph."""
+    count = 60
+    mask = np.repeat(np.arange(count, dtype=np.uint8)[:, None], 40, axis=1)
+    names, palette = [str(i) for i in range(count)], [(250 - 4 * i, 4 * i, 17) for i in range(60)]
+    drawn = draw_masks(np.zeros((count, 40, 3), np.uint8), mask, names, palette)
+    legend = drawn[:, 600:].reshape(-1, 3)
+    entries = mask_legend(mask, names, palette)
+    assert len(entries) == count
+    for entry in entries:
+        assert (legend == entry.colour).all(axis=1).sum() > 100
+
+
+def test_classes_of_like_colours_get_others():
+    mask = np.array([[1] * 6, [2] * 3 + [3] * 3], np.uint8)
+    palette = [(0, 0, 0), (200, 0, 0), (200, 0, 60), (0, 0, 255)]
+    entries = mask_legend(mask, CLASSES, palette, background=0)
+    assert [entry.name for entry in entries] == ['dog', 'cat', 'traffic light']
+    assert [entry.share for entry in entries] == [0.5, 0.25, 0.25]
+    assert entries[0].colour == (200, 0, 0)
+    assert entries[2].colour == (0, 0, 255)
+    colours = np.array([entry.colour for entry in entries])
+    for one in range(3):
+        for other in range(one):
+            assert np.linalg.norm(colours[one] - colours[other]) >= 110
+
+
+def test_bad_masks_are_refused():
+    image = picture(8, 8, 1)
+    with pytest.raises(ValueError, match='image is 8x8 pixels, but its mask 9x8'):
+        draw_masks(image, np.zeros((8, 9), np.uint8), CLASSES, PALETTE)
+    with pytest.raises(ValueError, match='label 4, but there are 4 classes'):
+        draw_masks(image, np.full((8, 8), 4, np.uint8), CLASSES, PALETTE)
+
+
+def test_contact_sheet_has_a_place_for_each_picture():
+    pictures = [(picture(30, 90, i), f'picture {i}') for i in range(6)] + [(None, 'broken')]
+    page = contact_sheet(pictures, columns=3, side=60)
+    assert page.shape[1] == 3 * 70 + 10
+    assert contact_sheet(pictures[:2], columns=3, side=60).shape[1] == 2 * 70 + 10
+    with pytest.raises(ValueError, match='at least one picture'):
+        contact_sheet([])
+
+
+@pytest.mark.parametrize('caption, expected', [
+    ('', []), ('dog', ['dog']), ('dog, cat, bird', ['dog, cat,', 'bird']),
+    ('abcdefghijklmnop', ['abcdefghij', 'klmnop']),
+    ('one two three four five six seven', ['one two', 'three four', 'five six…']),
+    ('aaaaaaaaaa bbbbbbbbbb cccccccccc d', ['aaaaaaaaaa', 'bbbbbbbbbb', 'ccccccccc…'])])
+def test_captions_are_broken_and_cut(caption, expected):
+    assert wrap(caption, 10, len) == expected
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_no_line_is_too_wide_and_no_word_lost(seed):
+    random = np.random.RandomState(seed)
+    words = ['x' * random.randint(1, 14) for _ in range(random.randint(0, 9))]
+    width = random.randint(4, 12)
+    lines = wrap(' '.join(words), width, len)
+    assert len(lines) <= 3
+    assert all(len(line) <= width for line in lines)
+    if not any(line.endswith('…') for line in lines):
+        assert ''.join(lines).replace(' ', '') == ''.join(words)

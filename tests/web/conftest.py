@@ -1,0 +1,33 @@
+import threading
+
+import pytest
+
+pytest.importorskip('starlette', reason="the web page needs pip install 'mmtagclip[web]'")
+uvicorn = pytest.importorskip('uvicorn', reason="the web page needs pip install 'mmtagclip[web]'")
+
+
+@pytest.fixture(scope='module')
+def model():
+    from mmtagclip.apis import SegInferencer
+    return SegInferencer('cls-seg_demo', show_progress=False).model
+
+
+@pytest.fixture
+def serve():
+    """Start a server for an application; gives its address."""
+    servers = []
+
+    def start(app):
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level='warning'))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            thread.join(0.02)
+        servers.append((server, thread))
+        port = server.servers[0].sockets[0].getsockname()[1]
+        return f'http://127.0.0.1:{port}'
+
+    yield start
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)

@@ -1,0 +1,232 @@
+"""The web page's server, over real connections."""
+import io
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtagclip.apis import SegInferencer, TagInferencer
+from mmtagclip.clip import DenseEncoder
+from mmtagclip.web import Limits, make_app
+from mmtagclip.web.server import parse_names
+from tests.apis.conftest import SCENES
+from tests.conftest import picture
+
+SCENE = SCENES / '000045.jpg'
+QUESTION = {'classes': 'mushroom, camera\nzebra', 'background': 'wall', 'threshold': 0.5,
+            'background_level': 0.5}
+
+
+class Client:
+    def __init__(self, address):
+        self.address = address
+
+    def request(self, path, data=None, **headers):
+        request = urllib.request.Request(self.address + path, data, headers={
+            key.replace('_', '-'): value for key, value in headers.items()})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, response.read(), response.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), error.headers
+
+    def json(self, path, data=None, **headers):
+        status, body, _ = self.request(path, data, **headers)
+        return status, json.loads(body)
+
+    def upload(self, content, name='a.jpg'):
+        return self.json(f'/api/image?name={name}', content)
+
+    def ask(self, key, **changes):
+        return self.json(f'/api/{key}/ask', json.dumps({**QUESTION, **changes}).encode())
+
+
+@pytest.fixture
+def client(serve, model):
+    return Client(serve(make_app(model, 'the demo')))
+
+
+@pytest.fixture
+def key(client):
+    status, taken = client.upload(SCENE.read_bytes())
+    assert status == 200
+    assert (taken['width'], taken['height']) == Image.open(SCENE).size
+    return taken['key']
+
+
+def test_the_page_and_what_it_needs(client):
+    for path, kind in {'/': 'text/html', '/page.css': 'text/css',
+                       '/page.js': 'text/javascript'}.items():
+        status, body, headers = client.request(path)
+        assert status == 200
+        assert headers['content-type'].startswith(kind)
+        assert body
+        assert "default-src 'none'" in headers['content-security-policy']
+    about = client.json('/api/model')[1]
+    assert about['title'] == 'the demo'
+    assert about['segments']
+    for number in range(about['examples']):
+        assert client.request(f'/api/example/{number}.jpg')[0] == 200
+    assert client.json('/api/example/0', b'')[0] == 200
+    assert client.json('/api/example/99', b'')[0] == 404
+
+
+def test_answers_are_the_inferencers(client, key):
+    status, answer = client.ask(key)
+    assert status == 200
+    options = {'classes': ['mushroom', 'camera', 'zebra'], 'background': ['wall']}
+    expected, = TagInferencer('tagclip_demo', show_progress=False)(SCENE, **options)
+    final = answer['stages'][-1]
+    assert [stage['step'] for stage in answer['stages']] == ['coarse', 'DMAR', 'CWR']
+    assert {one['name']: one['score'] for one in final['classes']} == pytest.approx(
+        dict(zip(expected.classes, expected.scores.tolist(), strict=True)), abs=1e-5)
+    assert {one['name'] for one in final['classes'] if one['tag']} == set(expected.tags)
+    masks, = SegInferencer('cls-seg_demo', show_progress=False)(SCENE, **options)
+    shares = {name: share for name, share in masks.shares.items() if name != 'background'}
+    assert {one['name']: one['share'] for one in answer['masks']} == pytest.approx(shares)
+    mask = client.request(f'/api/{key}/download/mask.png')[1]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(mask))), masks.mask)
+
+
+def test_thresholds_change_without_the_encoder(client, key, monkeypatch):
+    runs = []
+    monkeypatch.setattr(DenseEncoder, 'forward', lambda *args, **kwargs: runs.append(1))
+    few = client.ask(key, threshold=0.99)[1]
+    many = client.ask(key, threshold=0.0)[1]
+    assert not runs
+
+    def count(answer):
+        return sum(one['tag'] for one in answer['stages'][-1]['classes'])
+
+    assert count(few) < count(many)
+    covered = [sum(one['share'] for one in client.ask(key, background_level=level)[1]['masks'])
+               for level in (0.05, 0.95)]
+    assert covered[0] > covered[1]
+
+
+def test_pictures_and_downloads(client, key):
+    assert client.request(f'/api/{key}/masks.jpg')[0] == 404  # nothing was asked yet
+    client.ask(key)
+    for path in ('image.jpg', 'heat.jpg?step=coarse&name=mushroom',
+                 'heat.jpg?step=DMAR&name=zebra', 'masks.jpg'):
+        status, body, _ = client.request(f'/api/{key}/{path}')
+        assert status == 200
+        assert Image.open(io.BytesIO(body)).format == 'JPEG'
+    for path in ('heat.jpg?step=coarse&name=dog', 'heat.jpg?step=no&name=mushroom', 'heat.jpg'):
+        assert client.request(f'/api/{key}/{path}')[0] == 404
+    for kind in ('tags.json', 'tags.csv', 'tags.png', 'masks.json', 'masks.png', 'mask.png'):
+        status, body, headers = client.request(f'/api/{key}/download/{kind}')
+        assert status == 200
+        assert headers['content-disposition'] == f'attachment; filename="a_{kind}"'
+        if kind.endswith('json'):
+            assert json.loads(body)['image'] == 'a.jpg'
+        elif kind.endswith('png'):
+            assert Image.open(io.BytesIO(body)).format == 'PNG'
+    assert client.request(f'/api/{key}/download/passwords')[0] == 404
+
+
+@pytest.mark.parametrize('content, status, message', [
+    (b'', 400, 'no image, or a damaged one'), (b'<svg/>', 400, 'no image'),
+    (SCENE.read_bytes()[:3000], 400, 'damaged'), (b'x' * 60_000, 413, 'larger than 0 MB')])
+def test_what_is_no_image_is_refused(serve, model, content, status, message):
+    client = Client(serve(make_app(model, limits=Limits(upload_bytes=50_000, upload_side=900))))
+    got, answer = client.upload(content)
+    assert got == status
+    assert message in answer['error']
+
+
+def test_bounds_on_size(serve, model):
+    client = Client(serve(make_app(model, limits=Limits(upload_side=900, kept_side=100,
+                                                        encoder_side=64))))
+    buffer = io.BytesIO()
+    Image.new('RGB', (901, 10)).save(buffer, format='PNG')
+    status, answer = client.upload(buffer.getvalue())
+    assert status == 413
+    assert '901x10 pixels are more than the 900' in answer['error']
+    buffer = io.BytesIO()
+    Image.fromarray(picture(400, 200, 1)).save(buffer, format='PNG')
+    taken = client.upload(buffer.getvalue())[1]
+    assert (taken['width'], taken['height']) == (50, 100)
+    assert client.ask(taken['key'])[0] == 200
+
+
+def test_a_body_without_a_length_is_bounded_too(serve, model):
+    client = Client(serve(make_app(model, limits=Limits(upload_bytes=50_000))))
+    status, _, _ = client.request('/api/image', (b'x' * 10_000 for _ in range(9)))
+    assert status == 413
+
+
+def test_only_so_many_images_are_held(serve, model):
+    app = make_app(model, limits=Limits(images=2))
+    client = Client(serve(app))
+    keys = [client.upload(SCENE.read_bytes())[1]['key'] for _ in range(3)]
+    assert client.ask(keys[0])[0] == 404
+    assert client.ask(keys[2])[0] == 200
+    assert len(app.state.server.sessions) == 2
+
+
+@pytest.mark.parametrize('changes, message', [
+    ({'classes': 'dog, ' * 3 + ','.join(map(str, range(300)))}, 'names are more than'),
+    ({'classes': 'x' * 200}, 'more than 100 characters'),
+    ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
+    ({'threshold': 7}, 'threshold must be in'), ({'threshold': None}, 'cannot be read'),
+    ({'background_level': 0}, 'background level must be in'),
+    ({'threshold': 'x'}, 'could not convert')])
+def test_bad_questions_are_refused(client, key, changes, message):
+    status, answer = client.ask(key, **changes)
+    assert status == 400
+    assert message in answer['error']
+
+
+def test_a_question_that_is_no_json_or_too_long(client, key):
+    assert client.json(f'/api/{key}/ask', b'nonsense')[0] == 400
+    assert client.json(f'/api/{key}/ask', b'[]')[0] == 400
+    assert client.json(f'/api/{key}/ask', b' ' * 200_000)[0] == 413
+
+
+def test_no_names_means_the_models(client, key, model):
+    answer = client.ask(key, classes=' , ', background=None)[1]
+    assert {one['name'] for one in answer['stages'][0]['classes']} <= set(
+        model.tagger.vocabulary.names)
+
+
+def test_other_pages_and_other_names_of_the_host_are_refused(client):
+    assert client.request('/', Origin='https://example.org')[0] == 403
+    assert client.request('/', Origin=client.address)[0] == 200
+    assert client.request('/', Host='example.org')[0] == 400
+
+
+def test_nothing_is_written(client, key, tmp_path, monkeypatch):
+    for name in ('TMPDIR', 'HOME', 'XDG_CACHE_HOME'):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    client.upload(SCENE.read_bytes())
+    client.ask(key, classes='unicorn, cyclops')
+    client.request(f'/api/{key}/download/tags.png')
+    assert not any(tmp_path.iterdir())
+
+
+def test_names():
+    assert parse_names('dog, cat\n"a big, red bus" , dog,\n', Limits()) == [
+        'dog', 'cat', 'a big, red bus']
+
+
+def test_the_command_serves_until_it_is_interrupted(tmp_path):
+    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', 'web', '--port', '0',
+                                '--model', 'tagclip_demo'], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    assert line.startswith('tagclip_demo at http://127.0.0.1:')
+    client = Client(line.split()[2])
+    key = client.upload(SCENE.read_bytes())[1]['key']
+    answer = client.ask(key)[1]
+    assert 'masks' not in answer
+    assert client.request(f'/api/{key}/download/mask.png')[0] == 404
+    process.send_signal(signal.SIGINT)
+    assert 'Traceback' not in process.communicate(timeout=30)[1]
