@@ -5,6 +5,8 @@ import numpy as np
 from mmengine.dist import master_only
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
+from mmpretrain.visualization import UniversalVisualizer
+from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from ..datasets.segmentation import labels_metainfo
@@ -19,7 +21,8 @@ class _PictureVisualizer(Visualizer):
     @master_only
     def add_datasample(self, name: str, image: np.ndarray, data_sample: BaseDataElement,
                        show: bool = False, wait_time: float = 0, out_file: str | None = None,
-                       step: int = 0, **kwargs: Any) -> np.ndarray:
+                       step: int = 0, draw_gt: bool = True, draw_pred: bool = True,
+                       **kwargs: Any) -> np.ndarray:
         """Draw the result of one image.
 
         Args:
@@ -30,12 +33,14 @@ class _PictureVisualizer(Visualizer):
             wait_time: Seconds until the window closes; 0 for a key press.
             out_file: File to write the picture to; the backends get it if None.
             step: Of the picture, for the backends.
+            draw_gt: Whether to draw the ground truth, where it is known and drawn at all.
+            draw_pred: Whether to draw the prediction.
             **kwargs: Of no effect; other visualizers' options.
 
         Returns:
             The picture, ``(H', W', 3)`` uint8 RGB.
         """
-        drawn = self.draw(image, data_sample)
+        drawn = self.draw(image, data_sample, draw_gt, draw_pred)
         self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
@@ -45,19 +50,21 @@ class _PictureVisualizer(Visualizer):
             self.add_image(name, drawn, step)
         return drawn
 
-    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
+             draw_pred: bool = True) -> np.ndarray:
         """The picture of one result."""
         raise NotImplementedError
 
 
 @VISUALIZERS.register_module()
-class TagVisualizer(_PictureVisualizer):
+class TagVisualizer(_PictureVisualizer, UniversalVisualizer):
     """The photograph, a bar for each tag's score and, where there are score maps, heat maps.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
     """
 
-    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
+             draw_pred: bool = True) -> np.ndarray:
         """The picture of a tagger's data sample; see :func:`draw_tags`."""
         labels = data_sample.pred_label.cpu()
         maps = data_sample.get('score_maps')
@@ -67,7 +74,7 @@ class TagVisualizer(_PictureVisualizer):
 
 
 @VISUALIZERS.register_module()
-class MaskVisualizer(_PictureVisualizer):
+class MaskVisualizer(_PictureVisualizer, SegLocalVisualizer):
     """Coloured masks over the photograph with a legend; the true mask, if known, above it.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
@@ -75,16 +82,19 @@ class MaskVisualizer(_PictureVisualizer):
     class called ``background`` with label 0 is left as the photograph has it.
     """
 
-    def draw(self, image: np.ndarray, data_sample: Any) -> np.ndarray:
+    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
+             draw_pred: bool = True) -> np.ndarray:
         """The picture of a segmentor's data sample; see :func:`draw_masks`."""
         meta = self.dataset_meta or {}
         classes = list(meta.get('classes', ()))
         background = 0 if classes[:1] == ['background'] else None
         palette = meta.get('palette') or labels_metainfo(
             classes[int(background is not None):], background is not None)['palette']
-        known = [(key, title) for key, title in (('gt_sem_seg', 'ground truth'),
-                                                 ('pred_sem_seg', 'prediction'))
-                 if key in data_sample]
+        known = [(key, title) for key, title, wanted in (
+            ('gt_sem_seg', 'ground truth', draw_gt), ('pred_sem_seg', 'prediction', draw_pred))
+            if wanted and key in data_sample]
+        if not known:
+            return image
         drawn = [draw_masks(image, data_sample.get(key).data[0].cpu().numpy(), classes, palette,
                             background, title=title if len(known) > 1 else '')
                  for key, title in known]
