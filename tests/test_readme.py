@@ -12,10 +12,11 @@ import pytest
 from mmengine.config import Config, DictAction
 
 from mmtagclip import cli
-from mmtagclip.models import CLIPEncoder, TagCLIP
+from mmtagclip.models import CLIPEncoder, DirectSegmentor, TagCLIP
 
 ROOT = Path(__file__).parent.parent
-PAGES = ['README.md', 'CONTRIBUTING.md', 'demo/README.md',
+PAGES = ['README.md', 'CONTRIBUTING.md', 'demo/README.md', 'configs/direct_seg/README.md',
+         'configs/piaa/README.md',
          *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md')))]
 
 
@@ -123,7 +124,9 @@ def check_test_command(words, distributed):
     if 'train_dataloader' in cfg:  # a model of OpenMMLab's own, from the checkpoint
         return
     tagger = cfg.model.get('tagger', cfg.model)
-    assert set(tagger) - {'type'} <= set(inspect.signature(TagCLIP).parameters)
+    direct = tagger.type == 'mmtagclip.DirectSegmentor'
+    assert set(tagger) - {'type'} <= set(
+        inspect.signature(DirectSegmentor if direct else TagCLIP).parameters)
     assert set(tagger.encoder) - {'type'} <= set(inspect.signature(CLIPEncoder).parameters)
 
 

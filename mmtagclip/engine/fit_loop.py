@@ -16,11 +16,11 @@ from ..version import __version__
 
 @LOOPS.register_module()
 class FitLoop(BaseLoop):
-    """A train loop that fits the tagger's :class:`GaussianClassifier` and saves it.
+    """A train loop that fits the :class:`GaussianClassifier` of a tagger and saves it.
 
-    The checkpoint holds the classifier alone, in the tagger's names, so that
-    ``tools/test.py CONFIG CHECKPOINT`` reads it; CLIP brings its own weights.
-    Any number of processes gives the same.
+    The tagger may be a segmentor's. The checkpoint holds the classifier alone,
+    in the model's names, so that ``tools/test.py CONFIG CHECKPOINT`` reads it;
+    CLIP brings its own weights. Any number of processes gives the same.
 
     Args:
         runner: The runner.
@@ -45,12 +45,14 @@ class FitLoop(BaseLoop):
             raise TypeError(f'FitLoop fits the one GaussianClassifier of a tagger, but '
                             f'{type(model).__name__} has {len(found)}; give its head a scorer')
         self.model = model
+        self.tagger = getattr(model, 'tagger', model)
         self.prefix, self.classifier = found[0]
         self.out_file = Path(runner.work_dir) / out_file
         images = len(self.dataloader.dataset)  # type: ignore[arg-type]
-        if images < len(model.text):
-            raise ValueError(f'{images} images are too few to fit {len(model.text)} classes: a '
-                             'classifier needs at least as many images as classes')
+        classes = len(self.tagger.text)
+        if images < classes:
+            raise ValueError(f'{images} images are too few to fit {classes} classes: a classifier '
+                             'needs at least as many images as classes')
         if get_world_size() > 1 and getattr(self.dataloader.sampler, 'round_up', False):
             raise ValueError('in several processes the sampler would repeat images, which count '
                              'twice then: set round_up=False in train_dataloader.sampler')
@@ -67,7 +69,7 @@ class FitLoop(BaseLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.model.eval()
-        bank = self.classifier.bank(self.model.text)
+        bank = self.classifier.bank(self.tagger.text)
         for number, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_train_iter', batch_idx=number, data_batch=batch)
             data = self.model.data_preprocessor(batch)
@@ -75,7 +77,7 @@ class FitLoop(BaseLoop):
                                                      strict=True)
                       if sample.get('load_error') is None]
             for group in group_by_size(images):
-                features = self.model.encoder(torch.stack([images[index] for index in group]))
+                features = self.tagger.encoder(torch.stack([images[index] for index in group]))
                 bank.add(features.patches.flatten(0, 1))
             self.iter += 1
             self.runner.call_hook('after_train_iter', batch_idx=number, data_batch=batch)

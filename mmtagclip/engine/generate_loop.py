@@ -174,6 +174,8 @@ class GenerateLoop(BaseLoop):
         cfg = self.runner.cfg
         decides = [_with_lists(cfg.model.to_dict()), cfg.test_dataloader.dataset.to_dict(),
                    self._batching(), self.confidence, self.save_probabilities]
+        if self.tagger.head.state_dict():  # a classifier that was fitted
+            decides.append(weights_digest(self.tagger.head))
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(names),

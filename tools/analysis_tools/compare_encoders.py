@@ -119,7 +119,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True, help='JSON file to write')
     parser.add_argument('--encoders', nargs='+', choices=ENCODERS, default=list(ENCODERS),
                         metavar='NAME', help=f'some of: {", ".join(ENCODERS)} (default: all)')
-    parser.add_argument('--images', type=int, help='only the first so many scenes (default: all)')
+    parser.add_argument('--images', type=int,
+                        help='only the first so many scenes, 60 at least (default: all)')
     parser.add_argument('--dtype', default='float32',
                         help="of the image tower (default: 'float32')")
     args = parser.parse_args()

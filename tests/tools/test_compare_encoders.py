@@ -1,0 +1,57 @@
+"""The comparison of encoders, on a few of the demo's scenes."""
+import json
+import sys
+
+import pytest
+
+from tests.processes import ROOT, run
+
+SCRIPT = ROOT / 'tools/analysis_tools/compare_encoders.py'
+TAGS = {'class token', 'coarse', '+DMAR', '+DMAR+CWR', 'PIAA', 'PIAA+DMAR+CWR'}
+MASKS = {'direct', 'tag-guided', 'CLS-SEG'}
+
+
+def compare(*arguments):
+    return run(sys.executable, SCRIPT, *arguments, '--images', '60', '--encoders', 'NACLIP',
+               OMP_NUM_THREADS='1')
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp('compared') / 'new' / 'encoders.json'
+    process = compare('--out', out)
+    assert process.returncode == 0, process.stderr
+    return out, process.stdout
+
+
+def test_every_cell_is_there(compared):
+    out, printed = compared
+    results = json.loads(out.read_text())
+    assert set(results['tags']['NACLIP']) == TAGS
+    assert set(results['masks']['NACLIP']) == MASKS
+    for kind, key in (('tags', 'mAP'), ('masks', 'mIoU')):
+        for cell in results[kind]['NACLIP'].values():
+            assert 0 < cell[key] < 100
+            assert cell['seconds'] > 0
+    best = max(cell['mAP'] for cell in results['tags']['NACLIP'].values())
+    assert f'**{best:.1f}**' in printed
+
+
+def test_it_goes_on_where_it_stopped(compared):
+    out, _ = compared
+    before = json.loads(out.read_text())
+    shortened = json.loads(out.read_text())
+    del shortened['masks']['NACLIP']['direct']
+    out.write_text(json.dumps(shortened))
+    process = compare('--out', out)
+    assert process.returncode == 0, process.stderr
+    after = json.loads(out.read_text())
+    assert after['tags'] == before['tags']
+    assert after['masks']['NACLIP']['direct']['mIoU'] == before['masks']['NACLIP']['direct']['mIoU']
+    assert process.stdout.count('NACLIP, ') == 1
+
+
+def test_a_file_of_other_settings_is_refused(compared):
+    process = compare('--out', compared[0], '--dtype', 'bfloat16')
+    assert process.returncode == 2
+    assert 'was made with other settings' in process.stderr
