@@ -24,7 +24,7 @@ def tagged():
 
 def test_tags_are_drawn_and_given_to_the_backends(tmp_path):
     visualizer = VISUALIZERS.build({
-        'type': 'TagVisualizer', 'name': 'tags-of-a-test', 'save_dir': str(tmp_path),
+        'type': 'mmtagclip.TagVisualizer', 'name': 'tags-of-a-test', 'save_dir': str(tmp_path),
         'vis_backends': [{'type': 'LocalVisBackend'}]})
     assert isinstance(visualizer, TagVisualizer)
     image, sample = picture(64, 96, 1), tagged()
