@@ -75,7 +75,7 @@ def test_what_cannot_be_exported_is_refused(encoder, clip):
 def test_last_blocks_that_no_graph_can_hold_are_refused(clip, tmp_path):
     path = tmp_path / 'encoder.onnx'
     encoder = DenseEncoder(load_clip(clip), SCCLIPLastBlock())
-    with pytest.raises(ValueError, match='SCCLIPLastBlock can not be exported: .*quantile'):
+    with pytest.raises(ValueError, match=r'SCCLIPLastBlock can not be exported: .*quantile'):
         export_onnx(encoder, path, (8,))
     encoder.last_block.needs_pixels = True
     with pytest.raises(ValueError, match='SCCLIPLastBlock looks at the images themselves'):
