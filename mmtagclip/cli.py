@@ -217,17 +217,18 @@ def config_of(args: argparse.Namespace) -> Any:
     Raises:
         ValueError: Its weights would have to be downloaded, which was not asked for.
     """
-    from .apis.model_zoo import load_config, missing_weights
+    from .apis.model_zoo import encoder_configs, load_config, missing_weights
     from .engine import CfgOptions
     parser = argparse.ArgumentParser(prog='mmtagclip')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})
     given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
     config = load_config(args.model, given.cfg_options)
     if args.checkpoint is not None:
-        model = config.model.get('tagger', config.model)
-        if 'encoder' not in model:
+        encoders = encoder_configs(config)
+        if not encoders:
             raise ValueError(f'--checkpoint names weights of an encoder; {args.model} has none')
-        model.encoder.update(pretrained=None, checkpoint=args.checkpoint)
+        for encoder in encoders:
+            encoder.update(pretrained=None, checkpoint=args.checkpoint)
     missing = missing_weights(config)
     if missing is not None and not args.download:
         raise ValueError(f'the weights of {missing} are not on this machine: add --download to '
@@ -351,7 +352,7 @@ def note(args: argparse.Namespace, text: str) -> None:
 
 def run_models(args: argparse.Namespace) -> int:
     """``mmtagclip models``."""
-    from .apis.model_zoo import encoder_config, list_models, load_config, missing_weights
+    from .apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
     from .clip.text import default_cache_dir
     found = []
     for entry in list_models():
@@ -361,7 +362,8 @@ def run_models(args: argparse.Namespace) -> int:
             weights = 'to be trained'
         else:
             config = load_config(entry.config)
-            local = str(encoder_config(config).get('model')).startswith('local-dir:')
+            local = all(str(encoder.get('model')).startswith('local-dir:')
+                        for encoder in encoder_configs(config))
             weights = ('comes along' if local else 'to be downloaded' if missing_weights(config)
                        else 'on this machine')
         found.append({'name': entry.name, 'task': entry.task, 'weights': weights,

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.models import TagCLIP
-from mmtagclip.pseudo_labels import Manifest
+from mmtagclip.pseudo_labels import Manifest, read_pseudo_labels
 from tests.processes import ROOT, run
 
 SCENES = ROOT / 'demo' / 'data' / 'JPEGImages'
@@ -254,3 +254,25 @@ def test_help_is_quick_and_has_examples():
         assert process.returncode == 0
         assert 'examples:' in process.stdout
         assert not re.search(r'\| +torch$', process.stderr, re.M)
+
+
+@pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
+def test_other_segmentors_write_folders_too(photos, tmp_path, model):
+    words = ['segment', photos, '--model', model, '--quiet', '--out', tmp_path / 'masks']
+    assert mmtagclip(*words) == 0
+    expected = SegInferencer(model, show_progress=False)(photos)
+    manifest, records = read_pseudo_labels(tmp_path / 'masks', expected[0].classes)
+    assert manifest.kind == 'masks'
+    for record, result in zip(records, expected, strict=True):
+        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+            assert np.array_equal(np.array(mask), result.mask)
+
+
+def test_a_checkpoint_is_that_of_every_encoder():
+    args = cli.make_parser().parse_args([
+        'segment', 'photos', '--checkpoint', 'ViT-B-16.pt', '--model',
+        'tag-guided-sclip_vit-base-p16_openai_voc21'])
+    config = cli.config_of(args)
+    for encoder in (config.model.encoder, config.model.tagger.encoder):
+        assert encoder.pretrained is None
+        assert encoder.checkpoint == 'ViT-B-16.pt'

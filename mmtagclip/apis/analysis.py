@@ -54,9 +54,10 @@ class Analysis:
         head = tagger.head
         if not isinstance(head, TagCLIPHead):
             return {'scores': self._score(tagger, head)}
-        heads = {'coarse': TagCLIPHead(threshold=head.threshold)}
+        same: dict[str, Any] = {'threshold': head.threshold, 'scorer': head.scorer}
+        heads = {'coarse': TagCLIPHead(**same)}
         if head.dmar is not None:
-            heads['DMAR'] = TagCLIPHead(dmar=head.dmar, threshold=head.threshold)
+            heads['DMAR'] = TagCLIPHead(dmar=head.dmar, **same)
         if head.cwr is not None:
             heads['CWR'] = head
         return {step: self._score(tagger, one) for step, one in heads.items()}

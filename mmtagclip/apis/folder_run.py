@@ -14,6 +14,7 @@ from PIL import Image
 from ..clip import weights_digest
 from ..datasets import read_image
 from ..datasets.segmentation import labels_metainfo
+from ..models import DirectSegmentor, TagCLIP
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..version import __version__
 from ..visualization import contact_sheet
@@ -176,23 +177,29 @@ class FolderRun:
     def _manifest(self) -> Manifest:
         options = {key: value for key, value in self.options.items() if key != 'vis_dir'}
         names = {key: options.pop(key, None) for key in ('classes', 'background')}
-        model = self.inferencer.model.variant(**{
-            key: value for key, value in {**names, 'threshold': options.get('threshold')}.items()
-            if value is not None})
-        tagger = getattr(model, 'tagger', model)
+        model = self.inferencer.variant(**names, threshold=options.get('threshold'))
+        encoder = model.encoder if hasattr(model, 'encoder') else model.tagger.encoder
         decides = [self.inferencer.cfg.to_dict(), self.inferencer.max_side, self.batch_size,
-                   options, tagger.vocabulary.phrases, tagger.background.phrases,
-                   [image.name for image in self.images]]
+                   options, *_words(model), [image.name for image in self.images]]
         return Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(model.dataset_meta['classes'] if self.segments
-                          else tagger.vocabulary.names),
+                          else model.vocabulary.names),
             num_images=len(self.images),
-            model=tagger.encoder.name,
-            weights=weights_digest(tagger.encoder.clip),
+            model=encoder.name,
+            weights=weights_digest(encoder.clip),
             config=hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()
                                   ).hexdigest(),
             version=__version__)
+
+
+def _words(model: Any) -> list[Any]:
+    """The lists of words that a model compares with, as files and built-in lists held them."""
+    tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
+    words = [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
+    if isinstance(model, DirectSegmentor):
+        words += [model.head.vocabulary.phrases, model.head.words.phrases]
+    return words
 
 
 def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:

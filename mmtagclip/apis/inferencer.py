@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..models import TagCLIP
+from ..models.training_free import TrainingFreeSegmentor
 from ..visualization import MaskVisualizer, TagVisualizer
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
@@ -133,7 +134,7 @@ class ImageInferencer(BaseInferencer):
             raise ValueError(f'batch_size must be at least 1, not {batch_size}')
         preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         images = self._inputs_to_list(inputs)
-        self._variant(**forward)  # bad names are refused at once
+        self.variant(**forward)  # bad names are refused at once
         batches = self.preprocess(images, batch_size, **preprocess)
         return self._run(batches, len(images), return_datasamples, forward, visualize, postprocess)
 
@@ -173,7 +174,7 @@ class ImageInferencer(BaseInferencer):
     @torch.no_grad()
     def forward(self, inputs: list[LoadedImage], **kwargs: Any) -> list:
         """Results of a batch."""
-        model = self._variant(**kwargs)
+        model = self.variant(**kwargs)
         readable = [image for image in inputs if image.data is not None]
         samples = (iter(model.test_step(pseudo_collate([image.data for image in readable])))
                    if readable else iter(()))
@@ -247,7 +248,7 @@ class ImageInferencer(BaseInferencer):
     def prepare_visualizer(self, result: Any) -> None:
         """Tell the visualizer what it has to know of a result."""
 
-    def _variant(self, classes: Any = None, background: Any = None,
+    def variant(self, classes: Any = None, background: Any = None,
                  threshold: float | None = None, **options: Any) -> Any:
         """The model with the options of a call; that of the last call is remembered."""
         options = {name: value for name, value in {
@@ -273,6 +274,10 @@ class ImageInferencer(BaseInferencer):
         if not isinstance(model, self.model_class):
             raise TypeError(f'{type(self).__name__} runs a {self.model_class.__name__}, not '
                             f'{type(model).__name__}')
+        if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
+            raise TypeError(f'{type(model).__name__} has weights that are trained, which a config '
+                            'does not bring along: build it, load its checkpoint, and hand over '
+                            'the model itself')
         return model
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import timm
 from huggingface_hub import try_to_load_from_cache
 from mmengine.config import Config, ConfigDict
 from open_clip.pretrained import get_pretrained_cfg
@@ -113,10 +114,10 @@ def load_config(model: str | Path | Mapping[str, Any] | Config,
     return config
 
 
-def encoder_config(config: Config) -> ConfigDict:
-    """The part of a config that describes the encoder; empty if there is none."""
-    model = config.model
-    return model.get('tagger', model).get('encoder', ConfigDict())
+def encoder_configs(config: Config) -> list[ConfigDict]:
+    """The parts of a config that describe encoders: the model's own, its tagger's, or both."""
+    parts = (config.model, config.model.get('tagger'))
+    return [part.encoder for part in parts if part is not None and 'encoder' in part]
 
 
 def missing_weights(config: Config) -> str | None:
@@ -128,7 +129,15 @@ def missing_weights(config: Config) -> str | None:
     Returns:
         Its name; None if nothing would be downloaded.
     """
-    encoder = encoder_config(config)
+    for encoder in encoder_configs(config):
+        source = (encoder.get('last_block') or {}).get('source') or {}
+        missing = _missing_clip(encoder) or _missing_features(source)
+        if missing is not None:
+            return missing
+    return None
+
+
+def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
     model, tag = encoder.get('model'), encoder.get('pretrained')
     if isinstance(model, str) and model.startswith('hf-hub:'):
         repository = model.removeprefix('hf-hub:')
@@ -143,6 +152,16 @@ def missing_weights(config: Config) -> str | None:
         return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
     path = Path(os.path.expanduser('~/.cache/clip'), os.path.basename(source.get('url', '')))
     return None if path.is_file() else f'{model} ({tag})'
+
+
+def _missing_features(source: Mapping[str, Any]) -> str | None:
+    """The same for the affinity source of a last block, whose weights timm downloads."""
+    if not source.get('pretrained'):
+        return None
+    known = timm.get_pretrained_cfg(source['model'])
+    cached = (known is not None and known.hf_hub_id is not None
+              and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin']))
+    return None if cached else f'{source["model"]} (timm)'
 
 
 def _cached(repository: str, names: Sequence[str] = ()) -> bool:

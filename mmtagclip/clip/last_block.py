@@ -160,7 +160,8 @@ class NACLIPLastBlock(LastBlock):
         """``(1+N, 1+N)`` in [0, 1]: 1 on the diagonal, 0 for the class token."""
         axes = [torch.arange(side, dtype=torch.float32, device=like.device) for side in grid]
         y, x = (torch.exp(-(axis - axis[:, None]) ** 2 / (2 * self.std ** 2)) for axis in axes)
-        return F.pad(torch.kron(y, x), (1, 0, 1, 0)).to(like.dtype)
+        patches = (y[:, None, :, None] * x[None, :, None, :]).flatten(2).flatten(0, 1)
+        return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)
 
 
 class ITACLIPLastBlock(LastBlock):

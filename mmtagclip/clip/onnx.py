@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .block import attend, attention_output, feed_forward, query_key_value
 from .encoder import DenseEncoder
+from .last_block import LastBlockContext
 
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
@@ -23,13 +24,17 @@ class DenseGraph(nn.Module):
         layers: Layers whose mean attention map is an output.
 
     Raises:
-        ValueError: Another dtype, or a layer that the model has not.
+        ValueError: Another dtype, a layer that the model has not, or a last block that
+            looks at the images themselves.
     """
 
     def __init__(self, encoder: DenseEncoder, layers: Sequence[int]) -> None:
         super().__init__()
         if encoder.dtype != torch.float32:
             raise ValueError(f'export needs an encoder of float32, not {encoder.dtype}')
+        if encoder.last_block.needs_pixels:
+            raise ValueError(f'{type(encoder.last_block).__name__} looks at the images themselves, '
+                             'so it can not be exported')
         self.layers = sorted(set(layers))
         if not self.layers or not all(0 <= one < encoder.num_blocks for one in self.layers):
             raise ValueError(f'layers must be some of 0 to {encoder.num_blocks - 1}, not {layers}')
@@ -48,10 +53,13 @@ class DenseGraph(nn.Module):
         """
         encoder = self.encoder
         blocks = encoder.visual.transformer.resblocks
-        x, _ = encoder.embed(images)
+        inputs: dict[int, Tensor] = {}
+        x, grid = encoder.embed(images)
         votes: Tensor | None = None
         mean: Tensor | None = None
         for index, block in enumerate(blocks):
+            if index in encoder.last_block.block_inputs:
+                inputs[index] = x
             q, k, v = query_key_value(block, x)
             logits = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
             attention = logits.softmax(dim=-1).mean(dim=1)[:, 1:, 1:]
@@ -64,7 +72,8 @@ class DenseGraph(nn.Module):
                 x = x + feed_forward(block, x)
         if mean is None or votes is None:
             raise ValueError('the model has no blocks')
-        tokens = encoder.project(encoder.last_block(blocks[-1], x, (q, k, v)))
+        out, _ = encoder.last_block(LastBlockContext(blocks, x, (q, k, v), grid, inputs))
+        tokens = encoder.project(out)
         return tokens[:, 1:], tokens[:, 0], mean / len(self.layers), votes
 
 
@@ -81,7 +90,8 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: See :class:`DenseGraph`.
+        ValueError: See :class:`DenseGraph`; or a last block with a step that ONNX has not
+            (SC-CLIP's quantile).
     """
     try:
         import onnx
@@ -97,10 +107,14 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
     buffer = io.BytesIO()
     with warnings.catch_warnings():  # the tracer's, of sizes that are constants and should be
         warnings.simplefilter('ignore')
-        torch.onnx.export(graph, (example.to(device),), buffer,  # type: ignore[arg-type]
-                          input_names=list(INPUTS),
-                          output_names=list(OUTPUTS), dynamic_axes=free, opset_version=17,
-                          dynamo=False)
+        try:
+            torch.onnx.export(graph, (example.to(device),), buffer,  # type: ignore[arg-type]
+                              input_names=list(INPUTS),
+                              output_names=list(OUTPUTS), dynamic_axes=free, opset_version=17,
+                              dynamo=False)
+        except torch.onnx.errors.UnsupportedOperatorError as error:
+            raise ValueError(f'{type(encoder.last_block).__name__} can not be exported: {error}'
+                             ) from None
     model = onnx.load_from_string(buffer.getvalue())
     facts = {'mean': encoder.mean, 'std': encoder.std, 'patch_size': patch,
              'logit_scale': encoder.logit_scale, 'layers': graph.layers,

@@ -157,13 +157,19 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
 def image_size(path: str | Path) -> tuple[int, int]:
     """Size ``(H, W)`` in pixels that :func:`read_image` gives, from the file's header alone.
 
+    Of a PNG whose EXIF entry comes behind the pixels, which is unusual, the size is that before
+    it is turned.
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is empty or no image; the message names it.
     """
     with _opened(path) as image:
+        exif = Image.Image.getexif(image)  # that of Pillow's PNG reader decodes the whole picture
         width, height = image.size
-        lies = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        if image.format == 'TIFF':  # whose size Pillow may have turned already
+            width, height = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
+        lies = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         return (width, height) if lies else (height, width)
 
 

@@ -1,6 +1,6 @@
 """Batches of images that the encoder can take together."""
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import BatchSampler
@@ -80,13 +80,13 @@ class SameGridBatchSampler(BatchSampler):
             self._length = len(self.batches(self.sampler))
         return self._length
 
-    def batches(self, indices: Iterable[int] | Sized) -> list[list[int]]:
+    def batches(self, indices: Iterable[int]) -> list[list[int]]:
         """Batches of these images; see :func:`same_grid_batches`."""
-        new = [index for index in indices if index not in self._grids]  # type: ignore[union-attr]
+        indices = list(indices)  # once: a sampler may give others the next time
+        new = [index for index in indices if index not in self._grids]
         for index in tqdm(new, desc='Reading image sizes', unit='image', delay=2, leave=False):
             self._grids[index] = self._size(index)
-        return same_grid_batches(indices, self._grids.__getitem__,  # type: ignore[arg-type]
-                                 self.batch_size)
+        return same_grid_batches(indices, self._grids.__getitem__, self.batch_size)
 
     def _size(self, index: int) -> tuple[int, int] | None:
         """Size that an image gets, ``(H, W)`` in pixels; None if it can't be read."""

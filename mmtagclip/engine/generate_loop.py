@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..clip import weights_digest
 from ..clip.vocabulary import find_list
 from ..datasets import SameGridBatchSampler
-from ..models import CLSSeg
+from ..models import CLSSeg, TagCLIP
 from ..models.cls_seg import IGNORED
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..registry import LOOPS
@@ -56,6 +56,7 @@ class GenerateLoop(BaseLoop):
             is lost at most.
 
     Raises:
+        TypeError: Any other model.
         ValueError: ``confidence`` outside [0, 1], a ``shard`` that is none of its
             count, or options that the model can't serve.
     """
@@ -73,6 +74,9 @@ class GenerateLoop(BaseLoop):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.segments = isinstance(model, CLSSeg)
         self.tagger = model.tagger if self.segments else model
+        if not isinstance(self.tagger, TagCLIP):
+            raise TypeError(f'GenerateLoop writes the labels of a TagCLIP or a CLSSeg, not of a '
+                            f'{type(model).__name__}')
         if (confidence or save_probabilities) and not getattr(model, 'with_probabilities', False):
             raise ValueError('confidence and save_probabilities need a segmentor with '
                              'with_probabilities=True')

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from ..apis import Analysis, SegInferencer, SegResult, TagInferencer, TagResult, zoo_root
 from ..datasets.loading import DECODER_ERRORS, to_rgb
+from ..models import CLSSeg, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 
 STATIC = Path(__file__).parent / 'static'
@@ -335,9 +336,14 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
         config: The model's config.
         max_side: Larger images are shrunk for the encoder, in pixels.
         ready: Called with the page's address before the first request.
+
+    Raises:
+        TypeError: A model that the page has no use for.
     """
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
     model = kind(config, device, show_progress=False).model
+    if not isinstance(model, TagCLIP | CLSSeg):
+        raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
     listening = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))

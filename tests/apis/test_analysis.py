@@ -1,6 +1,7 @@
 """An image that is encoded once answers as the inferencers do."""
 import numpy as np
 import pytest
+import torch
 
 from mmtagclip.apis import Analysis, SegInferencer, TagInferencer, list_images
 from mmtagclip.clip import DenseEncoder
@@ -34,6 +35,18 @@ def test_each_step_equals_the_config_of_it(analysis, segmentor, step, config):
     np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(got.score_maps, expected.score_maps, atol=1e-5)
     assert got.tags.keys() == expected.tags.keys()
+
+
+def test_each_step_scores_patches_as_the_head_does(analysis, segmentor):
+    class Even(torch.nn.Module):
+        def forward(self, patches):
+            return torch.full((*patches.shape[:2], len(tagger.text)), 1 / len(tagger.text))
+
+    tagger = segmentor.model.tagger.variant(threshold=0.5)
+    tagger.head.scorer = Even()
+    coarse = analysis.stages(tagger)['coarse']
+    assert coarse.scores == pytest.approx(1 / len(tagger.text))
+    assert segmentor.model.tagger.head.scorer is None
 
 
 def test_other_names_and_thresholds_need_no_encoding(analysis, segmentor, no_encoding):

@@ -226,3 +226,8 @@ def test_output_names_differ():
     assert output_stems(['/x/a.jpg', '/x/a.png', '/x/a.jpg']) == ['a.jpg', 'a.png', 'a.jpg-2']
     assert output_stems(['image-0', 'image-1']) == ['image-0', 'image-1']
     assert output_stems([]) == []
+
+
+def test_a_config_whose_weights_are_to_be_trained_is_refused():
+    with pytest.raises(TypeError, match='EncoderDecoder has weights that are trained'):
+        SegInferencer('fcn_vit-w128_demo')

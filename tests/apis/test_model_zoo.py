@@ -58,11 +58,29 @@ def test_what_would_be_downloaded(encoder, expected, monkeypatch):
         assert model_zoo.missing_weights(Config({'model': model})) == expected
 
 
+def test_every_part_that_would_be_downloaded_counts(monkeypatch):
+    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache', lambda repository, name: None)
+    local = {'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}
+    remote = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
+    source = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch8_224.dino'}
+    for model, expected in [
+            ({'encoder': remote, 'tagger': {'encoder': local}}, 'ViT-B-16-quickgelu (openai)'),
+            ({'encoder': local, 'tagger': {'encoder': remote}}, 'ViT-B-16-quickgelu (openai)'),
+            ({'encoder': local, 'tagger': {'head': {}}}, None),
+            ({'encoder': {**local, 'last_block': {'source': {**source, 'pretrained': True}}}},
+             'vit_base_patch8_224.dino (timm)'),
+            ({'encoder': {**local, 'last_block': {'source': {**source, 'checkpoint': 'b.pt'}}}},
+             None)]:
+        assert model_zoo.missing_weights(Config({'model': model})) == expected
+
+
 def test_cached_weights_are_not_missing(monkeypatch):
     monkeypatch.setattr(model_zoo, 'try_to_load_from_cache',
                         lambda repository, name: f'/cache/{repository}/{name}')
     for encoder in ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
-                    {'model': 'hf-hub:org/repo'}):
+                    {'model': 'hf-hub:org/repo'},
+                    {'model': 'local-dir:x', 'last_block': {'source': {
+                        'model': 'vit_base_patch8_224.dino', 'pretrained': True}}}):
         assert model_zoo.missing_weights(Config({'model': {'encoder': encoder}})) is None
 
 

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from mmtagclip import cli
-from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, load_clip
+from mmtagclip.clip import (
+    ClearCLIPLastBlock,
+    DenseEncoder,
+    ITACLIPLastBlock,
+    NACLIPLastBlock,
+    OrdinaryLastBlock,
+    SCCLIPLastBlock,
+    SCLIPLastBlock,
+    SelfOnlyLastBlock,
+    load_clip,
+)
 from mmtagclip.clip.onnx import DenseGraph, export_onnx
 from tests.conftest import normalised
 
@@ -18,11 +28,12 @@ def session(path):
     return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
 
 
-@pytest.fixture(scope='module', params=['self-only', 'ordinary'])
+@pytest.fixture(scope='module', params=[
+    SelfOnlyLastBlock, OrdinaryLastBlock, SCLIPLastBlock, ClearCLIPLastBlock, NACLIPLastBlock,
+    ITACLIPLastBlock])
 def both(request, clip, tmp_path_factory):
     """An encoder and its exported twin."""
-    block = OrdinaryLastBlock() if request.param == 'ordinary' else None
-    encoder = DenseEncoder(load_clip(clip), block)
+    encoder = DenseEncoder(load_clip(clip), request.param())
     path = tmp_path_factory.mktemp('onnx') / 'encoder.onnx'
     export_onnx(encoder, path, (8, 9, 10))
     return encoder, session(path)
@@ -59,6 +70,17 @@ def test_what_cannot_be_exported_is_refused(encoder, clip):
             DenseGraph(encoder, layers)
     with pytest.raises(ValueError, match='needs an encoder of float32'):
         DenseGraph(DenseEncoder(load_clip(clip), dtype='bfloat16'), (8,))
+
+
+def test_last_blocks_that_no_graph_can_hold_are_refused(clip, tmp_path):
+    path = tmp_path / 'encoder.onnx'
+    encoder = DenseEncoder(load_clip(clip), SCCLIPLastBlock())
+    with pytest.raises(ValueError, match=r'SCCLIPLastBlock can not be exported: .*quantile'):
+        export_onnx(encoder, path, (8,))
+    encoder.last_block.needs_pixels = True
+    with pytest.raises(ValueError, match='SCCLIPLastBlock looks at the images themselves'):
+        export_onnx(encoder, path, (8,))
+    assert not path.exists()
 
 
 def test_the_command(tmp_path, capsys):

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from mmpretrain.datasets import CustomDataset
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mmtagclip.datasets import SameGridBatchSampler, image_size, read_image, same_grid_batches
 from tests.conftest import picture
@@ -58,12 +58,28 @@ def test_size_from_the_header_is_the_size_that_is_read(photos):
         image_size(photos / '8.jpg')
 
 
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'tiff', 'webp'])
+@pytest.mark.parametrize('orientation', [1, 3, 6, 8])
+def test_size_of_a_turned_picture_of_any_kind(tmp_path, monkeypatch, suffix, orientation):
+    exif, path = Image.Exif(), tmp_path / f'turned.{suffix}'
+    exif[274] = orientation
+    Image.fromarray(picture(48, 80, 0)).save(path, exif=exif)
+    size = read_image(path).shape[:2]
+    monkeypatch.setattr(ImageFile.ImageFile, 'load', None)  # nothing is decoded
+    assert image_size(path) == size == ((80, 48) if orientation > 4 else (48, 80))
+
+
 def test_groups_by_what_the_pipeline_makes_of_an_image(photos):
     sampler = SameGridBatchSampler(DefaultSampler(dataset(photos), shuffle=False), 3)
     batches = list(sampler)
     assert len(sampler) == len(batches)
     # 60x90 and 64x91 become 64x96; 50x81 becomes 64x96 too.
     assert batches == [[0, 2, 3], [4, 5, 6], [1, 7], [8]]
+
+
+def test_indices_that_can_be_asked_for_once(photos):
+    sampler = SameGridBatchSampler(DefaultSampler(dataset(photos), shuffle=False), 3)
+    assert sampler.batches(iter(range(9))) == list(sampler)
 
 
 def test_max_side_decides_too(photos):

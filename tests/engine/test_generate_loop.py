@@ -218,6 +218,15 @@ def test_bad_options(tag_config, tmp_path, change, message):
         generate(config, tmp_path)
 
 
+def test_a_model_of_another_kind_is_refused(tag_config, encoder_config, tmp_path):
+    config = deepcopy(tag_config)
+    config['model'] = {'type': 'mmtagclip.DirectSegmentor', 'encoder': encoder_config,
+                       'head': {'type': 'mmtagclip.SegTextHead', 'classes': NAMES,
+                                'templates': ['{}']}}
+    with pytest.raises(TypeError, match='of a TagCLIP or a CLSSeg, not of a DirectSegmentor'):
+        generate(config, tmp_path)
+
+
 def test_samples_need_their_index(tag_config, tmp_path):
     config = deepcopy(tag_config)
     config['test_dataloader']['dataset']['pipeline'][-1]['meta_keys'] = ['img_path', 'load_error']

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.clip import DenseEncoder
 from mmtagclip.web import Limits, make_app
@@ -230,3 +231,8 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     assert client.request(f'/api/{key}/download/mask.png')[0] == 404
     process.send_signal(signal.SIGINT)
     assert 'Traceback' not in process.communicate(timeout=30)[1]
+
+
+def test_a_segmentor_without_steps_to_show_is_refused(capsys):
+    assert cli.main(['web', '--port', '0', '--model', 'tag-guided_demo']) == 2
+    assert 'shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
