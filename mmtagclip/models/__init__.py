@@ -7,6 +7,7 @@ from .cwr import CWR
 from .data_preprocessor import CLIPDataPreprocessor
 from .direct_seg import DirectSegmentor
 from .dmar import DMAR
+from .maskclip import MaskCLIPRefinement
 from .piaa import GaussianClassifier, PIAAHead
 from .post_processors import PAMR, DenseCRF
 from .proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
@@ -18,7 +19,7 @@ from .windows import SlidingWindows, WholeImage
 __all__ = [
     'CWR', 'DMAR', 'PAMR', 'Affinity', 'AffinityRefinement', 'AffinitySource',
     'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg', 'CLSSegTTA', 'ClassTokenHead', 'DenseCRF',
-    'DirectSegmentor', 'GaussianClassifier', 'PIAAHead', 'ProxyLastBlock', 'SegTextHead',
-    'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead', 'TimmFeatures', 'WholeImage',
-    'coarse_scores', 'relative_threshold',
+    'DirectSegmentor', 'GaussianClassifier', 'MaskCLIPRefinement', 'PIAAHead', 'ProxyLastBlock',
+    'SegTextHead', 'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP', 'TagCLIPHead', 'TimmFeatures',
+    'WholeImage', 'coarse_scores', 'relative_threshold',
 ]

@@ -35,6 +35,8 @@ class DirectSegmentor(TrainingFreeSegmentor):
             patches say.
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
+        patch_processor: Config of what refines the patches' cosines
+            (:class:`MaskCLIPRefinement`), or None; only for the whole image.
         logit_processor: Config of what refines the cosines (:class:`PAMR`), or
             None. It and the next need the original picture: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
@@ -68,6 +70,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                  encoder: ConfigDict | dict | CLIPEncoder,
                  head: ConfigDict | dict | SegTextHead,
                  windows: ConfigDict | dict | nn.Module | None = None,
+                 patch_processor: ConfigDict | dict | nn.Module | None = None,
                  logit_processor: ConfigDict | dict | nn.Module | None = None,
                  post_processor: ConfigDict | dict | nn.Module | None = None,
                  tags: str | None = None,
@@ -89,6 +92,13 @@ class DirectSegmentor(TrainingFreeSegmentor):
         check_normalisation(self.encoder, self.data_preprocessor)
         self.windows = (WholeImage(self.encoder.patch_size) if windows is None
                         else build(windows))
+        self.patch_processor = build(patch_processor)
+        if self.patch_processor is not None and not isinstance(self.windows, WholeImage):
+            raise ValueError('a patch_processor looks at all patches of an image together: it '
+                             'needs windows of the type WholeImage')
+        if text_head.background_threshold and getattr(self.patch_processor, 'key_smoothing', 0):
+            raise ValueError('key_smoothing leaves no probabilities for a background_threshold: '
+                             'set it to 0')
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.tagger: TagCLIP | None = (MODELS.build({'encoder': self.encoder, **tagger})
@@ -182,9 +192,12 @@ class DirectSegmentor(TrainingFreeSegmentor):
         return self.head.labels(planes, labels)
 
     def cosines(self, crops: Tensor, text: Tensor) -> Tensor:
-        """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``."""
+        """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined."""
         features = self.encoder(crops)
-        return F.linear(features.patches, text).transpose(1, 2).unflatten(2, features.grid)
+        cosines = F.linear(features.patches, text)
+        if self.patch_processor is not None:
+            cosines = self.patch_processor(cosines, features, self.encoder)
+        return cosines.transpose(1, 2).unflatten(2, features.grid)
 
     def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
         return [self.segment(image, tuple(image.shape[1:])) for image in inputs]
