@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor
 
+# Entries of an attention map that are worked on together: 6 MB, which stay in a cache.
+MAP_ENTRIES = 1_500_000
+
 
 def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of a block for its input.
@@ -28,7 +31,7 @@ def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tenso
     attn = block.attn
     qkv = F.linear(y, attn.in_proj_weight, attn.in_proj_bias)
     batch, tokens, _ = y.shape
-    q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
@@ -115,8 +118,8 @@ def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
                   ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention averaged over heads, and its output if values are given.
 
-    Works head by head in two reused ``(B, 1+N, 1+N)`` buffers, so that no more
-    than these exist at a time. The maps are float32 whatever the input is.
+    Works head by head on as many rows as stay in a processor's cache, in reused
+    buffers. The maps are float32 whatever the input is.
 
     Args:
         q: ``(B, heads, 1+N, d)`` queries.
@@ -130,17 +133,22 @@ def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
     """
     batch, heads, tokens, dim = q.shape
     scale = dim ** -0.5
+    rows = min(tokens, max(1, MAP_ENTRIES // tokens))
     total = torch.empty(batch, tokens, tokens, dtype=torch.float32, device=q.device)
-    weights = torch.empty_like(total)
-    logits = weights if q.dtype == torch.float32 else torch.empty_like(total, dtype=q.dtype)
+    weights = torch.empty(batch, rows, tokens, dtype=torch.float32, device=q.device)
+    logits = weights if q.dtype == torch.float32 else torch.empty_like(weights, dtype=q.dtype)
     y = None if v is None else torch.empty_like(q, memory_format=torch.contiguous_format)
-    for head in range(heads):
-        torch.bmm(q[:, head] * scale, k[:, head].transpose(1, 2), out=logits)
-        into = total if head == 0 else weights
-        torch.softmax(logits, -1, dtype=torch.float32, out=into)
-        if y is not None and v is not None:
-            narrow = into if q.dtype == into.dtype else logits.copy_(into)
-            torch.bmm(narrow, v[:, head], out=y[:, head])
-        if head:
-            total += weights
+    for start in range(0, tokens, rows):
+        here = slice(start, start + rows)
+        mean = total[:, here]
+        count = mean.shape[1]
+        for head in range(heads):
+            torch.bmm(q[:, head, here] * scale, k[:, head].transpose(1, 2), out=logits[:, :count])
+            into = mean if head == 0 else weights[:, :count]
+            torch.softmax(logits[:, :count], -1, dtype=torch.float32, out=into)
+            if y is not None and v is not None:
+                narrow = into if q.dtype == into.dtype else logits[:, :count].copy_(into)
+                torch.bmm(narrow, v[:, head], out=y[:, head, here])
+            if head:
+                mean += into
     return total[:, 1:, 1:].div_(heads), y

@@ -73,6 +73,20 @@ def test_batch_equals_single_images(encoder, monkeypatch, tokens):
         assert (together.attention.votes[i] != alone.attention.votes[0]).float().mean() <= 0.001
 
 
+@pytest.mark.parametrize('entries', [1, 60, 25 * 7, 25 * 24])
+def test_maps_are_made_of_any_number_of_rows(encoder, monkeypatch, entries):
+    """One row of 25 at a time, two, seven, all but one."""
+    monkeypatch.setattr(block_module, 'MAP_ENTRIES', entries)
+    compare(encoder, images(2, 64, 96))
+
+
+def test_a_batch_of_no_images(encoder):
+    features = encoder(torch.zeros(0, 3, 48, 80), [(8, 9, 10)], votes=True)
+    assert features.patches.shape == (0, 15, 64)
+    assert features.attention.votes.shape == (0, 15, 15)
+    assert encoder.encode_class_token(torch.zeros(0, 3, 48, 80)).shape == (0, 64)
+
+
 def test_native_grid_leaves_the_positions_alone(encoder):
     assert encoder.positional_embedding((14, 14)) is encoder.visual.positional_embedding
 

@@ -65,8 +65,8 @@ def load_model(weights: Path | None) -> Any:
 
 
 def build_tagger(clip: Any, classes: Any, background: Any, dtype: str = 'float32') -> TagCLIP:
-    """TagCLIP with its published settings and cached text features of one short template."""
-    return TagCLIP(encoder=CLIPEncoder(clip, dtype=dtype), head=TagCLIPHead(
+    """TagCLIP with its published settings and text features of one short template."""
+    return TagCLIP(encoder=CLIPEncoder(clip, dtype=dtype, text_cache=False), head=TagCLIPHead(
         dmar=DMAR(layers=(8, 9, 10)), cwr=CWR()), classes=classes, background=background,
         templates=['{}']).eval()
 
