@@ -19,26 +19,27 @@ from torch.utils.data import DataLoader
 from ..clip import weights_digest
 from ..clip.vocabulary import find_list
 from ..datasets import SameGridBatchSampler
-from ..models import CLSSeg, TagCLIP
-from ..models.cls_seg import IGNORED
+from ..models import TagCLIP
+from ..models.training_free import IGNORED, TrainingFreeSegmentor
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..registry import LOOPS
 from ..version import __version__
 
-# Options of tagger and segmentor that may name a file, whose content decides the labels.
+# Options of models and transforms that may name a file, whose content decides the labels.
 LISTS = ('classes', 'background', 'templates', 'prompts', 'background_prompts', 'label_map',
-         'groups')
+         'groups', 'tag_file')
 
 
 @LOOPS.register_module()
 class GenerateLoop(BaseLoop):
     """A test loop that writes pseudo labels instead of computing metrics.
 
-    A tagger writes tags and their scores, a segmentor index masks as well. The
-    job may be killed at any moment; started again, in as many processes as
-    before or in others, it does what is missing, and the result is the same.
-    Batches are fixed by the data set's order, whatever is already done, so that
-    an image is always computed together with the same others.
+    A tagger writes tags and their scores; a segmentor index masks and tags,
+    which are the classes of its mask where it looks for no tags. The job may be
+    killed at any moment; started again, in as many processes as before or in
+    others, it does what is missing, and the result is the same. Batches are
+    fixed by the data set's order, whatever is already done, so that an image is
+    always computed together with the same others.
 
     Args:
         runner: The runner.
@@ -72,11 +73,10 @@ class GenerateLoop(BaseLoop):
             raise ValueError('shard must be (index, count) with 0 <= index < count, not '
                              f'{tuple(shard)}')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.segments = isinstance(model, CLSSeg)
-        self.tagger = model.tagger if self.segments else model
-        if not isinstance(self.tagger, TagCLIP):
-            raise TypeError(f'GenerateLoop writes the labels of a TagCLIP or a CLSSeg, not of a '
-                            f'{type(model).__name__}')
+        self.segments = isinstance(model, TrainingFreeSegmentor)
+        if not isinstance(model, TagCLIP | TrainingFreeSegmentor):
+            raise TypeError('GenerateLoop writes the labels of a TagCLIP or a training-free '
+                            f'segmentor, not of a {type(model).__name__}')
         if (confidence or save_probabilities) and not getattr(model, 'with_probabilities', False):
             raise ValueError('confidence and save_probabilities need a segmentor with '
                              'with_probabilities=True')
@@ -111,7 +111,7 @@ class GenerateLoop(BaseLoop):
                 if 'sample_idx' not in sample:
                     raise ValueError("GenerateLoop needs 'sample_idx' among the meta_keys of the "
                                      'packing transform')
-                writer.add(sample.sample_idx, self.record(sample), self.files(sample))
+                writer.add(sample.sample_idx, *self.labels(sample))
             if time.monotonic() - committed > self.commit_seconds:
                 writer.commit()
                 committed = time.monotonic()
@@ -143,20 +143,14 @@ class GenerateLoop(BaseLoop):
         # Shared out before the done ones are left out: another process may be ahead already.
         return [batch for batch in share if not done.issuperset(batch)]
 
-    def record(self, sample: BaseDataElement) -> dict[str, Any]:
-        """The line of one image."""
+    def labels(self, sample: BaseDataElement) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The line of one image, and its mask and probabilities."""
         record: dict[str, Any] = {'image': str(sample.img_path)}
         if sample.get('load_error') is not None:
-            return {**record, 'error': sample.load_error}
-        record['tags'] = list(sample.tags)
+            return {**record, 'error': sample.load_error}, {}
         if not self.segments:
-            record['scores'] = sample.pred_score[sample.pred_label].tolist()
-        return record
-
-    def files(self, sample: BaseDataElement) -> dict[str, bytes]:
-        """Mask and probabilities of one image."""
-        if not self.segments or sample.get('load_error') is not None:
-            return {}
+            scores = sample.pred_score[sample.pred_label].tolist()
+            return {**record, 'tags': list(sample.tags), 'scores': scores}, {}
         mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         files = {}
         if self.confidence or self.save_probabilities:
@@ -165,27 +159,34 @@ class GenerateLoop(BaseLoop):
                 mask[probabilities.max(axis=0) < self.confidence] = IGNORED
             if self.save_probabilities:
                 files['probabilities.npz'] = _npz(
-                    labels=np.asarray(self.model.plane_labels(sample.tag_labels), dtype=np.uint8),
+                    labels=np.asarray(sample.plane_labels, dtype=np.uint8),
                     probabilities=(probabilities * 255).round().astype(np.uint8))
         buffer = io.BytesIO()
         Image.fromarray(mask).save(buffer, format='PNG')
-        return {'masks.png': buffer.getvalue(), **files}
+        tags = sample.tags if 'tags' in sample else self._classes_of(mask)
+        return {**record, 'tags': list(tags)}, {'masks.png': buffer.getvalue(), **files}
+
+    def _classes_of(self, mask: np.ndarray) -> list[str]:
+        """Names of the classes that occur in a mask."""
+        names = self.model.dataset_meta['classes']
+        return [names[label] for label in np.unique(mask)
+                if label != IGNORED and not (label == 0 and self.model.with_background)]
 
     def _writer(self) -> PseudoLabelWriter:
-        names: Sequence[str] = self.tagger.vocabulary.names
-        if self.segments:
-            names = self.model.dataset_meta['classes']
-        cfg = self.runner.cfg
-        decides = [_with_lists(cfg.model.to_dict()), cfg.test_dataloader.dataset.to_dict(),
-                   self._batching(), self.confidence, self.save_probabilities]
-        if self.tagger.head.state_dict():  # a classifier that was fitted
-            decides.append(weights_digest(self.tagger.head))
+        model, cfg = self.model, self.runner.cfg
+        names: Sequence[str] = (model.dataset_meta['classes'] if self.segments
+                                else model.vocabulary.names)
+        # All weights: a fitted classifier's, another encoder's, a source's of affinities.
+        decides = [_with_lists(cfg.model.to_dict()),
+                   _with_lists(cfg.test_dataloader.dataset.to_dict()),
+                   self._batching(), self.confidence, self.save_probabilities,
+                   weights_digest(model)]
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(names),
             num_images=self.num_images,
-            model=self.tagger.encoder.name,
-            weights=weights_digest(self.tagger.encoder.clip),
+            model=model.encoder.name,
+            weights=weights_digest(model.encoder.clip),
             config=hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()
                                   ).hexdigest(),
             version=__version__)
@@ -206,7 +207,9 @@ class GenerateLoop(BaseLoop):
 
 
 def _with_lists(config: Any) -> Any:
-    """A model's config with the content of files of names in the place of their paths."""
+    """A config with the content of files of names and tags in the place of their paths."""
+    if isinstance(config, list | tuple):
+        return [_with_lists(value) for value in config]
     if not isinstance(config, dict):
         return config
     return {key: find_list(value).read_text(encoding='utf-8')

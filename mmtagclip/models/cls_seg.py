@@ -17,6 +17,7 @@ from ..clip.vocabulary import load_integers
 from ..registry import MODELS
 from .affinity import AffinityRefinement
 from .cam import SoftmaxGradCAM
+from .clip_encoder import CLIPEncoder
 from .maps import resize_map
 from .precision import full_precision
 from .tagclip_head import check_finite, relative_threshold
@@ -78,7 +79,8 @@ class CLSSeg(TrainingFreeSegmentor):
             only without a background.
         groups: Names of the groups (``'cocostuff27'``): goes with ``label_map``.
         with_probabilities: Whether results carry ``probabilities``
-            ``(1 + T, H, W)`` (background first, if there is one).
+            ``(1 + T, H, W)`` (background first, if there is one) and
+            ``plane_labels``, the label of each.
         with_seg_logits: Whether results carry ``seg_logits`` ``(num_classes, H,
             W)``, logarithms of the probabilities; for averaging over
             augmentations.
@@ -136,6 +138,11 @@ class CLSSeg(TrainingFreeSegmentor):
             label_map = load_integers(label_map)
         self._set_names(self.tagger.vocabulary if prompts is None else Vocabulary.load(prompts),
                         Vocabulary.load(background_prompts), label_map)
+
+    @property
+    def encoder(self) -> CLIPEncoder:
+        """The tagger's encoder, which serves both."""
+        return self.tagger.encoder
 
     def variant(self, classes: str | Sequence | None = None,
                 background: str | Sequence | None = None, threshold: float | None = None
@@ -352,6 +359,7 @@ class CLSSeg(TrainingFreeSegmentor):
                             labels: list[int]) -> None:
         if self.with_probabilities:
             sample.set_data({'probabilities': PixelData(data=torch.from_numpy(probabilities))})
+            sample.set_field(self.plane_labels(labels), 'plane_labels', field_type='metainfo')
         if self.with_seg_logits:
             height, width = probabilities.shape[1:]
             full = np.zeros((self.num_classes, height, width), dtype=np.float32)

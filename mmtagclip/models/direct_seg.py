@@ -52,6 +52,9 @@ class DirectSegmentor(TrainingFreeSegmentor):
             shares the segmentor's encoder where it names none.
         max_side: Pictures with a longer side, in pixels, are shrunk for the
             tagger.
+        with_probabilities: Whether results carry ``probabilities`` ``(P, H, W)``,
+            those of the labels that were looked for, and ``plane_labels``, which
+            these are.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
         pretrained: Of no effect, but frameworks set it.
         train_cfg: Of no effect, but frameworks set it.
@@ -76,6 +79,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                  tags: str | None = None,
                  tagger: ConfigDict | dict | TagCLIP | None = None,
                  max_side: int = 1344,
+                 with_probabilities: bool = False,
                  data_preprocessor: ConfigDict | dict | nn.Module | None = None,
                  pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
                  init_cfg: dict | None = None) -> None:
@@ -87,6 +91,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
         if (tags == 'own') != (tagger is not None):
             raise ValueError("a tagger belongs to tags='own', and to nothing else")
         self.tags = tags
+        self.with_probabilities = with_probabilities
         self.head = text_head
         self.encoder: CLIPEncoder = build(encoder)
         check_normalisation(self.encoder, self.data_preprocessor)
@@ -118,8 +123,8 @@ class DirectSegmentor(TrainingFreeSegmentor):
 
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
         original image and, with ``tags``, ``tag_labels`` and ``tags`` (their
-        names). An image that could not be read (``load_error``) gets none of
-        these.
+        names), and what the options ask for. An image that could not be read
+        (``load_error``) gets none of these.
 
         Args:
             inputs: Normalised images ``(3, H', W')``.
@@ -140,9 +145,13 @@ class DirectSegmentor(TrainingFreeSegmentor):
             check_sample(sample, self.tags, refines or self.tags == 'own')
             with naming_images([sample]):
                 labels = self.find_tags(sample)
-                label = self.segment(image, tuple(sample.ori_shape[:2]), labels,
-                                     sample.get('original'))
+                planes, plane_labels = self.probabilities(image, tuple(sample.ori_shape[:2]),
+                                                          labels, sample.get('original'))
+            label = self.head.labels(planes, plane_labels)
             sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
+            if self.with_probabilities:
+                sample.set_data({'probabilities': PixelData(data=planes)})
+                sample.set_field(plane_labels, 'plane_labels', field_type='metainfo')
             if labels is not None:
                 names = self.head.vocabulary.names
                 sample.set_field(labels, 'tag_labels', field_type='metainfo')
@@ -160,11 +169,17 @@ class DirectSegmentor(TrainingFreeSegmentor):
         scores = self.tagger.score([self.tagger.data_preprocessor.normalise(image)])[0].scores[0]
         return relative_threshold(scores, self.tagger.head.threshold).nonzero().flatten().tolist()
 
-    @torch.no_grad()
-    @full_precision
     def segment(self, image: Tensor, size: tuple[int, int], tags: Sequence[int] | None = None,
                 original: Any = None) -> Tensor:
-        """Labels ``(H, W)`` of one image.
+        """Labels ``(H, W)`` of one image; arguments as those of :meth:`probabilities`."""
+        return self.head.labels(*self.probabilities(image, size, tags, original))
+
+    @torch.no_grad()
+    @full_precision
+    def probabilities(self, image: Tensor, size: tuple[int, int],
+                      tags: Sequence[int] | None = None, original: Any = None
+                      ) -> tuple[Tensor, list[int]]:
+        """Probabilities of one image's labels.
 
         Args:
             image: ``(3, H', W')``, normalised.
@@ -172,13 +187,16 @@ class DirectSegmentor(TrainingFreeSegmentor):
             tags: Classes to look for; all if None.
             original: ``(H, W, 3)`` uint8 BGR, for the processors.
 
+        Returns:
+            ``(P, H, W)``, and the P labels: all that were looked for.
+
         Raises:
             ValueError: The features are not finite, or the image does not fit
                 the windows.
         """
         rows = self.head.rows(tags)
         if not rows:
-            return self.head.labels(image.new_zeros(0, *size), [])
+            return image.new_zeros(0, *size), []
         cosines = self.windows(image, lambda crops: self.cosines(crops, self.text[rows]))
         if not torch.isfinite(cosines).all():
             raise ValueError('the features are not finite: the weights are damaged, or the dtype '
@@ -189,7 +207,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
         planes, labels = self.head.probabilities(cosines, rows)
         if self.post_processor is not None:
             planes = self.post_processor(planes, original)
-        return self.head.labels(planes, labels)
+        return self.head.rule_out(planes), labels
 
     def cosines(self, crops: Tensor, text: Tensor) -> Tensor:
         """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined."""

@@ -96,21 +96,29 @@ class SegTextHead(nn.Module):
             torch.maximum(planes[plane], words[row], out=planes[plane])
         return planes, labels.tolist()
 
+    def rule_out(self, planes: Tensor) -> Tensor:
+        """Set the probabilities of classes under the ``area_threshold`` to 0.
+
+        Args:
+            planes: ``(P, H, W)`` probabilities, the background's first.
+        """
+        if not self.area_threshold:
+            return planes
+        area = torch.bincount(planes.argmax(dim=0).flatten(), minlength=len(planes))
+        area[0] = 0  # of the background, which is not ruled out
+        kept = area > self.area_threshold * area.sum()
+        kept[0] = True
+        return planes * kept[:, None, None]
+
     def labels(self, planes: Tensor, labels: Sequence[int]) -> Tensor:
         """Label of each pixel ``(H, W)``.
 
         Args:
-            planes: ``(P, H, W)`` probabilities.
+            planes: ``(P, H, W)`` probabilities, of classes that are not ruled out.
             labels: Of the planes, in order; all 255 if there are none.
         """
         if not labels:
             return torch.full(planes.shape[1:], IGNORED, dtype=torch.long, device=planes.device)
-        if self.area_threshold:
-            area = torch.bincount(planes.argmax(dim=0).flatten(), minlength=len(labels))
-            area[0] = 0  # of the background, which is not ruled out
-            kept = area > self.area_threshold * area.sum()
-            kept[0] = True
-            planes = planes * kept[:, None, None]
         best, index = planes.max(dim=0)
         label = torch.tensor(list(labels), device=planes.device)[index]
         if self.background_threshold:

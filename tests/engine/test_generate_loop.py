@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.structures import SegDataSample
 from PIL import Image
+from safetensors.torch import save_file
 
+from mmtagclip.clip import weights_digest
 from mmtagclip.pseudo_labels import read_pseudo_labels
+from mmtagclip.registry import MODELS
 from mmtagclip.version import __version__
 from tests.conftest import picture
 from tests.processes import ROOT, free_port, run
@@ -204,6 +209,115 @@ def test_masks_and_probabilities(mask_config, tmp_path):
         assert (labels[clear] == expected[clear]).all()
         tags = [1 + NAMES.index(tag) for tag in record['tags']]
         assert stored['labels'].tolist() == [0, *tags]
+
+
+@pytest.fixture(scope='module')
+def direct_config(mask_config, encoder_config):
+    """Direct masks of five pictures, one of which is damaged."""
+    config = deepcopy(mask_config)
+    config['model'] = {
+        'type': 'mmtagclip.DirectSegmentor', 'encoder': deepcopy(encoder_config),
+        'head': {'type': 'mmtagclip.SegTextHead', 'classes': NAMES, 'background': ['sky'],
+                 'templates': ['a {}.'], 'area_threshold': 0.1}}
+    dataset = config['test_dataloader']['dataset']
+    dataset['pipeline'].insert(1, {'type': 'mmtagclip.KeepImage'})
+    dataset['pipeline'][-1]['meta_keys'] = ['sample_idx', 'img_path', 'ori_shape', 'load_error',
+                                            'original']
+    dataset['indices'] = [0, 1, 2, 4, 5]
+    config['test_cfg'] = {'type': 'mmtagclip.GenerateLoop'}
+    return config
+
+
+@pytest.fixture(scope='module')
+def guided_config(direct_config, encoder_config):
+    """The same, of the tags of a tagger with an encoder of its own."""
+    config = deepcopy(direct_config)
+    own = {**deepcopy(encoder_config), 'positions': 'bicubic'}
+    config['model'].update(tags='own', tagger=tagger(own))
+    return config
+
+
+@pytest.mark.parametrize('kind', ['direct', 'guided'])
+def test_a_direct_segmentor_s_masks_and_tags(kind, request, tmp_path):
+    config = request.getfixturevalue(f'{kind}_config')
+    generate(config, tmp_path / 'one')
+    generate(config, tmp_path / 'two')
+    root = tmp_path / 'one/pseudo_labels'
+    assert content(root) == content(tmp_path / 'two/pseudo_labels')
+    assert not list(root.glob('probabilities'))
+    manifest, records = read_pseudo_labels(root)
+    assert (manifest.kind, manifest.classes) == ('masks', ('background', *NAMES))
+    assert '005.png is not an image' in records.pop()['error']
+    model = MODELS.build(deepcopy(config['model']))
+    assert manifest.weights == weights_digest(model.encoder.clip)
+    for record in records:
+        with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
+            pixels, labels = np.asarray(image.convert('RGB'))[..., ::-1].copy(), np.asarray(mask)
+        sample, = model.test_step({
+            'inputs': [torch.from_numpy(pixels).permute(2, 0, 1)],
+            'data_samples': [SegDataSample(metainfo={'ori_shape': labels.shape,
+                                                     'original': pixels})]})
+        assert np.array_equal(labels, sample.pred_sem_seg.data[0])
+        found = [NAMES[label - 1] for label in np.unique(labels) if label]
+        assert record['tags'] == (found if kind == 'direct' else sample.tags)
+        assert set(found) <= set(record['tags'])
+    assert any(record['tags'] for record in records)
+
+
+@pytest.mark.parametrize('kind', ['direct', 'guided'])
+def test_a_direct_segmentor_s_probabilities(kind, request, tmp_path):
+    config = deepcopy(request.getfixturevalue(f'{kind}_config'))
+    with pytest.raises(ValueError, match='need a segmentor with with_probabilities=True'):
+        generate({**config, 'test_cfg': {**config['test_cfg'], 'confidence': 0.5}}, tmp_path)
+    config['model']['with_probabilities'] = True
+    config['test_cfg'].update(confidence=0.5, save_probabilities=True)
+    generate(config, tmp_path)
+    root = tmp_path / 'pseudo_labels'
+    unsure = 0
+    for record in read_pseudo_labels(root)[1][:-1]:
+        with Image.open(root / record['masks']) as mask:
+            labels = np.asarray(mask)
+        stored = np.load(root / record['probabilities'], allow_pickle=False)
+        planes, names = stored['probabilities'] / 255, ['background', *NAMES]
+        top = np.sort(planes, axis=0)
+        assert (labels[top[-1] < 0.495] == 255).all()
+        clear = (top[-1] > 0.505) & (top[-2] < top[-1] - 0.01)
+        assert (labels[clear] == stored['labels'][planes.argmax(0)][clear]).all()
+        unsure += (labels == 255).sum()
+        looked_for = [names[label] for label in stored['labels']]
+        if kind == 'guided':
+            assert looked_for == ['background', *record['tags']]
+        else:
+            assert looked_for == names
+            # What is left of the mask, not what was unsure.
+            assert record['tags'] == [names[c] for c in np.unique(labels) if c not in (0, 255)]
+    assert unsure
+
+
+def test_other_weights_of_the_tagger_alone_are_another_job(guided_config, state_dict, tmp_path):
+    config, path = deepcopy(guided_config), tmp_path / 'tagger.safetensors'
+    config['model']['tagger']['encoder']['checkpoint'] = str(path)
+    save_file(state_dict, path)
+    generate(config, tmp_path)
+    save_file({**state_dict, 'visual.proj': state_dict['visual.proj'] + 0.01}, path)
+    with pytest.raises(ValueError, match='begun by another job: its config is'):
+        generate(config, tmp_path)
+
+
+def test_other_tags_in_the_same_tag_file_are_another_job(direct_config, photos, tmp_path):
+    config, tags = deepcopy(direct_config), tmp_path / 'tags.txt'
+    tags.write_text(''.join(f'{i:03d} 0 1\n' for i in range(COUNT)))
+    config['model']['tags'] = 'given'
+    pipeline = config['test_dataloader']['dataset']['pipeline']
+    pipeline.insert(2, {'type': 'mmtagclip.LoadTags', 'tag_file': str(tags), 'classes': NAMES})
+    pipeline[-1]['meta_keys'] = [*pipeline[-1]['meta_keys'], 'tag_labels']
+    generate(config, tmp_path)
+    records = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
+    assert all(record['tags'] == NAMES[:2] for record in records[:-1])
+    generate(config, tmp_path)
+    tags.write_text(''.join(f'{i:03d} 2\n' for i in range(COUNT)))
+    with pytest.raises(ValueError, match='begun by another job: its config is'):
+        generate(config, tmp_path)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
