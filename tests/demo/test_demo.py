@@ -38,12 +38,22 @@ def test_pictures(out):
             assert np.asarray(picture).std() > 20
 
 
-def test_masks(tmp_path):
-    result = tmp_path / 'metrics.json'
+def metrics(config, work_dir, *options):
+    result = work_dir / 'metrics.json'
     subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
-                    str(ROOT / 'configs/demo/cls-seg_demo.py'), '--work-dir', str(tmp_path),
-                    '--out', str(result)], check=True, timeout=600, capture_output=True)
-    assert json.loads(result.read_text())['mIoU'] == pytest.approx(EXPECTED['mIoU'], abs=MARGIN)
+                    str(ROOT / f'configs/demo/{config}.py'), '--work-dir', str(work_dir),
+                    '--out', str(result), *options], check=True, timeout=600, capture_output=True)
+    return json.loads(result.read_text())
+
+
+def test_masks(tmp_path):
+    found = metrics('cls-seg_demo', tmp_path)
+    assert found['mIoU'] == pytest.approx(EXPECTED['mIoU'], abs=MARGIN)
+
+
+def test_bfloat16_tags_as_well(tmp_path):
+    found = metrics('tagclip_demo', tmp_path, '--cfg-options', 'model.encoder.dtype=bfloat16')
+    assert found['multi-label/mAP'] == pytest.approx(EXPECTED['cwr'], abs=0.3)
 
 
 def test_files_are_as_small_as_promised():
