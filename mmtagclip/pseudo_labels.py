@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ('tags', 'masks')
+# What is raised where another process finished and cleaned up meanwhile, also in the middle of
+# making a folder.
+MEANWHILE = (FileNotFoundError, FileExistsError)
 
 
 @dataclass(frozen=True)
@@ -189,16 +192,17 @@ class PseudoLabelWriter:
         """Add lines to this run's journal."""
         journal = self.root / 'journal' / f'{self._run}.tsv'
         while True:
-            journal.parent.mkdir(exist_ok=True)
             try:
+                journal.parent.mkdir(exist_ok=True)
                 with journal.open('ab') as file:
                     file.write(lines)
                     file.flush()
                     os.fsync(file.fileno())
                 _sync_folder(journal.parent)
                 return
-            except FileNotFoundError:  # another process finished and cleaned up meanwhile
-                continue
+            except MEANWHILE:
+                if journal.parent.is_file():
+                    raise
             except OSError:
                 self._run = uuid.uuid4().hex  # nothing may follow a line that was cut off
                 raise
@@ -208,16 +212,17 @@ class PseudoLabelWriter:
         temporary = self.root / 'unfinished' / f'{self._run}-{path.name}'
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            temporary.parent.mkdir(exist_ok=True)
             try:
+                temporary.parent.mkdir(exist_ok=True)
                 with temporary.open('wb') as file:
                     file.writelines(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, path)
                 return
-            except FileNotFoundError:  # another process finished and cleaned up meanwhile
-                continue
+            except MEANWHILE:
+                if temporary.parent.is_file():
+                    raise
 
 
 def read_pseudo_labels(root: str | Path, classes: Sequence[str] | None = None

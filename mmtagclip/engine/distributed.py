@@ -1,4 +1,5 @@
 """Several processes, on CPUs too, for models that have nothing to train."""
+import atexit
 from typing import Any
 
 import torch
@@ -61,3 +62,5 @@ def prepare_distributed(cfg: Config, launcher: str, train: bool = False) -> None
                 'find_unused_parameters': cfg.get('find_unused_parameters', False)}
     if launcher == 'pytorch' and on_cpu and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+        # Left to the interpreter's end, gloo's threads may abort the process.
+        atexit.register(torch.distributed.destroy_process_group)

@@ -332,12 +332,11 @@ def test_bad_options(tag_config, tmp_path, change, message):
         generate(config, tmp_path)
 
 
-def test_a_model_of_another_kind_is_refused(tag_config, encoder_config, tmp_path):
+def test_a_model_of_another_kind_is_refused(tag_config, tmp_path):
     config = deepcopy(tag_config)
-    config['model'] = {'type': 'mmtagclip.DirectSegmentor', 'encoder': encoder_config,
-                       'head': {'type': 'mmtagclip.SegTextHead', 'classes': NAMES,
-                                'templates': ['{}']}}
-    with pytest.raises(TypeError, match='of a TagCLIP or a CLSSeg, not of a DirectSegmentor'):
+    config['model'] = {'type': 'mmpretrain.ImageClassifier',
+                       'backbone': {'type': 'mmpretrain.LeNet5'}}
+    with pytest.raises(TypeError, match='a training-free segmentor, not of a ImageClassifier'):
         generate(config, tmp_path)
 
 

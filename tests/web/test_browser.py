@@ -10,6 +10,8 @@ from PIL import Image
 from tests.apis.conftest import SCENES
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+StaleElementReferenceException = pytest.importorskip(
+    'selenium.common.exceptions').StaleElementReferenceException
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which(
     'google-chrome')
 DRIVER = shutil.which('chromedriver')
@@ -35,8 +37,11 @@ class Page:
     def until(self, condition, seconds=30):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if condition():
-                return
+            try:
+                if condition():
+                    return
+            except StaleElementReferenceException:
+                pass  # the page drew this part anew between finding and reading it
             time.sleep(0.05)
         raise AssertionError(f'still not so: {self.at("#status").text!r}')
 
