@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from mmengine.config import Config, DictAction
 
 from mmtagclip import cli
-from mmtagclip.models import CLIPEncoder, DirectSegmentor, TagCLIP
+from mmtagclip.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
-PAGES = ['README.md', 'CONTRIBUTING.md', 'demo/README.md', 'configs/direct_seg/README.md',
-         'configs/piaa/README.md',
+CARDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / 'configs').glob('*/README.md'))]
+PAGES = ['README.md', 'CONTRIBUTING.md', 'demo/README.md', *CARDS,
          *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md')))]
 
 
@@ -87,6 +88,9 @@ def test_commands_name_what_exists(words):
             assert f'\n{extra} = [' in project
     elif program == 'mmtagclip':
         cli.make_parser().parse_args(rest)
+    elif rest[:2] == ['-m', 'pytest']:
+        assert rest[2:]
+        assert all((ROOT / path).is_file() for path in rest[2:])
     elif program in ('python', 'bash'):
         script = ROOT / rest[0]
         assert script.is_file()
@@ -123,11 +127,33 @@ def check_test_command(words, distributed):
     cfg.merge_from_dict(args.cfg_options or {})
     if 'train_dataloader' in cfg:  # a model of OpenMMLab's own, from the checkpoint
         return
-    tagger = cfg.model.get('tagger', cfg.model)
-    direct = tagger.type == 'mmtagclip.DirectSegmentor'
-    assert set(tagger) - {'type'} <= set(
-        inspect.signature(DirectSegmentor if direct else TagCLIP).parameters)
-    assert set(tagger.encoder) - {'type'} <= set(inspect.signature(CLIPEncoder).parameters)
+    parts = list(parts_of(cfg.model))
+    assert parts
+    for part in parts:
+        assert set(part) - {'type'} <= parameters_of(MODELS.get(part['type'])), part
+
+
+def parts_of(value):
+    """Every part of ours that a config describes, however deep."""
+    if isinstance(value, dict):
+        if str(value.get('type')).startswith('mmtagclip.'):
+            yield value
+        for one in value.values():
+            yield from parts_of(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from parts_of(one)
+
+
+def parameters_of(kind):
+    """Names of the arguments that a class takes, those that it hands on to its base included."""
+    names = set()
+    for base in kind.__mro__:
+        parameters = inspect.signature(base.__init__).parameters
+        names |= set(parameters)
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            break
+    return names
 
 
 def check_options(script, words):
@@ -138,8 +164,45 @@ def check_options(script, words):
             assert f"'{word}'" in text
 
 
+def anchors(path):
+    """The anchors of a page's headings, as GitHub and Sphinx make them."""
+    text = re.sub(r'^```.*?^```', '', path.read_text(), flags=re.S | re.M)
+    for heading in re.findall(r'^#+ (.*)$', text, re.M):
+        yield re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text()):
-            if not target.startswith('http'):
-                assert ((ROOT / page).parent / target).exists(), f'{page}: {target}'
+        for target in re.findall(r'\]\(([^)]+)\)', (ROOT / page).read_text()):
+            if target.startswith('http'):
+                continue
+            name, _, anchor = target.partition('#')
+            path = (ROOT / page).parent / name if name else ROOT / page
+            assert path.exists(), f'{page}: {target}'
+            assert not anchor or anchor in anchors(path), f'{page}: {target}'
+
+
+def test_every_page_of_the_docs_is_in_the_index():
+    listed = re.search(r'maxdepth.*?\n\n(.*?)```', (ROOT / 'docs/index.md').read_text(), re.S)
+    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'index'}
+    assert set(listed.group(1).split()) == pages
+
+
+def rows_of(path):
+    """The rows of a page's tables, each as a dict."""
+    for table in re.findall(r'(?:^\|.*\n)+', path.read_text(), re.M):
+        header, _, *rows = [[cell.strip() for cell in line.strip('|').split('|')]
+                            for line in table.splitlines()]
+        yield from (dict(zip(header, row, strict=True)) for row in rows)
+
+
+# The tables of direct_seg and piaa are by method and data set.
+@pytest.mark.parametrize('folder', ['cls_seg', 'demo', 'pseudo_labels', 'tagclip'])
+def test_a_folder_s_card_says_what_its_metafile_says(folder):
+    rows = list(rows_of(ROOT / 'configs' / folder / 'README.md'))
+    metafile = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
+    for model in metafile['Models']:
+        row = next(one for one in rows if f"`{model['Name']}`" in one['config'])
+        for result in model.get('Results', []):
+            for metric, value in result['Metrics'].items():
+                assert row[metric] == str(value)
