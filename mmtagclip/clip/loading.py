@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# Entries of OpenAI's published archives and state dicts that hold no weights.
 # Names of the weights in a folder of open_clip's layout, the safest first.
 FOLDER_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors',
                   'open_clip_pytorch_model.bin', 'pytorch_model.bin')
+# Entries of OpenAI's published archives and state dicts that hold no weights.
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
 
 
@@ -149,8 +149,11 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
     }
     for fault, there in faults.items():
         if there:
-            raise ValueError(f'the image tower of {name} {fault}, and not by a class token of '
-                             "open_clip's ViT, which TagCLIP needs; take one such as ViT-B-16")
+            raise ValueError(f'the image tower of {name} {fault}; TagCLIP needs the class token of '
+                             "open_clip's ViT, so take one such as ViT-B-16")
+    if 'multimodal_cfg' in config:
+        raise ValueError(f'{name} is a CoCa, which is read in another way than a CLIP; take a '
+                         'model such as ViT-B-16')
 
 
 def context_length(clip: Any) -> int:

@@ -198,6 +198,12 @@ def test_towers_are_refused_before_anything_is_fetched(model, message, tmp_path)
             load_clip(model, **weights)
 
 
+@pytest.mark.parametrize('model', ['coca_base', 'coca_roberta-ViT-B-32'])
+def test_cocas_with_a_class_token_are_refused_too(model, tmp_path):
+    with pytest.raises(ValueError, match=f'{model} is a CoCa'):
+        load_clip(model, checkpoint=tmp_path / 'none.pt', quick_gelu=False)
+
+
 @pytest.mark.parametrize('name', ['plain.safetensors', 'state.pt', 'openai.pt'])
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.999])
 def test_part_of_a_file_is_refused(files, tmp_path, name, share):
