@@ -280,20 +280,20 @@ def check_out(args: argparse.Namespace) -> None:
     """
     for option in ('vis', 'sheets'):
         if getattr(args, option) is not None:
-            check_place(option, getattr(args, option))
+            check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
     path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
-    check_place('out', path if folder else path.parent)
+    check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
     if finished.exists() and not args.overwrite:
         raise FileExistsError(f'{finished} is there already; add --overwrite to replace it')
 
 
-def check_place(option: str, folder: str | Path) -> None:
+def check_place(argument: str, folder: str | Path) -> None:
     """Refuse a folder that can't be made or written to.
 
     Raises:
@@ -303,9 +303,9 @@ def check_place(option: str, folder: str | Path) -> None:
     folder = Path(folder).absolute()
     there = next(one for one in (folder, *folder.parents) if one.exists())
     if not there.is_dir():
-        raise NotADirectoryError(f'--{option}: {there} is a file, so nothing can be written in it')
+        raise NotADirectoryError(f'{argument}: {there} is a file, so nothing can be written in it')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f'--{option}: {there} may not be written to')
+        raise PermissionError(f'{argument}: {there} may not be written to')
 
 
 def results_folder(args: argparse.Namespace) -> Path:
@@ -444,7 +444,7 @@ def run_models(args: argparse.Namespace) -> int:
 def run_demo(args: argparse.Namespace) -> int:
     """``mmtagclip demo``."""
     from .apis import SegInferencer, TagInferencer, zoo_root
-    check_place('out', args.out)
+    check_place('--out', args.out)
     scenes = zoo_root() / 'demo' / 'data' / 'JPEGImages'
     paths = [scenes / f'{name}.jpg' for name in DEMO_SCENES]
     tagger = TagInferencer(DEMO['tag'], show_progress=False)
@@ -481,7 +481,7 @@ def run_export(args: argparse.Namespace) -> int:
     from .clip.onnx import export_onnx
     if Path(args.out).suffix != '.onnx':
         raise ValueError(f'the file must end in .onnx, not {args.out}')
-    check_place('out', Path(args.out).parent)
+    check_place('FILE', Path(args.out).parent)
     config = config_of(args)
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
     model = kind(config, args.device).model

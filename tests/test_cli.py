@@ -131,10 +131,13 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out, '--classes',
                      'bell,dog', '--overwrite') == 0
     assert Manifest.load(out).classes == ('background', 'bell', 'dog')
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', photos,
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'mine.txt').touch()
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', other,
                      '--overwrite') == 2
     assert 'leaves it alone' in capsys.readouterr().err
-    assert (photos / '000040.jpg').is_file()
+    assert (other / 'mine.txt').is_file()
 
 
 def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
@@ -201,7 +204,7 @@ def test_broken_configs_and_options_are_refused(tmp_path, capsys):
     assert "'background' is label 0 already" in capsys.readouterr().err
     assert mmtagclip('models', 'zebra') == 2
     assert "no model has 'zebra' in its name" in capsys.readouterr().err
-    assert mmtagclip('export', 'encoder.txt', *TAG) == 2
+    assert mmtagclip('export', 'encoder.txt', '--model', 'tagclip_demo') == 2
     assert 'must end in .onnx, not encoder.txt' in capsys.readouterr().err
     assert mmtagclip('demo', '--out', tmp_path / 'broken.py') == 2
     assert 'broken.py is a file' in capsys.readouterr().err
