@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import warnings
@@ -41,15 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # At import MMSegmentation and MMPretrain print which optional packages they miss.
         with contextlib.redirect_stdout(io.StringIO()):
             from . import apis  # noqa: F401
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print('mmtagclip: interrupted', file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
         return OK
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f'mmtagclip: error: {error}', file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f'{error.filename}: {error.strerror}'
+        print(f'mmtagclip: error: {text}', file=sys.stderr)
         return WRONG
 
 
@@ -238,9 +244,9 @@ def config_of(args: argparse.Namespace) -> Any:
 
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
-    from .apis import SegInferencer, TagInferencer, list_images
+    from .apis import SegInferencer, TagInferencer
     check_out(args)
-    images = list_images(args.images)
+    images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
@@ -272,15 +278,66 @@ def check_out(args: argparse.Namespace) -> None:
         FileExistsError: The output is there and not to be replaced.
         ValueError: Its ending says no format.
     """
+    for option in ('vis', 'sheets'):
+        if getattr(args, option) is not None:
+            check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
     path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+    check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
     if finished.exists() and not args.overwrite:
         raise FileExistsError(f'{finished} is there already; add --overwrite to replace it')
+
+
+def check_place(argument: str, folder: str | Path) -> None:
+    """Refuse a folder that can't be made or written to.
+
+    Raises:
+        NotADirectoryError: It, or what it is to be made in, is a file.
+        PermissionError: It may not be written to.
+    """
+    folder = Path(folder).absolute()
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f'{argument}: {there} is a file, so nothing can be written in it')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'{argument}: {there} may not be written to')
+
+
+def results_folder(args: argparse.Namespace) -> Path:
+    """Where the results of a run are while it goes on."""
+    path = Path(args.out)
+    return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
+
+
+def input_images(args: argparse.Namespace) -> list:
+    """The images to run on, without those that this command writes itself.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: Pictures would be written among the images.
+    """
+    from .apis import list_images
+    own = {option: Path(folder).resolve() for option, folder in (
+        ('vis', args.vis), ('sheets', args.sheets),
+        ('out', None if args.out in (None, '-') else results_folder(args))) if folder is not None}
+    for text in args.images:
+        for option, folder in own.items():
+            if Path(text).expanduser().resolve().is_relative_to(folder):
+                raise ValueError(f'--{option} would write among the images of {text}: name another '
+                                 'folder')
+    images = list_images(args.images)
+    # A run that goes on, or another one, finds the pictures of the one before.
+    for folder in filter(Path.exists, own.values()):
+        images = [image for image in images
+                  if not Path(image.name).resolve().is_relative_to(folder)]
+    if not any(Path(image.name).exists() for image in images):
+        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    return images
 
 
 def print_results(inferencer: Any, images: list, args: argparse.Namespace, options: dict
@@ -312,8 +369,7 @@ def write_results(inferencer: Any, images: list, args: argparse.Namespace, optio
     """Write all results, going on where an earlier run stopped; returns the records."""
     from .apis.folder_run import FolderRun
     path = Path(args.out)
-    folder = path.suffix == ''
-    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    root = results_folder(args)
     if args.overwrite:
         _remove(root, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -327,7 +383,7 @@ def write_results(inferencer: Any, images: list, args: argparse.Namespace, optio
              'to go on')
         raise
     records = run.records()
-    if not folder:
+    if root != path:
         run.export(path)
         shutil.rmtree(root)
     note(args, f'results of {len(images)} images in {path}')
@@ -368,6 +424,8 @@ def run_models(args: argparse.Namespace) -> int:
                        else 'on this machine')
         found.append({'name': entry.name, 'task': entry.task, 'weights': weights,
                       'config': str(entry.config), 'results': list(entry.results)})
+    if not found:
+        raise ValueError(f'no model has {args.pattern!r} in its name')
     cache = default_cache_dir()
     features = list(cache.rglob('*.safetensors'))
     size = sum(path.stat().st_size for path in features)
@@ -375,7 +433,7 @@ def run_models(args: argparse.Namespace) -> int:
         text = {'folder': str(cache), 'classes': len(features), 'bytes': size}
         print(json.dumps({'models': found, 'text_features': text}, indent=2))
         return OK
-    width = max((len(model['name']) for model in found), default=0)
+    width = max(len(model['name']) for model in found)
     for model in found:
         line = f'{model["name"]:{width}}  {model["task"]:7}  {model["weights"]:16}'
         print(f'{line}  {"; ".join(model["results"])}'.rstrip())
@@ -386,6 +444,7 @@ def run_models(args: argparse.Namespace) -> int:
 def run_demo(args: argparse.Namespace) -> int:
     """``mmtagclip demo``."""
     from .apis import SegInferencer, TagInferencer, zoo_root
+    check_place('--out', args.out)
     scenes = zoo_root() / 'demo' / 'data' / 'JPEGImages'
     paths = [scenes / f'{name}.jpg' for name in DEMO_SCENES]
     tagger = TagInferencer(DEMO['tag'], show_progress=False)
@@ -406,6 +465,8 @@ def run_web(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ImportError(f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
                           ) from None
+    if not 0 <= args.port < 65536:
+        raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     if not is_loopback(args.host):
         print(f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
               file=sys.stderr)
@@ -418,6 +479,9 @@ def run_export(args: argparse.Namespace) -> int:
     """``mmtagclip export``."""
     from .apis import SegInferencer, TagInferencer
     from .clip.onnx import export_onnx
+    if Path(args.out).suffix != '.onnx':
+        raise ValueError(f'the file must end in .onnx, not {args.out}')
+    check_place('FILE', Path(args.out).parent)
     config = config_of(args)
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
     model = kind(config, args.device).model

@@ -131,10 +131,13 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out, '--classes',
                      'bell,dog', '--overwrite') == 0
     assert Manifest.load(out).classes == ('background', 'bell', 'dog')
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', photos,
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'mine.txt').touch()
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', other,
                      '--overwrite') == 2
     assert 'leaves it alone' in capsys.readouterr().err
-    assert (photos / '000040.jpg').is_file()
+    assert (other / 'mine.txt').is_file()
 
 
 def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
@@ -168,6 +171,15 @@ def test_pictures(photos, tmp_path):
     ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
     ([SCENES, '--model', 'cls-seg_demo'], 'runs a TagCLIP, not CLSSeg'),
     ([SCENES, '--threshold', '3'], 'threshold must be in'),
+    ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
+    ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
+    ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
+    ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
+    ([SCENES, '--out', ROOT / 'README.md/a.csv'], 'README.md is a file, so nothing can be written'),
+    ([SCENES, '--vis', ROOT / 'README.md'], '--vis: '),
+    ([SCENES, '--sheets', ROOT / 'README.md/pages'], '--sheets: '),
+    ([SCENES, '--vis', ROOT / 'demo'], '--vis would write among the images'),
+    (['nowhere', 'either.jpg'], 'no image or folder at nowhere or either.jpg'),
     ([SCENES, '--checkpoint', 'gone.pt'], 'gone.pt'),
     (['https://example.org/a.jpg'], 'nothing is downloaded')])
 def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, monkeypatch):
@@ -179,6 +191,56 @@ def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, mon
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('mmtagclip: error: ')
     assert message in error
+
+
+def test_broken_configs_and_options_are_refused(tmp_path, capsys):
+    (tmp_path / 'broken.py').write_text('model = dict(')
+    assert mmtagclip('tag', SCENES, '--model', tmp_path / 'broken.py') == 2
+    assert 'broken.py is no config: ' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        mmtagclip('tag', SCENES, *TAG, '--cfg-options', 'model.threshold')
+    assert 'model.threshold: an option is KEY=VALUE' in capsys.readouterr().err
+    assert mmtagclip('segment', SCENES, *SEGMENT, '--classes', 'background,bell') == 2
+    assert "'background' is label 0 already" in capsys.readouterr().err
+    assert mmtagclip('models', 'zebra') == 2
+    assert "no model has 'zebra' in its name" in capsys.readouterr().err
+    assert mmtagclip('export', 'encoder.txt', '--model', 'tagclip_demo') == 2
+    assert 'must end in .onnx, not encoder.txt' in capsys.readouterr().err
+    assert mmtagclip('demo', '--out', tmp_path / 'broken.py') == 2
+    assert 'broken.py is a file' in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_at_once(photos, monkeypatch, capsys):
+    monkeypatch.setattr('os.access', lambda path, mode: Path(path) != photos)
+    assert mmtagclip('tag', photos, *TAG, '--out', photos / 'new' / 'a.csv') == 2
+    assert f'{photos} may not be written to' in capsys.readouterr().err
+
+
+def test_own_pictures_are_no_photographs(photos, tmp_path, monkeypatch, capsys):
+    """A second run over a folder that holds the pictures of the first."""
+    monkeypatch.chdir(photos)
+    words = ['tag', '.', *TAG, '--vis', 'pictures', '--sheets', 'pages', '--overwrite',
+             '--out', 'tags.jsonl']
+    for _ in range(2):
+        assert mmtagclip(*words) == 0
+        assert len(lines('tags.jsonl')) == 5
+    assert len(list(Path('pictures').iterdir())) == 5
+    for words in (['tag', 'pictures', *TAG, '--vis', '.'], ['tag', '*.jpg', *TAG, '--sheets', '.'],
+                  ['segment', '.', *SEGMENT, '--out', '../photos']):
+        assert mmtagclip(*words) == 2
+        assert 'would write among the images of' in capsys.readouterr().err
+
+
+def test_own_masks_are_no_photographs(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for name in ('000008', '000011', '000027', '000070'):
+        Path(f'{name}.jpg').unlink(missing_ok=True)
+    count = len(list(photos.iterdir()))
+    for out, results in (('masks', 'masks/labels.jsonl'), ('lines.jsonl', 'lines.jsonl')):
+        for _ in range(2):
+            assert mmtagclip('segment', '.', *SEGMENT, '--out', out, '--overwrite') == 0
+            assert len(lines(results)) == count
+        shutil.rmtree('masks', ignore_errors=True)
 
 
 def test_nothing_is_downloaded_unasked(capsys, monkeypatch):
@@ -240,11 +302,14 @@ def test_as_a_process(photos):
     assert 'image/s' not in process.stderr
 
 
-def test_a_reader_that_stops_is_no_error(photos):
-    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', 'tag', str(photos), *TAG],
+@pytest.mark.parametrize('words', [['tag', SCENES / '000040.jpg', *TAG], ['models']])
+def test_a_reader_that_stops_is_no_error(words):
+    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', *map(str, words)],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    assert b'Traceback' not in process.stderr.read()
+    error = process.stderr.read()
+    assert b'Traceback' not in error
+    assert b'BrokenPipe' not in error
     assert process.wait() == 0
 
 

@@ -3,11 +3,13 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mmtagclip.apis import list_models
 from mmtagclip.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,13 @@ def test_the_citation_names_the_paper_as_the_readme_does():
     assert paper['title'] in readme
     for author in paper['authors']:
         assert f"{author['family-names']}, {author['given-names']}" in readme
+
+
+def test_mim_finds_every_model_by_the_name_of_its_config():
+    """It looks for the file name below the whole folder, and refuses two of one name."""
+    count = Counter(path.name for path in (ROOT / 'configs').rglob('*.py'))
+    assert {entry.config.name: count[entry.config.name] for entry in list_models()} == {
+        entry.config.name: 1 for entry in list_models()}
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +64,7 @@ def test_the_wheel_holds_configs_demo_and_page(wheel):
     names = set(wheel.namelist())
     for name in ('mmtagclip/.mim/model-index.yml', 'mmtagclip/.mim/demo/data/classes.txt',
                  'mmtagclip/.mim/demo/model/open_clip_model.safetensors',
-                 'mmtagclip/.mim/configs/_base_/models/tagclip_demo.py',
+                 'mmtagclip/.mim/configs/_base_/models/tagclip_vit-demo.py',
                  'mmtagclip/.mim/tools/test.py', 'mmtagclip/.mim/configs/demo/metafile.yml',
                  'mmtagclip/web/static/index.html', 'mmtagclip/vocabularies/voc.txt'):
         assert name in names

@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/tagclip_demo.py',
+    '../_base_/models/tagclip_vit-demo.py',
     '../_base_/datasets/demo_test.py',
     '../_base_/default_runtime.py',
 ]

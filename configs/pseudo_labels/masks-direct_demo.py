@@ -1,5 +1,5 @@
 # As masks_demo.py, by SCLIP's direct segmentation: tags are the classes of the mask.
-_base_ = ['../_base_/models/direct_demo.py', '../_base_/pseudo_masks.py']
+_base_ = ['../_base_/models/direct_vit-demo.py', '../_base_/pseudo_masks.py']
 model = dict(
     encoder=dict(
         last_block=dict(_delete_=True, type='mmtagclip.SCLIPLastBlock'),

@@ -1,5 +1,5 @@
 # Pseudo masks of 1,500 rendered scenes: see demo/README.md.
-_base_ = ['../_base_/models/cls-seg_demo.py', '../_base_/pseudo_masks.py']
+_base_ = ['../_base_/models/cls-seg_vit-demo.py', '../_base_/pseudo_masks.py']
 model = dict(
     post_processor=dict(type='mmtagclip.DenseCRF'), with_probabilities=True)
 test_dataloader = dict(

@@ -1,5 +1,5 @@
 # Pseudo tags of 1,500 rendered scenes: see demo/README.md.
-_base_ = ['../_base_/models/tagclip_demo.py', '../_base_/pseudo_tags.py']
+_base_ = ['../_base_/models/tagclip_vit-demo.py', '../_base_/pseudo_tags.py']
 test_dataloader = dict(
     dataset=dict(
         type='mmpretrain.CustomDataset',

@@ -225,7 +225,7 @@ def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) 
 def _cell(record: dict[str, Any]) -> tuple[np.ndarray | None, str]:
     name = Path(record['image']).name
     if 'error' in record:
-        return None, f'{name}: {record["error"]}'
+        return None, record['error']
     tags = ', '.join(tag if score is None else f'{tag} {score:.2f}'
                      for tag, score in zip(record['tags'], record['scores'], strict=True))
     return read_image(record['image']), f'{name}: {tags or "no tags"}'

@@ -72,6 +72,7 @@ class ImageInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: No config of this name.
         TypeError: A model of another kind.
+        ValueError: There is no such device.
     """
 
     preprocess_kwargs = {'on_error'}
@@ -85,6 +86,8 @@ class ImageInferencer(BaseInferencer):
 
     def __init__(self, model: Any, device: str | None = None, max_side: int | None = None,
                  show_progress: bool = True) -> None:
+        if device is not None:
+            _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
         config = Config({'model': {}}) if self._built is not None else load_config(model)
@@ -415,6 +418,14 @@ class SegInferencer(ImageInferencer):
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch has no CUDA
+        first, *_ = str(error).splitlines()
+        raise ValueError(f'the device {device!r} can not be used: {first}') from None
 
 
 def _name(step: Any) -> str:

@@ -96,10 +96,14 @@ def load_config(model: str | Path | Mapping[str, Any] | Config,
     Raises:
         FileNotFoundError: See :func:`find_config`.
         TypeError: ``model`` is of none of these kinds.
-        ValueError: The config has no ``model``.
+        ValueError: The file is no config, or it has no ``model``.
     """
     if isinstance(model, str | Path):
-        config = Config.fromfile(find_config(model))
+        path = find_config(model)
+        try:
+            config = Config.fromfile(path)
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f'{path} is no config: {error}') from None
     elif isinstance(model, Config):
         config = model.copy()
     elif isinstance(model, Mapping):

@@ -147,6 +147,7 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a UTF-8 text file: {error.reason}') from None
+        raise ValueError(f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
+                         ) from None
     return [line.strip() for line in text.splitlines()
             if line.strip() and not line.lstrip().startswith('#')]

@@ -75,11 +75,13 @@ class ResizeToPatchGrid(BaseTransform):
             ``N`` patches take ``N * N`` numbers each.
 
     Raises:
-        ValueError: The image makes too many patches.
+        ValueError: ``max_side`` below 1, or the image makes too many patches.
     """
 
     def __init__(self, patch_size: int = 16, size: tuple[int, int] | None = None,
                  max_side: int | None = None, max_patches: int = 16384) -> None:
+        if max_side is not None and max_side < 1:
+            raise ValueError(f'max_side must be at least 1, not {max_side}')
         self.patch_size = patch_size
         self.size = size
         self.max_side = max_side
@@ -96,8 +98,8 @@ class ResizeToPatchGrid(BaseTransform):
             patches = (height // self.patch_size) * (width // self.patch_size)
             raise ValueError(f'{results.get("img_path", "an image")} of {old_width}x{old_height} '
                              f'pixels makes {patches} patches of {self.patch_size}, more than '
-                             f'max_patches={self.max_patches}; set max_side in ResizeToPatchGrid '
-                             'to shrink such images')
+                             f'max_patches={self.max_patches}; set max_side of ResizeToPatchGrid, '
+                             'or --max-side, to shrink such images')
         if (height, width) != (old_height, old_width):
             resized = Image.fromarray(np.ascontiguousarray(image)).resize(
                 (width, height), Image.Resampling.BICUBIC)

@@ -28,7 +28,8 @@ class VocabularySegDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: No image has a mask, or there is no image.
-        ValueError: Several endings with masks or an ``ann_file``.
+        ValueError: Several endings with masks or an ``ann_file``; or a class called
+            ``background`` beside the background.
     """
 
     def __init__(self, classes: str | Sequence, with_background: bool = True,
@@ -80,7 +81,12 @@ def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, An
     Returns:
         ``classes``, the name of each label, and ``palette``, its colour: RGB in
         [0, 255], VOC's colours, in which only the background is black.
+
+    Raises:
+        ValueError: One of the names is ``background``, which label 0 is already.
     """
+    if with_background and 'background' in names:
+        raise ValueError("'background' is label 0 already: leave it out of the classes")
     labels = np.arange(1, len(names) + 1)
     colours = np.zeros((len(names), 3), dtype=np.int64)
     for bit in range(8):

@@ -13,6 +13,8 @@ IGNORED = 255
 # Longer side of the photograph in a picture, in pixels: text is of one size whatever the image's.
 LONGER_SIDE = 900
 MARGIN, ROW, FONT_SIZE = 12, 26, 16
+# The legend of a flat photograph has this many rows, if there are so many classes.
+LEAST_ROWS = 10
 # Distance in RGB from which on two colours are easy to tell apart.
 FAR = 110
 Colour = tuple[int, int, int]
@@ -132,11 +134,12 @@ def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
 def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> np.ndarray:
     """A picture with its legend on the right, in as many columns as its height asks for."""
     text = font(FONT_SIZE)
-    texts = [f'{entry.name}  {_percent(entry.share)}' for entry in entries] or ['no class']
+    texts = [f'{shorten(entry.name, 40)}  {_percent(entry.share)}' for entry in entries
+             ] or ['no class']
     colours: list[Colour | None] = [entry.colour for entry in entries] or [None]
     if title:
         texts, colours = [title, *texts], [None, *colours]
-    height = max(picture.shape[0], ROW + 2 * MARGIN)
+    height = max(picture.shape[0], ROW * min(len(texts), LEAST_ROWS) + 2 * MARGIN)
     rows = max(1, (height - 2 * MARGIN) // ROW)
     columns = [range(start, min(start + rows, len(texts)))
                for start in range(0, len(texts), rows)]
@@ -158,6 +161,11 @@ def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> 
                       texts[index], fill='black', font=text, anchor='lm')
         left += width
     return np.array(canvas)
+
+
+def shorten(name: str, length: int) -> str:
+    """A name with an ellipsis for what is beyond so many characters."""
+    return name if len(name) <= length else f'{name[:length - 1].rstrip()}…'
 
 
 def _percent(share: float) -> str:

@@ -7,10 +7,15 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .mask_figure import shorten
+
+# More bars would not be readable beside the photograph.
+MOST_TAGS = 20
+
 
 def draw_tags(image: np.ndarray, tags: Sequence[str], scores: Sequence[float],
               score_maps: np.ndarray | None = None, columns: int = 4) -> np.ndarray:
-    """Draw an image with its tags.
+    """Draw an image with its tags, at most the 20 of the highest scores.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
@@ -29,33 +34,36 @@ def draw_tags(image: np.ndarray, tags: Sequence[str], scores: Sequence[float],
     if len(tags) != len(scores) or (score_maps is not None and len(score_maps) != len(tags)):
         count = 'no' if score_maps is None else str(len(score_maps))
         raise ValueError(f'{len(tags)} tags, but {len(scores)} scores and {count} score maps')
-    order = np.argsort(scores)[::-1]
+    order = np.argsort(scores)[::-1][:MOST_TAGS]
     maps = [] if score_maps is None else [score_maps[i] for i in order]
+    names = [shorten(tags[i], 30) for i in order]
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(10, 4 + 2.6 * rows), dpi=100, layout='constrained')
     canvas = FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1 + rows, columns, height_ratios=[4] + [2.6] * rows)
+    above, *below = figure.subfigures(1 + bool(rows), 1, squeeze=False,
+                                      height_ratios=[4, 2.6 * rows][:1 + bool(rows)])[:, 0]
 
-    photograph = figure.add_subplot(grid[0, :columns // 2])
+    photograph, bars = above.subplots(1, 2)
     photograph.imshow(image)
     photograph.set_axis_off()
 
-    bars = figure.add_subplot(grid[0, columns // 2:])
     values = [scores[i] for i in order]
-    bars.barh(range(len(order)), values, color='#4269d0')
-    bars.set_yticks(range(len(order)), [tags[i] for i in order])
-    for position, value in enumerate(values):
-        bars.text(value + 0.01, position, f'{value:.2f}', va='center', fontsize=9)
-    bars.set_xlim(0, max([*values, 0.01]) * 1.15)
+    drawn = bars.barh(range(len(order)), values, color='#4269d0')
+    # A name with a $ is no formula.
+    bars.set_yticks(range(len(order)), names, parse_math=False)
+    bars.bar_label(drawn, [f'{value:.2f}' if value >= 0.005 else f'{value:.1g}'
+                           for value in values], padding=4, fontsize=9)
+    bars.set_xlim(0, max([*values, 1e-6]) * 1.15)
     bars.set_ylim(max(len(order), 5) - 0.5, -0.5)  # few bars stay thin
     bars.set_xlabel('score')
     bars.spines[['top', 'right']].set_visible(False)
-    bars.set_title('tags' if tags else 'no tags', loc='left')
+    title = 'tags' if len(order) == len(tags) else f'{len(order)} of {len(tags)} tags'
+    bars.set_title(title if tags else 'no tags', loc='left')
 
-    for position, (index, one) in enumerate(zip(order, maps, strict=False)):
-        axes = figure.add_subplot(grid[1 + position // columns, position % columns])
+    for position, (name, one) in enumerate(zip(names, maps, strict=False)):
+        axes = below[0].add_subplot(rows, columns, position + 1)
         axes.imshow(overlay(image, one))
-        axes.set_title(tags[index], fontsize=10)
+        axes.set_title(name, fontsize=10, parse_math=False)
         axes.set_axis_off()
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -338,17 +338,22 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
         ready: Called with the page's address before the first request.
 
     Raises:
+        OSError: The address can't be listened on; the message says why.
         TypeError: A model that the page has no use for.
     """
+    shown = f'[{host}]' if ':' in host else host
+    listening = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
     model = kind(config, device, show_progress=False).model
     if not isinstance(model, TagCLIP | CLSSeg):
         raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
-    listening = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
     listening.listen()  # a browser that comes before the server is ready waits
-    shown = f'[{host}]' if ':' in host else host
     limits = Limits() if max_side is None else Limits(encoder_side=max_side)
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:

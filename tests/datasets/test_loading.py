@@ -254,6 +254,11 @@ def test_max_side_shrinks(height, width, expected):
     assert ResizeToPatchGrid(max_side=512).target_size(height, width) == expected
 
 
+def test_a_max_side_of_nothing_is_refused():
+    with pytest.raises(ValueError, match='max_side must be at least 1, not 0'):
+        ResizeToPatchGrid(max_side=0)
+
+
 def test_too_many_patches():
     with pytest.raises(ValueError, match=r'a\.png of 80x64 pixels makes 20 patches of 16, more '
                                          r'than max_patches=19; set max_side'):

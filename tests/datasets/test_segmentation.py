@@ -75,3 +75,9 @@ def test_colours():
     assert len({tuple(colour) for colour in meta['palette']}) == 172
     without = labels_metainfo([str(number) for number in range(171)], False)
     assert without['palette'] == meta['palette'][1:]
+
+
+def test_a_class_is_not_called_background_beside_the_background():
+    with pytest.raises(ValueError, match='is label 0 already'):
+        labels_metainfo(['dog', 'background'], True)
+    assert labels_metainfo(['dog', 'background'], False)['classes'] == ('dog', 'background')

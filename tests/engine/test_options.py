@@ -28,3 +28,9 @@ def test_names_with_spaces_are_refused(parser, word, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', word])
     assert 'put names with spaces into a file' in capsys.readouterr().err
+
+
+def test_what_has_no_value_is_refused(parser, capsys):
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--cfg-options', 'a=1', 'model.threshold'])
+    assert 'model.threshold: an option is KEY=VALUE' in capsys.readouterr().err

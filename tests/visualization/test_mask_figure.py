@@ -49,6 +49,15 @@ def test_the_legend_has_every_class_that_occurs():
         assert (legend == entry.colour).all(axis=1).sum() > 100
 
 
+def test_the_legend_of_a_flat_picture_and_long_names():
+    """A legend of some rows, not one line beside the picture, and no name that widens it much."""
+    mask = np.repeat(np.arange(6, dtype=np.uint8)[None], 100, axis=1)
+    names, palette = ['x' * 500] * 6, [(40 * i, 0, 0) for i in range(6)]
+    drawn = draw_masks(np.zeros((1, 600, 3), np.uint8), mask, names, palette)
+    assert drawn.shape[0] == 6 * 26 + 24
+    assert drawn.shape[1] < 1500
+
+
 def test_classes_of_like_colours_get_others():
     mask = np.array([[1] * 6, [2] * 3 + [3] * 3], np.uint8)
     palette = [(0, 0, 0), (200, 0, 0), (200, 0, 60), (0, 0, 255)]

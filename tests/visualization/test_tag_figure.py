@@ -33,3 +33,21 @@ def test_numbers_that_differ_are_refused():
         draw_tags(picture(8, 8, 1), ['a', 'b'], [0.5])
     with pytest.raises(ValueError, match='1 tags, but 1 scores and 2 score maps'):
         draw_tags(picture(8, 8, 1), ['a'], [0.5], np.zeros((2, 2, 2)))
+
+
+def test_the_best_of_many_tags_are_drawn():
+    scores, maps = np.linspace(0, 1, 50), np.random.RandomState(0).rand(50, 2, 3)
+    image, tags = picture(64, 96, 1), [f'tag {i}' for i in range(50)]
+    figure = draw_tags(image, tags, scores, maps)
+    assert figure.shape == (400 + 5 * 260, 1000, 3)
+    best = draw_tags(image, tags[30:], scores[30:], maps[30:])
+    assert np.array_equal(figure[400:], best[400:])
+
+
+def test_names_are_no_formulas_and_may_be_long():
+    maps = np.random.RandomState(0).rand(3, 2, 3)
+    names = ['costs $5 or $6', r'$\frac{1}$', 'a' * 300]
+    figure = draw_tags(picture(64, 96, 1), names, [0.9, 0.0004, 0], maps)
+    assert figure.shape == (660, 1000, 3)
+    assert np.array_equal(figure, draw_tags(picture(64, 96, 1), [*names[:2], 'a' * 29 + '…'],
+                                            [0.9, 0.0004, 0], maps))

@@ -1,7 +1,9 @@
 """Pictures through mmengine's visualizers and the tools."""
+import io
 import sys
 
 import numpy as np
+import pytest
 import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
@@ -37,6 +39,24 @@ def test_tags_are_drawn_and_given_to_the_backends(tmp_path):
         assert np.array_equal(np.asarray(file), expected)
     visualizer.add_datasample('scene', image, sample, out_file=str(tmp_path / 'alone.png'))
     assert (tmp_path / 'alone.png').is_file()
+
+
+def test_tensorboard_gets_the_picture(tmp_path):
+    accumulator = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator',
+        reason='tensorboard is not installed')
+    visualizer = VISUALIZERS.build({
+        'type': 'mmtagclip.TagVisualizer', 'name': 'tags-for-tensorboard',
+        'save_dir': str(tmp_path), 'vis_backends': [{'type': 'TensorboardVisBackend'}]})
+    drawn = visualizer.add_datasample('scene', picture(64, 96, 1), tagged(), step=7)
+    visualizer.close()
+    events = accumulator.EventAccumulator(str(next(tmp_path.rglob('events.*')).parent))
+    events.Reload()
+    assert events.Tags()['images'] == ['scene']
+    written, = events.Images('scene')
+    assert written.step == 7
+    with Image.open(io.BytesIO(written.encoded_image_string)) as file:
+        assert np.array_equal(np.asarray(file), drawn)
 
 
 def test_masks_are_drawn_below_the_truth():

@@ -2,6 +2,7 @@
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +17,7 @@ from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.clip import DenseEncoder
 from mmtagclip.web import Limits, make_app
 from mmtagclip.web.server import parse_names
+from mmtagclip.web.server import serve as serve_page
 from tests.apis.conftest import SCENES
 from tests.conftest import picture
 
@@ -236,3 +238,12 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
 def test_a_segmentor_without_steps_to_show_is_refused(capsys):
     assert cli.main(['web', '--port', '0', '--model', 'tag-guided_demo']) == 2
     assert 'shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_said_before_the_model_is_built():
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f'can not listen on 127.0.0.1:{port}: Address already'):
+            serve_page('nothing', '127.0.0.1', port, None, config=None)

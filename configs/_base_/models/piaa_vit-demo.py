@@ -1,4 +1,4 @@
-_base_ = './tagclip_demo.py'
+_base_ = './tagclip_vit-demo.py'
 # A bank of 64 patches a class and not of 512: there are only 120 scenes.
 model = dict(
     head=dict(

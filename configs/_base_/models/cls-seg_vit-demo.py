@@ -1,4 +1,4 @@
-_base_ = './tagclip_demo.py'
+_base_ = './tagclip_vit-demo.py'
 model = dict(
     _delete_=True,
     type='mmtagclip.CLSSeg',
