@@ -94,6 +94,13 @@ def test_too_few_photographs(tmp_path):
     assert f'{tmp_path} holds 0 pictures, fewer than the 6 asked for' in process.stderr
 
 
+@pytest.mark.parametrize('key', ['images', 'repeats'])
+def test_nothing_to_measure(key):
+    process = run(sys.executable, FOLDER / 'benchmark.py', f'--{key}', 0)
+    assert process.returncode == 2
+    assert process.stderr.strip().endswith(f'error: --{key} must be at least 1, not 0')
+
+
 def test_figure_of_stored_points(tmp_path):
     points = [{'axis': axis, 'value': value, 'what': 'x', 'seconds': 2.0 * value, 'floor': value,
                'bytes': 2 ** 20 * value}
@@ -103,3 +110,17 @@ def test_figure_of_stored_points(tmp_path):
                   '--figure', tmp_path / 'figure.png')
     assert process.returncode == 0, process.stderr
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
+
+
+def test_one_axis_is_measured_anew(tmp_path):
+    out = tmp_path / 'points.json'
+    old = {'what': 'x', 'seconds': 2.0, 'floor': 1.0, 'bytes': 2 ** 20}
+    out.write_text(json.dumps([{'axis': 'side', 'value': 1, **old},
+                               {'axis': 'batch', 'value': 1, **old}]))
+    process = run(sys.executable, FOLDER / 'plot_cost.py', '--out', out, '--measure', 'side',
+                  '--max-side', 224)
+    assert process.returncode == 0, process.stderr
+    kept, *new = json.loads(out.read_text())
+    assert kept == {'axis': 'batch', 'value': 1, **old}
+    assert {(one['axis'], one['value']) for one in new} == {('side', 224)}
+    assert all(0 < one['floor'] < 10 * one['seconds'] for one in new)

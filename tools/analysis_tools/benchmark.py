@@ -105,7 +105,8 @@ class Benchmark:
         """Text features of a few names without a cache."""
         encoder, templates = self.tagger.encoder, load_templates('templates_85')
         names = (COCO + BACKGROUND).names
-        sample = names[::len(names) // self.options.images][:self.options.images]
+        count = min(self.options.images, len(names))
+        sample = names[::len(names) // count][:count]
 
         def padded(name: str) -> torch.Tensor:
             tokens = encoder.tokenizer([one.replace('{}', name) for one in templates])
@@ -335,7 +336,11 @@ def parse_args() -> argparse.Namespace:
                         help='what to measure (default: everything)')
     parser.add_argument('--check', type=float, metavar='MARGIN',
                         help='fail if a ratio misses its target by more than this factor')
-    return parser.parse_args()
+    options = parser.parse_args()
+    for key in ('images', 'repeats'):
+        if getattr(options, key) < 1:
+            parser.error(f'--{key} must be at least 1, not {getattr(options, key)}')
+    return options
 
 
 def machine() -> dict[str, Any]:
