@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 import measuring
 import torch
+from matplotlib.ticker import LogLocator
 from torch.nn import functional as F
 
 from mmtagclip.clip import DenseEncoder, load_clip
@@ -138,6 +139,8 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             panel.set_xscale('log')
             panel.set_yscale('log')
             panel.minorticks_off()
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter('{x:g}')
             values = sorted({one['value'] for one in points if one['axis'] == axis})
             panel.set_xticks(values, [str(value) for value in values], rotation=45)
             panel.grid(alpha=0.3)
