@@ -477,19 +477,19 @@ def run_web(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """``mmtagclip export``."""
-    from .apis import SegInferencer, TagInferencer
+    from .apis import inferencer_class
     from .clip.onnx import export_onnx
     if Path(args.out).suffix != '.onnx':
         raise ValueError(f'the file must end in .onnx, not {args.out}')
     check_place('FILE', Path(args.out).parent)
     config = config_of(args)
-    kind = SegInferencer if 'tagger' in config.model else TagInferencer
-    model = kind(config, args.device).model
+    model = inferencer_class(config)(config, args.device).model
     tagger = getattr(model, 'tagger', model)
-    layers = args.layers or [layer for group in tagger.head.attention_layers for layer in group]
+    groups = () if tagger is None else tagger.head.attention_layers
+    layers = args.layers or [layer for group in groups for layer in group]
     if not layers:
         raise ValueError(f'{args.model} uses no attention maps: say which --layers you want')
-    export_onnx(tagger.encoder, args.out, layers)
+    export_onnx(model.encoder, args.out, layers)
     print(f'{args.out}: patches, class_token, attention (mean of layers '
           f'{", ".join(map(str, sorted(set(layers))))}), votes')
     return OK

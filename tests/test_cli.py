@@ -333,6 +333,17 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
             assert np.array_equal(np.array(mask), result.mask)
 
 
+def test_other_segmentors_are_exported_but_have_no_page(tmp_path, capsys):
+    pytest.importorskip('onnx')
+    words = ['export', tmp_path / 'encoder.onnx', '--model', 'direct_demo']
+    assert mmtagclip(*words) == 2
+    assert 'direct_demo uses no attention maps: say which --layers' in capsys.readouterr().err
+    assert mmtagclip(*words, '--layers', 1, 2) == 0
+    assert (tmp_path / 'encoder.onnx').is_file()
+    assert mmtagclip('web', '--model', 'direct_demo') == 2
+    assert 'the page shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
+
+
 def test_a_checkpoint_is_that_of_every_encoder():
     args = cli.make_parser().parse_args([
         'segment', 'photos', '--checkpoint', 'ViT-B-16.pt', '--model',

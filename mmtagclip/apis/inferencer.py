@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..models import TagCLIP
 from ..models.training_free import TrainingFreeSegmentor
+from ..registry import MODELS
 from ..visualization import MaskVisualizer, TagVisualizer
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
@@ -439,3 +440,10 @@ def _palette(meta: dict[str, Any]) -> tuple[tuple[int, int, int], ...]:
 
 def _background(meta: dict[str, Any]) -> int | None:
     return 0 if meta['classes'][0] == 'background' else None
+
+
+def inferencer_class(config: Config) -> type[ImageInferencer]:
+    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
+    model = MODELS.get(config.model.type)
+    segments = isinstance(model, type) and issubclass(model, SegInferencer.model_class)
+    return SegInferencer if segments else TagInferencer

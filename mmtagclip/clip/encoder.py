@@ -1,5 +1,5 @@
 """The frozen image tower: dense features with the attention statistics of its blocks."""
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from .loading import LoadedCLIP, weights_digest
 CPU_TOKENS = 2048
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
+Look = Callable[[int, Tensor, Tensor, Tensor | None], Tensor | None]
 
 
 @dataclass
@@ -220,6 +221,37 @@ class DenseEncoder(nn.Module):
                 ) -> DenseFeatures:
         """Encode images together; arguments as those of :meth:`forward`, which checked them."""
         statistics = AttentionStatistics()
+
+        def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
+            if not votes and not any(index in layers for layers in wanted):
+                return None
+            attention, y = attention_map(q, k, v)
+            _record(statistics, attention, index, wanted, votes)
+            return y
+
+        context = self.walk(images, look)
+        for layers, total in statistics.means.items():
+            total /= len(layers)
+        out, grid = self.last_block(context)
+        if grid != context.grid and (votes or wanted):
+            raise ValueError(f'{type(self.last_block).__name__} puts patches on a grid of '
+                             f'{grid[0]}x{grid[1]}, but attention maps are on one of '
+                             f'{context.grid[0]}x{context.grid[1]}: set keep_grid=False')
+        tokens = self.project(out)
+        return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, context.x, statistics)
+
+    def walk(self, images: Tensor, look: Look) -> LastBlockContext:
+        """Walk the blocks as far as the attention of block L-1.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            look: Called for each block with its index, queries, keys and values; None
+                for the values of block L-1, whose output is the policy's affair. May
+                return the attention output, where that comes with what it looks at.
+
+        Returns:
+            What the policy of the last block works on.
+        """
         blocks = self.visual.transformer.resblocks
         inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
@@ -228,25 +260,12 @@ class DenseEncoder(nn.Module):
             if index in self.last_block.block_inputs:
                 inputs[index] = x
             q, k, v = query_key_value(block, x)
-            y = None
-            if votes or any(index in layers for layers in wanted):
-                attention, y = attention_map(q, k, None if last else v)
-                _record(statistics, attention, index, wanted, votes)
-                del attention
+            y = look(index, q, k, None if last else v)
             if not last:
                 x = x + attention_output(block, attend(q, k, v) if y is None else y)
                 x = x + feed_forward(block, x)
-        for layers, total in statistics.means.items():
-            total /= len(layers)
         pixels = self._pixels(images) if self.last_block.needs_pixels else None
-        context = LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels)
-        out, out_grid = self.last_block(context)
-        if out_grid != grid and (votes or wanted):
-            raise ValueError(f'{type(self.last_block).__name__} puts patches on a grid of '
-                             f'{out_grid[0]}x{out_grid[1]}, but attention maps are on one of '
-                             f'{grid[0]}x{grid[1]}: set keep_grid=False')
-        tokens = self.project(out)
-        return DenseFeatures(tokens[:, 1:], tokens[:, 0], out_grid, x, statistics)
+        return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels)
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -260,7 +279,13 @@ class DenseEncoder(nn.Module):
 
         Returns:
             ``(B, D)`` float32, unit length.
+
+        Raises:
+            ValueError: A mask of another number of images.
         """
+        if class_mask is not None and len(class_mask) != len(images):
+            raise ValueError(f'class_mask is of {len(class_mask)} images, but there are '
+                             f'{len(images)}')
         parts = self._in_parts(images)
         masks = ([None] * len(parts) if class_mask is None
                  else class_mask.split([len(part) for part in parts]))

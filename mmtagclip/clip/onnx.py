@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .block import attend, attention_output, feed_forward, query_key_value
 from .encoder import DenseEncoder
-from .last_block import LastBlockContext
 
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
@@ -52,27 +50,17 @@ class DenseGraph(nn.Module):
             whole numbers.
         """
         encoder = self.encoder
-        blocks = encoder.visual.transformer.resblocks
-        inputs: dict[int, Tensor] = {}
-        x, grid = encoder.embed(images)
-        votes: Tensor | None = None
-        mean: Tensor | None = None
-        for index, block in enumerate(blocks):
-            if index in encoder.last_block.block_inputs:
-                inputs[index] = x
-            q, k, v = query_key_value(block, x)
+        votes = mean = torch.zeros((), device=images.device)
+
+        def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> None:
+            nonlocal votes, mean
             logits = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
             attention = logits.softmax(dim=-1).mean(dim=1)[:, 1:, 1:]
-            above = (attention > attention.mean(dim=(1, 2), keepdim=True)).float()
-            votes = above if votes is None else votes + above
+            votes = votes + (attention > attention.mean(dim=(1, 2), keepdim=True)).float()
             if index in self.layers:
-                mean = attention if mean is None else mean + attention
-            if index < encoder.num_blocks - 1:
-                x = x + attention_output(block, attend(q, k, v))
-                x = x + feed_forward(block, x)
-        if mean is None or votes is None:
-            raise ValueError('the model has no blocks')
-        out, _ = encoder.last_block(LastBlockContext(blocks, x, (q, k, v), grid, inputs))
+                mean = mean + attention
+
+        out, _ = encoder.last_block(encoder.walk(images, look))
         tokens = encoder.project(out)
         return tokens[:, 1:], tokens[:, 0], mean / len(self.layers), votes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_dist_info, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from mmengine.structures import BaseDataElement
@@ -119,11 +119,12 @@ class GenerateLoop(BaseLoop):
                                   outputs=outputs)
         writer.commit()
         barrier()
-        if is_main_process() and not writer.finish():
+        complete = [writer.finish() if is_main_process() else None]
+        broadcast_object_list(complete)
+        if not complete[0]:
             if self.shard == (0, 1):
                 raise RuntimeError(f'{self.out_dir} still lacks images; start the job again')
             self.runner.logger.info('This shard is done; others are not yet')
-        barrier()
         self.runner.call_hook('after_test_epoch', metrics={})
         self.runner.call_hook('after_test')
         return {'images': writer.manifest.num_images}

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..apis import Analysis, SegInferencer, SegResult, TagInferencer, TagResult, zoo_root
+from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
 from ..datasets.loading import DECODER_ERRORS, to_rgb
 from ..models import CLSSeg, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
@@ -349,8 +349,7 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
     except OSError as error:
         listening.close()
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
-    kind = SegInferencer if 'tagger' in config.model else TagInferencer
-    model = kind(config, device, show_progress=False).model
+    model = inferencer_class(config)(config, device, show_progress=False).model
     if not isinstance(model, TagCLIP | CLSSeg):
         raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
     listening.listen()  # a browser that comes before the server is ready waits

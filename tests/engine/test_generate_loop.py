@@ -190,8 +190,9 @@ def mask_config(tag_config, encoder_config, photos):
 
 
 def test_masks_and_probabilities(mask_config, tmp_path):
-    mask_config['test_cfg'].update(confidence=0.6, save_probabilities=True)
-    generate(mask_config, tmp_path)
+    config = deepcopy(mask_config)
+    config['test_cfg'].update(confidence=0.6, save_probabilities=True)
+    generate(config, tmp_path)
     root = tmp_path / 'pseudo_labels'
     manifest, records = read_pseudo_labels(root)
     assert manifest.classes == ('background', *NAMES)

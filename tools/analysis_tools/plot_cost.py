@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 import measuring
 import torch
+from matplotlib.ticker import LogLocator
 from torch.nn import functional as F
 
 from mmtagclip.clip import DenseEncoder, load_clip
@@ -56,45 +57,66 @@ def point(axis: str, value: int, what: str, function: Any, operations: float, ra
             'floor': operations / rate / images, 'bytes': memory}
 
 
-def measure(max_side: int) -> Iterator[dict[str, Any]]:
-    """All points."""
-    loaded = load_clip(measuring.load_model(None))
-    encoders = {'float32': DenseEncoder(loaded)}
-    if measuring.has_bfloat16():
-        encoders['bfloat16'] = DenseEncoder(load_clip(loaded.model), dtype='bfloat16')
-    rates = {name: measuring.matmul_rate(encoder.dtype) for name, encoder in encoders.items()}
-    exact, rate = encoders['float32'], rates['float32']
-    dim, grid = loaded.model.visual.output_dim, (USUAL[0] // 16, USUAL[1] // 16)
-    patches = grid[0] * grid[1]
-    for name, encoder in encoders.items():
-        for side in (side for side in SIDES if side <= max_side):
-            one = image(1, side, side)
-            yield point('side', side, f'dense features, {name}',
-                        lambda e=encoder, x=one: e(x, LAYERS, votes=True),
-                        measuring.flops(encoder, side, side), rates[name])
-    dmar, one = DMAR(layers=LAYERS[0]), image(1, *USUAL)
-    encoded = exact(one, LAYERS, votes=True)
-    for count in CLASSES:
-        names = text(count, dim)
+class Measurement:
+    """What is measured, an axis a method.
 
-        def refine(names: torch.Tensor = names) -> None:
-            scores = (exact.logit_scale * encoded.patches @ names.T).softmax(-1)
-            dmar(scores, encoded.attention, encoded.grid)
+    Args:
+        max_side: Of the largest image, in pixels.
+    """
 
-        operations = 2 * patches * count * (dim + 2 * patches)
-        yield point('classes', count, 'coarse scores and DMAR', refine, operations, rate)
-    names, cwr = text(103, dim), CWR(max_crops=32)
-    for count in CANDIDATES:
-        refined = measuring.made_candidates(count, grid, len(names))
-        yield point('candidates', count, 'CWR',
-                    lambda r=refined: cwr(r, r.amax(dim=1), grid, one, names, exact),
-                    count * measuring.flops(exact, *exact.native_size), rate)
-    for name, encoder in encoders.items():
-        for size in BATCHES:
-            batch = image(size, *USUAL)
-            yield point('batch', size, f'dense features, {name}',
-                        lambda e=encoder, x=batch: e(x, LAYERS, votes=True),
-                        size * measuring.flops(encoder, *USUAL), rates[name], size)
+    def __init__(self, max_side: int) -> None:
+        self.max_side = max_side
+        loaded = load_clip(measuring.load_model(None))
+        self.encoders = {'float32': DenseEncoder(loaded)}
+        if measuring.has_bfloat16():
+            self.encoders['bfloat16'] = DenseEncoder(load_clip(loaded.model), dtype='bfloat16')
+        self.rates = {name: measuring.matmul_rate(one.dtype) for name, one in self.encoders.items()}
+        self.exact = self.encoders['float32']
+        self.dim = loaded.model.visual.output_dim
+        self.grid = (USUAL[0] // 16, USUAL[1] // 16)
+
+    def side(self) -> Iterator[dict[str, Any]]:
+        """Square images of growing size."""
+        for name, encoder in self.encoders.items():
+            for side in (side for side in SIDES if side <= self.max_side):
+                one = image(1, side, side)
+                yield point('side', side, f'dense features, {name}',
+                            lambda e=encoder, x=one: e(x, LAYERS, votes=True),
+                            measuring.flops(encoder, side, side), self.rates[name])
+
+    def classes(self) -> Iterator[dict[str, Any]]:
+        """Longer and longer lists of names."""
+        dmar, patches = DMAR(layers=LAYERS[0]), self.grid[0] * self.grid[1]
+        encoded = self.exact(image(1, *USUAL), LAYERS, votes=True)
+        for count in CLASSES:
+            names = text(count, self.dim)
+
+            def refine(names: torch.Tensor = names) -> None:
+                scores = (self.exact.logit_scale * encoded.patches @ names.T).softmax(-1)
+                dmar(scores, encoded.attention, encoded.grid)
+
+            operations = 2 * patches * count * (self.dim + 2 * patches)
+            yield point('classes', count, 'coarse scores and DMAR', refine, operations,
+                        self.rates['float32'])
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """More and more candidates of CWR."""
+        names, cwr, one = text(103, self.dim), CWR(max_crops=32), image(1, *USUAL)
+        for count in CANDIDATES:
+            refined = measuring.made_candidates(count, self.grid, len(names))
+            yield point('candidates', count, 'CWR',
+                        lambda r=refined: cwr(r, r.amax(dim=1), self.grid, one, names, self.exact),
+                        count * measuring.flops(self.exact, *self.exact.native_size),
+                        self.rates['float32'])
+
+    def batch(self) -> Iterator[dict[str, Any]]:
+        """Larger and larger batches."""
+        for name, encoder in self.encoders.items():
+            for size in BATCHES:
+                batch = image(size, *USUAL)
+                yield point('batch', size, f'dense features, {name}',
+                            lambda e=encoder, x=batch: e(x, LAYERS, votes=True),
+                            size * measuring.flops(encoder, *USUAL), self.rates[name], size)
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
@@ -117,6 +139,8 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             panel.set_xscale('log')
             panel.set_yscale('log')
             panel.minorticks_off()
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter('{x:g}')
             values = sorted({one['value'] for one in points if one['axis'] == axis})
             panel.set_xticks(values, [str(value) for value in values], rotation=45)
             panel.grid(alpha=0.3)
@@ -133,18 +157,23 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, help='JSON file of the points')
     parser.add_argument('--figure', type=Path, help='picture to draw')
-    parser.add_argument('--measure', action='store_true', help='measure anew')
+    parser.add_argument('--measure', nargs='*', choices=AXES, metavar='AXIS',
+                        help=f'measure anew: {", ".join(AXES)} (default: all of them); other '
+                        'points of --out stay')
     parser.add_argument('--max-side', type=int, default=SIDES[-1],
                         help=f'largest image, pixels a side (default: {SIDES[-1]})')
     args = parser.parse_args()
-    if args.measure or not args.out.is_file():
-        points = []
-        for one in measure(args.max_side):
-            points.append(one)
-            print(json.dumps(one), flush=True)
-        partial = args.out.with_name(args.out.name + '.part')
-        partial.write_text(json.dumps(points, indent=1) + '\n')
-        os.replace(partial, args.out)
+    if args.measure is not None or not args.out.is_file():
+        points = json.loads(args.out.read_text()) if args.out.is_file() else []
+        measurement = Measurement(args.max_side)
+        for axis in args.measure or AXES:
+            points = [one for one in points if one['axis'] != axis]
+            for one in getattr(measurement, axis)():
+                points.append(one)
+                print(json.dumps(one), flush=True)
+            partial = args.out.with_name(args.out.name + '.part')
+            partial.write_text(json.dumps(points, indent=1) + '\n')
+            os.replace(partial, args.out)
     if args.figure is not None:
         draw(json.loads(args.out.read_text()), args.figure)
 
