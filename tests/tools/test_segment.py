@@ -193,6 +193,9 @@ test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
     assert all(mask.min() >= 1 and mask.max() <= 20 for mask in predicted.values())
     assert metrics(tmp_path)['mIoU'] == pytest.approx(mean_iou(predicted, truth, range(1, 21)),
                                                       abs=0.01)
+    right = np.concatenate([(mask == truth[name])[np.isin(truth[name], range(1, 21))]
+                            for name, mask in predicted.items()])
+    assert metrics(tmp_path)['aAcc'] == pytest.approx(100 * right.mean(), abs=0.01)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
