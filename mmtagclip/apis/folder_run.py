@@ -198,7 +198,9 @@ def _words(model: Any) -> list[Any]:
     tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
     words = [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
     if isinstance(model, DirectSegmentor):
-        words += [model.head.vocabulary.phrases, model.head.words.phrases]
+        head = model.head
+        words += [head.vocabulary.phrases, head.words.phrases,
+                  None if head.descriptions is None else head.descriptions.phrases]
     return words
 
 
