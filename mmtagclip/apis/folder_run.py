@@ -179,8 +179,10 @@ class FolderRun:
         names = {key: options.pop(key, None) for key in ('classes', 'background')}
         model = self.inferencer.variant(**names, threshold=options.get('threshold'))
         encoder = model.encoder if hasattr(model, 'encoder') else model.tagger.encoder
+        # All weights: a fitted classifier's, another encoder's, a source's of affinities.
         decides = [self.inferencer.cfg.to_dict(), self.inferencer.max_side, self.batch_size,
-                   options, *_words(model), [image.name for image in self.images]]
+                   options, *_words(model), [image.name for image in self.images],
+                   weights_digest(model)]
         return Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(model.dataset_meta['classes'] if self.segments
