@@ -572,6 +572,7 @@ def test_figures_of_direct_configs_name_their_data():
     ('itaclip', 'coco-object', 'seg_coco_itaclip', 25),
     ('itaclip', 'pascal-context60', 'seg_pascal_context_itaclip', 1),
     ('itaclip', 'cityscapes', 'seg_cityscapes_itaclip', 0),
+    ('itaclip', 'cocostuff171', 'seg_cocostuff_itaclip', 0),
     ('scclip', 'voc21', 'seg_voc', 26), ('scclip', 'coco-object', 'seg_coco', 25),
     ('proxyclip', 'voc21', 'seg_voc_plain', 26), ('proxyclip', 'voc20', 'seg_voc_plain', 0),
     ('proxyclip', 'coco-object', 'seg_coco_plain', 16),
@@ -589,7 +590,8 @@ def test_direct_words(encoder, data, classes, background):
 
 @pytest.mark.parametrize('words, synonyms', [
     ('seg_voc_plain', 0), ('seg_coco_plain', 0), ('seg_coco_background_proxyclip', 0),
-    ('seg_voc', 10), ('seg_coco', 7), ('cityscapes', 0), ('seg_cityscapes_itaclip', 7)])
+    ('seg_voc', 10), ('seg_coco', 7), ('cityscapes', 0), ('seg_cityscapes_itaclip', 7),
+    ('seg_cocostuff', 0), ('seg_cocostuff_itaclip', 12)])
 def test_number_of_synonyms(words, synonyms):
     assert sum(len(phrases) - 1 for phrases in Vocabulary.load(words).phrases) == synonyms
 
