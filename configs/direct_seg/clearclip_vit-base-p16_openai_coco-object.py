@@ -5,7 +5,7 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='seg_coco',
+        classes='seg_coco_plain',
         background=['background'],
         background_threshold=0.4))
 test_pipeline = _base_.test_pipeline

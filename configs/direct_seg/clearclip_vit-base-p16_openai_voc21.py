@@ -5,7 +5,7 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='seg_voc',
+        classes='seg_voc_plain',
         background=['background'],
         background_threshold=0.5))
 test_pipeline = _base_.test_pipeline

@@ -5,7 +5,7 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='seg_cocostuff'))
+        classes='seg_cocostuff_itaclip'))
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 448)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

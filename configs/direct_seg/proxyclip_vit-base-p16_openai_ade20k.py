@@ -6,3 +6,6 @@ _base_ = [
 model = dict(
     head=dict(
         classes='seg_ade20k'))
+test_pipeline = _base_.test_pipeline
+test_pipeline[2].scale = (2048, 448)
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -5,4 +5,8 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='cityscapes'))
+        classes='cityscapes'),
+    windows=dict(size=224))
+test_pipeline = _base_.test_pipeline
+test_pipeline[2].scale = (2048, 448)
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -5,4 +5,4 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='seg_voc'))
+        classes='seg_voc_plain'))

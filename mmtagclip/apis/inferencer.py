@@ -16,7 +16,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
-from ..models import TagCLIP
+from ..models import GaussianClassifier, TagCLIP
 from ..models.training_free import TrainingFreeSegmentor
 from ..registry import MODELS
 from ..visualization import MaskVisualizer, TagVisualizer
@@ -60,6 +60,9 @@ class ImageInferencer(BaseInferencer):
     Args:
         model: Path of a config, name of a model of the zoo (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
+        weights: Checkpoint of the classifier that ``mmtagclip.FitLoop`` fitted
+            (PIAA), for the class names and the encoder of the model. It is not for
+            the encoder's weights, which the config names.
         device: ``'cpu'``, ``'cuda:0'`` and so on; the best that there is if None
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
@@ -71,9 +74,10 @@ class ImageInferencer(BaseInferencer):
         model: The model.
 
     Raises:
-        FileNotFoundError: No config of this name.
+        FileNotFoundError: No config of this name, or no such checkpoint.
         TypeError: A model of another kind.
-        ValueError: There is no such device.
+        ValueError: There is no such device; or ``weights`` for a model that has no such
+            classifier, or of one that was fitted for other class names or another encoder.
     """
 
     preprocess_kwargs = {'on_error'}
@@ -82,11 +86,12 @@ class ImageInferencer(BaseInferencer):
     postprocess_kwargs: set[str] = set()
 
     model_class: type[nn.Module]
+    otherwise: str
     packing: ConfigDict
     model: Any
 
-    def __init__(self, model: Any, device: str | None = None, max_side: int | None = None,
-                 show_progress: bool = True) -> None:
+    def __init__(self, model: Any, weights: str | Path | None = None, device: str | None = None,
+                 max_side: int | None = None, show_progress: bool = True) -> None:
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
@@ -94,7 +99,7 @@ class ImageInferencer(BaseInferencer):
         config = Config({'model': {}}) if self._built is not None else load_config(model)
         scope = config.get('default_scope', 'mmengine')
         with DefaultScope.overwrite_default_scope(scope):
-            super().__init__(config, None, device, scope, show_progress)
+            super().__init__(config, weights, device, scope, show_progress)
         if self._built is not None:
             if device is not None:
                 self.model.to(device)
@@ -255,6 +260,8 @@ class ImageInferencer(BaseInferencer):
     def variant(self, classes: Any = None, background: Any = None,
                  threshold: float | None = None, **options: Any) -> Any:
         """The model with the options of a call; that of the last call is remembered."""
+        for classifier in _classifiers(self.model):
+            classifier.check_fitted()
         options = {name: value for name, value in {
             **options, 'classes': classes, 'background': background,
             'threshold': threshold}.items() if value is not None}
@@ -274,18 +281,25 @@ class ImageInferencer(BaseInferencer):
     def _init_model(self, cfg: Any, weights: Any, device: Any = 'cpu') -> nn.Module:
         model = self._built
         if model is None:
-            model = super()._init_model(cfg, weights, device)
+            model = super()._init_model(cfg, None, device)
         if not isinstance(model, self.model_class):
-            raise TypeError(f'{type(self).__name__} runs a {self.model_class.__name__}, not '
-                            f'{type(model).__name__}')
+            raise TypeError(f'{type(self).__name__} does not run a {type(model).__name__}: '
+                            f'{self.otherwise}')
         if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
             raise TypeError(f'{type(model).__name__} has weights that are trained, which a config '
                             'does not bring along: build it, load its checkpoint, and hand over '
                             'the model itself')
+        if weights is not None:
+            if not _classifiers(model):
+                raise ValueError(f'{weights} was given as the checkpoint of a fitted classifier, '
+                                 f'but this {type(model).__name__} has none; weights of its '
+                                 'encoder are its checkpoint, not its weights')
+            for classifier in _classifiers(model):
+                classifier.load(weights)
         return model
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """There is nothing to load: a training-free model has its weights already."""
+        """There is nothing to load here: CLIP has its weights already."""
 
     def _init_pipeline(self, cfg: Any) -> Compose:
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
@@ -321,6 +335,7 @@ class TagInferencer(ImageInferencer):
 
     forward_kwargs = {*ImageInferencer.forward_kwargs, 'score_maps'}
     model_class = TagCLIP
+    otherwise = 'for masks take SegInferencer, or mmtagclip segment'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
@@ -372,6 +387,7 @@ class SegInferencer(ImageInferencer):
     """
 
     model_class = BaseSegmentor
+    otherwise = 'for tags take TagInferencer, or mmtagclip tag'
     packing = ConfigDict(type='mmseg.PackSegInputs',
                          meta_keys=('img_path', 'ori_shape', 'original'))
 
@@ -427,6 +443,11 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch has no CUDA
         first, *_ = str(error).splitlines()
         raise ValueError(f'the device {device!r} can not be used: {first}') from None
+
+
+def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
+    """The fitted part of a model: one, or none."""
+    return [part for part in model.modules() if isinstance(part, GaussianClassifier)]
 
 
 def _name(step: Any) -> str:

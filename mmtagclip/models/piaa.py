@@ -1,13 +1,14 @@
 """PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..clip import DenseEncoder, DenseFeatures
+from ..clip import DenseEncoder, DenseFeatures, read_state_dict
 from ..registry import MODELS
 from .tagclip_head import TagScores, check_finite, check_scores, coarse_scores
 
@@ -185,15 +186,53 @@ class GaussianClassifier(nn.Module):
         self.weight, self.bias = weight, bias
         self.fitted = True
 
+    def load(self, path: str | Path) -> None:
+        """Take what ``mmtagclip.FitLoop`` saved, of a tagger or of a segmentor's.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged or unsafe, holds no classifier, or one that
+                was fitted for other classes or another encoder.
+        """
+        state = {key.rpartition('.')[2]: value for key, value in read_state_dict(path)[0].items()}
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f'{path} holds no classifier, as tools/train.py saves it with a '
+                             'config of PIAA')
+        try:
+            self.load_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+
+    def check_fitted(self) -> None:
+        """Refuse to classify without having been fitted.
+
+        Raises:
+            ValueError: It has not been.
+        """
+        if not self.fitted:
+            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
+                             'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
+                             'with --weights)')
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse other class names than those that it is fitted for.
+
+        Raises:
+            ValueError: They are others.
+        """
+        own = self.belongs_to['classes']
+        if list(names) != own:
+            raise ValueError('the classifier was fitted for other class names: it has '
+                             f'{_difference(own, list(names))}, asked for are '
+                             f'{_difference(list(names), own)}; fit one for these')
+
     def logits(self, patches: Tensor) -> Tensor:
         """Logits ``(..., C)`` of unit patch features ``(..., D)``.
 
         Raises:
             ValueError: It is not fitted.
         """
-        if not self.fitted:
-            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
-                             'its checkpoint when testing')
+        self.check_fitted()
         return patches @ self.weight + self.bias
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -235,6 +274,8 @@ class GaussianClassifier(nn.Module):
         if f'{prefix}weight' in state_dict:
             self._check_identity(state_dict.get(f'{prefix}identity'))
             self.fitted = True
+            # The same but for the encoder's name, of which nothing depends.
+            state_dict = {**state_dict, f'{prefix}identity': self.identity}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_identity(self, identity: Tensor | None) -> None:

@@ -106,14 +106,13 @@ class TagCLIP(BaseClassifier):
         # A copy of a module shares the dicts of its parts.
         other._buffers, other._modules = dict(self._buffers), dict(self._modules)
         if classes is not None or background is not None:
-            if self._classifiers():
-                raise ValueError('the classifier of this tagger is fitted for its own class names, '
-                                 'so it takes no others')
             foreground, others = _load_names(
                 self.vocabulary if classes is None else classes,
                 () if background is None else background)
             if background is None:
                 others = self.background.without(foreground.names)
+            for classifier in self._classifiers():
+                classifier.check_names((foreground + others).names)
             other._set_names(foreground, others)
         if threshold is not None:
             if not 0 <= threshold <= 1:

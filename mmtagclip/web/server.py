@@ -349,7 +349,7 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
     except OSError as error:
         listening.close()
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
-    model = inferencer_class(config)(config, device, show_progress=False).model
+    model = inferencer_class(config)(config, device=device, show_progress=False).model
     if not isinstance(model, TagCLIP | CLSSeg):
         raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
     listening.listen()  # a browser that comes before the server is ready waits

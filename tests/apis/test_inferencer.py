@@ -211,7 +211,7 @@ def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
         tagger.stream(photos, classes=[])
     with pytest.raises(ValueError, match='threshold must be in'):
         segmentor.stream(photos, threshold=2)
-    with pytest.raises(TypeError, match='TagInferencer runs a TagCLIP, not CLSSeg'):
+    with pytest.raises(TypeError, match='does not run a CLSSeg: for masks take SegInferencer'):
         TagInferencer('cls-seg_demo')
     with pytest.raises(FileNotFoundError, match=r'neither a config file .*tagclip_demo'):
         TagInferencer('tagclip_dem')

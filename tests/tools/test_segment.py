@@ -80,21 +80,26 @@ def metrics(folder):
     return json.loads((folder / 'metrics.json').read_text())
 
 
+def mean_iou(predicted, truth, labels):
+    """By the plain formula, in per cent, over the pixels that have one of the labels."""
+    intersection, union = np.zeros(len(labels)), np.zeros(len(labels))
+    for name, mask in predicted.items():
+        counts = np.isin(truth[name], labels)
+        for place, label in enumerate(labels):
+            one, other = mask[counts] == label, truth[name][counts] == label
+            intersection[place] += (one & other).sum()
+            union[place] += (one | other).sum()
+    iou = intersection[union > 0] / union[union > 0]
+    assert 0 < iou.mean() < 1
+    return 100 * iou.mean()
+
+
 def test_metric_is_that_of_the_written_masks(voc, one_process):
     process, out = one_process
     assert process.returncode == 0, process.stderr
     predicted, truth = read(out / 'masks'), read(voc / 'SegmentationClass')
     assert {name: mask.shape for name, mask in predicted.items()} == SIZES
-    intersection, union = np.zeros(21), np.zeros(21)
-    for name, mask in predicted.items():
-        counts = truth[name] != 255
-        for label in range(21):
-            one, other = mask[counts] == label, truth[name][counts] == label
-            intersection[label] += (one & other).sum()
-            union[label] += (one | other).sum()
-    iou = intersection[union > 0] / union[union > 0]
-    assert 0 < iou.mean() < 1
-    assert metrics(out)['mIoU'] == pytest.approx(100 * iou.mean(), abs=0.01)
+    assert metrics(out)['mIoU'] == pytest.approx(mean_iou(predicted, truth, range(21)), abs=0.01)
 
 
 def test_show_dir_has_a_picture_for_each_image(one_process):
@@ -144,7 +149,9 @@ def test_tags_from_a_file(write_config, tmp_path):
 def test_direct_segmentation(voc, encoder_config, tmp_path, name):
     path = tmp_path / 'config.py'
     own = "_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic_scale'"
-    more = {'itaclip': 'windows=dict(stride=112)',
+    words = tmp_path / 'descriptions.txt'
+    words.write_text('\n'.join(f'It is number {number}.' for number in range(20)))
+    more = {'itaclip': f"windows=dict(stride=112), head=dict(descriptions='{words}')",
             'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))'}
     path.write_text(f"""\
 _base_ = '{ROOT}/configs/direct_seg/{name}_vit-base-p16_openai_voc21.py'
@@ -156,6 +163,41 @@ test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
     assert process.returncode == 0, process.stderr
     assert {name: mask.shape for name, mask in read(tmp_path / 'masks').items()} == SIZES
     assert 0 <= metrics(tmp_path)['mIoU'] <= 100
+
+
+def test_whole_images_without_a_background(voc, encoder_config, tmp_path):
+    """Label 0 of the masks counts for nothing; the first class is 1 in masks, given and written."""
+    root = tmp_path / 'voc'
+    (root / 'SegmentationClass').mkdir(parents=True)
+    for name in ('JPEGImages', 'ImageSets'):
+        (root / name).symlink_to(voc / name)
+    rng = np.random.default_rng(0)
+    for name, size in SIZES.items():
+        mask = rng.choice(22, size, p=np.arange(1, 23) / 253).astype(np.uint8)  # none as often
+        mask[mask == 21] = 255
+        Image.fromarray(mask).save(root / 'SegmentationClass' / f'{name}.png')
+    path = tmp_path / 'config.py'
+    path.write_text(f"""\
+_base_ = '{ROOT}/configs/direct_seg/maskclip_vit-base-p16_openai_voc20.py'
+model = dict(
+    encoder=dict(_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic',
+                 **{encoder_config}),
+    head=dict(templates='templates_photo'))
+test_pipeline = _base_.test_pipeline
+test_pipeline[2].scale = (2048, 64)
+test_dataloader = dict(num_workers=0, dataset=dict(data_root='{root}', pipeline=test_pipeline))
+test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
+""")
+    process = run_test(path, '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json')
+    assert process.returncode == 0, process.stderr
+    predicted, truth = read(tmp_path / 'masks'), read(root / 'SegmentationClass')
+    assert {name: mask.shape for name, mask in predicted.items()} == SIZES
+    assert all(mask.min() >= 1 and mask.max() <= 20 for mask in predicted.values())
+    assert metrics(tmp_path)['mIoU'] == pytest.approx(mean_iou(predicted, truth, range(1, 21)),
+                                                      abs=0.01)
+    right = np.concatenate([(mask == truth[name])[np.isin(truth[name], range(1, 21))]
+                            for name, mask in predicted.items()])
+    assert metrics(tmp_path)['aAcc'] == pytest.approx(100 * right.mean(), abs=0.01)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

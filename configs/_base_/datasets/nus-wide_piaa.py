@@ -1,6 +1,6 @@
 # PIAA's protocol: the short side at 224 pixels, the centre cut out;
 # fitted to the train images. PIAA tests on 60,260 images, of which 13,412 have
-# no label; make test.json of its published list by
+# no label; make piaa_test.json of its published list by
 # tools/dataset_converters/text2tags.py, and train.json by nus_wide.py --split Train.
 test_pipeline = [
     dict(type='mmtagclip.LoadImage'),
@@ -35,7 +35,7 @@ test_dataloader = dict(
     dataset=dict(
         type='mmpretrain.MultiLabelDataset',
         data_root='data/nus_wide',
-        ann_file='test.json',
+        ann_file='piaa_test.json',
         data_prefix='Flickr',
         pipeline=test_pipeline,
         test_mode=True))

@@ -1,4 +1,4 @@
-# Made by tools/dataset_converters/nus_wide.py.
+# NUS-WIDE's own test list; test.json is made by tools/dataset_converters/nus_wide.py.
 test_pipeline = [
     dict(type='mmtagclip.LoadImage'),
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16),

@@ -1,0 +1,10 @@
+_base_ = [
+    '../_base_/models/proxyclip_vit-base-p16_openai.py',
+    '../_base_/datasets/coco-object_direct.py',
+    '../_base_/direct_seg_runtime.py',
+]
+model = dict(
+    head=dict(
+        classes='seg_coco_plain',
+        background='seg_coco_background_proxyclip',
+        background_threshold=0.25))
