@@ -119,6 +119,8 @@ def _add_images(commands: Any, name: str, model: str, text: str, run: Callable, 
     parser.add_argument('--model', default=model,
                         help=f'name of a model (see mmtagclip models) or config (default: {model})')
     _add_model_options(parser)
+    parser.add_argument('--weights', metavar='FILE', help='classifier that tools/train.py fitted '
+                        "to photos (PIAA), for the model's class names and encoder")
     parser.add_argument('--batch-size', type=int, default=1, metavar='N',
                         help='images together (default: 1); equal sizes are encoded as one')
     parser.add_argument('--on-error', choices=['skip', 'raise'], default='skip',
@@ -249,7 +251,7 @@ def run_images(args: argparse.Namespace) -> int:
     kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
-    inferencer = kind(config_of(args), args.device, args.max_side,
+    inferencer = kind(config_of(args), args.weights, args.device, args.max_side,
                       show_progress=not (args.quiet or printing))
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)
@@ -420,7 +422,7 @@ def run_export(args: argparse.Namespace) -> int:
     from .clip.onnx import export_onnx
     config = config_of(args)
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
-    model = kind(config, args.device).model
+    model = kind(config, device=args.device).model
     tagger = getattr(model, 'tagger', model)
     layers = args.layers or [layer for group in tagger.head.attention_layers for layer in group]
     if not layers:

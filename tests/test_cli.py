@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
+from mmtagclip.apis.model_zoo import load_config
 from mmtagclip.models import TagCLIP
 from mmtagclip.pseudo_labels import Manifest, read_pseudo_labels
 from tests.processes import ROOT, run
@@ -266,6 +267,32 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
     for record, result in zip(records, expected, strict=True):
         with Image.open(tmp_path / 'masks' / record['masks']) as mask:
             assert np.array_equal(np.array(mask), result.mask)
+
+
+@pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
+def test_views_descriptions_and_closing(photos, tmp_path, model):
+    """ITACLIP's parts, with another encoder; other descriptions are another run."""
+    words, names = tmp_path / 'descriptions.txt', ROOT / 'demo/data/classes.txt'
+    texts = [f'It is called {line}.' for line in names.read_text().splitlines()]
+    words.write_text('\n'.join(texts))
+    options = {'model.views.type': 'mmtagclip.ImageViews',
+               'model.label_processor.type': 'mmtagclip.LabelClosing',
+               'model.logit_processor.type': 'mmtagclip.PAMR',
+               'model.head.descriptions': str(words)}
+    command = ['segment', photos, '--model', model, '--quiet', '--out', tmp_path / 'masks',
+               '--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+    assert mmtagclip(*command) == 0
+    expected = SegInferencer(load_config(model, options), show_progress=False)(photos)
+    plain = SegInferencer(model, show_progress=False)(photos)
+    for record, result in zip(lines(tmp_path / 'masks/labels.jsonl'), expected, strict=True):
+        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+            assert np.array_equal(np.array(mask), result.mask)
+    assert any(not np.array_equal(one.mask, other.mask)
+               for one, other in zip(expected, plain, strict=True))
+
+    (tmp_path / 'masks/labels.jsonl').unlink()
+    words.write_text('\n'.join(['It is a bell.', *texts[1:]]))
+    assert mmtagclip(*command) == 2
 
 
 def test_a_checkpoint_is_that_of_every_encoder():

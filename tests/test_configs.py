@@ -381,6 +381,17 @@ def test_direct_published_values(name, scale, threshold, area, window):
     assert (model.windows.size, model.windows.stride) == window
 
 
+@pytest.mark.parametrize('data, views, description', [
+    ('voc21', 0.7, 0.05), ('pascal-context60', 0.75, 0.15), ('coco-object', 0.75, 0.1),
+    ('cocostuff171', 0.75, 0.2), ('cityscapes', 0.7, 0.05)])
+def test_itaclip_s_published_values(data, views, description):
+    head, model = direct_head(f'itaclip_vit-base-p16_openai_{data}')
+    assert model.views == {'type': 'mmtagclip.ImageViews', 'weight': views}
+    assert (head.description_weight, head.descriptions) == (description, None)
+    assert model.logit_processor.iterations == 10
+    assert model.label_processor == {'type': 'mmtagclip.LabelClosing', 'size': 3}
+
+
 @pytest.mark.parametrize('data, words', [('voc21', (26, 44)), ('coco-object', (25, 25)),
                                          ('pascal-context60', (1, 1))])
 def test_words_of_the_background(data, words):

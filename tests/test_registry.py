@@ -21,7 +21,7 @@ names = {
                'SCLIPLastBlock', 'ClearCLIPLastBlock', 'NACLIPLastBlock', 'ITACLIPLastBlock',
                'SCCLIPLastBlock', 'GaussianClassifier', 'PIAAHead',
                'ProxyLastBlock', 'TimmFeatures', 'DirectSegmentor', 'SegTextHead',
-               'SlidingWindows', 'WholeImage',
+               'SlidingWindows', 'WholeImage', 'ImageViews', 'LabelClosing', 'MaskCLIPRefinement',
                'CLSSegTTA', 'SoftmaxGradCAM', 'AffinityRefinement', 'DenseCRF', 'PAMR'],
     'MODEL_WRAPPERS': ['PassThroughWrapper'],
     'DATASETS': ['CocoMultiLabel', 'VOCMultiLabel', 'VocabularySegDataset',

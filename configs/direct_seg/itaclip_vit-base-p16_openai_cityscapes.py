@@ -5,7 +5,9 @@ _base_ = [
 ]
 model = dict(
     head=dict(
-        classes='cityscapes'))
+        classes='cityscapes',
+        description_weight=0.05),
+    views=dict(weight=0.7))
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 560)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

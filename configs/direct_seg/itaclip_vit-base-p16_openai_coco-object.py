@@ -8,4 +8,5 @@ model = dict(
         classes='seg_coco_itaclip',
         background='seg_coco_background',
         logit_scale=50.0,
-        background_threshold=0.1))
+        background_threshold=0.1,
+        description_weight=0.1))

@@ -8,4 +8,5 @@ model = dict(
         classes='seg_pascal_context_itaclip',
         background=['background'],
         logit_scale=55.0,
-        background_threshold=0.1))
+        background_threshold=0.1,
+        description_weight=0.15))

@@ -9,4 +9,6 @@ model = dict(
         background='seg_voc_background_itaclip',
         logit_scale=60.0,
         background_threshold=0.1,
-        area_threshold=0.1))
+        area_threshold=0.1,
+        description_weight=0.05),
+    views=dict(weight=0.7))

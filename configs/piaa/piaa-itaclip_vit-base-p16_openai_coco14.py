@@ -1,13 +1,3 @@
-_base_ = [
-    '../_base_/models/piaa_vit-base-p16_openai.py',
-    '../_base_/datasets/coco14_piaa.py',
-    '../_base_/fit_runtime.py',
-]
+_base_ = './piaa-sclip_vit-base-p16_openai_coco14.py'
 model = dict(
-    encoder=dict(
-        last_block=dict(type='mmtagclip.ITACLIPLastBlock'),
-        positions='bicubic_scale'),
-    head=dict(
-        scorer=dict(clean_temperature=0.01),
-        patch_temperature=400.0),
-    classes='coco')
+    encoder=dict(last_block=dict(type='mmtagclip.ITACLIPLastBlock')))

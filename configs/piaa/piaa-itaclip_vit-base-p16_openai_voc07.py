@@ -1,10 +1,3 @@
-_base_ = [
-    '../_base_/models/piaa_vit-base-p16_openai.py',
-    '../_base_/datasets/voc07_piaa.py',
-    '../_base_/fit_runtime.py',
-]
+_base_ = './piaa-sclip_vit-base-p16_openai_voc07.py'
 model = dict(
-    encoder=dict(
-        last_block=dict(type='mmtagclip.ITACLIPLastBlock'),
-        positions='bicubic_scale'),
-    classes='voc')
+    encoder=dict(last_block=dict(type='mmtagclip.ITACLIPLastBlock')))

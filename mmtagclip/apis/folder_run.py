@@ -179,8 +179,10 @@ class FolderRun:
         names = {key: options.pop(key, None) for key in ('classes', 'background')}
         model = self.inferencer.variant(**names, threshold=options.get('threshold'))
         encoder = model.encoder if hasattr(model, 'encoder') else model.tagger.encoder
+        # All weights: a fitted classifier's, another encoder's, a source's of affinities.
         decides = [self.inferencer.cfg.to_dict(), self.inferencer.max_side, self.batch_size,
-                   options, *_words(model), [image.name for image in self.images]]
+                   options, *_words(model), [image.name for image in self.images],
+                   weights_digest(model)]
         return Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(model.dataset_meta['classes'] if self.segments
@@ -198,7 +200,9 @@ def _words(model: Any) -> list[Any]:
     tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
     words = [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
     if isinstance(model, DirectSegmentor):
-        words += [model.head.vocabulary.phrases, model.head.words.phrases]
+        head = model.head
+        words += [head.vocabulary.phrases, head.words.phrases,
+                  None if head.descriptions is None else head.descriptions.phrases]
     return words
 
 

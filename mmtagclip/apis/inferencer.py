@@ -16,7 +16,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
-from ..models import TagCLIP
+from ..models import GaussianClassifier, TagCLIP
 from ..models.training_free import TrainingFreeSegmentor
 from ..visualization import MaskVisualizer, TagVisualizer
 from .inputs import ImageInput, list_images
@@ -59,6 +59,9 @@ class ImageInferencer(BaseInferencer):
     Args:
         model: Path of a config, name of a model of the zoo (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
+        weights: Checkpoint of the classifier that ``mmtagclip.FitLoop`` fitted
+            (PIAA), for the class names and the encoder of the model. It is not for
+            the encoder's weights, which the config names.
         device: ``'cpu'``, ``'cuda:0'`` and so on; the best that there is if None
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
@@ -70,8 +73,10 @@ class ImageInferencer(BaseInferencer):
         model: The model.
 
     Raises:
-        FileNotFoundError: No config of this name.
+        FileNotFoundError: No config of this name, or no such checkpoint.
         TypeError: A model of another kind.
+        ValueError: ``weights`` for a model that has no such classifier, or of one
+            that was fitted for other class names or another encoder.
     """
 
     preprocess_kwargs = {'on_error'}
@@ -83,14 +88,14 @@ class ImageInferencer(BaseInferencer):
     packing: ConfigDict
     model: Any
 
-    def __init__(self, model: Any, device: str | None = None, max_side: int | None = None,
-                 show_progress: bool = True) -> None:
+    def __init__(self, model: Any, weights: str | Path | None = None, device: str | None = None,
+                 max_side: int | None = None, show_progress: bool = True) -> None:
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
         config = Config({'model': {}}) if self._built is not None else load_config(model)
         scope = config.get('default_scope', 'mmengine')
         with DefaultScope.overwrite_default_scope(scope):
-            super().__init__(config, None, device, scope, show_progress)
+            super().__init__(config, weights, device, scope, show_progress)
         if self._built is not None:
             if device is not None:
                 self.model.to(device)
@@ -251,6 +256,8 @@ class ImageInferencer(BaseInferencer):
     def variant(self, classes: Any = None, background: Any = None,
                  threshold: float | None = None, **options: Any) -> Any:
         """The model with the options of a call; that of the last call is remembered."""
+        for classifier in _classifiers(self.model):
+            classifier.check_fitted()
         options = {name: value for name, value in {
             **options, 'classes': classes, 'background': background,
             'threshold': threshold}.items() if value is not None}
@@ -270,7 +277,7 @@ class ImageInferencer(BaseInferencer):
     def _init_model(self, cfg: Any, weights: Any, device: Any = 'cpu') -> nn.Module:
         model = self._built
         if model is None:
-            model = super()._init_model(cfg, weights, device)
+            model = super()._init_model(cfg, None, device)
         if not isinstance(model, self.model_class):
             raise TypeError(f'{type(self).__name__} runs a {self.model_class.__name__}, not '
                             f'{type(model).__name__}')
@@ -278,10 +285,17 @@ class ImageInferencer(BaseInferencer):
             raise TypeError(f'{type(model).__name__} has weights that are trained, which a config '
                             'does not bring along: build it, load its checkpoint, and hand over '
                             'the model itself')
+        if weights is not None:
+            if not _classifiers(model):
+                raise ValueError(f'{weights} was given as the checkpoint of a fitted classifier, '
+                                 f'but this {type(model).__name__} has none; weights of its '
+                                 'encoder are its checkpoint, not its weights')
+            for classifier in _classifiers(model):
+                classifier.load(weights)
         return model
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """There is nothing to load: a training-free model has its weights already."""
+        """There is nothing to load here: CLIP has its weights already."""
 
     def _init_pipeline(self, cfg: Any) -> Compose:
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
@@ -415,6 +429,11 @@ class SegInferencer(ImageInferencer):
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')
+
+
+def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
+    """The fitted part of a model: one, or none."""
+    return [part for part in model.modules() if isinstance(part, GaussianClassifier)]
 
 
 def _name(step: Any) -> str:

@@ -13,12 +13,12 @@ from .last_block import (
 from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
 from .sc_clip import SCCLIPLastBlock
 from .text import TextEncoder, encode_text
-from .vocabulary import Vocabulary, load_templates
+from .vocabulary import Vocabulary, load_descriptions, load_templates
 
 __all__ = [
     'AttentionStatistics', 'ClearCLIPLastBlock', 'DenseEncoder', 'DenseFeatures',
     'ITACLIPLastBlock', 'LastBlock', 'LastBlockContext', 'LoadedCLIP', 'NACLIPLastBlock',
     'OrdinaryLastBlock', 'SCCLIPLastBlock', 'SCLIPLastBlock', 'SelfOnlyLastBlock',
-    'TextEncoder', 'Vocabulary', 'encode_text', 'load_clip', 'load_templates',
-    'read_state_dict', 'weights_digest',
+    'TextEncoder', 'Vocabulary', 'encode_text', 'load_clip', 'load_descriptions',
+    'load_templates', 'read_state_dict', 'weights_digest',
 ]

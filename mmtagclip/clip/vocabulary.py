@@ -113,6 +113,37 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) -> Vocabulary:
+    """Read what is said about classes: text that is a prompt of its own.
+
+    Args:
+        source: The path of a file with one description a line, in the order of
+            the classes (lines that start with ``#`` are comments), or a
+            sequence of them.
+        names: Of the classes.
+
+    Returns:
+        The descriptions, in the place of names.
+
+    Raises:
+        FileNotFoundError: No file of this name.
+        TypeError: A description is not a string.
+        ValueError: Not one description a class, one that is empty, or the same
+            twice.
+    """
+    where, texts = ((str(source), _lines(find_list(source))) if isinstance(source, str | Path)
+                    else ('descriptions', list(source)))
+    if len(texts) != len(names):
+        raise ValueError(f'{where} must hold one description for each of the {len(names)} classes '
+                         f'({names[0]!r} to {names[-1]!r}), not {len(texts)}')
+    first: dict[str, str] = {}
+    for name, text in zip(names, texts, strict=True):
+        if text in first:
+            raise ValueError(f'{where} says the same of {first[text]!r} and {name!r}: {text!r}')
+        first[text] = name
+    return Vocabulary(tuple((text,) for text in texts))
+
+
 def load_integers(source: str | Path) -> list[int]:
     """Read a list of integers, one a line: a built-in list (``'cocostuff_values'``) or a file.
 

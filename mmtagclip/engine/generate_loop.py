@@ -27,7 +27,7 @@ from ..version import __version__
 
 # Options of models and transforms that may name a file, whose content decides the labels.
 LISTS = ('classes', 'background', 'templates', 'prompts', 'background_prompts', 'label_map',
-         'groups', 'tag_file')
+         'groups', 'tag_file', 'descriptions')
 
 
 @LOOPS.register_module()

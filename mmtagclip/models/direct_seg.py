@@ -35,14 +35,19 @@ class DirectSegmentor(TrainingFreeSegmentor):
             patches say.
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
+        views: Config of :class:`ImageViews`, in which each window is shown, or
+            None.
         patch_processor: Config of what refines the patches' cosines
-            (:class:`MaskCLIPRefinement`), or None; only for the whole image.
+            (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
+            not with ``views``.
         logit_processor: Config of what refines the cosines (:class:`PAMR`), or
             None. It and the next need the original picture: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
             PackSegInputs' ``meta_keys``.
         post_processor: Config of what refines the labels' probabilities
             (:class:`DenseCRF`, :class:`PAMR`), or None.
+        label_processor: Config of what is done to the labels at the very last
+            (:class:`LabelClosing`), or None.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
             sample's ``tag_labels``, see ``mmtagclip.LoadTags``),
             ``'ground_truth'`` (the sample's mask: the upper bound), or None to
@@ -73,9 +78,11 @@ class DirectSegmentor(TrainingFreeSegmentor):
                  encoder: ConfigDict | dict | CLIPEncoder,
                  head: ConfigDict | dict | SegTextHead,
                  windows: ConfigDict | dict | nn.Module | None = None,
+                 views: ConfigDict | dict | nn.Module | None = None,
                  patch_processor: ConfigDict | dict | nn.Module | None = None,
                  logit_processor: ConfigDict | dict | nn.Module | None = None,
                  post_processor: ConfigDict | dict | nn.Module | None = None,
+                 label_processor: ConfigDict | dict | nn.Module | None = None,
                  tags: str | None = None,
                  tagger: ConfigDict | dict | TagCLIP | None = None,
                  max_side: int = 1344,
@@ -97,7 +104,11 @@ class DirectSegmentor(TrainingFreeSegmentor):
         check_normalisation(self.encoder, self.data_preprocessor)
         self.windows = (WholeImage(self.encoder.patch_size) if windows is None
                         else build(windows))
+        self.views = build(views)
         self.patch_processor = build(patch_processor)
+        if self.patch_processor is not None and self.views is not None:
+            raise ValueError('a patch_processor refines the cosines of one view, which are not to '
+                             'be averaged with others: leave out views')
         if self.patch_processor is not None and not isinstance(self.windows, WholeImage):
             raise ValueError('a patch_processor looks at all patches of an image together: it '
                              'needs windows of the type WholeImage')
@@ -106,6 +117,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                              'set it to 0')
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
+        self.label_processor = build(label_processor)
         self.tagger: TagCLIP | None = (MODELS.build({'encoder': self.encoder, **tagger})
                                        if isinstance(tagger, dict) else tagger)
         if self.tagger is not None:
@@ -113,9 +125,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                 raise ValueError(f'the tagger has {len(self.tagger.vocabulary)} classes, the head '
                                  f'{len(text_head.vocabulary)}')
             self.to_tagger = ResizeToPatchGrid(self.tagger.encoder.patch_size, max_side=max_side)
-        self.register_buffer('text', self.encoder.encode_names(text_head.words,
-                                                               text_head.templates),
-                             persistent=False)
+        self.register_buffer('text', text_head.text(self.encoder), persistent=False)
 
     def predict(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
@@ -147,7 +157,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                 labels = self.find_tags(sample)
                 planes, plane_labels = self.probabilities(image, tuple(sample.ori_shape[:2]),
                                                           labels, sample.get('original'))
-            label = self.head.labels(planes, plane_labels)
+            label = self.labels(planes, plane_labels)
             sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
             if self.with_probabilities:
                 sample.set_data({'probabilities': PixelData(data=planes)})
@@ -172,7 +182,12 @@ class DirectSegmentor(TrainingFreeSegmentor):
     def segment(self, image: Tensor, size: tuple[int, int], tags: Sequence[int] | None = None,
                 original: Any = None) -> Tensor:
         """Labels ``(H, W)`` of one image; arguments as those of :meth:`probabilities`."""
-        return self.head.labels(*self.probabilities(image, size, tags, original))
+        return self.labels(*self.probabilities(image, size, tags, original))
+
+    def labels(self, planes: Tensor, labels: Sequence[int]) -> Tensor:
+        """Label of each pixel ``(H, W)``; arguments as those of :meth:`SegTextHead.labels`."""
+        label = self.head.labels(planes, labels)
+        return label if self.label_processor is None else self.label_processor(label)
 
     @torch.no_grad()
     @full_precision
@@ -197,7 +212,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
         rows = self.head.rows(tags)
         if not rows:
             return image.new_zeros(0, *size), []
-        cosines = self.windows(image, lambda crops: self.cosines(crops, self.text[rows]))
+        cosines = self.windows(image, lambda crops: self.score(crops, self.text[rows]))
         if not torch.isfinite(cosines).all():
             raise ValueError('the features are not finite: the weights are damaged, or the dtype '
                              'is too narrow for them (try float32)')
@@ -208,6 +223,12 @@ class DirectSegmentor(TrainingFreeSegmentor):
         if self.post_processor is not None:
             planes = self.post_processor(planes, original)
         return self.head.rule_out(planes), labels
+
+    def score(self, crops: Tensor, text: Tensor) -> Tensor:
+        """The same as :meth:`cosines`, in all views."""
+        if self.views is None:
+            return self.cosines(crops, text)
+        return self.views(crops, lambda view: self.cosines(view, text))
 
     def cosines(self, crops: Tensor, text: Tensor) -> Tensor:
         """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined."""

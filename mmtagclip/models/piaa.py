@@ -1,13 +1,14 @@
 """PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..clip import DenseEncoder, DenseFeatures, Vocabulary
+from ..clip import DenseEncoder, DenseFeatures, Vocabulary, read_state_dict
 from ..registry import MODELS
 from .tagclip_head import TagScores, check_finite, check_scores, coarse_scores
 
@@ -140,9 +141,7 @@ class GaussianClassifier(nn.Module):
             classes: The C classes, in the order of the text features.
             encoder: Whose patches it classifies.
         """
-        # As a config writes them: a name, or a list of it and its synonyms.
-        written = [list(phrases) if len(phrases) > 1 else phrases[0] for phrases in classes.phrases]
-        self.belongs_to = {'classes': written, 'encoder': encoder.identity}
+        self.belongs_to = {'classes': _written(classes), 'encoder': encoder.identity}
         dim = encoder.visual.proj.shape[1]
         self.register_buffer('weight', torch.zeros(dim, len(classes)))
         self.register_buffer('bias', torch.zeros(len(classes)))
@@ -195,15 +194,52 @@ class GaussianClassifier(nn.Module):
         self.weight, self.bias = weight, bias
         self.fitted = True
 
+    def load(self, path: str | Path) -> None:
+        """Take what ``mmtagclip.FitLoop`` saved, of a tagger or of a segmentor's.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is damaged or unsafe, holds no classifier, or one that
+                was fitted for other classes or another encoder.
+        """
+        state = {key.rpartition('.')[2]: value for key, value in read_state_dict(path)[0].items()}
+        if state.keys() != self.state_dict().keys():
+            raise ValueError(f'{path} holds no classifier, as tools/train.py saves it with a '
+                             'config of PIAA')
+        try:
+            self.load_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+
+    def check_fitted(self) -> None:
+        """Refuse to classify without having been fitted.
+
+        Raises:
+            ValueError: It has not been.
+        """
+        if not self.fitted:
+            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
+                             'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
+                             'with --weights)')
+
+    def check_names(self, classes: Vocabulary) -> None:
+        """Refuse other classes than those that it is fitted for.
+
+        Raises:
+            ValueError: They are others.
+        """
+        own, asked = self.belongs_to['classes'], _written(classes)
+        if asked != own:
+            raise ValueError('the classifier was fitted for '
+                             f'{_difference(own, asked, "asked for are")}; fit one for these')
+
     def logits(self, patches: Tensor) -> Tensor:
         """Logits ``(..., C)`` of unit patch features ``(..., D)``.
 
         Raises:
             ValueError: It is not fitted.
         """
-        if not self.fitted:
-            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
-                             'its checkpoint when testing')
+        self.check_fitted()
         return patches @ self.weight + self.bias
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -257,6 +293,8 @@ class GaussianClassifier(nn.Module):
         if f'{prefix}weight' in state_dict:
             self._check_identity(state_dict.get(f'{prefix}identity'))
             self.fitted = True
+            # The same but for the encoder's name, of which nothing depends.
+            state_dict = {**state_dict, f'{prefix}identity': self.identity}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_identity(self, identity: Tensor | None) -> None:
@@ -386,23 +424,27 @@ def _rows_by_class(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
     return labels.argsort(stable=True).split(counts)
 
 
+def _written(classes: Vocabulary) -> list[str | list[str]]:
+    """Classes as a config writes them: each a name, or a list of it and its synonyms."""
+    return [list(phrases) if len(phrases) > 1 else phrases[0] for phrases in classes.phrases]
+
+
 def _name(written: str | list[str]) -> str:
-    """The name of a class that is written as a name, or as a list of it and its synonyms."""
+    """The name of a class of :func:`_written`."""
     return written if isinstance(written, str) else written[0]
 
 
-def _difference(theirs: list, ours: list) -> str:
-    """Few words about how the classes of a checkpoint differ from those of the model."""
+def _difference(theirs: list, ours: list, we: str = 'the model has') -> str:
+    """Few words about how classes differ from those that something was fitted for."""
     there, here = [_name(one) for one in theirs], [_name(one) for one in ours]
     if there == here:
         one, other = next(pair for pair in zip(theirs, ours, strict=True) if pair[0] != pair[1])
-        return f'other synonyms: it has {one!r}, the model has {other!r}'
+        return f'other synonyms: it has {one!r}, {we} {other!r}'
     if sorted(there) == sorted(here):
-        number, (one, other) = next(pair for pair in enumerate(zip(there, here, strict=True))
-                                    if pair[1][0] != pair[1][1])
+        number = next(i for i, name in enumerate(there) if name != here[i])
         return (f'the same {len(there)} class names in another order: as number {number} it has '
-                f'{one!r}, the model has {other!r}')
-    return f'other class names: it has {_few(there, here)}, the model has {_few(here, there)}'
+                f'{there[number]!r}, {we} {here[number]!r}')
+    return f'other class names: it has {_few(there, here)}, {we} {_few(here, there)}'
 
 
 def _few(names: list[str], others: list[str]) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..clip import Vocabulary
+from ..clip import Vocabulary, load_descriptions
 from ..registry import MODELS
+from .clip_encoder import CLIPEncoder
 from .training_free import IGNORED
 
 
@@ -27,6 +28,12 @@ class SegTextHead(nn.Module):
             background.
         area_threshold: Classes that win less than this share of all pixels
             won by classes are left out of that image.
+        descriptions: A sentence or so about each class, such as a language
+            model writes (ITACLIP): a file with one a line, in the order of the
+            classes, or a list; None for none. The background has none.
+        description_weight: ``a`` of ``(1 - a) * word + a * description``, the
+            text feature of each word of a class, not brought to unit length
+            again; published: 0.05 to 0.2. Of no effect without descriptions.
 
     Attributes:
         vocabulary: The classes.
@@ -34,13 +41,15 @@ class SegTextHead(nn.Module):
         word_labels: ``(K,)`` label of each word.
 
     Raises:
-        ValueError: A word of two classes, or a threshold without background
-            words or outside [0, 1].
+        ValueError: A word of two classes, a threshold without background words,
+            a threshold or weight outside [0, 1], or not one description a class.
     """
 
     def __init__(self, classes: str | Sequence, background: str | Sequence = (),
                  templates: str | Sequence[str] = 'templates_80', logit_scale: float = 40.0,
-                 background_threshold: float = 0.0, area_threshold: float = 0.0) -> None:
+                 background_threshold: float = 0.0, area_threshold: float = 0.0,
+                 descriptions: str | Sequence[str] | None = None,
+                 description_weight: float = 0.1) -> None:
         super().__init__()
         self.vocabulary = Vocabulary.load(classes)
         if not len(self.vocabulary):
@@ -58,6 +67,12 @@ class SegTextHead(nn.Module):
             if value and not self.with_background:
                 raise ValueError(f'{key}={value} needs words of a background, which takes the '
                                  'pixels that classes lose')
+        if not 0 <= description_weight <= 1:
+            raise ValueError('SegTextHead needs description_weight in [0, 1], not '
+                             f'{description_weight}')
+        self.descriptions = (None if descriptions is None
+                             else load_descriptions(descriptions, self.vocabulary.names))
+        self.description_weight = description_weight
         self._check_words(groups)
         self.words = Vocabulary.load([word for group in groups for word in group])
         self.word_labels = torch.tensor([label for label, group in enumerate(groups)
@@ -66,6 +81,20 @@ class SegTextHead(nn.Module):
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
         self.area_threshold = area_threshold
+
+    def text(self, encoder: CLIPEncoder) -> Tensor:
+        """Text features ``(K, D)`` of the words, float32, on the CPU.
+
+        They are of unit length, but for words of classes with descriptions,
+        which are prompts of their own, without a template.
+        """
+        text = encoder.encode_names(self.words, self.templates)
+        if self.descriptions is None:
+            return text
+        described = encoder.encode_names(self.descriptions, ['{}'])
+        classes = self.word_labels - int(self.with_background)
+        weight = self.description_weight * (classes[:, None] >= 0)
+        return (1 - weight) * text + weight * described[classes]
 
     def rows(self, tags: Sequence[int] | None) -> list[int]:
         """Words that take part where only some classes are looked for.

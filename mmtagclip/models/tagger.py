@@ -106,14 +106,13 @@ class TagCLIP(BaseClassifier):
         # A copy of a module shares the dicts of its parts.
         other._buffers, other._modules = dict(self._buffers), dict(self._modules)
         if classes is not None or background is not None:
-            if self._classifiers():
-                raise ValueError('the classifier of this tagger is fitted for its own class names, '
-                                 'so it takes no others')
             foreground, others = _load_names(
                 self.vocabulary if classes is None else classes,
                 () if background is None else background)
             if background is None:
                 others = self.background.without(foreground.names)
+            for classifier in self._classifiers():
+                classifier.check_names(foreground + others)
             other._set_names(foreground, others)
         if threshold is not None:
             if not 0 <= threshold <= 1:
@@ -256,7 +255,7 @@ def _load_names(classes: str | Sequence | Vocabulary, background: str | Sequence
 
 @contextmanager
 def naming_images(samples: Sequence[BaseDataElement]) -> Iterator[None]:
-    """Put the paths of a batch's images, where they are known, before the message of a ValueError."""
+    """Put the paths of a batch's images, where known, before the message of a ValueError."""
     try:
         yield
     except ValueError as error:

@@ -123,8 +123,8 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
         kind = 'mask value'
     bad = [label for label in labels if not 0 <= label < count]
     if bad:
-        raise ValueError(f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but there are '
-                         f'{count} classes')
+        raise ValueError(f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but '
+                         f'there are {count} classes')
     return sorted(set(labels))
 
 

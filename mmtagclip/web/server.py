@@ -341,7 +341,7 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
         TypeError: A model that the page has no use for.
     """
     kind = SegInferencer if 'tagger' in config.model else TagInferencer
-    model = kind(config, device, show_progress=False).model
+    model = kind(config, device=device, show_progress=False).model
     if not isinstance(model, TagCLIP | CLSSeg):
         raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
     listening = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)

@@ -355,6 +355,18 @@ def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
         generate(config, tmp_path)
 
 
+def test_other_descriptions_in_the_same_file_are_another_job(direct_config, tmp_path):
+    config, path = deepcopy(direct_config), tmp_path / 'descriptions.txt'
+    config['model']['head']['descriptions'] = str(path)
+    texts = [f'It is number {number}.' for number in range(len(NAMES))]
+    path.write_text('\n'.join(texts))
+    generate(config, tmp_path)
+    generate(config, tmp_path)
+    path.write_text('\n'.join(reversed(texts)))
+    with pytest.raises(ValueError, match='begun by another job: its config is'):
+        generate(config, tmp_path)
+
+
 def test_other_words_in_the_same_file_are_another_job(tag_config, tmp_path):
     config = deepcopy(tag_config)
     config['model']['background'] = str(tmp_path / 'background.txt')

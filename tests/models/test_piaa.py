@@ -265,7 +265,8 @@ def test_every_encoder_and_the_refinements_on_top(encoder_config, policy):
     ({'classes': [*NAMES[:-1], 'cow']},
      r"other class names: it has 'traffic light' \(5 names\), the model has 'cow' \(5 names\)"),
     ({'classes': NAMES[::-1]}, r"the same 5 class names in another order: as number 0 it has "
-     r"'\w+', the model has 'traffic light'\. Fit it again with tools/train\.py, or use the config"),
+     r"'dog', the model has 'traffic light'\. Fit it again with tools/train\.py, or use the "
+     'config that it was fitted with'),
     ({'classes': [['kitten' if name == 'cat' else name, 'x'] for name in NAMES]},
      r"other class names: it has 'cat' \(5 names\), the model has 'kitten' \(5 names\)\. Fit it"),
     ({'classes': [[name, 'pet'] if name == 'dog' else name for name in NAMES]},
@@ -281,6 +282,48 @@ def test_a_checkpoint_of_others_is_refused(saved, encoder_config, change, messag
     (cfg if 'classes' in change else cfg['encoder']).update(deepcopy(change))
     with pytest.raises(ValueError, match=message):
         load_checkpoint(MODELS.build(cfg), saved)
+
+
+def test_the_encoder_s_name_decides_nothing(saved, fitted, encoder_config, tmp_path):
+    """The same weights elsewhere, by torch, by mmengine, and by the classifier itself."""
+    elsewhere = tmp_path / 'in a folder whose name is longer.safetensors'
+    elsewhere.write_bytes(Path(encoder_config['checkpoint']).read_bytes())
+    expected, = fitted.test_step(batch((64, 96, 8)))
+    for load in (lambda model: model.load_state_dict(torch.load(saved)['state_dict']),
+                 lambda model: load_checkpoint(model, saved, strict=True),
+                 lambda model: model.head.scorer.load(saved)):
+        other = MODELS.build(config(encoder_config, checkpoint=str(elsewhere)))
+        load(other)
+        sample, = other.test_step(batch((64, 96, 8)))
+        assert torch.equal(sample.pred_score, expected.pred_score)
+        assert other.head.scorer.state_dict()['identity'].equal(other.head.scorer.identity)
+
+
+def test_names_of_a_call(saved, encoder_config):
+    tagger = MODELS.build(config(encoder_config))
+    tagger.head.scorer.load(saved)
+    assert tagger.variant(classes=NAMES).vocabulary.names == tuple(NAMES)
+    for kwargs, message in [
+            ({'classes': ['dog', 'cow']}, r"it has 'cat', .* \(5 names\), asked for are 'cow' "
+             r'\(2 names\); fit one for these'),
+            ({'classes': NAMES[::-1]}, "in another order: as number 0 it has 'dog', asked for are "
+                                       "'traffic light'; fit one for these"),
+            ({'background': ['sky']}, r"it has 5 names, asked for are 'sky' \(6 names\)")]:
+        with pytest.raises(ValueError, match=message):
+            tagger.variant(**kwargs)
+
+
+def test_files_that_hold_no_classifier(encoder_config, checkpoint, tmp_path):
+    scorer = MODELS.build(config(encoder_config)).head.scorer
+    for content in ({'fc.weight': torch.ones(2, 2), 'fc.bias': torch.ones(2)}, {'a': 'b'}):
+        torch.save({'state_dict': content}, tmp_path / 'other.pth')
+        with pytest.raises(ValueError, match=r'other\.pth holds no '):
+            scorer.load(tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'tiny\.safetensors holds no classifier'):
+        scorer.load(checkpoint)
+    with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*none\.pth'):
+        scorer.load(tmp_path / 'none.pth')
+    assert not scorer.fitted
 
 
 def test_other_weights_are_another_encoder(saved, encoder_config, state_dict, tmp_path):

@@ -144,7 +144,9 @@ def test_tags_from_a_file(write_config, tmp_path):
 def test_direct_segmentation(voc, encoder_config, tmp_path, name):
     path = tmp_path / 'config.py'
     own = "_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic_scale'"
-    more = {'itaclip': 'windows=dict(stride=112)',
+    words = tmp_path / 'descriptions.txt'
+    words.write_text('\n'.join(f'It is number {number}.' for number in range(20)))
+    more = {'itaclip': f"windows=dict(stride=112), head=dict(descriptions='{words}')",
             'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))'}
     path.write_text(f"""\
 _base_ = '{ROOT}/configs/direct_seg/{name}_vit-base-p16_openai_voc21.py'

@@ -4,7 +4,8 @@
 
 Each cell is a config of configs/demo with another encoder, run as tools/test.py runs it.
 Beside each figure stand the seconds an image, without reading it. PIAA's classifier is fitted
-to the very scenes, whose labels are not looked at. Cells are written as they are done;
+to the very scenes, whose labels are not looked at; in float32 whatever --dtype says, as a
+checkpoint serves any dtype. Cells are written as they are done;
 started again, the script does what is missing.
 """
 import argparse
@@ -83,6 +84,7 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
             if 'PIAA' in column:
                 if not checkpoint.is_file():
                     fit = load('piaa_demo', encoder, work_dir, args)
+                    fit.model.encoder.dtype = 'float32'
                     fit.train_cfg.out_file = checkpoint.name
                     Runner.from_cfg(fit).train()
                 cfg.load_from = str(checkpoint)
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument('--images', type=int,
                         help='only the first so many scenes, 60 at least (default: all)')
     parser.add_argument('--dtype', default='float32',
-                        help="of the image tower (default: 'float32')")
+                        help="of the image tower while scoring (default: 'float32')")
     args = parser.parse_args()
     settings = {'images': args.images, 'dtype': args.dtype}
     results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}}

@@ -1,6 +1,6 @@
-# ITACLIP (CVPRW 2025): its attention and PAMR. Its views of the image, the text of a
-# language model and the closing of labels are left out, so that its published
-# figures are not to be expected.
+# ITACLIP (CVPRW 2025): its attention, views of the image, PAMR and closing of labels. The
+# text of a language model does not come along, so that its published figures are not to
+# be expected; head.descriptions=FILE takes one description a class.
 model = dict(
     type='mmtagclip.DirectSegmentor',
     encoder=dict(
@@ -12,7 +12,10 @@ model = dict(
     head=dict(
         type='mmtagclip.SegTextHead',
         templates='templates_80',
-        logit_scale=40.0),
+        logit_scale=40.0,
+        description_weight=0.2),
     windows=dict(type='mmtagclip.SlidingWindows', size=224, stride=28),
-    logit_processor=dict(type='mmtagclip.PAMR'),
+    views=dict(type='mmtagclip.ImageViews', weight=0.75),
+    logit_processor=dict(type='mmtagclip.PAMR', iterations=10),
+    label_processor=dict(type='mmtagclip.LabelClosing', size=3),
     data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
