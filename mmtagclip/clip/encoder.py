@@ -129,7 +129,7 @@ class DenseEncoder(nn.Module):
 
     Raises:
         ValueError: Unknown dtype or positions, or a policy that needs blocks
-            which the model has not.
+            which the model has not, or was not told for which of so many.
     """
 
     clip: Any
@@ -154,6 +154,10 @@ class DenseEncoder(nn.Module):
         self.native_size: tuple[int, int] = tuple(self.visual.image_size)
         self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
         self.num_blocks = len(self.visual.transformer.resblocks)
+        if self.last_block.depth_options and self.num_blocks != 12:
+            raise ValueError(f'{self.name} has {self.num_blocks} blocks, and the values that '
+                             f'{type(self.last_block).__name__} has by itself are for 12: set its '
+                             f'{", ".join(self.last_block.depth_options)}')
         for layer in self.last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(f'{type(self.last_block).__name__} needs the input of block '
