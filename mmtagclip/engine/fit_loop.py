@@ -224,7 +224,7 @@ class BankFiles:
 
     def delete(self, but: Path | None = None) -> None:
         """Delete the files of all processes, but one."""
-        for path in self._paths():
+        for path in self._paths('*'):
             if path != but:
                 path.unlink()
 
@@ -243,7 +243,7 @@ class BankFiles:
     def _path(self, rank: int) -> Path:
         return self.out_file.with_name(f'{self.out_file.stem}.bank{rank}.safetensors')
 
-    def _paths(self) -> list[Path]:
+    def _paths(self, ending: str = '*.safetensors') -> list[Path]:
         """The files that there are, the main process's first."""
         name = glob.escape(f'{self.out_file.stem}.bank')
-        return sorted(self.out_file.parent.glob(f'{name}*.safetensors'))
+        return sorted(self.out_file.parent.glob(name + ending))

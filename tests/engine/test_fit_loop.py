@@ -133,6 +133,7 @@ def test_the_banks_of_several_processes_are_taken_up_once(tmp_path, monkeypatch)
         files.save(bank_of(*seeds), set(seeds))
     monkeypatch.undo()
     part = (tmp_path / 'a.bank1.safetensors').read_bytes()
+    (tmp_path / 'a.bank2.part').write_bytes(b'half')  # of a save that was cut off
     for _ in range(2):
         bank = bank_of()
         assert files.take_up(bank) == {0, 1, 2}
