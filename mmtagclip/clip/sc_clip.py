@@ -66,9 +66,9 @@ class SCCLIPLastBlock(LastBlock):
             ``(B, 1+N, width)``, and the grid.
         """
         def output(layer: int) -> Tensor:
-            return context.inputs[layer + 1].float()
+            return context.inputs[layer + 1]
 
-        x, grid = context.x.float(), context.grid
+        x, grid = context.x, context.grid
         outliers = find_outliers(x[:, 1:])
         similarity = cosines(mend(output(self.similarity_layer)[:, 1:], outliers, grid))
         mended = gather(similarity, mend(x[:, 1:], outliers, grid))
@@ -77,7 +77,7 @@ class SCCLIPLastBlock(LastBlock):
         second = self.calibrated(total[:, 1:], similarity, total[:, :1], context)
         alike = cosines(output(self.output_layer)[:, 1:])
         patches = gather(alike, first) + gather(alike, second)
-        return torch.cat([context.x[:, :1], patches.to(context.x.dtype)], dim=1), grid
+        return torch.cat([x[:, :1], patches], dim=1), grid
 
     def calibrated(self, patches: Tensor, similarity: Tensor, class_token: Tensor,
                    context: LastBlockContext) -> Tensor:
@@ -93,11 +93,11 @@ class SCCLIPLastBlock(LastBlock):
             ``(B, N, width)`` float32.
         """
         block = context.block
-        _, k, v = project_qkv(block, block.ln_1(patches.to(context.x.dtype)))
+        _, k, v = project_qkv(block, block.ln_1(patches))
         logits = SHARPNESS * (similarity - similarity.mean(dim=(1, 2), keepdim=True))
         attention = logits.masked_fill(logits < 0, -torch.inf).softmax(dim=-1).to(v.dtype)
         y = (attention[:, None] @ v + F.scaled_dot_product_attention(k, k, v)) / 2
-        return attention_output(block, y).float() + self.class_token_weight * class_token
+        return attention_output(block, y) + self.class_token_weight * class_token
 
 
 def find_outliers(patches: Tensor) -> Tensor:
