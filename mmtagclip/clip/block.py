@@ -2,7 +2,8 @@
 
 open_clip's blocks neither return attention maps nor take a mask for one row;
 these functions call their public submodules in the same order and change
-nothing in them.
+nothing in them. A block's input and output are float32; what is multiplied has
+the dtype of its weights.
 """
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,11 @@ def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, T
 
     Args:
         block: A block of the image tower.
-        x: ``(B, 1+N, width)`` input of the block.
+        x: ``(B, 1+N, width)`` float32 input of the block.
 
     Returns:
-        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled.
+        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled, of the weights'
+        dtype.
     """
     return project_qkv(block, block.ln_1(x))
 
@@ -29,26 +31,26 @@ def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, T
 def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same from the output ``y`` of the block's ``ln_1``, ``(B, 1+N, width)``."""
     attn = block.attn
-    qkv = F.linear(y, attn.in_proj_weight, attn.in_proj_bias)
+    qkv = F.linear(y.to(attn.in_proj_weight.dtype), attn.in_proj_weight, attn.in_proj_bias)
     batch, tokens, _ = y.shape
     q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
 def attention_output(block: ResidualAttentionBlock, y: Tensor) -> Tensor:
-    """Output projection of a block: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)``."""
-    return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)))
+    """Output projection of a block: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)`` float32."""
+    return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)).float())
 
 
 def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """The MLP of a block with its norm, without the residual: ``(B, 1+N, width)``."""
-    y = block.ln_2(x)
+    """The MLP of a block with its norm, without the residual: ``(B, 1+N, width)`` float32."""
     mlp = block.mlp
+    y = block.ln_2(x).to(mlp.c_fc.weight.dtype)
     if not isinstance(mlp.gelu, QuickGELU) or torch.is_grad_enabled():
-        return block.ls_2(mlp(y))
+        return block.ls_2(mlp(y).float())
     # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no memory of its own.
     hidden = F.silu(mlp.c_fc(y).mul_(1.702), inplace=True)
-    return block.ls_2(mlp.c_proj(hidden.div_(1.702)))
+    return block.ls_2(mlp.c_proj(hidden.div_(1.702)).float())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) -> Tensor:
@@ -101,9 +103,9 @@ def last_class_token(block: ResidualAttentionBlock, x: Tensor, class_mask: Tenso
     Returns:
         ``(B, 1, width)``.
     """
-    attn, y = block.attn, block.ln_1(x)
-    width = y.shape[-1]
+    attn, width = block.attn, x.shape[-1]
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    y = block.ln_1(x).to(weight.dtype)
     q = F.linear(y[:, :1], weight[:width], bias[:width])
     k, v = F.linear(y, weight[width:], bias[width:]).chunk(2, dim=-1)
     q, k, v = (one.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for one in (q, k, v))

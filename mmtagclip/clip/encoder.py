@@ -81,8 +81,8 @@ class DenseFeatures:
             as the patches.
         grid: ``(h, w)`` in patches, ``N = h * w``; another than the image's only
             where a policy has one of its own.
-        last_input: ``(B, 1+N, width)`` input of block L-1, in the encoder's
-            dtype, for whoever runs that block again in another way.
+        last_input: ``(B, 1+N, width)`` float32 input of block L-1, for whoever
+            runs that block again in another way.
         attention: Statistics of the attention maps.
     """
 
@@ -111,9 +111,9 @@ class DenseEncoder(nn.Module):
         clip: The loaded model.
         last_block: What block L-1 does; :class:`SelfOnlyLastBlock` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: the dtype of the
-            image tower's weights and activations. Softmax, maps, votes and the
-            returned features are float32 in any case; the text tower stays
-            float32.
+            image tower's matrix products and their weights. What is added up
+            from block to block, norms, softmax, maps, votes and the returned
+            features are float32 in any case, and so is the text tower.
         positions: How the positional embedding is resized off the native grid:
             ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP) or
             ``'bicubic_scale'``, bicubic sampled at the scale factors
@@ -130,7 +130,7 @@ class DenseEncoder(nn.Module):
 
     Raises:
         ValueError: Unknown dtype or positions, or a policy that needs blocks
-            which the model has not.
+            which the model has not, or was not told for which of so many.
     """
 
     clip: Any
@@ -149,12 +149,18 @@ class DenseEncoder(nn.Module):
         self.tokenizer = clip.tokenizer
         # Before the weights are narrowed: what the model is does not depend on the dtype.
         self._weights = None if dtype == 'float32' else weights_digest(self.clip)
-        self.visual.to(DTYPES[dtype])
+        for part in self.visual.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
+                part.to(DTYPES[dtype])
         self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
         self.patch_size: int = self.visual.patch_size[0]
         self.native_size: tuple[int, int] = tuple(self.visual.image_size)
         self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
         self.num_blocks = len(self.visual.transformer.resblocks)
+        if self.last_block.depth_options and self.num_blocks != 12:
+            raise ValueError(f'{self.name} has {self.num_blocks} blocks, and the values that '
+                             f'{type(self.last_block).__name__} has by itself are for 12: set its '
+                             f'{", ".join(self.last_block.depth_options)}')
         for layer in self.last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(f'{type(self.last_block).__name__} needs the input of block '
@@ -187,7 +193,7 @@ class DenseEncoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the image tower."""
+        """Dtype of the image tower's matrix products."""
         return self.visual.conv1.weight.dtype
 
     @torch.no_grad()
@@ -316,7 +322,7 @@ class DenseEncoder(nn.Module):
         return images.split(max(1, CPU_TOKENS // tokens))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Input of block 0, ``(B, 1+N, width)``, and the patch grid ``(h, w)``.
+        """Input of block 0, ``(B, 1+N, width)`` float32, and the patch grid ``(h, w)``.
 
         Raises:
             ValueError: Not ``(B, 3, H, W)``, or H or W is no multiple of the
@@ -328,7 +334,7 @@ class DenseEncoder(nn.Module):
             raise ValueError(f'{self.name} takes images (B, 3, H, W) with H and W multiples of its '
                              f'patch size {patch}, not {tuple(images.shape)}; resize them with '
                              'ResizeToPatchGrid')
-        x = visual.conv1(images.to(self.dtype))
+        x = visual.conv1(images.to(self.dtype)).float()
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)
         class_token = visual.class_embedding.expand(x.shape[0], 1, -1)
@@ -345,15 +351,14 @@ class DenseEncoder(nn.Module):
         if grid == self.native_grid:
             return embedding
         height, width = self.native_grid
-        square = embedding[1:].float().reshape(1, height, width, -1).permute(0, 3, 1, 2)
+        square = embedding[1:].reshape(1, height, width, -1).permute(0, 3, 1, 2)
         if self.positions == 'bicubic_scale':
             # torch samples with the factors themselves, so this is not the same as the size.
             factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
             resized = F.interpolate(square, scale_factor=factors, mode='bicubic')
         else:
             resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
-        patches = resized.flatten(2)[0].T.to(embedding.dtype)
-        return torch.cat([embedding[:1], patches])
+        return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Images as they were before they were normalised, RGB in [0, 1]."""
@@ -363,7 +368,7 @@ class DenseEncoder(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
-        return F.normalize((self.visual.ln_post(x) @ self.visual.proj).float(), dim=-1)
+        return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
 
 
 def _record(statistics: AttentionStatistics, attention: Tensor, layer: int,

@@ -56,10 +56,13 @@ class LastBlock(nn.Module):
     Attributes:
         block_inputs: Blocks, from 0, whose inputs the policy needs.
         needs_pixels: Whether it looks at the images themselves.
+        depth_options: Its options that were left to values which are published
+            for 12 blocks; an encoder of another depth is refused then.
     """
 
     block_inputs: tuple[int, ...] = ()
     needs_pixels = False
+    depth_options: tuple[str, ...] = ()
 
     def __init__(self, residual: bool = True, mlp: bool = True) -> None:
         super().__init__()
@@ -69,7 +72,8 @@ class LastBlock(nn.Module):
     def extra_repr(self) -> str:
         """The options, as they are printed."""
         return ', '.join(f'{key}={value}' for key, value in vars(self).items()
-                         if key != 'training' and not key.startswith('_'))
+                         if key not in ('training', 'depth_options')
+                         and not key.startswith('_'))
 
     def attend(self, context: LastBlockContext) -> Tensor:
         """Output of the attention before its projection, ``(B, heads, 1+N, d)``."""
@@ -169,7 +173,8 @@ class ITACLIPLastBlock(LastBlock):
 
     Args:
         layers: Blocks, from 0, whose own queries and keys make the other half;
-            published for 12 blocks: 6, 7 and 9.
+            6, 7 and 9 if None, as published for 12 blocks. Another depth needs
+            layers of its own.
         residual: See :class:`LastBlock`.
         mlp: See :class:`LastBlock`.
 
@@ -177,9 +182,11 @@ class ITACLIPLastBlock(LastBlock):
         ValueError: No layers.
     """
 
-    def __init__(self, layers: Sequence[int] = (6, 7, 9), residual: bool = True,
+    def __init__(self, layers: Sequence[int] | None = None, residual: bool = True,
                  mlp: bool = False) -> None:
         super().__init__(residual, mlp)
+        if layers is None:
+            layers, self.depth_options = (6, 7, 9), ('layers',)
         if not layers:
             raise ValueError('ITACLIPLastBlock needs at least one layer')
         self.block_inputs = tuple(layers)

@@ -24,35 +24,40 @@ class SCCLIPLastBlock(LastBlock):
     """Self-calibrated CLIP (SC-CLIP, 2024); no residual, no MLP.
 
     It has no use for a class token; that of its result is the one of the
-    block's input.
+    block's input. Options that are None are as published for 12 blocks;
+    another depth needs its own.
 
     Args:
         similarity_layer: Output of which block, from 0, tells how alike patches
-            are while features are made; published: 8 of 12 blocks, 16 of 24.
+            are while features are made; published: 8 of 12 blocks (None), 16 of
+            24.
         output_layer: Of which block, while they are gathered at the end;
-            published: 3 of 12, 6 of 24.
+            published: 3 of 12 (None), 6 of 24.
         fusion_layers: Outputs of which blocks are added up for the second
-            pass; published: 3 to 9 of 12, 8 to 18 of 24.
+            pass; published: 3 to 9 of 12 (None), 8 to 18 of 24.
         class_token_weight: Weight of the class token that is added to all
-            patches; published: 0.3 for 12 blocks, 0.1 for 24.
+            patches; published: 0.3 for 12 blocks (None), 0.1 for 24.
 
     Raises:
         ValueError: No fusion layers.
     """
 
-    def __init__(self, similarity_layer: int = 8, output_layer: int = 3,
-                 fusion_layers: Sequence[int] = (3, 4, 5, 6, 7, 8, 9),
-                 class_token_weight: float = 0.3) -> None:
+    def __init__(self, similarity_layer: int | None = None, output_layer: int | None = None,
+                 fusion_layers: Sequence[int] | None = None,
+                 class_token_weight: float | None = None) -> None:
         super().__init__(residual=False, mlp=False)
-        if not fusion_layers:
+        given = {'similarity_layer': similarity_layer, 'output_layer': output_layer,
+                 'fusion_layers': fusion_layers, 'class_token_weight': class_token_weight}
+        self.depth_options = tuple(key for key, value in given.items() if value is None)
+        self.similarity_layer = 8 if similarity_layer is None else similarity_layer
+        self.output_layer = 3 if output_layer is None else output_layer
+        self.fusion_layers = tuple(range(3, 10) if fusion_layers is None else fusion_layers)
+        self.class_token_weight = 0.3 if class_token_weight is None else class_token_weight
+        if not self.fusion_layers:
             raise ValueError('SCCLIPLastBlock needs at least one fusion layer')
-        self.similarity_layer = similarity_layer
-        self.output_layer = output_layer
-        self.fusion_layers = tuple(fusion_layers)
-        self.class_token_weight = class_token_weight
         # The output of block i is the input of block i + 1.
         self.block_inputs = tuple(sorted({layer + 1 for layer in (
-            similarity_layer, output_layer, *fusion_layers)}))
+            self.similarity_layer, self.output_layer, *self.fusion_layers)}))
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block; all but its projections in float32.
@@ -61,9 +66,9 @@ class SCCLIPLastBlock(LastBlock):
             ``(B, 1+N, width)``, and the grid.
         """
         def output(layer: int) -> Tensor:
-            return context.inputs[layer + 1].float()
+            return context.inputs[layer + 1]
 
-        x, grid = context.x.float(), context.grid
+        x, grid = context.x, context.grid
         outliers = find_outliers(x[:, 1:])
         similarity = cosines(mend(output(self.similarity_layer)[:, 1:], outliers, grid))
         mended = gather(similarity, mend(x[:, 1:], outliers, grid))
@@ -72,7 +77,7 @@ class SCCLIPLastBlock(LastBlock):
         second = self.calibrated(total[:, 1:], similarity, total[:, :1], context)
         alike = cosines(output(self.output_layer)[:, 1:])
         patches = gather(alike, first) + gather(alike, second)
-        return torch.cat([context.x[:, :1], patches.to(context.x.dtype)], dim=1), grid
+        return torch.cat([x[:, :1], patches], dim=1), grid
 
     def calibrated(self, patches: Tensor, similarity: Tensor, class_token: Tensor,
                    context: LastBlockContext) -> Tensor:
@@ -88,11 +93,11 @@ class SCCLIPLastBlock(LastBlock):
             ``(B, N, width)`` float32.
         """
         block = context.block
-        _, k, v = project_qkv(block, block.ln_1(patches.to(context.x.dtype)))
+        _, k, v = project_qkv(block, block.ln_1(patches))
         logits = SHARPNESS * (similarity - similarity.mean(dim=(1, 2), keepdim=True))
         attention = logits.masked_fill(logits < 0, -torch.inf).softmax(dim=-1).to(v.dtype)
         y = (attention[:, None] @ v + F.scaled_dot_product_attention(k, k, v)) / 2
-        return attention_output(block, y).float() + self.class_token_weight * class_token
+        return attention_output(block, y) + self.class_token_weight * class_token
 
 
 def find_outliers(patches: Tensor) -> Tensor:

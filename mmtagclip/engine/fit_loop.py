@@ -1,17 +1,33 @@
 """Fit a classifier of patches in closed form: one pass over unlabelled images, no gradient."""
+import glob
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather,
+    all_reduce,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, save_checkpoint
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..models.piaa import GaussianClassifier
+from ..clip import load_templates
+from ..models.piaa import GaussianClassifier, PatchBank
 from ..models.tagger import group_by_size
 from ..registry import LOOPS
 from ..version import __version__
+from .resuming import fingerprint, loader_of
 
 
 @LOOPS.register_module()
@@ -22,10 +38,15 @@ class FitLoop(BaseLoop):
     in the model's names, so that ``tools/test.py CONFIG CHECKPOINT`` reads it;
     CLIP brings its own weights. Any number of processes gives the same.
 
+    Now and then the bank is saved beside the checkpoint, a file a process.
+    Started again, in as many processes as before or in others, the loop goes on
+    from there; when the classifier is fitted, these files are deleted.
+
     Args:
         runner: The runner.
         dataloader: The train data loader; its labels are not looked at.
         out_file: The checkpoint, relative to the run's working directory.
+        save_seconds: How often the bank is saved: as much work is lost at most.
 
     Raises:
         TypeError: The model has no such classifier.
@@ -34,9 +55,10 @@ class FitLoop(BaseLoop):
 
     max_epochs = 1
     epoch = 0
+    dataloader: DataLoader
 
-    def __init__(self, runner: Any, dataloader: DataLoader | dict, out_file: str = 'piaa.pth'
-                 ) -> None:
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, out_file: str = 'piaa.pth',
+                 save_seconds: float = 300.0) -> None:
         super().__init__(runner, dataloader)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         found = [(name, part) for name, part in model.named_modules()
@@ -48,11 +70,9 @@ class FitLoop(BaseLoop):
         self.tagger = getattr(model, 'tagger', model)
         self.prefix, self.classifier = found[0]
         self.out_file = Path(runner.work_dir) / out_file
-        images = len(self.dataloader.dataset)  # type: ignore[arg-type]
-        classes = len(self.tagger.text)
-        if images < classes:
-            raise ValueError(f'{images} images are too few to fit {classes} classes: a classifier '
-                             'needs at least as many images as classes')
+        self.save_seconds = save_seconds
+        self.num_images = len(self.dataloader.dataset)  # type: ignore[arg-type]
+        self._check_number(self.num_images, 'images')
         if get_world_size() > 1 and getattr(self.dataloader.sampler, 'round_up', False):
             raise ValueError('in several processes the sampler would repeat images, which count '
                              'twice then: set round_up=False in train_dataloader.sampler')
@@ -64,24 +84,32 @@ class FitLoop(BaseLoop):
         """Pass over the images once, fit, save.
 
         Raises:
-            ValueError: No image could be read, or the fit failed.
+            ValueError: Too few images could be read, the fit failed, or the
+                folder holds the bank of another one.
         """
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.model.eval()
         bank = self.classifier.bank(self.tagger.text)
-        for number, batch in enumerate(self.dataloader):
+        files = BankFiles(self.out_file, self._fingerprint())
+        done = files.take_up(bank)
+        if done:
+            self.runner.logger.info(f'{len(done)} of {self.num_images} images are done')
+        mine = set(done) if is_main_process() else set()  # what this process's bank has seen
+        unreadable, saved = 0, time.monotonic()
+        for number, (indices, batch) in enumerate(self._batches(done)):
             self.runner.call_hook('before_train_iter', batch_idx=number, data_batch=batch)
-            data = self.model.data_preprocessor(batch)
-            images = [image for image, sample in zip(data['inputs'], data['data_samples'],
-                                                     strict=True)
-                      if sample.get('load_error') is None]
-            for group in group_by_size(images):
-                features = self.tagger.encoder(torch.stack([images[index] for index in group]))
-                bank.add(features.patches.flatten(0, 1))
+            read = self._add(bank, indices, batch)
+            unreadable += len(indices) - len(read)
+            mine |= read
+            if time.monotonic() - saved > self.save_seconds:
+                files.save(bank, mine)
+                saved = time.monotonic()
             self.iter += 1
             self.runner.call_hook('after_train_iter', batch_idx=number, data_batch=batch)
+        files.save(bank, mine)  # lest all be lost where the fit fails
         self._gather(bank)
+        self._report(unreadable)
         for note in self.classifier.fit(bank):
             self.runner.logger.warning(f'Classes that {note}')
         if is_main_process():
@@ -90,14 +118,132 @@ class FitLoop(BaseLoop):
             meta = {'mmtagclip_version': __version__, **self.classifier.belongs_to}
             save_checkpoint({'meta': meta, 'state_dict': state}, str(self.out_file))
             self.runner.logger.info(f'Saved the classifier as {self.out_file}')
+            files.delete()
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _gather(self, bank: Any) -> None:
+    def _batches(self, done: set[int]) -> Iterator[tuple[list[int], Any]]:
+        """What is left of this process's share: the images' numbers and the batch of them."""
+        share: Any = self.dataloader.batch_sampler
+        left = [[index for index in indices if index not in done] for indices in share]
+        left = [indices for indices in left if indices]
+        self.dataloader, self.max_iters = loader_of(left, self.dataloader), len(left)
+        yield from zip(left, self.dataloader, strict=True)
+
+    def _add(self, bank: PatchBank, indices: list[int], batch: Any) -> set[int]:
+        """Show a batch to the bank; the numbers of those of its images that could be read."""
+        data = self.model.data_preprocessor(batch)
+        readable = [place for place, sample in enumerate(data['data_samples'])
+                    if sample.get('load_error') is None]
+        images = [data['inputs'][place] for place in readable]
+        for group in group_by_size(images):
+            features = self.tagger.encoder(torch.stack([images[index] for index in group]))
+            bank.add(features.patches.flatten(0, 1))
+        return {indices[place] for place in readable}
+
+    def _gather(self, bank: PatchBank) -> None:
         """Bring the banks of all processes together."""
         if get_world_size() == 1:
             return
-        parts = [all_gather(one) for one in (bank.features, bank.probabilities, bank.entropies)]
+        parts = [all_gather(one) for one in (bank.features, bank.entropies)]
         bank.entropies.fill_(torch.inf)
         for part in zip(*parts, strict=True):  # in the order of the processes, in all of them
             bank.merge(*part)
+
+    def _report(self, unreadable: int) -> None:
+        """Say how many images could not be read in all processes; refuse to fit to too few."""
+        total = torch.tensor(unreadable)
+        all_reduce(total)
+        if total:
+            self.runner.logger.warning(f'{total} of {self.num_images} images could not be read, '
+                                       'and take no part')
+        self._check_number(self.num_images - int(total), 'readable images')
+
+    def _check_number(self, images: int, kind: str) -> None:
+        classes = len(self.tagger.text)
+        if images < classes:
+            raise ValueError(f'{images} {kind} are too few to fit {classes} classes: a classifier '
+                             'needs at least as many images as classes')
+
+    def _fingerprint(self) -> str:
+        """Of what decides the bank: the model as far as the patches, and the images."""
+        scorer, tagger = self.classifier, self.tagger
+        return fingerprint(scorer.belongs_to, scorer.bank_size, scorer.bank_temperature,
+                           load_templates(tagger.templates), tagger.encoder.dtype,
+                           self.num_images, self.runner.cfg.train_dataloader.dataset.to_dict())
+
+
+class BankFiles:
+    """Where the processes of a fit keep their banks while it is under way.
+
+    Each has a file beside the checkpoint, with the numbers of the images that
+    the bank has seen.
+
+    Args:
+        out_file: The checkpoint.
+        fingerprint: Of what decides a bank.
+    """
+
+    def __init__(self, out_file: Path, fingerprint: str) -> None:
+        self.out_file = out_file
+        self.fingerprint = fingerprint
+
+    def take_up(self, bank: PatchBank) -> set[int]:
+        """Put what earlier starts left into the main process's bank.
+
+        Returns:
+            The images that they have seen, in every process.
+
+        Raises:
+            ValueError: A file is of another fit, or damaged.
+        """
+        done: set[int] = set()
+        if is_main_process():
+            for path in self._paths():
+                images, features, entropies = self._read(path)
+                # A start that ended between saving all as one and deleting the parts left both.
+                if not images <= done:
+                    bank.merge(features.to(bank.text), entropies.to(bank.text))
+                    done |= images
+            if done:
+                self.save(bank, done)
+                self.delete(but=self._path(0))
+        everywhere = [done]
+        broadcast_object_list(everywhere)
+        return everywhere[0]
+
+    def save(self, bank: PatchBank, images: set[int]) -> None:
+        """Save this process's bank, which has seen these images: whole, or as it was before."""
+        path = self._path(get_rank())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix('.part')
+        save_file({'features': bank.features.cpu(), 'entropies': bank.entropies.cpu(),
+                   'images': torch.tensor(sorted(images), dtype=torch.int64)},
+                  part, metadata={'fingerprint': self.fingerprint})
+        os.replace(part, path)
+
+    def delete(self, but: Path | None = None) -> None:
+        """Delete the files of all processes, but one."""
+        for path in self._paths('*'):
+            if path != but:
+                path.unlink()
+
+    def _read(self, path: Path) -> tuple[set[int], Tensor, Tensor]:
+        try:
+            with safe_open(path, 'pt') as file:
+                if (file.metadata() or {}).get('fingerprint') != self.fingerprint:
+                    raise ValueError(f'{path} was left by a fit for other classes, images, encoder '
+                                     'or bank: go on with that config, or delete the file')
+                images, features, entropies = (file.get_tensor(key)
+                                               for key in ('images', 'features', 'entropies'))
+        except SafetensorError as error:
+            raise ValueError(f'{path} is damaged, delete it: {error}') from None
+        return set(images.tolist()), features, entropies
+
+    def _path(self, rank: int) -> Path:
+        return self.out_file.with_name(f'{self.out_file.stem}.bank{rank}.safetensors')
+
+    def _paths(self, ending: str = '*.safetensors') -> list[Path]:
+        """The files that there are, the main process's first."""
+        name = glob.escape(f'{self.out_file.stem}.bank')
+        return sorted(self.out_file.parent.glob(name + ending))

@@ -1,7 +1,5 @@
 """Generate pseudo labels for a whole data set, in any number of processes and starts."""
-import hashlib
 import io
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +15,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ..clip import weights_digest
-from ..clip.vocabulary import find_list
 from ..datasets import SameGridBatchSampler
 from ..models import TagCLIP
 from ..models.training_free import IGNORED, TrainingFreeSegmentor
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..registry import LOOPS
 from ..version import __version__
-
-# Options of models and transforms that may name a file, whose content decides the labels.
-LISTS = ('classes', 'background', 'templates', 'prompts', 'background_prompts', 'label_map',
-         'groups', 'tag_file', 'descriptions')
+from .resuming import fingerprint, loader_of
 
 
 @LOOPS.register_module()
@@ -61,6 +55,8 @@ class GenerateLoop(BaseLoop):
         ValueError: ``confidence`` outside [0, 1], a ``shard`` that is none of its
             count, or options that the model can't serve.
     """
+
+    dataloader: DataLoader
 
     def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any = None,
                  out_dir: str = 'pseudo_labels', confidence: float = 0.0,
@@ -101,7 +97,7 @@ class GenerateLoop(BaseLoop):
         batches = self.batches(writer.done)
         self.runner.logger.info(f'{len(writer.done)} images are done, '
                                 f'{sum(map(len, batches))} are left for this process')
-        self.dataloader = self._loader(batches)
+        self.dataloader = loader_of(batches, self.dataloader)
         committed = time.monotonic()
         for number, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_test_iter', batch_idx=number, data_batch=batch)
@@ -177,19 +173,16 @@ class GenerateLoop(BaseLoop):
         model, cfg = self.model, self.runner.cfg
         names: Sequence[str] = (model.dataset_meta['classes'] if self.segments
                                 else model.vocabulary.names)
-        # All weights: a fitted classifier's, another encoder's, a source's of affinities.
-        decides = [_with_lists(cfg.model.to_dict()),
-                   _with_lists(cfg.test_dataloader.dataset.to_dict()),
-                   self._batching(), self.confidence, self.save_probabilities,
-                   weights_digest(model)]
+        # With all weights: a fitted classifier's, another encoder's, a source's of affinities.
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(names),
             num_images=self.num_images,
             model=model.encoder.name,
             weights=weights_digest(model.encoder.clip),
-            config=hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()
-                                  ).hexdigest(),
+            config=fingerprint(cfg.model.to_dict(), cfg.test_dataloader.dataset.to_dict(),
+                               self._batching(), self.confidence, self.save_probabilities,
+                               weights_digest(model)),
             version=__version__)
         return PseudoLabelWriter(self.out_dir, manifest)
 
@@ -199,23 +192,6 @@ class GenerateLoop(BaseLoop):
         if isinstance(sampler, SameGridBatchSampler):
             return [type(sampler).__name__, sampler.batch_size]
         return self.dataloader.batch_size
-
-    def _loader(self, batches: list[list[int]]) -> DataLoader:
-        like = self.dataloader
-        return DataLoader(like.dataset, batch_sampler=batches, num_workers=like.num_workers,
-                          collate_fn=like.collate_fn, worker_init_fn=like.worker_init_fn,
-                          persistent_workers=False)
-
-
-def _with_lists(config: Any) -> Any:
-    """A config with the content of files of names and tags in the place of their paths."""
-    if isinstance(config, list | tuple):
-        return [_with_lists(value) for value in config]
-    if not isinstance(config, dict):
-        return config
-    return {key: find_list(value).read_text(encoding='utf-8')
-            if key in LISTS and isinstance(value, str) else _with_lists(value)
-            for key, value in config.items()}
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

@@ -40,7 +40,7 @@ class SoftmaxGradCAM(nn.Module):
         """CAMs of one image.
 
         Args:
-            last_input: ``(1, 1+N, width)`` input of block L-1.
+            last_input: ``(1, 1+N, width)`` float32 input of block L-1.
             text: ``(T + K, D)`` text features, the T tags' first, then the
                 background names'.
             num_tags: T, at least 1.
@@ -50,10 +50,10 @@ class SoftmaxGradCAM(nn.Module):
             ``(T, N)`` in [0, 1]; a CAM that is nowhere positive is zero.
         """
         block = encoder.visual.transformer.resblocks[-1]
-        ln_post, proj = encoder.visual.ln_post, encoder.visual.proj.float()
+        ln_post, proj = encoder.visual.ln_post, encoder.visual.proj
         if encoder.dtype != torch.float32:
-            block, ln_post = copy.deepcopy(block).float(), copy.deepcopy(ln_post).float()
-        x = last_input.float()
+            block = copy.deepcopy(block).float()
+        x = last_input
         with torch.no_grad():
             activation = block.ln_1(x)
             q, k, v = project_qkv(block, activation)

@@ -82,5 +82,5 @@ class MaskCLIPRefinement(nn.Module):
         """Normalised keys ``k̂`` of the patches, ``(B, N, width)`` float32."""
         block = encoder.visual.transformer.resblocks[-1]
         _, k, _ = query_key_value(block, features.last_input)
-        keys = attention_output(block, k)[:, 1:].float()
+        keys = attention_output(block, k)[:, 1:]
         return F.normalize(keys, dim=1 if self.published_keys else 2)

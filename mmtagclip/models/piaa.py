@@ -1,6 +1,6 @@
 """PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,13 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..clip import DenseEncoder, DenseFeatures, read_state_dict
+from ..clip import DenseEncoder, DenseFeatures, Vocabulary, read_state_dict
 from ..registry import MODELS
 from .tagclip_head import TagScores, check_finite, check_scores, coarse_scores
+
+# Patches that are computed together: a bank of C classes has C times ``bank_size``, and each of
+# them C probabilities.
+ROWS = 4096
 
 
 class PatchBank:
@@ -28,7 +32,6 @@ class PatchBank:
 
     Attributes:
         features: ``(C, size, D)`` unit patch features, the surest first.
-        probabilities: ``(C, size, C)`` of each patch.
         entropies: ``(C, size)``; infinite where there is no patch.
     """
 
@@ -37,7 +40,6 @@ class PatchBank:
         self.text = text
         self.temperature = temperature
         self.features = text.new_zeros(count, size, dim)
-        self.probabilities = text.new_zeros(count, size, count)
         self.entropies = text.new_full((count, size), torch.inf)
 
     def add(self, patches: Tensor) -> None:
@@ -52,26 +54,30 @@ class PatchBank:
         hopeful = entropies < self.entropies[labels, -1]
         for label in labels[hopeful].unique().tolist():
             mine = hopeful & (labels == label)
-            self._keep(label, patches[mine], probabilities[mine], entropies[mine])
+            self._keep(label, patches[mine], entropies[mine])
 
-    def merge(self, features: Tensor, probabilities: Tensor, entropies: Tensor) -> None:
-        """Take what another bank holds, all three as the attributes."""
+    def merge(self, features: Tensor, entropies: Tensor) -> None:
+        """Take what another bank holds, both as the attributes."""
         for label in range(len(self.text)):
             mine = torch.isfinite(entropies[label])
-            self._keep(label, features[label, mine], probabilities[label, mine],
-                       entropies[label, mine])
+            self._keep(label, features[label, mine], entropies[label, mine])
 
     def content(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``(n, D)``, labels ``(n,)`` and probabilities ``(n, C)``, class by class."""
-        there = torch.isfinite(self.entropies)
-        return self.features[there], there.nonzero()[:, 0], self.probabilities[there]
+        """Features ``(n, D)``, labels ``(n,)`` and probabilities of these ``(n,)``, class by class.
 
-    def _keep(self, label: int, features: Tensor, probabilities: Tensor, entropies: Tensor) -> None:
+        The probabilities are those of the softmax over the cosines with the text.
+        """
+        there = torch.isfinite(self.entropies)
+        features, labels = self.features[there], there.nonzero()[:, 0]
+        own = [coarse_scores(patches, self.text, self.temperature).gather(1, mine[:, None])
+               for patches, mine in _pieces(features, labels)]
+        return features, labels, torch.cat(own).flatten() if own else features.new_zeros(0)
+
+    def _keep(self, label: int, features: Tensor, entropies: Tensor) -> None:
         entropies = torch.cat([self.entropies[label], entropies])
         order = entropies.sort(stable=True).indices[:self.features.shape[1]]
         self.entropies[label] = entropies[order]
         self.features[label] = torch.cat([self.features[label], features])[order]
-        self.probabilities[label] = torch.cat([self.probabilities[label], probabilities])[order]
 
 
 @MODELS.register_module()
@@ -128,17 +134,17 @@ class GaussianClassifier(nn.Module):
         self.fitted = False
         self.belongs_to: dict[str, Any] = {}
 
-    def attach(self, names: Sequence[str], encoder: DenseEncoder) -> None:
+    def attach(self, classes: Vocabulary, encoder: DenseEncoder) -> None:
         """Say what it is to be fitted for.
 
         Args:
-            names: The C class names, in the order of the text features.
+            classes: The C classes, in the order of the text features.
             encoder: Whose patches it classifies.
         """
-        self.belongs_to = {'classes': list(names), 'encoder': encoder.identity}
+        self.belongs_to = {'classes': _written(classes), 'encoder': encoder.identity}
         dim = encoder.visual.proj.shape[1]
-        self.register_buffer('weight', torch.zeros(dim, len(names)))
-        self.register_buffer('bias', torch.zeros(len(names)))
+        self.register_buffer('weight', torch.zeros(dim, len(classes)))
+        self.register_buffer('bias', torch.zeros(len(classes)))
         # A tensor, so that a checkpoint of it holds nothing but tensors.
         content = json.dumps(self.belongs_to).encode()
         self.register_buffer('identity', torch.frombuffer(bytearray(content), dtype=torch.uint8))
@@ -157,29 +163,31 @@ class GaussianClassifier(nn.Module):
             ValueError: The bank holds fewer than two patches, or cleaning left
                 none.
         """
-        features, labels, probabilities = bank.content()
-        weight, bias = gaussian_fit(features, labels, probabilities, bank.text)
-        logits = features @ weight + bias
-        relabelled = logits.argmax(dim=-1)
-        cleaned = (self.clean_temperature * logits).softmax(dim=-1)
-        rows = [(labels == label).nonzero().flatten() for label in range(len(bank.text))]
+        features, labels, own = bank.content()
+        weight, bias = gaussian_fit(features, labels, own, bank.text)
+        relabelled, sureness, own = self._relabel(features, labels, weight, bias)
+        classes = len(bank.text)
+        before, after = _rows_by_class(labels, classes), _rows_by_class(relabelled, classes)
         emptied = []
-        kept, kept_labels = [], []
-        for label, mine in enumerate(rows):
-            sure = self._sure((relabelled == label).nonzero().flatten(), cleaned[:, label])
+        kept, kept_labels, kept_own = [], [], []
+        for label, (mine, new) in enumerate(zip(before, after, strict=True)):
+            sure = self._sure(new, sureness)
+            probabilities = sureness[sure]
             if not len(sure) and len(mine):
                 emptied.append(label)
-                sure = mine if self.keep_emptied else sure
+                if self.keep_emptied:
+                    sure, probabilities = mine, own[mine]
             kept.append(sure)
             kept_labels.append(torch.full_like(sure, label))
+            kept_own.append(probabilities)
         index = torch.cat(kept)
         if not len(index):
             raise ValueError('cleaning left no class a single patch: set keep_emptied=True, or '
                              f'another clean_temperature than {self.clean_temperature}')
-        weight, bias = gaussian_fit(features[index], torch.cat(kept_labels), cleaned[index],
+        weight, bias = gaussian_fit(features[index], torch.cat(kept_labels), torch.cat(kept_own),
                                     bank.text)
         self.set(weight, bias)
-        return self._notes([label for label, mine in enumerate(rows) if not len(mine)], emptied)
+        return self._notes([label for label, mine in enumerate(before) if not len(mine)], emptied)
 
     def set(self, weight: Tensor, bias: Tensor) -> None:
         """Take weights ``(D, C)`` and bias ``(C,)``."""
@@ -214,17 +222,16 @@ class GaussianClassifier(nn.Module):
                              'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
                              'with --weights)')
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """Refuse other class names than those that it is fitted for.
+    def check_names(self, classes: Vocabulary) -> None:
+        """Refuse other classes than those that it is fitted for.
 
         Raises:
             ValueError: They are others.
         """
-        own = self.belongs_to['classes']
-        if list(names) != own:
-            raise ValueError('the classifier was fitted for other class names: it has '
-                             f'{_difference(own, list(names))}, asked for are '
-                             f'{_difference(list(names), own)}; fit one for these')
+        own, asked = self.belongs_to['classes'], _written(classes)
+        if asked != own:
+            raise ValueError('the classifier was fitted for '
+                             f'{_difference(own, asked, "asked for are")}; fit one for these')
 
     def logits(self, patches: Tensor) -> Tensor:
         """Logits ``(..., C)`` of unit patch features ``(..., D)``.
@@ -239,6 +246,18 @@ class GaussianClassifier(nn.Module):
         """Scores ``(..., C)`` that sum to 1, of unit patch features ``(..., D)``."""
         return (self.logits(patches) / self.score_temperature).softmax(dim=-1)
 
+    def _relabel(self, features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
+                 ) -> tuple[Tensor, Tensor, Tensor]:
+        """By the first fit: the patches' classes, and the probabilities of these and of the old."""
+        parts = []
+        for patches, old in _pieces(features, labels):
+            logits = patches @ weight + bias
+            new = logits.argmax(dim=-1)
+            cleaned = (self.clean_temperature * logits).softmax(dim=-1)
+            parts.append((new, *(cleaned.gather(1, one[:, None]).flatten() for one in (new, old))))
+        relabelled, sureness, own = (torch.cat(one) for one in zip(*parts, strict=True))
+        return relabelled, sureness, own
+
     def _sure(self, index: Tensor, probabilities: Tensor) -> Tensor:
         """Those of a class's patches that are above the mean by a standard deviation."""
         own = probabilities[index]
@@ -252,7 +271,7 @@ class GaussianClassifier(nn.Module):
         names = self.belongs_to.get('classes')
 
         def called(labels: list[int]) -> str:
-            return ', '.join(str(names[label] if names else label) for label in labels)
+            return ', '.join(_name(names[label]) if names else str(label) for label in labels)
 
         notes = []
         if unseen:
@@ -284,15 +303,15 @@ class GaussianClassifier(nn.Module):
                              'classifier was fitted; fit it again with tools/train.py')
         theirs = json.loads(bytes(identity.tolist()))
         ours = self.belongs_to
+        remedy = '. Fit it again with tools/train.py, or use the config that it was fitted with'
         if theirs['classes'] != ours['classes']:
-            raise ValueError('the checkpoint was fitted for other class names: it has '
-                             f'{_difference(theirs["classes"], ours["classes"])}, the model has '
-                             f'{_difference(ours["classes"], theirs["classes"])}')
+            raise ValueError(f'the checkpoint was fitted for '
+                             f'{_difference(theirs["classes"], ours["classes"])}{remedy}')
         same = {**theirs['encoder'], 'name': None} == {**ours['encoder'], 'name': None}
         if not same:
             raise ValueError('the checkpoint was fitted for another encoder: it is for '
                              f'{_describe(theirs["encoder"])}, the model has '
-                             f'{_describe(ours["encoder"])}')
+                             f'{_describe(ours["encoder"])}{remedy}')
 
 
 @MODELS.register_module()
@@ -357,8 +376,8 @@ def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: 
     Args:
         features: ``(n, D)`` patch features.
         labels: ``(n,)`` their classes.
-        probabilities: ``(n, C)``; a patch counts in its class's mean as much as
-            its probability of it.
+        probabilities: ``(n,)`` of these; a patch counts in its class's mean as
+            much.
         text: ``(C, D)`` text features: the means of classes without a patch.
 
     Returns:
@@ -370,15 +389,20 @@ def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: 
     count, dim = features.shape
     if count < 2:
         raise ValueError(f'a Gaussian classifier can not be fitted to {count} patches')
-    vectors, classes = features.double(), len(text)
-    own = probabilities.double()[torch.arange(count, device=labels.device), labels]
+    classes, own = len(text), probabilities.double()
     total = own.new_zeros(classes).index_add_(0, labels, own)
-    sums = vectors.new_zeros(classes, dim).index_add_(0, labels, own[:, None] * vectors)
+    sums = own.new_zeros(classes, dim)
+    for vectors, mine, share in _pieces(features, labels, own):
+        sums.index_add_(0, mine, share[:, None] * vectors.double())
     seen = (total > 0)[:, None]
     means = torch.where(seen, sums / torch.where(seen, total[:, None], 1), text.double())
-    residual = vectors - means[labels]
-    residual -= residual.mean(dim=0)
-    scatter = residual.T @ residual
+    centre = own.new_zeros(dim)
+    for vectors, mine in _pieces(features, labels):
+        centre += (vectors.double() - means[mine]).sum(dim=0) / count
+    scatter = own.new_zeros(dim, dim)
+    for vectors, mine in _pieces(features, labels):
+        residual = vectors.double() - means[mine] - centre
+        scatter += residual.T @ residual
     if scatter.trace() < 1e-12 * count:
         raise ValueError(f'a Gaussian classifier can not be fitted to {count} patches that do not '
                          'differ from the means of their classes; it needs more images')
@@ -389,13 +413,47 @@ def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: 
     return weight.float(), bias.float()
 
 
-def _difference(names: list[str], others: list[str]) -> str:
-    """Few words about how a list of names differs from another."""
-    missing = [name for name in names if name not in others]
-    if not missing:
-        return f'{len(names)} names' + (' in another order' if len(names) == len(others) else '')
-    more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
-    return f'{", ".join(repr(name) for name in missing[:3])}{more} ({len(names)} names)'
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of equal length, some rows of each at a time."""
+    return zip(*(one.split(ROWS) for one in tensors), strict=True)
+
+
+def _rows_by_class(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
+    """For each class the rows that have its label, in order."""
+    counts = labels.bincount(minlength=classes).tolist()
+    return labels.argsort(stable=True).split(counts)
+
+
+def _written(classes: Vocabulary) -> list[str | list[str]]:
+    """Classes as a config writes them: each a name, or a list of it and its synonyms."""
+    return [list(phrases) if len(phrases) > 1 else phrases[0] for phrases in classes.phrases]
+
+
+def _name(written: str | list[str]) -> str:
+    """The name of a class of :func:`_written`."""
+    return written if isinstance(written, str) else written[0]
+
+
+def _difference(theirs: list, ours: list, we: str = 'the model has') -> str:
+    """Few words about how classes differ from those that something was fitted for."""
+    there, here = [_name(one) for one in theirs], [_name(one) for one in ours]
+    if there == here:
+        one, other = next(pair for pair in zip(theirs, ours, strict=True) if pair[0] != pair[1])
+        return f'other synonyms: it has {one!r}, {we} {other!r}'
+    if sorted(there) == sorted(here):
+        number = next(i for i, name in enumerate(there) if name != here[i])
+        return (f'the same {len(there)} class names in another order: as number {number} it has '
+                f'{there[number]!r}, {we} {here[number]!r}')
+    return f'other class names: it has {_few(there, here)}, {we} {_few(here, there)}'
+
+
+def _few(names: list[str], others: list[str]) -> str:
+    """How many names there are, and the first few that others lack."""
+    more = [name for name in names if name not in set(others)]
+    if not more:
+        return f'{len(names)} names'
+    dots = f' and {len(more) - 3} more' if len(more) > 3 else ''
+    return f'{", ".join(repr(name) for name in more[:3])}{dots} ({len(names)} names)'
 
 
 def _describe(encoder: dict[str, Any]) -> str:

@@ -152,7 +152,7 @@ class ProxyLastBlock(LastBlock):
             y = F.interpolate(y.unflatten(2, grid), size=context.grid, mode='bilinear',
                               align_corners=False, antialias=True).flatten(2)
             grid = context.grid
-        y = attention_output(context.block, y.transpose(1, 2)[:, None].to(context.x.dtype))
+        y = attention_output(context.block, y.transpose(1, 2)[:, None].to(v.dtype))
         return torch.cat([context.x[:, :1], y], dim=1), grid
 
     def attention(self, affinity: Affinity, context: LastBlockContext

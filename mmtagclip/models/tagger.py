@@ -80,7 +80,7 @@ class TagCLIP(BaseClassifier):
         self.templates = templates
         self._set_names(foreground, others)
         for classifier in self._classifiers():
-            classifier.attach((foreground + others).names, self.encoder)
+            classifier.attach(foreground + others, self.encoder)
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
     def variant(self, classes: str | Sequence | None = None,
@@ -112,7 +112,7 @@ class TagCLIP(BaseClassifier):
             if background is None:
                 others = self.background.without(foreground.names)
             for classifier in self._classifiers():
-                classifier.check_names((foreground + others).names)
+                classifier.check_names(foreground + others)
             other._set_names(foreground, others)
         if threshold is not None:
             if not 0 <= threshold <= 1:
@@ -255,11 +255,14 @@ def _load_names(classes: str | Sequence | Vocabulary, background: str | Sequence
 
 @contextmanager
 def naming_images(samples: Sequence[BaseDataElement]) -> Iterator[None]:
-    """Put the paths of a batch's images before the message of a ValueError."""
+    """Put the paths of a batch's images, where known, before the message of a ValueError."""
     try:
         yield
     except ValueError as error:
-        paths = ', '.join(str(sample.get('img_path')) for sample in samples)
+        paths = ', '.join(str(sample.img_path) for sample in samples
+                          if sample.get('img_path') is not None)
+        if not paths:
+            raise
         raise ValueError(f'{paths}: {error}') from error
 
 

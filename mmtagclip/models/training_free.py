@@ -79,7 +79,7 @@ def check_sample(sample: SegDataSample, tags: str | None, needs_original: bool) 
         ValueError: It does, or its mask has another size than its image; the
             message names the image.
     """
-    path = sample.get('img_path')
+    path = sample.get('img_path', 'an image')
     size = tuple(sample.ori_shape[:2])
     if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
         raise ValueError(f'{path} is {size[1]}x{size[0]} pixels, but its mask '
@@ -123,8 +123,8 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
         kind = 'mask value'
     bad = [label for label in labels if not 0 <= label < count]
     if bad:
-        raise ValueError(f'{sample.get("img_path")} has the {kind} {bad[0]}, but there are '
-                         f'{count} classes')
+        raise ValueError(f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but '
+                         f'there are {count} classes')
     return sorted(set(labels))
 
 

@@ -98,7 +98,11 @@ def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype, toler
     batch = images(2, 64, 80)
     near, exact = narrow(batch, SETS, votes=True), encoder(batch, SETS, votes=True)
     assert near.patches.dtype == near.attention.mean(ALL).dtype == torch.float32
-    assert near.last_input.dtype == getattr(torch, dtype)
+    assert near.last_input.dtype == torch.float32
+    assert narrow.dtype == getattr(torch, dtype)
+    kinds = {name: weight.dtype for name, weight in narrow.visual.named_parameters()}
+    assert {name for name, kind in kinds.items() if kind == torch.float32} == {
+        name for name in kinds if 'ln_' in name or 'embedding' in name or name == 'proj'}
     cosine = (near.patches * exact.patches).sum(-1)
     assert cosine.min() > 1 - tolerance
     torch.testing.assert_close(near.attention.mean(ALL), exact.attention.mean(ALL),

@@ -90,7 +90,8 @@ def test_published_outliers(clip, key):
 @torch.no_grad()
 def plain(policy, visual, image, **options):
     """Unit tokens (1+N, D) of one image, all blocks by torch's own attention."""
-    grid = (image.shape[2] // 16, image.shape[3] // 16)
+    patch = visual.patch_size[0]
+    grid = (image.shape[2] // patch, image.shape[3] // patch)
     x = twins.embed(visual, image, grid)
     outputs = []
     for layer in visual.transformer.resblocks[:-1]:
@@ -100,9 +101,9 @@ def plain(policy, visual, image, **options):
     return torch.nn.functional.normalize(visual.ln_post(tokens) @ visual.proj, dim=-1)
 
 
-def batch(count, height, width, seed=0):
+def batch(count, height, width, seed=0, patch=16):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 3, 16 * height, 16 * width, generator=generator)
+    return torch.randn(count, 3, patch * height, patch * width, generator=generator)
 
 
 OPTIONS = {'itaclip': {'layers': (6, 7, 9)}}
@@ -132,21 +133,32 @@ def test_attention_statistics_stay_ordinary(clip, encoder, policy):
     assert torch.equal(other.last_input, ordinary.last_input)
 
 
-def test_layers_of_another_depth():
+def untrained(patch_size, layers):
+    """A narrow CLIP of random weights, of the depth, patches and native grid of a real one."""
     torch.manual_seed(0)
-    clip = open_clip.CLIP(embed_dim=32, vision_cfg={
-        'image_size': 64, 'layers': 24, 'width': 128, 'patch_size': 16},
+    return open_clip.CLIP(
+        embed_dim=32, quick_gelu=True,
+        vision_cfg={'image_size': 224, 'layers': layers, 'width': 128, 'patch_size': patch_size},
         text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
-    images = batch(2, 3, 4)
-    sc_clip = {'similarity_layer': 16, 'output_layer': 6, 'fusion_layers': tuple(range(8, 19))}
-    for policy, part, options in [
-            ('itaclip', ITACLIPLastBlock(layers=(12, 15, 18)), {'layers': (12, 15, 18)}),
-            ('scclip', SCCLIPLastBlock(**sc_clip, class_token_weight=0.1),
-             {**sc_clip, 'weight': 0.1})]:
-        encoder = DenseEncoder(load_clip(clip), part)
-        for index, patches in enumerate(encoder(images).patches):
-            tokens = plain(policy, encoder.visual, images[index:index + 1], **options)
-            torch.testing.assert_close(patches, tokens[1:], atol=1e-5, rtol=0)
+
+
+# What 24 blocks need; SC-CLIP's as its authors name them.
+DEEP = {'itaclip': {'layers': (12, 15, 18)},
+        'scclip': {'similarity_layer': 16, 'output_layer': 6,
+                   'fusion_layers': tuple(range(8, 19)), 'class_token_weight': 0.1}}
+
+
+@pytest.mark.parametrize('policy', POLICIES)
+@pytest.mark.parametrize('patch, layers', [(32, 12), (14, 24)], ids=['B/32', 'L/14'])
+def test_other_patches_and_depths(policy, patch, layers):
+    options = DEEP.get(policy, {}) if layers == 24 else {}
+    encoder = DenseEncoder(load_clip(untrained(patch, layers)), POLICIES[policy](**options))
+    plain_options = {{'class_token_weight': 'weight'}.get(key, key): value
+                     for key, value in (options or OPTIONS.get(policy, {})).items()}
+    images = batch(2, 5, 9, patch=patch)
+    for index, patches in enumerate(encoder(images).patches):
+        tokens = plain(policy, encoder.visual, images[index:index + 1], **plain_options)
+        torch.testing.assert_close(patches, tokens[1:], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize('policy', POLICIES)
@@ -185,6 +197,12 @@ def test_bad_arguments(clip):
         DenseEncoder(load_clip(clip), ITACLIPLastBlock(layers=(12,)))
     with pytest.raises(ValueError, match='SCCLIPLastBlock needs the input of block 17'):
         DenseEncoder(load_clip(clip), SCCLIPLastBlock(similarity_layer=16))
+    with pytest.raises(ValueError, match='has 24 blocks, and the values that ITACLIPLastBlock has '
+                                         'by itself are for 12: set its layers'):
+        DenseEncoder(load_clip(untrained(patch_size=16, layers=24)), ITACLIPLastBlock())
+    with pytest.raises(ValueError, match='set its output_layer, class_token_weight'):
+        DenseEncoder(load_clip(untrained(patch_size=16, layers=24)),
+                     SCCLIPLastBlock(similarity_layer=16, fusion_layers=(8, 9)))
     with pytest.raises(ValueError, match='at least one layer'):
         ITACLIPLastBlock(layers=())
     with pytest.raises(ValueError, match='at least one fusion layer'):

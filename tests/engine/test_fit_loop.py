@@ -4,12 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import load_checkpoint
 from mmseg.structures import SegDataSample
 from torch.utils.data import DataLoader
 
 from mmtagclip.engine import FitLoop
+from mmtagclip.engine.fit_loop import BankFiles
+from mmtagclip.models.piaa import PatchBank
 from mmtagclip.registry import MODELS
 from tests.conftest import picture
 from tests.models.test_piaa import config
@@ -24,7 +27,7 @@ def segmentor_config(encoder_config):
                          'box_threshold': 0.4}}
 
 
-def loader(unreadable=()):
+def loader(unreadable=(), batch_size=1):
     def sample(seed):
         meta = {'ori_shape': (64, 80), 'img_path': f'{seed}.jpg'}
         if seed in unreadable:
@@ -32,14 +35,22 @@ def loader(unreadable=()):
         image = torch.from_numpy(picture(64, 80, seed).copy()).permute(2, 0, 1)
         return {'inputs': image, 'data_samples': SegDataSample(metainfo=meta)}
 
-    return DataLoader([sample(seed) for seed in range(IMAGES)], collate_fn=pseudo_collate)
+    return DataLoader([sample(seed) for seed in range(IMAGES)], batch_size,
+                      collate_fn=pseudo_collate)
 
 
-def fit(model, data, folder):
+def fit(model, data, folder, die_after=None, save_seconds=0.0):
     called = []
+
+    def call_hook(name, **kwargs):
+        called.append(name)
+        if called.count('after_train_iter') == die_after:
+            raise KeyboardInterrupt
+
+    cfg = Config({'train_dataloader': {'dataset': {'type': 'any'}}})
     runner = SimpleNamespace(model=model, work_dir=str(folder), logger=logging.getLogger('fit'),
-                             call_hook=lambda name, **kwargs: called.append(name))
-    FitLoop(runner, data).run()
+                             call_hook=call_hook, cfg=cfg)
+    FitLoop(runner, data, save_seconds=save_seconds).run()
     return called
 
 
@@ -58,14 +69,92 @@ def test_the_tagger_of_a_segmentor_is_fitted(segmentor_config, tmp_path):
     assert torch.equal(one.pred_sem_seg.data, two.pred_sem_seg.data)
 
 
-def test_images_that_can_not_be_read_are_left_out(segmentor_config, tmp_path):
+def test_images_that_can_not_be_read_are_left_out(segmentor_config, tmp_path, caplog):
     whole, part = MODELS.build(segmentor_config), MODELS.build(segmentor_config)
     fit(whole, loader(), tmp_path)
+    assert 'could not be read' not in caplog.text
     fit(part, loader(unreadable=(2,)), tmp_path)
+    assert '1 of 6 images could not be read, and take no part' in caplog.text
     assert not torch.equal(whole.tagger.head.scorer.weight, part.tagger.head.scorer.weight)
-    nothing = MODELS.build(segmentor_config)
-    with pytest.raises(ValueError, match='can not be fitted to 0 patches'):
-        fit(nothing, loader(unreadable=range(IMAGES)), tmp_path)
+    with pytest.raises(ValueError, match='4 readable images are too few to fit 5 classes'):
+        fit(MODELS.build(segmentor_config), loader(unreadable=(1, 4)), tmp_path)
+
+
+def fitted(model):
+    scorer = model.tagger.head.scorer
+    return torch.cat([scorer.weight, scorer.bias[None]])
+
+
+@pytest.mark.parametrize('batch_size', [1, 4])
+def test_an_interrupted_fit_goes_on(segmentor_config, tmp_path, batch_size):
+    whole, part, again = (MODELS.build(segmentor_config) for _ in range(3))
+    batches = fit(whole, loader(batch_size=batch_size), tmp_path).count('after_train_iter')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['piaa.pth']
+    (tmp_path / 'piaa.pth').unlink()
+    with pytest.raises(KeyboardInterrupt):
+        fit(part, loader(batch_size=batch_size), tmp_path, die_after=batches // 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['piaa.bank0.safetensors']
+    called = fit(again, loader(batch_size=batch_size), tmp_path)
+    assert called.count('after_train_iter') == batches - batches // 2
+    assert torch.equal(fitted(again), fitted(whole))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['piaa.pth']
+
+
+def test_nothing_is_saved_before_it_is_time(segmentor_config, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(MODELS.build(segmentor_config), loader(), tmp_path, die_after=3, save_seconds=1000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_read_is_tried_again_and_a_failed_fit_keeps_its_bank(
+        segmentor_config, tmp_path):
+    whole, part = MODELS.build(segmentor_config), MODELS.build(segmentor_config)
+    fit(whole, loader(), tmp_path)
+    with pytest.raises(ValueError, match='4 readable images'):
+        fit(part, loader(unreadable=(4, 5)), tmp_path)
+    assert fit(part, loader(), tmp_path).count('after_train_iter') == 2
+    assert torch.equal(fitted(part), fitted(whole))
+
+
+def bank_of(*seeds):
+    bank = PatchBank(torch.eye(3, 8), 5, 60.0)
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        bank.add(torch.nn.functional.normalize(torch.randn(20, 8, generator=generator), dim=-1))
+    return bank
+
+
+def test_the_banks_of_several_processes_are_taken_up_once(tmp_path, monkeypatch):
+    """Also where the end came between saving them as one and deleting the parts."""
+    files = BankFiles(tmp_path / 'a.pth', 'this fit')
+    whole = bank_of(0, 1, 2)
+    for rank, seeds in enumerate([(0, 2), (1,), ()]):
+        monkeypatch.setattr('mmtagclip.engine.fit_loop.get_rank', lambda rank=rank: rank)
+        files.save(bank_of(*seeds), set(seeds))
+    monkeypatch.undo()
+    part = (tmp_path / 'a.bank1.safetensors').read_bytes()
+    (tmp_path / 'a.bank2.part').write_bytes(b'half')  # of a save that was cut off
+    for _ in range(2):
+        bank = bank_of()
+        assert files.take_up(bank) == {0, 1, 2}
+        assert torch.equal(bank.features, whole.features)
+        assert torch.equal(bank.entropies, whole.entropies)
+        assert [path.name for path in tmp_path.iterdir()] == ['a.bank0.safetensors']
+        (tmp_path / 'a.bank1.safetensors').write_bytes(part)
+
+
+@pytest.mark.parametrize('change', [
+    {'classes': ['dog', 'cat', 'bus', 'tree', 'cow']}, {'templates': ['{}']}])
+def test_the_bank_of_another_fit_is_refused(segmentor_config, tmp_path, change):
+    with pytest.raises(KeyboardInterrupt):
+        fit(MODELS.build(segmentor_config), loader(), tmp_path, die_after=2)
+    other = {**segmentor_config, 'tagger': {**segmentor_config['tagger'], **change}}
+    with pytest.raises(ValueError, match=r'piaa\.bank0\.safetensors was left by a fit for other '
+                                         r'classes.*: go on with that config, or delete the file'):
+        fit(MODELS.build(other), loader(), tmp_path)
+    (tmp_path / 'piaa.bank0.safetensors').write_bytes(b'no bank')
+    with pytest.raises(ValueError, match=r'piaa\.bank0\.safetensors is damaged, delete it: '):
+        fit(MODELS.build(segmentor_config), loader(), tmp_path)
 
 
 def test_classes_without_a_patch_are_named(segmentor_config, tmp_path, caplog):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import load_checkpoint, save_checkpoint
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmtagclip.models import GaussianClassifier, PIAAHead
 from mmtagclip.models.piaa import PatchBank, gaussian_fit
@@ -40,11 +41,11 @@ def test_bank_is_the_published_one_however_it_is_filled(chunk):
     features, labels, probabilities = golden_bank(chunk=chunk).content()
     for label in range(6):
         theirs = GOLDEN['stage1/bank_class'] == label
-        assert (labels == label).sum() == theirs.sum()
-        for got, golden in ((features, GOLDEN['stage1/bank']),
-                            (probabilities, GOLDEN['stage1/bank_prob'])):
-            torch.testing.assert_close(by_first_number(got[labels == label]),
-                                       by_first_number(golden[theirs]), atol=1e-5, rtol=0)
+        assert (labels == label).sum() == theirs.sum() == GOLDEN['stage1/sizes'][label]
+        golden = torch.cat([GOLDEN['stage1/bank'], GOLDEN['stage1/bank_prob'][:, [label]]], dim=1)
+        got = torch.cat([features, probabilities[:, None]], dim=1)
+        torch.testing.assert_close(by_first_number(got[labels == label]),
+                                   by_first_number(golden[theirs]), atol=1e-5, rtol=0)
 
 
 def test_merged_banks_are_one_bank():
@@ -53,7 +54,7 @@ def test_merged_banks_are_one_bank():
         parts[number % 3].add(patches)
     merged = PatchBank(GOLDEN['text'], 110, 60.0)
     for part in parts:
-        merged.merge(part.features, part.probabilities, part.entropies)
+        merged.merge(part.features, part.entropies)
     for one, other in zip(whole.content(), merged.content(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
@@ -66,9 +67,13 @@ def test_first_fit_is_the_published_one():
 
 @pytest.mark.parametrize('key, temperatures', [
     ('t100', (80, 200)), ('t500', (10, 400)), ('t0.01', (80, 400))])
-def test_second_fit_and_scores_are_the_published_ones(key, temperatures):
+def test_second_fit_and_scores_are_the_published_ones(key, temperatures, monkeypatch):
     classifier = GaussianClassifier(clean_temperature=float(key[1:]), **PUBLISHED)
+    fitted = []
+    monkeypatch.setattr('mmtagclip.models.piaa.gaussian_fit',
+                        lambda *args: fitted.append(args[1]) or gaussian_fit(*args))
     classifier.fit(golden_bank())
+    assert fitted[1].bincount(minlength=6).tolist() == GOLDEN[f'{key}/stage2/sizes'].tolist()
     torch.testing.assert_close(classifier.weight, GOLDEN[f'{key}/stage2/W'], atol=1e-4, rtol=0)
     torch.testing.assert_close(classifier.bias, GOLDEN[f'{key}/stage2/b'], atol=1e-4, rtol=0)
     scores = PIAAHead(classifier, *temperatures).scores(
@@ -78,7 +83,8 @@ def test_second_fit_and_scores_are_the_published_ones(key, temperatures):
 
 @pytest.mark.parametrize('seed', range(6))
 @pytest.mark.parametrize('keep_emptied', [True, False])
-def test_agrees_with_the_plain_twin(seed, keep_emptied):
+def test_agrees_with_the_plain_twin(seed, keep_emptied, monkeypatch):
+    monkeypatch.setattr('mmtagclip.models.piaa.ROWS', 5)
     generator = torch.Generator().manual_seed(seed)
     classes, dim, count = torch.randint(2, 7, (3,), generator=generator).tolist()
     text = unit(torch.randn(classes, 2 * dim, generator=generator))
@@ -121,8 +127,8 @@ def test_a_class_whose_patches_all_go_to_others(keep_emptied, note):
     generator = torch.Generator().manual_seed(0)
     features = 0.05 * torch.randn(3, 6, 8, generator=generator)
     features += torch.stack([axes[[0, 1] * 3], axes[[0] * 6], axes[[1] * 6]])
-    bank = PatchBank(axes[:3], 6, 60.0)
-    bank.merge(unit(features), torch.ones(3, 6, 3), torch.ones(3, 6))
+    bank = PatchBank(axes[:3], 6, 1e-6)  # all probabilities alike
+    bank.merge(unit(features), torch.ones(3, 6))
     classifier = GaussianClassifier(6, keep_emptied=keep_emptied)
     lost, = classifier.fit(bank)
     assert re.search(note, lost)
@@ -137,6 +143,32 @@ def test_memory_of_a_bank_is_bounded():
     after = {key: value.shape for key, value in vars(bank).items() if hasattr(value, 'shape')}
     assert before == after
     assert len(bank.content()[0]) == 6 * 5
+
+
+def test_nothing_is_quadratic_in_the_classes(monkeypatch):
+    """A bank of C classes never holds C probabilities of each of its patches."""
+    classes, size, dim = 150, 10, 16
+    monkeypatch.setattr('mmtagclip.models.piaa.ROWS', 20)
+    text = unit(torch.randn(classes, dim, generator=torch.Generator().manual_seed(0)))
+    largest = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **kwargs or {})
+            largest.extend(one.numel() for one in (out if isinstance(out, tuple | list) else [out])
+                           if isinstance(one, torch.Tensor))
+            return out
+
+    bank, classifier = PatchBank(text, size, 60.0), GaussianClassifier(size)
+    patches = unit(text.repeat(size, 1)
+                   + 0.05 * torch.randn(size * classes, dim,
+                                        generator=torch.Generator().manual_seed(1)))
+    with Watch():
+        for some in patches.split(20):
+            bank.add(some)
+        classifier.fit(bank)
+    assert len(bank.content()[0]) > 1000
+    assert max(largest) == classes * size * dim
 
 
 # In a tagger
@@ -232,11 +264,17 @@ def test_every_encoder_and_the_refinements_on_top(encoder_config, policy):
 @pytest.mark.parametrize('change, message', [
     ({'classes': [*NAMES[:-1], 'cow']},
      r"other class names: it has 'traffic light' \(5 names\), the model has 'cow' \(5 names\)"),
-    ({'classes': NAMES[::-1]}, 'other class names: it has 5 names in another order'),
+    ({'classes': NAMES[::-1]}, r"the same 5 class names in another order: as number 0 it has "
+     r"'dog', the model has 'traffic light'\. Fit it again with tools/train\.py, or use the "
+     'config that it was fitted with'),
+    ({'classes': [['kitten' if name == 'cat' else name, 'x'] for name in NAMES]},
+     r"other class names: it has 'cat' \(5 names\), the model has 'kitten' \(5 names\)\. Fit it"),
+    ({'classes': [[name, 'pet'] if name == 'dog' else name for name in NAMES]},
+     r"other synonyms: it has 'dog', the model has \['dog', 'pet'\]\. Fit it"),
     ({'classes': [*NAMES, 'cow']}, r"it has 5 names, the model has 'cow' \(6 names\)"),
     ({'last_block': {'type': 'mmtagclip.SCLIPLastBlock'}},
      r'another encoder: it is for .*tiny.safetensors\) with SelfOnlyLastBlock\(.*the model has '
-     r'.*with SCLIPLastBlock\('),
+     r'.*with SCLIPLastBlock\(.*Fit it again with tools/train\.py, or use the config'),
     ({'positions': 'bicubic'}, 'another encoder: .*bilinear positions.*bicubic positions'),
 ])
 def test_a_checkpoint_of_others_is_refused(saved, encoder_config, change, message):
@@ -268,7 +306,8 @@ def test_names_of_a_call(saved, encoder_config):
     for kwargs, message in [
             ({'classes': ['dog', 'cow']}, r"it has 'cat', .* \(5 names\), asked for are 'cow' "
              r'\(2 names\); fit one for these'),
-            ({'classes': NAMES[::-1]}, 'it has 5 names in another order, asked for are 5 names'),
+            ({'classes': NAMES[::-1]}, "in another order: as number 0 it has 'dog', asked for are "
+                                       "'traffic light'; fit one for these"),
             ({'background': ['sky']}, r"it has 5 names, asked for are 'sky' \(6 names\)")]:
         with pytest.raises(ValueError, match=message):
             tagger.variant(**kwargs)

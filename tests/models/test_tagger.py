@@ -112,6 +112,8 @@ def test_nan_names_the_image(config, clip):
     tagger = TagCLIP(encoder=encoder, head=HEAD, classes=NAMES, templates=['{}'])
     with pytest.raises(ValueError, match=r'^0\.jpg: the features .* are not finite'):
         tagger.test_step(batch((64, 96, 1)))
+    with pytest.raises(ValueError, match=r'^the features .* are not finite'):  # of no known file
+        tagger.test_step({'inputs': batch((64, 96, 1))['inputs']})
 
 
 @pytest.mark.parametrize('head', [HEAD, {'type': 'mmtagclip.ClassTokenHead'}])

@@ -1,4 +1,6 @@
 """The comparison of encoders, on a few of the demo's scenes."""
+import argparse
+import importlib.util
 import json
 import sys
 
@@ -49,6 +51,29 @@ def test_it_goes_on_where_it_stopped(compared):
     assert after['tags'] == before['tags']
     assert after['masks']['NACLIP']['direct']['mIoU'] == before['masks']['NACLIP']['direct']['mIoU']
     assert process.stdout.count('NACLIP, ') == 1
+
+
+def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location('compare_encoders', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    fitted, scored = [], []
+
+    class Runner:
+        from_cfg = classmethod(lambda cls, cfg: fitted.append(cfg) or cls())
+
+        def train(self):
+            (tmp_path / fitted[-1].train_cfg.out_file).touch()
+
+    monkeypatch.setattr(module, 'Runner', Runner)
+    monkeypatch.setattr(module, 'test', lambda cfg, key: scored.append(cfg) or {key: 50.0})
+    module.cells({'tags': {}, 'masks': {}}, argparse.Namespace(
+        out=tmp_path / 'out.json', encoders=['SCLIP'], dtype='bfloat16', images=60), tmp_path)
+    assert [cfg.model.encoder.dtype for cfg in fitted] == ['float32']
+    assert len(scored) == len(TAGS) + len(MASKS)
+    encoders = [cfg.model.get('encoder') or cfg.model.tagger.encoder for cfg in scored]
+    assert {encoder.dtype for encoder in encoders} == {'bfloat16'}
+    assert sum(cfg.load_from == f'{tmp_path}/0.pth' for cfg in scored) == 2
 
 
 def test_a_file_of_other_settings_is_refused(compared):

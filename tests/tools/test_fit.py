@@ -1,10 +1,13 @@
 """tools/train.py fits PIAA's classifier, tools/test.py evaluates the checkpoint."""
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import picture
@@ -70,6 +73,31 @@ def test_two_processes_fit_the_same(write_config, fitted, tmp_path):
     process = run('bash', ROOT / 'tools/dist_train.sh', write_config(tmp_path), 2, '--work-dir',
                   tmp_path, PORT=free_port(), OMP_NUM_THREADS='1')
     assert process.returncode == 0, process.stderr
+    one, two = (torch.load(path, weights_only=True)['state_dict']
+                for path in (fitted[1], tmp_path / 'piaa.pth'))
+    for key, value in one.items():
+        assert torch.equal(value, two[key]), key
+
+
+def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config, fitted, tmp_path):
+    """A damaged image ends the first start; it is put in order, and the second does the rest."""
+    config = write_config(tmp_path, 'train_cfg = dict(save_seconds=0.0)\n')
+    root = Path(Config.fromfile(config).train_dataloader.dataset.data_root)
+    last = sorted((root / 'JPEGImages').glob('1*.jpg'))[3]
+    content = last.read_bytes()
+    last.write_bytes(b'no image')
+    try:
+        process = run('bash', ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path,
+                      PORT=free_port(), OMP_NUM_THREADS='1')
+    finally:
+        last.write_bytes(content)
+    assert process.returncode != 0
+    assert last.name in process.stderr
+    assert not (tmp_path / 'piaa.pth').exists()
+    process = tool('train.py', config, '--work-dir', tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert re.search('[3-8] of 9 images are done', process.stdout + process.stderr)
+    assert not list(tmp_path.glob('*.safetensors'))
     one, two = (torch.load(path, weights_only=True)['state_dict']
                 for path in (fitted[1], tmp_path / 'piaa.pth'))
     for key, value in one.items():

@@ -5,8 +5,8 @@
 Each cell is a config of configs/demo with another encoder, run as tools/test.py runs it.
 Beside each figure stand the seconds an image, without reading it. PIAA's classifier is fitted
 to the very scenes, whose labels are not looked at; in float32 whatever --dtype says, as a
-checkpoint serves any dtype. Cells are written as they are done;
-started again, the script does what is missing.
+checkpoint serves any dtype. Cells are written as they are done; started again, the script does
+what is missing.
 """
 import argparse
 import json

@@ -7,7 +7,7 @@ model = dict(
         type='mmtagclip.CLIPEncoder',
         model='ViT-B-16-quickgelu',
         pretrained='openai',
-        last_block=dict(type='mmtagclip.ITACLIPLastBlock'),
+        last_block=dict(type='mmtagclip.ITACLIPLastBlock', layers=(6, 7, 9)),
         positions='bicubic_scale'),
     head=dict(
         type='mmtagclip.SegTextHead',
