@@ -107,7 +107,7 @@ def test_the_published_text_format(tagged, masked, images):
     with pytest.raises(ValueError, match='needs a data set that has class names'):
         PseudoLabelDataset(folder, labels=str(path))
     with pytest.raises(ValueError, match='VocabularySegDataset needs masks'):
-        masked(labels=str(path), classes=('background', *NAMES))
+        masked(labels=str(path), classes=NAMES)
     path.write_text('0 3\n')
     with pytest.raises(ValueError, match='line 1 has the class index 3, but there are 3 classes'):
         tagged(labels=str(path))
