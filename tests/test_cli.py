@@ -371,6 +371,18 @@ def test_views_descriptions_and_closing(photos, tmp_path, model):
     assert mmtagclip(*command) == 2
 
 
+def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
+    words, names = tmp_path / 'prompts.txt', (ROOT / 'demo/data/classes.txt').read_text()
+    words.write_text(names)
+    command = ['segment', photos / '000040.jpg', *SEGMENT, '--out', tmp_path / 'masks',
+               '--cfg-options', f'model.prompts={words}']
+    assert mmtagclip(*command) == 0
+    (tmp_path / 'masks/labels.jsonl').unlink()
+    words.write_text(names.replace('bell', 'ringing bell'))
+    assert mmtagclip(*command) == 2
+    assert 'was begun by another job: its config is' in capsys.readouterr().err
+
+
 def test_a_checkpoint_is_that_of_every_encoder():
     args = cli.make_parser().parse_args([
         'segment', 'photos', '--checkpoint', 'ViT-B-16.pt', '--model',

@@ -1,6 +1,5 @@
 """Long runs over many images: results are safe while the run goes on, and it can go on later."""
 import csv
-import hashlib
 import json
 import os
 import time
@@ -14,7 +13,8 @@ from PIL import Image
 from ..clip import weights_digest
 from ..datasets import read_image
 from ..datasets.segmentation import labels_metainfo
-from ..models import DirectSegmentor, TagCLIP
+from ..engine.resuming import fingerprint
+from ..models import TagCLIP
 from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..version import __version__
 from ..visualization import contact_sheet
@@ -180,9 +180,10 @@ class FolderRun:
         model = self.inferencer.variant(**names, threshold=options.get('threshold'))
         encoder = model.encoder if hasattr(model, 'encoder') else model.tagger.encoder
         # All weights: a fitted classifier's, another encoder's, a source's of affinities.
-        decides = [self.inferencer.cfg.to_dict(), self.inferencer.max_side, self.batch_size,
-                   options, *_words(model), [image.name for image in self.images],
-                   weights_digest(model)]
+        config = self.inferencer.cfg.to_dict()
+        decides = fingerprint(config['model'], json.dumps(config, sort_keys=True, default=str),
+                              self.inferencer.max_side, self.batch_size, options, _words(model),
+                              [image.name for image in self.images], weights_digest(model))
         return Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(model.dataset_meta['classes'] if self.segments
@@ -190,20 +191,14 @@ class FolderRun:
             num_images=len(self.images),
             model=encoder.name,
             weights=weights_digest(encoder.clip),
-            config=hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()
-                                  ).hexdigest(),
+            config=decides,
             version=__version__)
 
 
 def _words(model: Any) -> list[Any]:
-    """The lists of words that a model compares with, as files and built-in lists held them."""
+    """The lists of names of a tagger, which a call may have given."""
     tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
-    words = [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
-    if isinstance(model, DirectSegmentor):
-        head = model.head
-        words += [head.vocabulary.phrases, head.words.phrases,
-                  None if head.descriptions is None else head.descriptions.phrases]
-    return words
+    return [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
 
 
 def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
