@@ -4,9 +4,7 @@ Exit codes: 0, all is done; 1, done, but some images could not be read; 2, the c
 what it was given is wrong; 130, interrupted.
 """
 import argparse
-import contextlib
 import csv
-import io
 import json
 import os
 import shutil
@@ -36,12 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    args = make_parser().parse_args(arguments)
+    parser = make_parser()
+    args, extra = parser.parse_known_args(arguments)
+    if extra:
+        hint = ('; names are separated by commas, with quotes around "traffic light"'
+                if getattr(args, 'classes', None) or getattr(args, 'background', None) else '')
+        parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
     warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')
     try:
-        # At import MMSegmentation and MMPretrain print which optional packages they miss.
-        with contextlib.redirect_stdout(io.StringIO()):
-            from . import apis  # noqa: F401
         code = args.run(args)
         sys.stdout.flush()
         return code
@@ -56,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             text = f'{error.filename}: {error.strerror}'
         print(f'mmtagclip: error: {text}', file=sys.stderr)
+        return WRONG
+    except RuntimeError as error:
+        if not str(error).startswith('Failed to download'):  # what open_clip raises
+            raise
+        print(f'mmtagclip: error: {error} Or fetch the weights elsewhere, and name the file with '
+              '--checkpoint', file=sys.stderr)
         return WRONG
 
 
@@ -246,7 +252,7 @@ def config_of(args: argparse.Namespace) -> Any:
 
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
-    from .apis import SegInferencer, TagInferencer
+    from .apis import SegInferencer, TagInferencer, inferencer_class
     check_out(args)
     images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
@@ -257,7 +263,12 @@ def run_images(args: argparse.Namespace) -> int:
     kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
-    inferencer = kind(config_of(args), args.weights, args.device, args.max_side,
+    config = config_of(args)
+    if inferencer_class(config) is not kind:
+        other = 'segment' if args.command == 'tag' else 'tag'
+        raise ValueError(f'{args.model} is a model of mmtagclip {other}, not of mmtagclip '
+                         f'{args.command}')
+    inferencer = kind(config, args.weights, args.device, args.max_side,
                       show_progress=not (args.quiet or printing))
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)

@@ -170,7 +170,7 @@ def test_pictures(photos, tmp_path):
     ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
     ([SCENES, '--classes', ','], 'classes is empty'),
     ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
-    ([SCENES, '--model', 'cls-seg_demo'], 'for masks take SegInferencer, or mmtagclip segment'),
+    ([SCENES, '--model', 'cls-seg_demo'], 'a model of mmtagclip segment, not of'),
     ([SCENES, '--threshold', '3'], 'threshold must be in'),
     ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
     ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
@@ -192,6 +192,28 @@ def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, mon
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('mmtagclip: error: ')
     assert message in error
+
+
+def test_names_with_spaces_between_them(capsys):
+    with pytest.raises(SystemExit):
+        mmtagclip('tag', SCENES, '--classes', 'dog,', 'cat')
+    assert 'unrecognized arguments: cat; names are separated by commas' in capsys.readouterr().err
+
+
+def test_a_tagger_makes_no_masks(capsys):
+    assert mmtagclip('segment', SCENES, *TAG) == 2
+    assert 'tagclip_demo is a model of mmtagclip tag, not of mmtagclip segment' in (
+        capsys.readouterr().err)
+
+
+def test_a_failed_download_is_said_in_one_sentence(tmp_path):
+    process = run(sys.executable, '-m', 'mmtagclip', 'tag', SCENES, '--download',
+                  HF_HUB_OFFLINE='1', HF_HOME=tmp_path)
+    assert process.returncode == 2
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.startswith("mmtagclip: error: Failed to download weights for tag 'openai'")
+    assert last.endswith('--checkpoint')
+    assert 'in run_images' not in process.stderr  # no traceback of ours
 
 
 def test_broken_configs_and_options_are_refused(tmp_path, capsys):

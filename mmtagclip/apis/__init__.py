@@ -1,4 +1,6 @@
 """From pictures to answers: inferencers, their results, and the models that come along."""
+# First: the modules below import the frameworks as well, which then have said their lines.
+from .. import frameworks  # noqa: F401
 from .analysis import Analysis
 from .inferencer import SegInferencer, TagInferencer, inferencer_class
 from .inputs import ImageInput, list_images
