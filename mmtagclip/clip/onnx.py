@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from .last_block import LastBlockContext
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
 # Torch before 2.5 has no other exporter than the tracer, and no argument that asks for it.
-TRACER = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+TRACER: dict[str, Any] = (
+    {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {})
 
 
 class DenseGraph(nn.Module):
