@@ -22,7 +22,7 @@ if [ ! -e "$folder/versions.txt" ]; then
     $pip install --quiet --upgrade pip
     $pip install --quiet -r requirements/openmmlab.txt wheel ninja psutil
     # Its setup.py imports torch, so no isolation. The operators are for CPUs, whatever compiler
-    # of CUDA there is, and not optimised, which takes a quarter of the time: no test needs them
+    # of CUDA there is, and not optimised, which takes less than half the time: no test needs them
     # fast. The constraints keep its dependencies from bringing numpy 2.
     env -u CUDA_HOME CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MMCV_WITH_OPS=1 CFLAGS='-O0 -g0' \
         $pip install --quiet -c requirements/openmmlab.txt --no-build-isolation \
