@@ -23,6 +23,21 @@ TINY = {
 }
 
 
+def has_float16_convolution() -> bool:
+    """Whether this torch convolves float16 on a CPU; 2.1 does not."""
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float16)
+    try:
+        torch.nn.functional.conv2d(one, one)
+    except RuntimeError:
+        return False
+    return True
+
+
+# The data types that an encoder may have besides float32.
+NARROW = ['bfloat16', pytest.param('float16', marks=pytest.mark.skipif(
+    not has_float16_convolution(), reason='this torch has no float16 convolution on CPUs'))]
+
+
 @pytest.fixture(scope='session')
 def state_dict() -> dict[str, torch.Tensor]:
     """The golden weights, float32."""

@@ -83,8 +83,11 @@ def test_commands_name_what_exists(words):
         assert rest[0] in targets
     elif program == 'pip':
         extras = re.search(r'\[(.*)\]', rest[-1])
+        files = [word for word in rest if word.endswith('.txt')]
+        assert extras or files
+        assert all((ROOT / file).is_file() for file in files)
         project = (ROOT / 'pyproject.toml').read_text()
-        for extra in extras.group(1).split(','):
+        for extra in extras.group(1).split(',') if extras else ():
             assert f'\n{extra} = [' in project
     elif program == 'mmtagclip':
         cli.make_parser().parse_args(rest)

@@ -53,6 +53,7 @@ def draw(cfg: Config, folder: str) -> None:
         raise SystemExit('error: --show-dir needs default_hooks.visualization and a visualizer in '
                          'the config')
     hook.draw = True
+    hook.setdefault('interval', 1)  # the official MMSegmentation's 50 counts in tests, too
     cfg.visualizer.save_dir = folder
 
 

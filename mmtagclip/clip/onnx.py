@@ -1,9 +1,11 @@
 """The dense encoder with its attention statistics, as an ONNX graph of dynamic size."""
+import inspect
 import io
 import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from .encoder import DenseEncoder
 
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
+# Torch before 2.5 has no other exporter than the tracer, and no argument that asks for it.
+TRACER: dict[str, Any] = (
+    {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {})
 
 
 class DenseGraph(nn.Module):
@@ -99,7 +104,7 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
             torch.onnx.export(graph, (example.to(device),), buffer,  # type: ignore[arg-type]
                               input_names=list(INPUTS),
                               output_names=list(OUTPUTS), dynamic_axes=free, opset_version=17,
-                              dynamo=False)
+                              **TRACER)
         except torch.onnx.errors.UnsupportedOperatorError as error:
             raise ValueError(f'{type(encoder.last_block).__name__} can not be exported: {error}'
                              ) from None

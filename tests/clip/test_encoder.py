@@ -9,6 +9,7 @@ from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, SelfOnlyLastBlock, l
 from mmtagclip.clip import block as block_module
 from mmtagclip.clip import encoder as encoder_module
 from tests import twins
+from tests.conftest import NARROW
 
 ALL = tuple(range(12))
 SETS = ((8, 9, 10), (4, 5, 6, 7, 8, 9, 10, 11), ALL)
@@ -91,9 +92,10 @@ def test_native_grid_leaves_the_positions_alone(encoder):
     assert encoder.positional_embedding((14, 14)) is encoder.visual.positional_embedding
 
 
-@pytest.mark.parametrize(('dtype', 'tolerance'), [('bfloat16', 0.05), ('float16', 0.005)])
-def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype, tolerance):
+@pytest.mark.parametrize('dtype', NARROW)
+def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype):
     from copy import deepcopy
+    tolerance = {'bfloat16': 0.05, 'float16': 0.005}[dtype]
     narrow = DenseEncoder(load_clip(deepcopy(clip)), dtype=dtype)
     batch = images(2, 64, 80)
     near, exact = narrow(batch, SETS, votes=True), encoder(batch, SETS, votes=True)

@@ -54,7 +54,7 @@ def photo(tmp_path):
 
 
 def test_mmseg_inferencer(cfg, photo, tmp_path):
-    inferencer = MMSegInferencer(cfg, device='cpu', show_progress=False)
+    inferencer = MMSegInferencer(cfg, device='cpu')
     assert inferencer.model.dataset_meta['classes'] == CLASSES
     from_file = inferencer(str(photo), return_datasamples=True)
     from_array = inferencer(picture(50, 71, 1)[..., ::-1].copy(), return_vis=True)

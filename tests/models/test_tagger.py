@@ -7,7 +7,7 @@ from mmpretrain.structures import DataSample
 
 from mmtagclip.models import TagCLIP, relative_threshold
 from mmtagclip.registry import MODELS
-from tests.conftest import TINY, normalised, picture
+from tests.conftest import NARROW, TINY, normalised, picture
 
 HEAD = {'type': 'mmtagclip.TagCLIPHead', 'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.1},
         'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)}}
@@ -134,7 +134,7 @@ def test_autocast_changes_nothing(tagger):
     assert torch.equal(plain.pred_score, cast.pred_score)
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('dtype', NARROW)
 def test_narrow_dtypes_give_float32_scores(config, tagger, dtype):
     narrow = MODELS.build({**deepcopy(config), 'encoder': {**config['encoder'], 'dtype': dtype}})
     sample, = narrow.test_step(batch((96, 80, 5)))

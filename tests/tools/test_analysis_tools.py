@@ -1,18 +1,25 @@
 """The measuring tools: what they count, what they write, and ratios that must not get worse."""
 import json
 import sys
+from functools import partial
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.clip.block import ordinary_block
 from tests.conftest import picture
 from tests.processes import ROOT, run
+
+try:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    unfused_attention = partial(sdpa_kernel, SDPBackend.MATH)
+except ImportError:  # torch before 2.3
+    unfused_attention = partial(torch.backends.cuda.sdp_kernel, enable_flash=False,
+                                enable_mem_efficient=False)
 
 FOLDER = ROOT / 'tools/analysis_tools'
 # Ratios of the pictures and parts below on a quiet machine, one thread; see CONTRIBUTING.md.
@@ -50,7 +57,7 @@ def photographs(tmp_path_factory):
 
 def test_operations_are_those_that_torch_counts(encoder, measuring):
     image = torch.zeros(1, 3, 48, 80)
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    with FlopCounterMode(display=False) as counter, unfused_attention(), torch.no_grad():
         plain_forward(encoder, image)
     assert measuring.flops(encoder, 48, 80) == counter.get_total_flops()
 
@@ -60,7 +67,7 @@ def test_other_patches_and_heads_count_too(measuring):
         'image_size': 56, 'layers': 3, 'width': 64, 'head_width': 32, 'patch_size': 14},
         text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
     encoder = DenseEncoder(load_clip(clip))
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    with FlopCounterMode(display=False) as counter, unfused_attention(), torch.no_grad():
         plain_forward(encoder, torch.zeros(1, 3, 28, 70))
     assert measuring.flops(encoder, 28, 70) == counter.get_total_flops()
 

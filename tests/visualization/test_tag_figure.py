@@ -14,7 +14,8 @@ def test_draws_any_number_of_tags(count, with_maps):
     assert figure.dtype == np.uint8
     assert figure.shape[1:] == (1000, 3)
     rows = -(-count // 4) if with_maps else 0
-    assert figure.shape[0] == round((4 + 2.6 * rows) * 100)
+    # Matplotlib before 3.11 cuts 919.99 to whole pixels, later ones round.
+    assert abs(figure.shape[0] - (4 + 2.6 * rows) * 100) < 1
     assert figure.std() > 10
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -160,9 +162,16 @@ def test_bounds_on_size(serve, model):
 
 
 def test_a_body_without_a_length_is_bounded_too(serve, model):
-    client = Client(serve(make_app(model, limits=Limits(upload_bytes=50_000))))
-    status, _, _ = client.request('/api/image', (b'x' * 10_000 for _ in range(9)))
-    assert status == 413
+    address = urlsplit(serve(make_app(model, limits=Limits(upload_bytes=50_000))))
+    connection = HTTPConnection(address.netloc, timeout=60)
+    connection.putrequest('POST', '/api/image')
+    connection.putheader('Transfer-Encoding', 'chunked')
+    connection.endheaders()
+    for _ in range(6):
+        connection.send(b'%x\r\n%s\r\n' % (10_000, b'x' * 10_000))
+    # The answer comes while the body has no end yet.
+    assert connection.getresponse().status == 413
+    connection.close()
 
 
 def test_only_so_many_images_are_held(serve, model):
