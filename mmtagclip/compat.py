@@ -24,7 +24,7 @@ OPENMMLAB = {
     'mmseg': ('mmsegmentation', '1.2.0'),
     'mmpretrain': ('mmpretrain', '1.2.0'),
 }
-_INSTALL = "pip install 'mmtagclip[onedl]' (or 'mmtagclip[openmmlab]' on torch 2.1)"
+_INSTALL = "pip install 'mmtagclip[onedl]' (for the official ones see docs/official_stack.md)"
 
 
 def installed_versions() -> dict[str, str]:
