@@ -8,6 +8,7 @@ Weights are random unless a file is given: they are as fast as trained ones, but
 candidates to the reidentification.
 """
 import argparse
+import copy
 import json
 import os
 import platform
@@ -153,12 +154,14 @@ class Benchmark:
             yield from self._encoder(self.narrow.encoder, 'bfloat16', 1.35)
 
     def _encoder(self, encoder: Any, dtype: str, limit: float) -> Iterator[tuple[str, Row]]:
+        blocks = copy.deepcopy(encoder.visual.transformer).to(encoder.dtype)  # norms as well
+
         def dense(image: torch.Tensor) -> None:
             encoder(image, ((8, 9, 10),), votes=True)
 
         def plain(image: torch.Tensor) -> None:
             with torch.no_grad():
-                encoder.visual.transformer(encoder.embed(image)[0])
+                blocks(encoder.embed(image)[0].to(encoder.dtype))
 
         ours, other, ratio = self.pair(dense, plain)
         yield f'encoder_{dtype}', Row(
