@@ -95,6 +95,8 @@ class CLSSeg(TrainingFreeSegmentor):
             tagger's classes, or options that exclude each other.
     """
 
+    _text: Tensor | None
+
     def __init__(self,
                  tagger: ConfigDict | dict | TagCLIP,
                  affinity: ConfigDict | dict | AffinityRefinement,
@@ -181,10 +183,11 @@ class CLSSeg(TrainingFreeSegmentor):
     @property
     def text(self) -> Tensor:
         """Text features of the prompts ``(C, D)``, made when first asked for."""
-        if self._text is None:
-            self._text = self.encoder.encode_names(self.prompts + self.background_prompts,
-                                                   self.templates)
-        self._text = self._text.to(next(self.encoder.parameters()).device)
+        text = self._text
+        if text is None:
+            text = self.encoder.encode_names(self.prompts + self.background_prompts,
+                                                self.templates)
+        self._text = text.to(next(self.encoder.parameters()).device)
         return self._text
 
     def _set_names(self, prompts: Vocabulary, background_prompts: Vocabulary,
@@ -197,7 +200,7 @@ class CLSSeg(TrainingFreeSegmentor):
         first = int(self.with_background)
         self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
                                  else label_map, dtype=np.int64)
-        self._text: Tensor | None = None
+        self._text = None
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
                              f'but there are {self.num_classes} groups')

@@ -49,7 +49,7 @@ class TagCLIP(BaseClassifier):
 
     encoder: CLIPEncoder
     head: Any
-    text: Tensor
+    _text: Tensor | None
 
     def __init__(self,
                  encoder: ConfigDict | dict | CLIPEncoder,
@@ -133,15 +133,16 @@ class TagCLIP(BaseClassifier):
 
         A call that names other classes never asks for the config's.
         """
-        if self._text is None:
-            self._text = self.encoder.encode_names(self.vocabulary + self.background,
-                                                   self.templates)
-        self._text = self._text.to(next(self.encoder.parameters()).device)
+        text = self._text
+        if text is None:
+            text = self.encoder.encode_names(self.vocabulary + self.background,
+                                                self.templates)
+        self._text = text.to(next(self.encoder.parameters()).device)
         return self._text
 
     def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
         self.vocabulary, self.background = classes, background
-        self._text: Tensor | None = None
+        self._text = None
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'
