@@ -186,7 +186,7 @@ class CLSSeg(TrainingFreeSegmentor):
         text = self._text
         if text is None:
             text = self.encoder.encode_names(self.prompts + self.background_prompts,
-                                                self.templates)
+                                             self.templates)
         self._text = text.to(next(self.encoder.parameters()).device)
         return self._text
 

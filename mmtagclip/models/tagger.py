@@ -136,7 +136,7 @@ class TagCLIP(BaseClassifier):
         text = self._text
         if text is None:
             text = self.encoder.encode_names(self.vocabulary + self.background,
-                                                self.templates)
+                                             self.templates)
         self._text = text.to(next(self.encoder.parameters()).device)
         return self._text
 
