@@ -160,7 +160,7 @@ class FitLoop(BaseLoop):
         self._check_number(self.num_images - int(total), 'readable images')
 
     def _check_number(self, images: int, kind: str) -> None:
-        classes = len(self.tagger.vocabulary) + len(self.tagger.background)
+        classes = len(self.tagger.text)
         if images < classes:
             raise ValueError(f'{images} {kind} are too few to fit {classes} classes: a classifier '
                              'needs at least as many images as classes')

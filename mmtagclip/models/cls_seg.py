@@ -95,8 +95,6 @@ class CLSSeg(TrainingFreeSegmentor):
             tagger's classes, or options that exclude each other.
     """
 
-    _text: Tensor | None
-
     def __init__(self,
                  tagger: ConfigDict | dict | TagCLIP,
                  affinity: ConfigDict | dict | AffinityRefinement,
@@ -166,7 +164,8 @@ class CLSSeg(TrainingFreeSegmentor):
                 that merges its own into groups.
         """
         other = copy.copy(self)
-        other._modules = dict(self._modules)  # which a copy of a module shares
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
         other.tagger = self.tagger.variant(classes, background, threshold)
         if classes is not None or background is not None:
             if self.with_groups:
@@ -177,18 +176,7 @@ class CLSSeg(TrainingFreeSegmentor):
                       else other.tagger.background)
             other.set_label_names(names.names, self.with_background)
             other._set_names(self.prompts if classes is None else names, behind)
-            _ = other.text  # now, so that a name that can't be encoded is refused here
         return other
-
-    @property
-    def text(self) -> Tensor:
-        """Text features of the prompts ``(C, D)``, made when first asked for."""
-        text = self._text
-        if text is None:
-            text = self.encoder.encode_names(self.prompts + self.background_prompts,
-                                             self.templates)
-        self._text = text.to(next(self.encoder.parameters()).device)
-        return self._text
 
     def _set_names(self, prompts: Vocabulary, background_prompts: Vocabulary,
                    label_map: Sequence[int] | None = None) -> None:
@@ -200,7 +188,10 @@ class CLSSeg(TrainingFreeSegmentor):
         first = int(self.with_background)
         self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
                                  else label_map, dtype=np.int64)
-        self._text = None
+        encoder = self.tagger.encoder
+        text = encoder.encode_names(prompts + background_prompts, self.templates)
+        device = next(encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
                              f'but there are {self.num_classes} groups')

@@ -49,7 +49,7 @@ class TagCLIP(BaseClassifier):
 
     encoder: CLIPEncoder
     head: Any
-    _text: Tensor | None
+    text: Tensor
 
     def __init__(self,
                  encoder: ConfigDict | dict | CLIPEncoder,
@@ -103,7 +103,8 @@ class TagCLIP(BaseClassifier):
                 names for a head that was fitted for its own.
         """
         other = copy.copy(self)
-        other._modules = dict(self._modules)  # which a copy of a module shares
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
         if classes is not None or background is not None:
             foreground, others = _load_names(
                 self.vocabulary if classes is None else classes,
@@ -113,7 +114,6 @@ class TagCLIP(BaseClassifier):
             for classifier in self._classifiers():
                 classifier.check_names(foreground + others)
             other._set_names(foreground, others)
-            _ = other.text  # now, so that a name that can't be encoded is refused here
         if threshold is not None:
             if not 0 <= threshold <= 1:
                 raise ValueError(f'threshold must be in [0, 1], not {threshold}')
@@ -127,22 +127,11 @@ class TagCLIP(BaseClassifier):
         """Parts of the head that are fitted for the class names and the encoder."""
         return [part for part in self.head.modules() if isinstance(part, GaussianClassifier)]
 
-    @property
-    def text(self) -> Tensor:
-        """Text features ``(C, D)`` of the classes and the background, made when first asked for.
-
-        A call that names other classes never asks for the config's.
-        """
-        text = self._text
-        if text is None:
-            text = self.encoder.encode_names(self.vocabulary + self.background,
-                                             self.templates)
-        self._text = text.to(next(self.encoder.parameters()).device)
-        return self._text
-
     def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
+        text = self.encoder.encode_names(classes + background, self.templates)
         self.vocabulary, self.background = classes, background
-        self._text = None
+        device = next(self.encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
 
     def forward(self, inputs: Sequence[Tensor] | Tensor,
                 data_samples: list[DataSample] | None = None, mode: str = 'tensor'

@@ -102,7 +102,6 @@ class Server:
         self.lock = threading.Lock()
         self.segments = hasattr(self.model, 'encoded_masks')
         self.tagger = self.model.tagger if self.segments else self.model
-        _ = self.model.text, self.tagger.text  # while they may come from the disk
         self.tagger.encoder.forget_disk()
 
     def routes(self) -> list[Route]:
