@@ -104,7 +104,10 @@ def test_as_a_process(weights, tmp_path):
     process = run(*command, '--weights', weights, '--out', out)
     assert process.returncode == 0, process.stderr
     expected, = TagInferencer('piaa_demo', weights, show_progress=False)(SCENE)
-    assert json.loads(out.read_text()) == expected.to_dict()
+    record = json.loads(out.read_text())
+    # The last digits depend on the number of threads.
+    assert record.pop('scores') == pytest.approx(expected.to_dict()['scores'], abs=1e-6)
+    assert record == {key: value for key, value in expected.to_dict().items() if key != 'scores'}
     process = run(*command, '--weights', weights, '--classes', 'bell,zebra')
     assert process.returncode == 2
     assert "asked for are 'zebra' (12 names)" in process.stderr
