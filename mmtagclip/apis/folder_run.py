@@ -178,7 +178,6 @@ class FolderRun:
         options = {key: value for key, value in self.options.items() if key != 'vis_dir'}
         names = {key: options.pop(key, None) for key in ('classes', 'background')}
         model = self.inferencer.variant(**names, threshold=options.get('threshold'))
-        encoder = model.encoder if hasattr(model, 'encoder') else model.tagger.encoder
         # All weights: a fitted classifier's, another encoder's, a source's of affinities.
         config = self.inferencer.cfg.to_dict()
         decides = fingerprint(config['model'], json.dumps(config, sort_keys=True, default=str),
@@ -189,8 +188,8 @@ class FolderRun:
             classes=tuple(model.dataset_meta['classes'] if self.segments
                           else model.vocabulary.names),
             num_images=len(self.images),
-            model=encoder.name,
-            weights=weights_digest(encoder.clip),
+            model=model.encoder.name,
+            weights=weights_digest(model.encoder.clip),
             config=decides,
             version=__version__)
 
