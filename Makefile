@@ -16,6 +16,7 @@ $(VENV)/.installed: Makefile pyproject.toml requirements/torch.txt
 
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 type: install
 	$(BIN)/mypy

@@ -3,6 +3,7 @@
 Configs, tools and the demo go into the wheel as ``mmtagclip/.mim``, where mim and
 ``mmtagclip models`` look for them; the source tree stays as it is.
 """
+
 import shutil
 from pathlib import Path
 
@@ -27,8 +28,7 @@ class BuildWithMim(build_py):
             source = ROOT / name
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target / name,
-                                ignore=shutil.ignore_patterns('__pycache__'))
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
             else:
                 shutil.copy(source, target / name)
 

@@ -5,6 +5,7 @@
 Calls tools/test.py for each row, writes mAP by row to work_dirs/demo/metrics.json and
 pictures with tags, scores and heat maps to work_dirs/demo/pictures.
 """
+
 import argparse
 import json
 import subprocess
@@ -22,8 +23,12 @@ from mmtagclip.visualization import draw_tags
 
 ROOT = Path(__file__).resolve().parent.parent
 # Row of the ablation and its config.
-ROWS = {'class_token': 'clip_demo', 'coarse': 'coarse_demo', 'dmar': 'dmar_demo',
-        'cwr': 'tagclip_demo'}
+ROWS = {
+    'class_token': 'clip_demo',
+    'coarse': 'coarse_demo',
+    'dmar': 'dmar_demo',
+    'cwr': 'tagclip_demo',
+}
 
 
 def ablation(out: Path, data: Path) -> dict[str, float]:
@@ -31,10 +36,20 @@ def ablation(out: Path, data: Path) -> dict[str, float]:
     metrics = {}
     for row, config in ROWS.items():
         result = out / row / 'metrics.json'
-        subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
-                        str(ROOT / f'configs/demo/{config}.py'), '--work-dir', str(out / row),
-                        '--out', str(result), '--cfg-options',
-                        f'test_dataloader.dataset.data_root={data}'], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / 'tools/test.py'),
+                str(ROOT / f'configs/demo/{config}.py'),
+                '--work-dir',
+                str(out / row),
+                '--out',
+                str(result),
+                '--cfg-options',
+                f'test_dataloader.dataset.data_root={data}',
+            ],
+            check=True,
+        )
         metrics[row] = json.loads(result.read_text())['multi-label/mAP']
     return metrics
 
@@ -48,13 +63,17 @@ def pictures(out: Path, data: Path, count: int) -> list[Path]:
     scenes = sorted((data / 'JPEGImages').glob('*.jpg'))
     out.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for path in scenes[::max(1, len(scenes) // max(1, count))][:count]:
+    for path in scenes[:: max(1, len(scenes) // max(1, count))][:count]:
         image = read_image(path)
         fitted = resize({'img': image[..., ::-1], 'img_path': str(path)})['img'].copy()
-        sample, = tagger.test_step({'inputs': [torch.from_numpy(fitted).permute(2, 0, 1)]})
+        (sample,) = tagger.test_step({'inputs': [torch.from_numpy(fitted).permute(2, 0, 1)]})
         labels = sample.pred_label
-        figure = draw_tags(image, sample.tags, sample.pred_score[labels].tolist(),
-                           sample.score_maps[labels].numpy())
+        figure = draw_tags(
+            image,
+            sample.tags,
+            sample.pred_score[labels].tolist(),
+            sample.score_maps[labels].numpy(),
+        )
         drawn.append(out / f'{path.stem}.png')
         Image.fromarray(figure).save(drawn[-1])
     return drawn
@@ -62,13 +81,22 @@ def pictures(out: Path, data: Path, count: int) -> list[Path]:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'),
-                        help='folder to write to (default: work_dirs/demo)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/demo'),
+        help='folder to write to (default: work_dirs/demo)',
+    )
     parser.add_argument('--pictures', type=int, default=6, help='scenes to draw (default: 6)')
-    parser.add_argument('--data', type=Path, default=ROOT / 'demo/data',
-                        help='a set that demo/render.py wrote (default: demo/data)')
+    parser.add_argument(
+        '--data',
+        type=Path,
+        default=ROOT / 'demo/data',
+        help='a set that demo/render.py wrote (default: demo/data)',
+    )
     args = parser.parse_args()
     metrics = ablation(args.out, args.data)
     (args.out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')

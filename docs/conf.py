@@ -1,4 +1,5 @@
 """Sphinx's configuration: make docs."""
+
 import sys
 from pathlib import Path
 

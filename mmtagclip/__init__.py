@@ -1,4 +1,5 @@
 """TagCLIP for OpenMMLab: what is in a picture, and where, without labels."""
+
 from .compat import check_distributions, installed_versions
 from .version import __version__
 

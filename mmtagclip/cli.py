@@ -3,6 +3,7 @@
 Exit codes: 0, all is done; 1, done, but some images could not be read; 2, the command or
 what it was given is wrong; 130, interrupted.
 """
+
 import argparse
 import csv
 import json
@@ -37,8 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args, extra = parser.parse_known_args(arguments)
     if extra:
-        hint = ('; names are separated by commas, with quotes around "traffic light"'
-                if getattr(args, 'classes', None) or getattr(args, 'background', None) else '')
+        hint = (
+            '; names are separated by commas, with quotes around "traffic light"'
+            if getattr(args, 'classes', None) or getattr(args, 'background', None)
+            else ''
+        )
         parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
     warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')
     try:
@@ -60,16 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if not str(error).startswith('Failed to download'):  # what open_clip raises
             raise
-        print(f'mmtagclip: error: {error} Or fetch the weights elsewhere, and name the file with '
-              '--checkpoint', file=sys.stderr)
+        print(
+            f'mmtagclip: error: {error} Or fetch the weights elsewhere, and name the file with '
+            '--checkpoint',
+            file=sys.stderr,
+        )
         return WRONG
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog='mmtagclip', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='What is in pictures, and where, without labels.', epilog='''\
+        prog='mmtagclip',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='What is in pictures, and where, without labels.',
+        epilog="""\
 examples:
   mmtagclip demo
   mmtagclip tag photos --classes dog,cat,"traffic light" --out tags.jsonl --vis pictures
@@ -77,20 +86,35 @@ examples:
   mmtagclip models
 
 exit codes: 0 done; 1 done, but some images could not be read; 2 wrong use or input;
-130 interrupted''')
+130 interrupted""",
+    )
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    _add_images(commands, 'tag', TAGGER, 'tags of images', run_images, '''\
+    _add_images(
+        commands,
+        'tag',
+        TAGGER,
+        'tags of images',
+        run_images,
+        """\
 examples:
   mmtagclip tag photo.jpg --classes dog,cat,"traffic light"
   mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
   mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
-  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json''')
-    _add_images(commands, 'segment', SEGMENTOR, 'masks of images', run_images, '''\
+  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json""",
+    )
+    _add_images(
+        commands,
+        'segment',
+        SEGMENTOR,
+        'masks of images',
+        run_images,
+        """\
 examples:
   mmtagclip segment photo.jpg --classes dog,cat --vis pictures
   mmtagclip segment photos --classes names.txt --out masks
-  mmtagclip segment photos --model cls-seg_demo --out coco.json''')
+  mmtagclip segment photos --model cls-seg_demo --out coco.json""",
+    )
     _add_models(commands)
     _add_demo(commands)
     _add_web(commands)
@@ -98,111 +122,199 @@ examples:
     return parser
 
 
-def _add_command(commands: Any, name: str, text: str, run: Callable, epilog: str
-                 ) -> argparse.ArgumentParser:
+def _add_command(
+    commands: Any, name: str, text: str, run: Callable, epilog: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=text, description=f'{text[0].upper()}{text[1:]}.', epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        name,
+        help=text,
+        description=f'{text[0].upper()}{text[1:]}.',
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=run, command=name)
     return parser
 
 
-def _add_images(commands: Any, name: str, model: str, text: str, run: Callable, epilog: str
-                ) -> None:
+def _add_images(
+    commands: Any, name: str, model: str, text: str, run: Callable, epilog: str
+) -> None:
     parser = _add_command(commands, name, text, run, epilog)
-    parser.add_argument('images', nargs='+', metavar='PHOTOS',
-                        help='images, folders (every image below them) or quoted patterns')
-    parser.add_argument('--classes', help='what to find: names separated by commas, a file with '
-                        "one a line, or a built-in list such as coco (default: the model's)")
-    parser.add_argument('--background', help='names that compete with the classes but are never '
-                        "found; as --classes (default: the model's)")
-    parser.add_argument('--threshold', type=float, metavar='K', help='a tag scores above min + K * '
-                        "(max - min) of the image's own scores, K in [0, 1] (default: the "
-                        "model's, usually 0.5)")
-    out = ('file to write: .jsonl (a line an image), .csv (a line a tag), .json (as COCO has it), '
-           'or - for JSON lines on the output')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='PHOTOS',
+        help='images, folders (every image below them) or quoted patterns',
+    )
+    parser.add_argument(
+        '--classes',
+        help='what to find: names separated by commas, a file with '
+        "one a line, or a built-in list such as coco (default: the model's)",
+    )
+    parser.add_argument(
+        '--background',
+        help='names that compete with the classes but are never '
+        "found; as --classes (default: the model's)",
+    )
+    parser.add_argument(
+        '--threshold',
+        type=float,
+        metavar='K',
+        help='a tag scores above min + K * '
+        "(max - min) of the image's own scores, K in [0, 1] (default: the "
+        "model's, usually 0.5)",
+    )
+    out = (
+        'file to write: .jsonl (a line an image), .csv (a line a tag), .json (as COCO has it), '
+        'or - for JSON lines on the output'
+    )
     if name == 'segment':
-        out = ('folder for masks (index PNGs) and labels.jsonl, which can be trained on; or a ' +
-               out)
+        out = 'folder for masks (index PNGs) and labels.jsonl, which can be trained on; or a ' + out
     parser.add_argument('--out', help=f'{out}. An interrupted run goes on when it is started again')
     parser.add_argument('--vis', metavar='DIR', help='folder for a picture of each result')
     parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
     parser.add_argument('--overwrite', action='store_true', help='replace what --out names')
-    parser.add_argument('--model', default=model,
-                        help=f'name of a model (see mmtagclip models) or config (default: {model})')
+    parser.add_argument(
+        '--model',
+        default=model,
+        help=f'name of a model (see mmtagclip models) or config (default: {model})',
+    )
     _add_model_options(parser)
-    parser.add_argument('--weights', metavar='FILE', help='classifier that tools/train.py fitted '
-                        "to photos (PIAA), for the model's class names and encoder")
-    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
-                        help='images together (default: 1); equal sizes are encoded as one')
-    parser.add_argument('--on-error', choices=['skip', 'raise'], default='skip',
-                        help='images that cannot be read: name them at the end, or stop '
-                        '(default: skip)')
+    parser.add_argument(
+        '--weights',
+        metavar='FILE',
+        help='classifier that tools/train.py fitted '
+        "to photos (PIAA), for the model's class names and encoder",
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images together (default: 1); equal sizes are encoded as one',
+    )
+    parser.add_argument(
+        '--on-error',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='images that cannot be read: name them at the end, or stop (default: skip)',
+    )
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--checkpoint', metavar='FILE',
-                        help="weights of the model's encoder, instead of those that it names")
-    parser.add_argument('--download', action='store_true',
-                        help='download the weights if they are not on this machine')
+    parser.add_argument(
+        '--checkpoint',
+        metavar='FILE',
+        help="weights of the model's encoder, instead of those that it names",
+    )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='download the weights if they are not on this machine',
+    )
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: the best that there is)')
-    parser.add_argument('--max-side', type=int, metavar='PIXELS',
-                        help="shrink larger images for the encoder (default: the config's)")
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-                        help='override config entries')
+    parser.add_argument(
+        '--max-side',
+        type=int,
+        metavar='PIXELS',
+        help="shrink larger images for the encoder (default: the config's)",
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override config entries'
+    )
 
 
 def _add_models(commands: Any) -> None:
-    parser = _add_command(commands, 'models', 'models that come along, and what is cached',
-                          run_models, '''\
+    parser = _add_command(
+        commands,
+        'models',
+        'models that come along, and what is cached',
+        run_models,
+        """\
 examples:
   mmtagclip models
   mmtagclip models demo
-  mmtagclip models --json''')
+  mmtagclip models --json""",
+    )
     parser.add_argument('pattern', nargs='?', default='', help='only names that contain this')
     parser.add_argument('--json', action='store_true', help='as JSON')
 
 
 def _add_demo(commands: Any) -> None:
-    parser = _add_command(commands, 'demo', 'tags and masks of six scenes, with a small model that '
-                          'comes along', run_demo, '''\
+    parser = _add_command(
+        commands,
+        'demo',
+        'tags and masks of six scenes, with a small model that comes along',
+        run_demo,
+        """\
 examples:
   mmtagclip demo
-  mmtagclip demo --out somewhere''')
-    parser.add_argument('--out', default='mmtagclip_demo', metavar='DIR',
-                        help='folder for the pictures (default: mmtagclip_demo)')
+  mmtagclip demo --out somewhere""",
+    )
+    parser.add_argument(
+        '--out',
+        default='mmtagclip_demo',
+        metavar='DIR',
+        help='folder for the pictures (default: mmtagclip_demo)',
+    )
 
 
 def _add_web(commands: Any) -> None:
-    parser = _add_command(commands, 'web', 'a web page to try a model with', run_web, f'''\
+    parser = _add_command(
+        commands,
+        'web',
+        'a web page to try a model with',
+        run_web,
+        f"""\
 examples:
   mmtagclip web
   mmtagclip web --model {SEGMENTOR} --download
 
 It listens on this machine only, unless --host says otherwise. Nothing is written to the disk.
-It needs: pip install mmtagclip[web]''')
-    parser.add_argument('--model', default=DEMO['segment'], help='name of a model (see mmtagclip '
-                        f'models) or config (default: {DEMO["segment"]})')
-    parser.add_argument('--host', default='127.0.0.1', metavar='ADDRESS',
-                        help='address to listen on (default: 127.0.0.1)')
-    parser.add_argument('--port', type=int, default=7860,
-                        help='default: 7860; 0 for any free one')
+It needs: pip install mmtagclip[web]""",
+    )
+    parser.add_argument(
+        '--model',
+        default=DEMO['segment'],
+        help=f'name of a model (see mmtagclip models) or config (default: {DEMO["segment"]})',
+    )
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        metavar='ADDRESS',
+        help='address to listen on (default: 127.0.0.1)',
+    )
+    parser.add_argument('--port', type=int, default=7860, help='default: 7860; 0 for any free one')
     _add_model_options(parser)
 
 
 def _add_export(commands: Any) -> None:
-    parser = _add_command(commands, 'export', "a model's dense encoder as ONNX", run_export, '''\
+    parser = _add_command(
+        commands,
+        'export',
+        "a model's dense encoder as ONNX",
+        run_export,
+        """\
 examples:
   mmtagclip export encoder.onnx --model tagclip_demo
   mmtagclip export encoder.onnx --checkpoint ViT-B-16.pt --layers 8 9 10
 
-It needs: pip install mmtagclip[onnx]''')
+It needs: pip install mmtagclip[onnx]""",
+    )
     parser.add_argument('out', metavar='FILE', help='the .onnx file to write')
-    parser.add_argument('--layers', type=int, nargs='+', metavar='L', help='layers, from 0, whose '
-                        "mean attention map is an output (default: the model's DMAR's)")
-    parser.add_argument('--model', default=TAGGER, help='name of a model (see mmtagclip models) or '
-                        f'config (default: {TAGGER})')
+    parser.add_argument(
+        '--layers',
+        type=int,
+        nargs='+',
+        metavar='L',
+        help="layers, from 0, whose mean attention map is an output (default: the model's DMAR's)",
+    )
+    parser.add_argument(
+        '--model',
+        default=TAGGER,
+        help=f'name of a model (see mmtagclip models) or config (default: {TAGGER})',
+    )
     _add_model_options(parser)
 
 
@@ -216,6 +328,7 @@ def names_from(text: str) -> Any:
         FileNotFoundError: It looks like a file, but there is none.
     """
     from .clip.vocabulary import find_list
+
     try:
         return str(find_list(text))
     except (FileNotFoundError, OSError):
@@ -233,6 +346,7 @@ def config_of(args: argparse.Namespace) -> Any:
     """
     from .apis.model_zoo import encoder_configs, load_config, missing_weights
     from .engine import CfgOptions
+
     parser = argparse.ArgumentParser(prog='mmtagclip')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})
     given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
@@ -245,14 +359,17 @@ def config_of(args: argparse.Namespace) -> Any:
             encoder.update(pretrained=None, checkpoint=args.checkpoint)
     missing = missing_weights(config)
     if missing is not None and not args.download:
-        raise ValueError(f'the weights of {missing} are not on this machine: add --download to '
-                         'fetch them once, or --checkpoint FILE if you have them')
+        raise ValueError(
+            f'the weights of {missing} are not on this machine: add --download to '
+            'fetch them once, or --checkpoint FILE if you have them'
+        )
     return config
 
 
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     from .apis import SegInferencer, TagInferencer, inferencer_class
+
     check_out(args)
     images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
@@ -266,16 +383,19 @@ def run_images(args: argparse.Namespace) -> int:
     config = config_of(args)
     if inferencer_class(config) is not kind:
         other = 'segment' if args.command == 'tag' else 'tag'
-        raise ValueError(f'{args.model} is a model of mmtagclip {other}, not of mmtagclip '
-                         f'{args.command}')
-    inferencer = kind(config, args.weights, args.device, args.max_side,
-                      show_progress=not (args.quiet or printing))
+        raise ValueError(
+            f'{args.model} is a model of mmtagclip {other}, not of mmtagclip {args.command}'
+        )
+    inferencer = kind(
+        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+    )
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)
     else:
         records = write_results(inferencer, images, args, options)
     if args.sheets is not None:
         from .apis.folder_run import write_contact_sheets
+
         pages = write_contact_sheets(records, args.sheets)
         note(args, f'{len(pages)} contact sheets in {args.sheets}')
     bad = [record for record in records if 'error' in record]
@@ -335,26 +455,36 @@ def input_images(args: argparse.Namespace) -> list:
         ValueError: Pictures would be written among the images.
     """
     from .apis import list_images
-    own = {option: Path(folder).resolve() for option, folder in (
-        ('vis', args.vis), ('sheets', args.sheets),
-        ('out', None if args.out in (None, '-') else results_folder(args))) if folder is not None}
+
+    own = {
+        option: Path(folder).resolve()
+        for option, folder in (
+            ('vis', args.vis),
+            ('sheets', args.sheets),
+            ('out', None if args.out in (None, '-') else results_folder(args)),
+        )
+        if folder is not None
+    }
     for text in args.images:
         for option, folder in own.items():
             if Path(text).expanduser().resolve().is_relative_to(folder):
-                raise ValueError(f'--{option} would write among the images of {text}: name another '
-                                 'folder')
+                raise ValueError(
+                    f'--{option} would write among the images of {text}: name another folder'
+                )
     images = list_images(args.images)
     # A run that goes on, or another one, finds the pictures of the one before.
     for folder in filter(Path.exists, own.values()):
-        images = [image for image in images
-                  if not Path(image.name).resolve().is_relative_to(folder)]
+        images = [
+            image for image in images if not Path(image.name).resolve().is_relative_to(folder)
+        ]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     return images
 
 
-def print_results(inferencer: Any, images: list, args: argparse.Namespace, options: dict
-                  ) -> list[dict[str, Any]]:
+def print_results(
+    inferencer: Any, images: list, args: argparse.Namespace, options: dict
+) -> list[dict[str, Any]]:
     """Print a line an image; returns the records, without masks."""
     records = []
     for result in inferencer.stream(images, batch_size=args.batch_size, **options):
@@ -364,8 +494,11 @@ def print_results(inferencer: Any, images: list, args: argparse.Namespace, optio
             print(f'{result.image}: {describe(result)}', flush=True)
         record = {'image': result.image, 'error': result.error}
         if result.error is None:
-            record = {'image': result.image, 'tags': list(result.tags),
-                      'scores': list(result.tags.values())}
+            record = {
+                'image': result.image,
+                'tags': list(result.tags),
+                'scores': list(result.tags.values()),
+            }
         records.append(record)
     return records
 
@@ -377,10 +510,12 @@ def describe(result: Any) -> str:
     return ', '.join(f'{tag} {score:.2f}' for tag, score in result.tags.items()) or 'no tags'
 
 
-def write_results(inferencer: Any, images: list, args: argparse.Namespace, options: dict
-                  ) -> list[dict[str, Any]]:
+def write_results(
+    inferencer: Any, images: list, args: argparse.Namespace, options: dict
+) -> list[dict[str, Any]]:
     """Write all results, going on where an earlier run stopped; returns the records."""
     from .apis.folder_run import FolderRun
+
     path = Path(args.out)
     root = results_folder(args)
     if args.overwrite:
@@ -392,8 +527,10 @@ def write_results(inferencer: Any, images: list, args: argparse.Namespace, optio
     try:
         run.run()
     except KeyboardInterrupt:
-        note(args, f'{run.num_done} of {len(images)} images are safe; run the same command again '
-             'to go on')
+        note(
+            args,
+            f'{run.num_done} of {len(images)} images are safe; run the same command again to go on',
+        )
         raise
     records = run.records()
     if root != path:
@@ -423,6 +560,7 @@ def run_models(args: argparse.Namespace) -> int:
     """``mmtagclip models``."""
     from .apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
     from .clip.text import default_cache_dir
+
     found = []
     for entry in list_models():
         if args.pattern not in entry.name:
@@ -431,12 +569,26 @@ def run_models(args: argparse.Namespace) -> int:
             weights = 'to be trained'
         else:
             config = load_config(entry.config)
-            local = all(str(encoder.get('model')).startswith('local-dir:')
-                        for encoder in encoder_configs(config))
-            weights = ('comes along' if local else 'to be downloaded' if missing_weights(config)
-                       else 'on this machine')
-        found.append({'name': entry.name, 'task': entry.task, 'weights': weights,
-                      'config': str(entry.config), 'results': list(entry.results)})
+            local = all(
+                str(encoder.get('model')).startswith('local-dir:')
+                for encoder in encoder_configs(config)
+            )
+            weights = (
+                'comes along'
+                if local
+                else 'to be downloaded'
+                if missing_weights(config)
+                else 'on this machine'
+            )
+        found.append(
+            {
+                'name': entry.name,
+                'task': entry.task,
+                'weights': weights,
+                'config': str(entry.config),
+                'results': list(entry.results),
+            }
+        )
     if not found:
         raise ValueError(f'no model has {args.pattern!r} in its name')
     cache = default_cache_dir()
@@ -457,13 +609,16 @@ def run_models(args: argparse.Namespace) -> int:
 def run_demo(args: argparse.Namespace) -> int:
     """``mmtagclip demo``."""
     from .apis import SegInferencer, TagInferencer, zoo_root
+
     check_place('--out', args.out)
     scenes = zoo_root() / 'demo' / 'data' / 'JPEGImages'
     paths = [scenes / f'{name}.jpg' for name in DEMO_SCENES]
     tagger = TagInferencer(DEMO['tag'], show_progress=False)
     segmentor = SegInferencer(DEMO['segment'], show_progress=False)
-    for title, inferencer, name in (('tags', tagger, 'tags'),
-                                    ('share of the image', segmentor, 'masks')):
+    for title, inferencer, name in (
+        ('tags', tagger, 'tags'),
+        ('share of the image', segmentor, 'masks'),
+    ):
         print(f'{title}:')
         for result in inferencer.stream(paths, vis_dir=Path(args.out, name)):
             print(f'  {Path(result.image).name}: {describe(result)}', flush=True)
@@ -476,15 +631,25 @@ def run_web(args: argparse.Namespace) -> int:
     try:
         from .web.server import is_loopback, serve
     except ModuleNotFoundError as error:
-        raise ImportError(f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
-                          ) from None
+        raise ImportError(
+            f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
+        ) from None
     if not 0 <= args.port < 65536:
         raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     if not is_loopback(args.host):
-        print(f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
-              file=sys.stderr)
-    serve(args.model, args.host, args.port, args.device, config_of(args), args.max_side,
-          lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True))
+        print(
+            f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
+            file=sys.stderr,
+        )
+    serve(
+        args.model,
+        args.host,
+        args.port,
+        args.device,
+        config_of(args),
+        args.max_side,
+        lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True),
+    )
     return OK
 
 
@@ -492,6 +657,7 @@ def run_export(args: argparse.Namespace) -> int:
     """``mmtagclip export``."""
     from .apis import inferencer_class
     from .clip.onnx import export_onnx
+
     if Path(args.out).suffix != '.onnx':
         raise ValueError(f'the file must end in .onnx, not {args.out}')
     check_place('FILE', Path(args.out).parent)
@@ -503,6 +669,8 @@ def run_export(args: argparse.Namespace) -> int:
     if not layers:
         raise ValueError(f'{args.model} uses no attention maps: say which --layers you want')
     export_onnx(model.encoder, args.out, layers)
-    print(f'{args.out}: patches, class_token, attention (mean of layers '
-          f'{", ".join(map(str, sorted(set(layers))))}), votes')
+    print(
+        f'{args.out}: patches, class_token, attention (mean of layers '
+        f'{", ".join(map(str, sorted(set(layers))))}), votes'
+    )
     return OK

@@ -6,6 +6,7 @@ They overwrite each other's files, so exactly one set may be installed. Neither
 is a hard requirement of this package; the extras ``onedl`` and ``openmmlab``
 install one of them.
 """
+
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -54,15 +55,21 @@ def check_distributions(installed: Mapping[str, str]) -> None:
     if onedl and official:
         raise ImportError(
             f'mmtagclip found two sets of OpenMMLab distributions mixed: {", ".join(onedl)} and '
-            f'{", ".join(official)} overwrite each other; uninstall all of them, then {_INSTALL}')
+            f'{", ".join(official)} overwrite each other; uninstall all of them, then {_INSTALL}'
+        )
     table = OPENMMLAB if official else ONEDL
     missing = [name for name in table if table[name][0] not in installed]
     if missing:
         raise ImportError(
             f'mmtagclip needs {", ".join(table)}; not installed: {", ".join(missing)}. '
-            f'Install them with: {_INSTALL}')
-    old = [f'{name} {installed[name]} (needs {least} or newer)' for name, least in table.values()
-           if Version(installed[name]) < Version(least)]
+            f'Install them with: {_INSTALL}'
+        )
+    old = [
+        f'{name} {installed[name]} (needs {least} or newer)'
+        for name, least in table.values()
+        if Version(installed[name]) < Version(least)
+    ]
     if old:
-        raise ImportError(f'mmtagclip found too old a version: {", ".join(old)}. '
-                          f'Upgrade with: {_INSTALL}')
+        raise ImportError(
+            f'mmtagclip found too old a version: {", ".join(old)}. Upgrade with: {_INSTALL}'
+        )

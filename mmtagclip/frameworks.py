@@ -3,6 +3,7 @@
 To import this module imports them. Left out are the fork's line about its own data format and
 mmcv's advice on an operator that nothing here uses; all else that they print or warn of is kept.
 """
+
 import contextlib
 import io
 import warnings

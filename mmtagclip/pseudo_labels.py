@@ -13,6 +13,7 @@ A folder holds
 A job that is started again reads the journal and does what is missing. Lines that were cut
 off by the end of a process are dropped, and what they spoke of is done again.
 """
+
 import json
 import os
 import shutil
@@ -107,8 +108,9 @@ class PseudoLabelWriter:
         self._pending: list[tuple[int, dict[str, Any], dict[str, bytes]]] = []
         self.done = {index for index, _ in self._records()}
 
-    def add(self, index: int, record: dict[str, Any], files: dict[str, bytes] | None = None
-            ) -> None:
+    def add(
+        self, index: int, record: dict[str, Any], files: dict[str, bytes] | None = None
+    ) -> None:
         """Hand over the labels of one image; they are safe after :meth:`commit`.
 
         Args:
@@ -155,8 +157,7 @@ class PseudoLabelWriter:
         records = dict(self._records())
         if len(records) < self.manifest.num_images:
             return False
-        self._write(self.labels,
-                    *(records[index] for index in range(self.manifest.num_images)))
+        self._write(self.labels, *(records[index] for index in range(self.manifest.num_images)))
         _sync_folder(self.root)
         for leftover in ('journal', 'unfinished'):
             shutil.rmtree(self.root / leftover, ignore_errors=True)
@@ -184,9 +185,11 @@ class PseudoLabelWriter:
         begun = Manifest.load(self.root)
         for key, value in asdict(self.manifest).items():
             if getattr(begun, key) != value:
-                raise ValueError(f'{self.root} was begun by another job: its {key} is '
-                                 f'{_short(getattr(begun, key))}, now it is {_short(value)}; '
-                                 'write to another folder or remove this one')
+                raise ValueError(
+                    f'{self.root} was begun by another job: its {key} is '
+                    f'{_short(getattr(begun, key))}, now it is {_short(value)}; '
+                    'write to another folder or remove this one'
+                )
 
     def _append(self, lines: bytes) -> None:
         """Add lines to this run's journal."""
@@ -225,8 +228,9 @@ class PseudoLabelWriter:
                     raise
 
 
-def read_pseudo_labels(root: str | Path, classes: Sequence[str] | None = None
-                       ) -> tuple[Manifest, list[dict[str, Any]]]:
+def read_pseudo_labels(
+    root: str | Path, classes: Sequence[str] | None = None
+) -> tuple[Manifest, list[dict[str, Any]]]:
     """Read a whole folder of pseudo labels.
 
     Args:
@@ -246,8 +250,9 @@ def read_pseudo_labels(root: str | Path, classes: Sequence[str] | None = None
         raise ValueError(f'{root} has labels of other classes: {_difference(manifest, classes)}')
     path = root / 'labels.jsonl'
     if not path.is_file():
-        raise ValueError(f'the pseudo labels in {root} are not finished: start the job that '
-                         'writes them again')
+        raise ValueError(
+            f'the pseudo labels in {root} are not finished: start the job that writes them again'
+        )
     records = [json.loads(line) for line in _whole_lines(path)]
     if len(records) != manifest.num_images:
         raise ValueError(f'{path} has {len(records)} lines for {manifest.num_images} images')

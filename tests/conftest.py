@@ -1,4 +1,5 @@
 """Shared fixtures: a tiny CLIP with rebuildable random weights, and pictures."""
+
 from copy import deepcopy
 
 import numpy as np
@@ -34,15 +35,23 @@ def has_float16_convolution() -> bool:
 
 
 # The data types that an encoder may have besides float32.
-NARROW = ['bfloat16', pytest.param('float16', marks=pytest.mark.skipif(
-    not has_float16_convolution(), reason='this torch has no float16 convolution on CPUs'))]
+NARROW = [
+    'bfloat16',
+    pytest.param(
+        'float16',
+        marks=pytest.mark.skipif(
+            not has_float16_convolution(), reason='this torch has no float16 convolution on CPUs'
+        ),
+    ),
+]
 
 
 @pytest.fixture(scope='session')
 def state_dict() -> dict[str, torch.Tensor]:
     """The golden weights, float32."""
-    return {key: torch.from_numpy(np.array(value))
-            for key, value in openai_clip_state_dict().items()}
+    return {
+        key: torch.from_numpy(np.array(value)) for key, value in openai_clip_state_dict().items()
+    }
 
 
 @pytest.fixture(scope='session')
@@ -63,6 +72,7 @@ def encoder(clip):
 def checkpoint(state_dict, tmp_path_factory):
     """The golden weights as a .safetensors file, and the config of an encoder that loads it."""
     from safetensors.torch import save_file
+
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     save_file(state_dict, path)
     return path
@@ -71,8 +81,12 @@ def checkpoint(state_dict, tmp_path_factory):
 @pytest.fixture(scope='session')
 def encoder_config(checkpoint):
     """Config of an encoder with the golden weights, whose text features are not cached."""
-    return {'type': 'mmtagclip.CLIPEncoder', 'model': deepcopy(TINY),
-            'checkpoint': str(checkpoint), 'text_cache': False}
+    return {
+        'type': 'mmtagclip.CLIPEncoder',
+        'model': deepcopy(TINY),
+        'checkpoint': str(checkpoint),
+        'text_cache': False,
+    }
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -83,8 +97,9 @@ def picture(height: int, width: int, seed: int) -> np.ndarray:
 def normalised(encoder: DenseEncoder, height: int, width: int, seed: int) -> torch.Tensor:
     """The encoder's input ``(1, 3, H', W')`` for a picture, by the plain formula."""
     size = ResizeToPatchGrid(encoder.patch_size).target_size(height, width)
-    image = Image.fromarray(picture(height, width, seed)).resize(size[::-1],
-                                                                Image.Resampling.BICUBIC)
+    image = Image.fromarray(picture(height, width, seed)).resize(
+        size[::-1], Image.Resampling.BICUBIC
+    )
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     mean, std = torch.tensor(encoder.mean), torch.tensor(encoder.std)
     return (x - mean[:, None, None]) / std[:, None, None]

@@ -1,4 +1,5 @@
 """Run the tools as a user does."""
+
 import os
 import socket
 import subprocess
@@ -11,8 +12,13 @@ ROOT = Path(__file__).parent.parent
 def run(*command, timeout=300, **environment):
     """Run a command with this interpreter's programs first on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True,
-                          timeout=timeout, env={**os.environ, 'PATH': path, **environment})
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, 'PATH': path, **environment},
+    )
 
 
 def free_port():

@@ -1,4 +1,5 @@
 """The command line, as users type it."""
+
 import csv
 import json
 import re
@@ -44,8 +45,22 @@ def lines(path):
 def test_tags_are_printed(photos, capsys):
     assert mmtagclip('tag', photos / '000040.jpg', *TAG) == 0
     assert capsys.readouterr().out == f'{photos}/000040.jpg: bell 0.81, train 0.69, octopus 0.67\n'
-    assert mmtagclip('tag', photos, *TAG, '--out', '-', '--classes', 'bell,train,"a big, red bus"',
-                     '--background', 'wall', '--threshold', 0.9) == 0
+    assert (
+        mmtagclip(
+            'tag',
+            photos,
+            *TAG,
+            '--out',
+            '-',
+            '--classes',
+            'bell,train,"a big, red bus"',
+            '--background',
+            'wall',
+            '--threshold',
+            0.9,
+        )
+        == 0
+    )
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(records) == 5
     assert {tag for one in records for tag in one['tags']} <= {'bell', 'train', 'a big, red bus'}
@@ -63,15 +78,21 @@ def test_csv_and_coco(photos, tmp_path):
     assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.jsonl') == 0
     assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.csv') == 0
     assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'a.json') == 0
-    pairs = [(one['image'], tag, score) for one in lines(tmp_path / 'a.jsonl')
-             for tag, score in zip(one['tags'], one['scores'], strict=True)]
+    pairs = [
+        (one['image'], tag, score)
+        for one in lines(tmp_path / 'a.jsonl')
+        for tag, score in zip(one['tags'], one['scores'], strict=True)
+    ]
     with (tmp_path / 'a.csv').open() as file:
-        assert [(row['image'], row['tag'], float(row['score'])) for row in csv.DictReader(file)
-                ] == pairs
+        assert [
+            (row['image'], row['tag'], float(row['score'])) for row in csv.DictReader(file)
+        ] == pairs
     coco = COCO(str(tmp_path / 'a.json'))
     names = {key: one['name'] for key, one in coco.cats.items()}
-    assert [(coco.imgs[one['image_id']]['file_name'], names[one['category_id']], one['score'])
-            for one in coco.anns.values()] == pairs
+    assert [
+        (coco.imgs[one['image_id']]['file_name'], names[one['category_id']], one['score'])
+        for one in coco.anns.values()
+    ] == pairs
 
 
 def test_masks_to_a_folder_and_to_coco(photos, tmp_path):
@@ -86,18 +107,20 @@ def test_masks_to_a_folder_and_to_coco(photos, tmp_path):
     ids = {one['name']: key for key, one in coco.cats.items()}
     assert 'background' not in ids
     for number, (record, result) in enumerate(
-            zip(lines(tmp_path / 'masks/labels.jsonl'), results, strict=True), start=1):
+        zip(lines(tmp_path / 'masks/labels.jsonl'), results, strict=True), start=1
+    ):
         with Image.open(tmp_path / 'masks' / record['masks']) as mask:
             assert np.array_equal(np.asarray(mask), result.mask)
         for name in set(result.shares) - {'background'}:
-            one, = coco.loadAnns(coco.getAnnIds(imgIds=number, catIds=[ids[name]]))
+            (one,) = coco.loadAnns(coco.getAnnIds(imgIds=number, catIds=[ids[name]]))
             assert np.array_equal(coco.annToMask(one).astype(bool), result.binary_mask(name))
             assert one['area'] == result.binary_mask(name).sum()
             assert one['score'] == result.tags[name]
     assert lines(tmp_path / 'lines.jsonl') == [result.to_dict() for result in results]
     with (tmp_path / 'rows.csv').open() as file:
         assert [row['tag'] for row in csv.DictReader(file)] == [
-            row['tag'] for result in results for row in result.rows()]
+            row['tag'] for result in results for row in result.rows()
+        ]
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypatch, capsys):
@@ -129,26 +152,41 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
     assert 'was begun by another job: its classes is' in capsys.readouterr().err
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out, '--classes',
-                     'bell,dog', '--overwrite') == 0
+    assert (
+        mmtagclip(
+            'segment',
+            photos / '000040.jpg',
+            *SEGMENT,
+            '--out',
+            out,
+            '--classes',
+            'bell,dog',
+            '--overwrite',
+        )
+        == 0
+    )
     assert Manifest.load(out).classes == ('background', 'bell', 'dog')
     other = tmp_path / 'other'
     other.mkdir()
     (other / 'mine.txt').touch()
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', other,
-                     '--overwrite') == 2
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', other, '--overwrite') == 2
     assert 'leaves it alone' in capsys.readouterr().err
     assert (other / 'mine.txt').is_file()
 
 
 def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
     (photos / 'broken.jpg').write_bytes(b'')
-    assert mmtagclip('tag', photos, *TAG, '--out', tmp_path / 'tags.jsonl',
-                     '--sheets', tmp_path / 'sheets') == 1
+    assert (
+        mmtagclip(
+            'tag', photos, *TAG, '--out', tmp_path / 'tags.jsonl', '--sheets', tmp_path / 'sheets'
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert f'could not read: {photos}/broken.jpg is an empty file' in error
-    assert [one['image'] for one in lines(tmp_path / 'tags.jsonl') if 'error' in one
-            ] == [str(photos / 'broken.jpg')]
+    assert [one['image'] for one in lines(tmp_path / 'tags.jsonl') if 'error' in one] == [
+        str(photos / 'broken.jpg')
+    ]
     assert [path.name for path in (tmp_path / 'sheets').iterdir()] == ['sheet-0001.jpg']
     assert mmtagclip('tag', photos, *TAG) == 1
     assert 'broken.jpg' in capsys.readouterr().err
@@ -156,33 +194,43 @@ def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
 
 
 def test_pictures(photos, tmp_path):
-    assert mmtagclip('tag', photos, *TAG, '--vis', tmp_path / 'vis', '--out',
-                     tmp_path / 'a.jsonl') == 0
+    assert (
+        mmtagclip('tag', photos, *TAG, '--vis', tmp_path / 'vis', '--out', tmp_path / 'a.jsonl')
+        == 0
+    )
     assert sorted(path.stem for path in (tmp_path / 'vis').glob('*.png')) == [
-        path.stem for path in sorted(photos.iterdir())]
+        path.stem for path in sorted(photos.iterdir())
+    ]
 
 
-@pytest.mark.parametrize('words, message', [
-    (['nowhere.jpg'], r'nowhere.jpg'),
-    ([SCENES, '--out', 'tags.txt'], 'must end in .jsonl, .csv, .json'),
-    ([SCENES, '--out', 'folder'], 'must end in .jsonl, .csv, .json'),
-    ([SCENES, '--classes', 'no/such/file'], 'no file of names at no/such/file'),
-    ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
-    ([SCENES, '--classes', ','], 'classes is empty'),
-    ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
-    ([SCENES, '--model', 'cls-seg_demo'], 'a model of mmtagclip segment, not of'),
-    ([SCENES, '--threshold', '3'], 'threshold must be in'),
-    ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
-    ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
-    ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
-    ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
-    ([SCENES, '--out', ROOT / 'README.md/a.csv'], 'README.md is a file, so nothing can be written'),
-    ([SCENES, '--vis', ROOT / 'README.md'], '--vis: '),
-    ([SCENES, '--sheets', ROOT / 'README.md/pages'], '--sheets: '),
-    ([SCENES, '--vis', ROOT / 'demo'], '--vis would write among the images'),
-    (['nowhere', 'either.jpg'], 'no image or folder at nowhere or either.jpg'),
-    ([SCENES, '--checkpoint', 'gone.pt'], 'gone.pt'),
-    (['https://example.org/a.jpg'], 'nothing is downloaded')])
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['nowhere.jpg'], r'nowhere.jpg'),
+        ([SCENES, '--out', 'tags.txt'], 'must end in .jsonl, .csv, .json'),
+        ([SCENES, '--out', 'folder'], 'must end in .jsonl, .csv, .json'),
+        ([SCENES, '--classes', 'no/such/file'], 'no file of names at no/such/file'),
+        ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
+        ([SCENES, '--classes', ','], 'classes is empty'),
+        ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
+        ([SCENES, '--model', 'cls-seg_demo'], 'a model of mmtagclip segment, not of'),
+        ([SCENES, '--threshold', '3'], 'threshold must be in'),
+        ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
+        ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
+        ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
+        ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
+        (
+            [SCENES, '--out', ROOT / 'README.md/a.csv'],
+            'README.md is a file, so nothing can be written',
+        ),
+        ([SCENES, '--vis', ROOT / 'README.md'], '--vis: '),
+        ([SCENES, '--sheets', ROOT / 'README.md/pages'], '--sheets: '),
+        ([SCENES, '--vis', ROOT / 'demo'], '--vis would write among the images'),
+        (['nowhere', 'either.jpg'], 'no image or folder at nowhere or either.jpg'),
+        ([SCENES, '--checkpoint', 'gone.pt'], 'gone.pt'),
+        (['https://example.org/a.jpg'], 'nothing is downloaded'),
+    ],
+)
 def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = [] if '--model' in words else TAG
@@ -203,12 +251,21 @@ def test_names_with_spaces_between_them(capsys):
 def test_a_tagger_makes_no_masks(capsys):
     assert mmtagclip('segment', SCENES, *TAG) == 2
     assert 'tagclip_demo is a model of mmtagclip tag, not of mmtagclip segment' in (
-        capsys.readouterr().err)
+        capsys.readouterr().err
+    )
 
 
 def test_a_failed_download_is_said_in_one_sentence(tmp_path):
-    process = run(sys.executable, '-m', 'mmtagclip', 'tag', SCENES, '--download',
-                  HF_HUB_OFFLINE='1', HF_HOME=tmp_path)
+    process = run(
+        sys.executable,
+        '-m',
+        'mmtagclip',
+        'tag',
+        SCENES,
+        '--download',
+        HF_HUB_OFFLINE='1',
+        HF_HOME=tmp_path,
+    )
     assert process.returncode == 2
     last = process.stderr.strip().splitlines()[-1]
     assert last.startswith("mmtagclip: error: Failed to download weights for tag 'openai'")
@@ -242,14 +299,27 @@ def test_a_folder_that_may_not_be_written_to_is_refused_at_once(photos, monkeypa
 def test_own_pictures_are_no_photographs(photos, tmp_path, monkeypatch, capsys):
     """A second run over a folder that holds the pictures of the first."""
     monkeypatch.chdir(photos)
-    words = ['tag', '.', *TAG, '--vis', 'pictures', '--sheets', 'pages', '--overwrite',
-             '--out', 'tags.jsonl']
+    words = [
+        'tag',
+        '.',
+        *TAG,
+        '--vis',
+        'pictures',
+        '--sheets',
+        'pages',
+        '--overwrite',
+        '--out',
+        'tags.jsonl',
+    ]
     for _ in range(2):
         assert mmtagclip(*words) == 0
         assert len(lines('tags.jsonl')) == 5
     assert len(list(Path('pictures').iterdir())) == 5
-    for words in (['tag', 'pictures', *TAG, '--vis', '.'], ['tag', '*.jpg', *TAG, '--sheets', '.'],
-                  ['segment', '.', *SEGMENT, '--out', '../photos']):
+    for words in (
+        ['tag', 'pictures', *TAG, '--vis', '.'],
+        ['tag', '*.jpg', *TAG, '--sheets', '.'],
+        ['segment', '.', *SEGMENT, '--out', '../photos'],
+    ):
         assert mmtagclip(*words) == 2
         assert 'would write among the images of' in capsys.readouterr().err
 
@@ -270,22 +340,35 @@ def test_nothing_is_downloaded_unasked(capsys, monkeypatch):
     monkeypatch.setattr('mmtagclip.apis.model_zoo.missing_weights', lambda config: 'ViT (x)')
     assert mmtagclip('tag', SCENES) == 2
     assert 'the weights of ViT (x) are not on this machine: add --download' in (
-        capsys.readouterr().err)
+        capsys.readouterr().err
+    )
 
 
 def test_options_reach_the_config(monkeypatch):
-    args = cli.make_parser().parse_args([
-        'segment', 'a.jpg', '--checkpoint', 'w.pt', '--cfg-options',
-        'model.tagger.head.threshold=0.3'])
+    args = cli.make_parser().parse_args(
+        [
+            'segment',
+            'a.jpg',
+            '--checkpoint',
+            'w.pt',
+            '--cfg-options',
+            'model.tagger.head.threshold=0.3',
+        ]
+    )
     config = cli.config_of(args)
     assert config.model.tagger.encoder.pretrained is None
     assert config.model.tagger.encoder.checkpoint == 'w.pt'
     assert config.model.tagger.head.threshold == 0.3
 
 
-@pytest.mark.parametrize('text, expected', [
-    ('dog', ['dog']), ('dog,cat', ['dog', 'cat']),
-    ('dog, traffic light ,"big, red bus",', ['dog', 'traffic light', 'big, red bus'])])
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        ('dog', ['dog']),
+        ('dog,cat', ['dog', 'cat']),
+        ('dog, traffic light ,"big, red bus",', ['dog', 'traffic light', 'big, red bus']),
+    ],
+)
 def test_names(text, expected):
     assert cli.names_from(text) == expected
 
@@ -304,7 +387,7 @@ def test_models(capsys):
     assert 'voc07' not in out
     assert mmtagclip('models', '--json') == 0
     report = json.loads(capsys.readouterr().out)
-    one, = (model for model in report['models'] if model['name'] == 'tagclip_demo')
+    (one,) = (model for model in report['models'] if model['name'] == 'tagclip_demo')
     assert one['task'] == 'tag'
     assert one['results'] == ['Demo, 120 scenes: mAP 89.5']
     assert Path(one['config']).is_file()
@@ -318,8 +401,9 @@ def test_demo(tmp_path, capsys):
 
 def test_as_a_process(photos):
     """JSON lines and nothing else on the output; no progress bar where there is no terminal."""
-    process = run(sys.executable, '-m', 'mmtagclip', 'tag', photos, '--model', 'tagclip_demo',
-                  '--out', '-')
+    process = run(
+        sys.executable, '-m', 'mmtagclip', 'tag', photos, '--model', 'tagclip_demo', '--out', '-'
+    )
     assert process.returncode == 0, process.stderr
     assert len([json.loads(line) for line in process.stdout.splitlines()]) == 5
     assert 'image/s' not in process.stderr
@@ -327,8 +411,11 @@ def test_as_a_process(photos):
 
 @pytest.mark.parametrize('words', [['tag', SCENES / '000040.jpg', *TAG], ['models']])
 def test_a_reader_that_stops_is_no_error(words):
-    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', *map(str, words)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmtagclip', *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     error = process.stderr.read()
     assert b'Traceback' not in error
@@ -373,20 +460,32 @@ def test_views_descriptions_and_closing(photos, tmp_path, model):
     words, names = tmp_path / 'descriptions.txt', ROOT / 'demo/data/classes.txt'
     texts = [f'It is called {line}.' for line in names.read_text().splitlines()]
     words.write_text('\n'.join(texts))
-    options = {'model.views.type': 'mmtagclip.ImageViews',
-               'model.label_processor.type': 'mmtagclip.LabelClosing',
-               'model.logit_processor.type': 'mmtagclip.PAMR',
-               'model.head.descriptions': str(words)}
-    command = ['segment', photos, '--model', model, '--quiet', '--out', tmp_path / 'masks',
-               '--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+    options = {
+        'model.views.type': 'mmtagclip.ImageViews',
+        'model.label_processor.type': 'mmtagclip.LabelClosing',
+        'model.logit_processor.type': 'mmtagclip.PAMR',
+        'model.head.descriptions': str(words),
+    }
+    command = [
+        'segment',
+        photos,
+        '--model',
+        model,
+        '--quiet',
+        '--out',
+        tmp_path / 'masks',
+        '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()),
+    ]
     assert mmtagclip(*command) == 0
     expected = SegInferencer(load_config(model, options), show_progress=False)(photos)
     plain = SegInferencer(model, show_progress=False)(photos)
     for record, result in zip(lines(tmp_path / 'masks/labels.jsonl'), expected, strict=True):
         with Image.open(tmp_path / 'masks' / record['masks']) as mask:
             assert np.array_equal(np.array(mask), result.mask)
-    assert any(not np.array_equal(one.mask, other.mask)
-               for one, other in zip(expected, plain, strict=True))
+    assert any(
+        not np.array_equal(one.mask, other.mask) for one, other in zip(expected, plain, strict=True)
+    )
 
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text('\n'.join(['It is a bell.', *texts[1:]]))
@@ -396,8 +495,15 @@ def test_views_descriptions_and_closing(photos, tmp_path, model):
 def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
     words, names = tmp_path / 'prompts.txt', (ROOT / 'demo/data/classes.txt').read_text()
     words.write_text(names)
-    command = ['segment', photos / '000040.jpg', *SEGMENT, '--out', tmp_path / 'masks',
-               '--cfg-options', f'model.prompts={words}']
+    command = [
+        'segment',
+        photos / '000040.jpg',
+        *SEGMENT,
+        '--out',
+        tmp_path / 'masks',
+        '--cfg-options',
+        f'model.prompts={words}',
+    ]
     assert mmtagclip(*command) == 0
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text(names.replace('bell', 'ringing bell'))
@@ -406,9 +512,16 @@ def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
 
 
 def test_a_checkpoint_is_that_of_every_encoder():
-    args = cli.make_parser().parse_args([
-        'segment', 'photos', '--checkpoint', 'ViT-B-16.pt', '--model',
-        'tag-guided-sclip_vit-base-p16_openai_voc21'])
+    args = cli.make_parser().parse_args(
+        [
+            'segment',
+            'photos',
+            '--checkpoint',
+            'ViT-B-16.pt',
+            '--model',
+            'tag-guided-sclip_vit-base-p16_openai_voc21',
+        ]
+    )
     config = cli.config_of(args)
     for encoder in (config.model.encoder, config.model.tagger.encoder):
         assert encoder.pretrained is None

@@ -21,18 +21,39 @@ from mmtagclip.clip.vocabulary import load_integers
 from mmtagclip.registry import MODELS
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-LEAVES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob('*.py')
-                if '_base_' not in path.parts and path.stem != 'folder')  # of the chain's variables
-REGISTRIES = (root_registries.MODELS, root_registries.MODEL_WRAPPERS, root_registries.DATASETS,
-              root_registries.TRANSFORMS, root_registries.METRICS, root_registries.HOOKS,
-              root_registries.LOOPS, root_registries.VISUALIZERS)
+LEAVES = sorted(
+    path.relative_to(CONFIGS).as_posix()
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts and path.stem != 'folder'
+)  # of the chain's variables
+REGISTRIES = (
+    root_registries.MODELS,
+    root_registries.MODEL_WRAPPERS,
+    root_registries.DATASETS,
+    root_registries.TRANSFORMS,
+    root_registries.METRICS,
+    root_registries.HOOKS,
+    root_registries.LOOPS,
+    root_registries.VISUALIZERS,
+)
 TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('tagclip/')]
 SEGMENTORS = [leaf for leaf in LEAVES if Path(leaf).name.startswith('cls-seg_')]
-DEMO_TAGGERS = [leaf for leaf in LEAVES if leaf.startswith('demo/') and leaf not in SEGMENTORS
-                and not Path(leaf).name.startswith(('direct', 'tag-guided'))]
+DEMO_TAGGERS = [
+    leaf
+    for leaf in LEAVES
+    if leaf.startswith('demo/')
+    and leaf not in SEGMENTORS
+    and not Path(leaf).name.startswith(('direct', 'tag-guided'))
+]
 # By the end of a config's file name.
-NUM_CLASSES = {'voc07': 20, 'voc12': 20, 'coco14': 80, 'coco17': 80, 'cocostuff': 171,
-               'nus-wide': 81}
+NUM_CLASSES = {
+    'voc07': 20,
+    'voc12': 20,
+    'coco14': 80,
+    'coco17': 80,
+    'cocostuff': 171,
+    'nus-wide': 81,
+}
 
 
 @pytest.fixture(params=TAGGERS)
@@ -76,8 +97,9 @@ def test_every_type_resolves(leaf):
     if 'train_dataloader' not in cfg:  # where the model is OpenMMLab's own
         assert cfg.model.type in prefixed
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        unknown = [name for name in prefixed
-                   if all(registry.get(name) is None for registry in REGISTRIES)]
+        unknown = [
+            name for name in prefixed if all(registry.get(name) is None for registry in REGISTRIES)
+        ]
     assert not unknown
 
 
@@ -150,8 +172,11 @@ PROTOCOLS = {
     ('nus_wide', 'test.json'): 'NUS-WIDE test, its own list',
     ('nus_wide', 'piaa_test.json'): "NUS-WIDE test, PIAA's list of 60,260 images",
 }
-DIFFICULT = {True: ', difficult objects positive', False: ', difficult objects negative',
-             None: ', difficult objects ignored'}
+DIFFICULT = {
+    True: ', difficult objects positive',
+    False: ', difficult objects negative',
+    None: ', difficult objects ignored',
+}
 
 
 def label_protocols(cfg):
@@ -163,31 +188,50 @@ def label_protocols(cfg):
     images = dataset.get('image_set_path') or dataset.split
     if (folder, images) == ('VOC2012', 'val'):
         images = 'ImageSets/Main/val.txt'
-    return {PROTOCOLS[folder, images] + DIFFICULT[metric.get('difficult_as_positive')]
-            for metric in cfg.test_evaluator}
+    return {
+        PROTOCOLS[folder, images] + DIFFICULT[metric.get('difficult_as_positive')]
+        for metric in cfg.test_evaluator
+    }
 
 
-@pytest.mark.parametrize('name, protocols', [
-    ('tagclip/tagclip_{}_voc07', ['VOC2007 test, difficult objects positive',
-                                  'VOC2007 test, difficult objects ignored']),
-    ('tagclip/tagclip_{}_voc07_piaa-labels', ['VOC2007 test, difficult objects negative']),
-    ('tagclip/tagclip_{}_voc12', ['VOC2012 val, 1,449 images, difficult objects positive',
-                                  'VOC2012 val, 1,449 images, difficult objects ignored']),
-    ('tagclip/tagclip_{}_voc12_piaa-labels', [
-        'VOC2012 val, 5,823 images, difficult objects negative']),
-    ('tagclip/tagclip_{}_coco14', ['COCO2014 val, all labels of the annotations']),
-    ('tagclip/tagclip_{}_coco14_tagclip-labels', ["COCO2014 val, TagCLIP's list of labels"]),
-    ('tagclip/tagclip_{}_nus-wide', ['NUS-WIDE test, its own list']),
-    ('tagclip/tagclip_{}_nus-wide_piaa-labels', ["NUS-WIDE test, PIAA's list of 60,260 images"]),
-    ('piaa/piaa-sclip_{}_voc07', ['VOC2007 test, difficult objects negative']),
-    ('piaa/piaa-sclip_{}_voc07_tagclip-labels', ['VOC2007 test, difficult objects positive']),
-    ('piaa/piaa-sclip_{}_voc12', ['VOC2012 val, 5,823 images, difficult objects negative']),
-    ('piaa/piaa-sclip_{}_voc12_tagclip-labels', [
-        'VOC2012 val, 1,449 images, difficult objects positive']),
-    ('piaa/piaa-sclip_{}_coco14', ['COCO2014 val, all labels of the annotations']),
-    ('piaa/piaa-sclip_{}_coco14_tagclip-labels', ["COCO2014 val, TagCLIP's list of labels"]),
-    ('piaa/piaa-sclip_{}_nus-wide', ["NUS-WIDE test, PIAA's list of 60,260 images"]),
-])
+@pytest.mark.parametrize(
+    'name, protocols',
+    [
+        (
+            'tagclip/tagclip_{}_voc07',
+            ['VOC2007 test, difficult objects positive', 'VOC2007 test, difficult objects ignored'],
+        ),
+        ('tagclip/tagclip_{}_voc07_piaa-labels', ['VOC2007 test, difficult objects negative']),
+        (
+            'tagclip/tagclip_{}_voc12',
+            [
+                'VOC2012 val, 1,449 images, difficult objects positive',
+                'VOC2012 val, 1,449 images, difficult objects ignored',
+            ],
+        ),
+        (
+            'tagclip/tagclip_{}_voc12_piaa-labels',
+            ['VOC2012 val, 5,823 images, difficult objects negative'],
+        ),
+        ('tagclip/tagclip_{}_coco14', ['COCO2014 val, all labels of the annotations']),
+        ('tagclip/tagclip_{}_coco14_tagclip-labels', ["COCO2014 val, TagCLIP's list of labels"]),
+        ('tagclip/tagclip_{}_nus-wide', ['NUS-WIDE test, its own list']),
+        (
+            'tagclip/tagclip_{}_nus-wide_piaa-labels',
+            ["NUS-WIDE test, PIAA's list of 60,260 images"],
+        ),
+        ('piaa/piaa-sclip_{}_voc07', ['VOC2007 test, difficult objects negative']),
+        ('piaa/piaa-sclip_{}_voc07_tagclip-labels', ['VOC2007 test, difficult objects positive']),
+        ('piaa/piaa-sclip_{}_voc12', ['VOC2012 val, 5,823 images, difficult objects negative']),
+        (
+            'piaa/piaa-sclip_{}_voc12_tagclip-labels',
+            ['VOC2012 val, 1,449 images, difficult objects positive'],
+        ),
+        ('piaa/piaa-sclip_{}_coco14', ['COCO2014 val, all labels of the annotations']),
+        ('piaa/piaa-sclip_{}_coco14_tagclip-labels', ["COCO2014 val, TagCLIP's list of labels"]),
+        ('piaa/piaa-sclip_{}_nus-wide', ["NUS-WIDE test, PIAA's list of 60,260 images"]),
+    ],
+)
 def test_protocols(name, protocols):
     """Either method under either's labels."""
     path = CONFIGS / f'{name.format("vit-base-p16_openai")}.py'
@@ -197,9 +241,11 @@ def test_protocols(name, protocols):
 @pytest.mark.parametrize('folder, count', [('tagclip', 2), ('piaa', 12)])
 def test_figures_stand_under_their_labels(folder, count):
     """What a metafile calls the data set is what the config evaluates on."""
-    figures = [(model, result) for model in yaml.safe_load(
-        (CONFIGS / folder / 'metafile.yml').read_text())['Models']
-        for result in model.get('Results', ())]
+    figures = [
+        (model, result)
+        for model in yaml.safe_load((CONFIGS / folder / 'metafile.yml').read_text())['Models']
+        for result in model.get('Results', ())
+    ]
     assert len(figures) == count
     for model, result in figures:
         cfg = Config.fromfile(CONFIGS.parent / model['Config'])
@@ -208,20 +254,24 @@ def test_figures_stand_under_their_labels(folder, count):
 
 def test_voc07_reports_both_conventions():
     cfg = Config.fromfile(CONFIGS / 'tagclip/tagclip_vit-base-p16_openai_voc07.py')
-    conventions = {(metric['prefix'], metric.get('difficult_as_positive'))
-                   for metric in cfg.test_evaluator}
+    conventions = {
+        (metric['prefix'], metric.get('difficult_as_positive')) for metric in cfg.test_evaluator
+    }
     assert conventions == {('difficult_positive', True), ('difficult_ignored', None)}
     assert len(cfg.test_evaluator) == 4
 
 
-@pytest.mark.parametrize('name, layers, votes, k', [
-    ('base-p16_openai_voc07', (8, 9, 10), 4, 0.5),
-    ('base-p16_openai_voc12', (8, 9, 10), 4, 0.5),
-    ('base-p16_openai_coco14', (8, 9, 10), 4, 0.5),
-    ('base-p16_openai_coco17', (8, 9, 10), 4, 0.5),
-    ('base-p16_openai_cocostuff', tuple(range(11)), 4, 0.1),
-    ('large-p14_openai_voc07', tuple(range(16, 23)), 8, 0.5),
-])
+@pytest.mark.parametrize(
+    'name, layers, votes, k',
+    [
+        ('base-p16_openai_voc07', (8, 9, 10), 4, 0.5),
+        ('base-p16_openai_voc12', (8, 9, 10), 4, 0.5),
+        ('base-p16_openai_coco14', (8, 9, 10), 4, 0.5),
+        ('base-p16_openai_coco17', (8, 9, 10), 4, 0.5),
+        ('base-p16_openai_cocostuff', tuple(range(11)), 4, 0.1),
+        ('large-p14_openai_voc07', tuple(range(16, 23)), 8, 0.5),
+    ],
+)
 def test_published_values(name, layers, votes, k):
     head = Config.fromfile(CONFIGS / f'tagclip/tagclip_vit-{name}.py').model.head
     assert (head.dmar.layers, head.dmar.votes) == (layers, votes)
@@ -257,8 +307,17 @@ def flat(pipeline):
 
 def test_there_are_segmentors():
     names = {leaf.removesuffix('.py').partition('openai_')[2] for leaf in SEGMENTORS}
-    assert names >= {'voc12', 'voc12_crf', 'coco-object', 'coco-object_crf', 'cocostuff27',
-                     'cocostuff27_crf', 'cocostuff171', 'pascal-context60', 'ade20k'}
+    assert names >= {
+        'voc12',
+        'voc12_crf',
+        'coco-object',
+        'coco-object_crf',
+        'cocostuff27',
+        'cocostuff27_crf',
+        'cocostuff171',
+        'pascal-context60',
+        'ade20k',
+    }
 
 
 def test_segmentors_names(seg_cfg):
@@ -266,8 +325,10 @@ def test_segmentors_names(seg_cfg):
     classes = Vocabulary.load(model.tagger.classes)
     prompts = Vocabulary.load(model.get('prompts', model.tagger.classes))
     assert len(prompts) == len(classes)
-    for names, background in [(classes, model.tagger.get('background', ())),
-                              (prompts, model.background_prompts)]:
+    for names, background in [
+        (classes, model.tagger.get('background', ())),
+        (prompts, model.background_prompts),
+    ]:
         assert not set(names.names) & set(Vocabulary.load(background).names)
     assert load_templates(model.templates)
     assert load_templates(model.tagger.templates)
@@ -295,7 +356,7 @@ def test_segmentors_layers_and_patches_fit_the_architecture(seg_cfg):
     for layers in (model.affinity.layers, model.tagger.head.dmar.layers):
         assert set(layers) <= set(range(tower['layers']))
     for pipeline in (seg_cfg.test_pipeline, seg_cfg.tta_pipeline):
-        resize, = (t for t in flat(pipeline) if t['type'] == 'mmtagclip.ResizeToPatchGrid')
+        (resize,) = (t for t in flat(pipeline) if t['type'] == 'mmtagclip.ResizeToPatchGrid')
         assert resize['patch_size'] == tower['patch_size']
         assert resize['max_side'] == 1344
 
@@ -309,17 +370,21 @@ def test_segmentors_pipelines(seg_cfg):
         # What post-processors and the way back from a flip need.
         assert list(transforms)[:2] == ['LoadImageFromFile', 'mmtagclip.KeepImage']
         assert {'original', 'ori_shape', 'flip', 'flip_direction', 'img_path'} <= set(
-            transforms['PackSegInputs']['meta_keys'])
+            transforms['PackSegInputs']['meta_keys']
+        )
         reduce_zero_label.add(transforms['LoadAnnotations'].get('reduce_zero_label', False))
     assert len(reduce_zero_label) == 1
 
 
-@pytest.mark.parametrize('name, layers, threshold, with_background', [
-    ('voc12', tuple(range(4, 11)), 0.4, True),
-    ('coco-object', tuple(range(4, 12)), 0.7, True),
-    ('cocostuff27', tuple(range(4, 12)), 0.7, False),
-    ('cocostuff171', tuple(range(4, 12)), 0.7, False),
-])
+@pytest.mark.parametrize(
+    'name, layers, threshold, with_background',
+    [
+        ('voc12', tuple(range(4, 11)), 0.4, True),
+        ('coco-object', tuple(range(4, 12)), 0.7, True),
+        ('cocostuff27', tuple(range(4, 12)), 0.7, False),
+        ('cocostuff171', tuple(range(4, 12)), 0.7, False),
+    ],
+)
 def test_segmentors_published_values(name, layers, threshold, with_background):
     stem = CONFIGS / f'cls_seg/cls-seg_vit-base-p16_openai_{name}'
     model = Config.fromfile(f'{stem}.py').model
@@ -337,7 +402,8 @@ def test_demo(leaf):
     cfg = Config.fromfile(CONFIGS / leaf)
     assert count(cfg.model.classes) == count(cfg.test_dataloader.dataset.classes) == 50
     assert not set(Vocabulary.load(cfg.model.classes).names) & set(
-        Vocabulary.load(cfg.model.background).names)
+        Vocabulary.load(cfg.model.background).names
+    )
     tower = vision(cfg.model.encoder)
     assert transform(cfg, 'ResizeToPatchGrid')['patch_size'] == tower['patch_size']
     dmar = cfg.model.head.get('dmar')
@@ -349,14 +415,26 @@ def test_demo(leaf):
 
 
 DIRECT = [leaf for leaf in LEAVES if leaf.startswith('direct_seg/')]
-DIRECT_CLASSES = {'voc21': 20, 'voc20': 20, 'pascal-context60': 59, 'pascal-context59': 59,
-                  'coco-object': 80, 'cocostuff171': 171, 'cityscapes': 19, 'ade20k': 150}
-DIRECT_DATA = {'voc21': 'VOC2012 val, with background',
-               'voc20': 'VOC2012 val, without background',
-               'pascal-context60': 'PASCAL Context, 60 classes',
-               'pascal-context59': 'PASCAL Context, 59 classes',
-               'coco-object': 'COCO-Object', 'cocostuff171': 'COCO-Stuff, 171 classes',
-               'cityscapes': 'Cityscapes val', 'ade20k': 'ADE20K val'}
+DIRECT_CLASSES = {
+    'voc21': 20,
+    'voc20': 20,
+    'pascal-context60': 59,
+    'pascal-context59': 59,
+    'coco-object': 80,
+    'cocostuff171': 171,
+    'cityscapes': 19,
+    'ade20k': 150,
+}
+DIRECT_DATA = {
+    'voc21': 'VOC2012 val, with background',
+    'voc20': 'VOC2012 val, without background',
+    'pascal-context60': 'PASCAL Context, 60 classes',
+    'pascal-context59': 'PASCAL Context, 59 classes',
+    'coco-object': 'COCO-Object',
+    'cocostuff171': 'COCO-Stuff, 171 classes',
+    'cityscapes': 'Cityscapes val',
+    'ade20k': 'ADE20K val',
+}
 WITH_BACKGROUND = ('voc21', 'pascal-context60', 'coco-object')
 
 
@@ -409,7 +487,8 @@ def check_tag_guided(cfg, plain):
     assert tags == 'own'
     assert count(tagger['classes']) == count(model['head']['classes'])
     assert not set(Vocabulary.load(tagger['classes']).names) & set(
-        Vocabulary.load(tagger.get('background', ())).names)
+        Vocabulary.load(tagger.get('background', ())).names
+    )
     assert 'last_block' not in tagger['encoder']
     untagged = Config.fromfile(CONFIGS / 'direct_seg' / plain)
     assert model == untagged.model.to_dict()
@@ -419,7 +498,7 @@ def check_tag_guided(cfg, plain):
 def test_any_direct_config_can_be_restricted_to_tags(tmp_path):
     """As the README of the configs shows it."""
     readme = (CONFIGS / 'direct_seg/README.md').read_text()
-    block, = re.findall(r'^```py\n(.*?)^```', readme, re.S | re.M)
+    (block,) = re.findall(r'^```py\n(.*?)^```', readme, re.S | re.M)
     path = tmp_path / 'my_config.py'
     path.write_text(block.replace("'./", f"'{CONFIGS}/direct_seg/").replace("'../", f"'{CONFIGS}/"))
     check_tag_guided(Config.fromfile(path), 'sclip_vit-base-p16_openai_cityscapes.py')
@@ -505,14 +584,19 @@ def published_rows():
             yield encoder, *values
 
 
-@pytest.mark.parametrize('encoder, data, side, window, stride, scale, threshold, area, pamr, '
-                         'templates', published_rows())
-def test_direct_published_values(encoder, data, side, window, stride, scale, threshold, area,
-                                 pamr, templates):
+@pytest.mark.parametrize(
+    'encoder, data, side, window, stride, scale, threshold, area, pamr, templates', published_rows()
+)
+def test_direct_published_values(
+    encoder, data, side, window, stride, scale, threshold, area, pamr, templates
+):
     name = f'{encoder}_vit-base-p16_openai_{data}'
     head, model = direct_head(name)
     assert (head.logit_scale, head.background_threshold, head.area_threshold) == (
-        float(scale), float(threshold), float(area))
+        float(scale),
+        float(threshold),
+        float(area),
+    )
     assert head.templates == f'templates_{templates}'
     resize = Config.fromfile(CONFIGS / f'direct_seg/{name}.py').test_pipeline[2]
     long = int(side) if (encoder, data) == ('maskclip', 'pascal-context59') else 2048
@@ -529,7 +613,10 @@ def test_direct_published_values(encoder, data, side, window, stride, scale, thr
         refined = model if pamr == 'PAMR' else direct_head(f'{name}_pamr')[1]
         processor = MODELS.build(refined.logit_processor)
         assert (type(processor).__name__, processor.iterations, processor.dilations) == (
-            'PAMR', 10, (8, 16))
+            'PAMR',
+            10,
+            (8, 16),
+        )
         assert {**refined, 'logit_processor': None} == {**model, 'logit_processor': None}
     assert 'post_processor' not in model
 
@@ -542,9 +629,13 @@ def test_no_direct_config_is_left_out():
     assert {Path(leaf).stem for leaf in DIRECT} == {
         *(name.format(*pair) for pair in pairs),
         *(name.format(*pair) + '_pamr' for pair in pairs if pair[0] == 'naclip'),
-        *('tag-guided-' + name.format(*pair) for pair in pairs
-          if pair[1] in ('voc21', 'coco-object', 'cocostuff171')),
-        'scclip_vit-large-p14_openai_voc21'}
+        *(
+            'tag-guided-' + name.format(*pair)
+            for pair in pairs
+            if pair[1] in ('voc21', 'coco-object', 'cocostuff171')
+        ),
+        'scclip_vit-large-p14_openai_voc21',
+    }
 
 
 def test_figures_of_direct_configs_name_their_data():
@@ -555,29 +646,39 @@ def test_figures_of_direct_configs_name_their_data():
         data = name.removesuffix('_pamr').partition('openai_')[2]
         assert result['Dataset'] == DIRECT_DATA[data]
         # Other tables put MaskCLIP under SCLIP's protocol, which its configs do not follow.
-        assert not (name.startswith('maskclip') and any('Trident' in key
-                                                        for key in result['Metrics']))
+        assert not (
+            name.startswith('maskclip') and any('Trident' in key for key in result['Metrics'])
+        )
 
 
-@pytest.mark.parametrize('encoder, data, classes, background', [
-    ('maskclip', 'coco-object', 'seg_coco', 25),
-    ('sclip', 'voc21', 'seg_voc', 26), ('sclip', 'voc20', 'seg_voc', 0),
-    ('sclip', 'coco-object', 'seg_coco', 25), ('sclip', 'pascal-context60', 'pascal_context', 1),
-    ('sclip', 'cityscapes', 'cityscapes', 0),
-    ('clearclip', 'voc21', 'seg_voc_plain', 1), ('clearclip', 'voc20', 'seg_voc_plain', 0),
-    ('clearclip', 'coco-object', 'seg_coco_plain', 1), ('clearclip', 'pascal-context60',
-                                                        'pascal_context', 1),
-    ('naclip', 'voc21', 'seg_voc', 26), ('naclip', 'coco-object', 'seg_coco', 25),
-    ('itaclip', 'voc21', 'seg_voc_itaclip', 44),
-    ('itaclip', 'coco-object', 'seg_coco_itaclip', 25),
-    ('itaclip', 'pascal-context60', 'seg_pascal_context_itaclip', 1),
-    ('itaclip', 'cityscapes', 'seg_cityscapes_itaclip', 0),
-    ('itaclip', 'cocostuff171', 'seg_cocostuff_itaclip', 0),
-    ('scclip', 'voc21', 'seg_voc', 26), ('scclip', 'coco-object', 'seg_coco', 25),
-    ('proxyclip', 'voc21', 'seg_voc_plain', 26), ('proxyclip', 'voc20', 'seg_voc_plain', 0),
-    ('proxyclip', 'coco-object', 'seg_coco_plain', 16),
-    ('proxyclip', 'pascal-context60', 'pascal_context', 1),
-])
+@pytest.mark.parametrize(
+    'encoder, data, classes, background',
+    [
+        ('maskclip', 'coco-object', 'seg_coco', 25),
+        ('sclip', 'voc21', 'seg_voc', 26),
+        ('sclip', 'voc20', 'seg_voc', 0),
+        ('sclip', 'coco-object', 'seg_coco', 25),
+        ('sclip', 'pascal-context60', 'pascal_context', 1),
+        ('sclip', 'cityscapes', 'cityscapes', 0),
+        ('clearclip', 'voc21', 'seg_voc_plain', 1),
+        ('clearclip', 'voc20', 'seg_voc_plain', 0),
+        ('clearclip', 'coco-object', 'seg_coco_plain', 1),
+        ('clearclip', 'pascal-context60', 'pascal_context', 1),
+        ('naclip', 'voc21', 'seg_voc', 26),
+        ('naclip', 'coco-object', 'seg_coco', 25),
+        ('itaclip', 'voc21', 'seg_voc_itaclip', 44),
+        ('itaclip', 'coco-object', 'seg_coco_itaclip', 25),
+        ('itaclip', 'pascal-context60', 'seg_pascal_context_itaclip', 1),
+        ('itaclip', 'cityscapes', 'seg_cityscapes_itaclip', 0),
+        ('itaclip', 'cocostuff171', 'seg_cocostuff_itaclip', 0),
+        ('scclip', 'voc21', 'seg_voc', 26),
+        ('scclip', 'coco-object', 'seg_coco', 25),
+        ('proxyclip', 'voc21', 'seg_voc_plain', 26),
+        ('proxyclip', 'voc20', 'seg_voc_plain', 0),
+        ('proxyclip', 'coco-object', 'seg_coco_plain', 16),
+        ('proxyclip', 'pascal-context60', 'pascal_context', 1),
+    ],
+)
 def test_direct_words(encoder, data, classes, background):
     """The method's own words; of COCO-Object's background without 'bed', which is a class."""
     head, model = direct_head(f'{encoder}_vit-base-p16_openai_{data}')
@@ -588,17 +689,34 @@ def test_direct_words(encoder, data, classes, background):
     assert set(head.word_labels.tolist()) == set(range(len(head.vocabulary) + head.with_background))
 
 
-@pytest.mark.parametrize('words, synonyms', [
-    ('seg_voc_plain', 0), ('seg_coco_plain', 0), ('seg_coco_background_proxyclip', 0),
-    ('seg_voc', 10), ('seg_coco', 7), ('cityscapes', 0), ('seg_cityscapes_itaclip', 7),
-    ('seg_cocostuff', 0), ('seg_cocostuff_itaclip', 12)])
+@pytest.mark.parametrize(
+    'words, synonyms',
+    [
+        ('seg_voc_plain', 0),
+        ('seg_coco_plain', 0),
+        ('seg_coco_background_proxyclip', 0),
+        ('seg_voc', 10),
+        ('seg_coco', 7),
+        ('cityscapes', 0),
+        ('seg_cityscapes_itaclip', 7),
+        ('seg_cocostuff', 0),
+        ('seg_cocostuff_itaclip', 12),
+    ],
+)
 def test_number_of_synonyms(words, synonyms):
     assert sum(len(phrases) - 1 for phrases in Vocabulary.load(words).phrases) == synonyms
 
 
-@pytest.mark.parametrize('data, views, description', [
-    ('voc21', 0.7, 0.05), ('pascal-context60', 0.75, 0.15), ('coco-object', 0.75, 0.1),
-    ('cocostuff171', 0.75, 0.2), ('cityscapes', 0.7, 0.05)])
+@pytest.mark.parametrize(
+    'data, views, description',
+    [
+        ('voc21', 0.7, 0.05),
+        ('pascal-context60', 0.75, 0.15),
+        ('coco-object', 0.75, 0.1),
+        ('cocostuff171', 0.75, 0.2),
+        ('cityscapes', 0.7, 0.05),
+    ],
+)
 def test_itaclip_s_published_values(data, views, description):
     head, model = direct_head(f'itaclip_vit-base-p16_openai_{data}')
     assert model.views == {'type': 'mmtagclip.ImageViews', 'weight': views}
@@ -615,9 +733,11 @@ PIAA = [leaf for leaf in LEAVES if leaf.startswith('piaa/')]
 
 def test_there_are_piaa_configs_for_each_protocol():
     names = {Path(leaf).stem for leaf in PIAA}
-    assert names >= {f'piaa-{encoder}_vit-base-p16_openai_{data}'
-                     for encoder in ('sclip', 'itaclip', 'scclip')
-                     for data in ('voc07', 'voc12', 'coco14', 'nus-wide')}
+    assert names >= {
+        f'piaa-{encoder}_vit-base-p16_openai_{data}'
+        for encoder in ('sclip', 'itaclip', 'scclip')
+        for data in ('voc07', 'voc12', 'coco14', 'nus-wide')
+    }
 
 
 @pytest.mark.parametrize('leaf', PIAA)
@@ -634,23 +754,37 @@ def test_piaa(leaf):
     assert not cfg.train_dataloader.sampler.round_up
     edge, crop = cfg.test_pipeline[1:3]
     assert (edge.scale, edge.edge, edge.backend, edge.interpolation, crop.crop_size) == (
-        224, 'short', 'pillow', 'bicubic', 224)
+        224,
+        'short',
+        'pillow',
+        'bicubic',
+        224,
+    )
     # By data: temperatures of cleaning, of the class token and of the patches.
     if cfg.model.head.type == 'mmtagclip.PIAAHead':
         head = MODELS.build(cfg.model.head)
-        assert (head.scorer.clean_temperature, head.class_token_temperature,
-                head.patch_temperature, head.scorer.score_temperature) == {
-            'voc07': (100, 80, 200, 500), 'voc12': (100, 80, 200, 500),
-            'coco14': (0.01, 80, 400, 500), 'nus-wide': (500, 10, 400, 500)}[data]
+        assert (
+            head.scorer.clean_temperature,
+            head.class_token_temperature,
+            head.patch_temperature,
+            head.scorer.score_temperature,
+        ) == {
+            'voc07': (100, 80, 200, 500),
+            'voc12': (100, 80, 200, 500),
+            'coco14': (0.01, 80, 400, 500),
+            'nus-wide': (500, 10, 400, 500),
+        }[data]
 
 
 # Pseudo labels
 
 
-STUDENTS = [leaf for leaf in LEAVES if 'train_dataloader' in Config.fromfile(CONFIGS / leaf)
-            and leaf.startswith('pseudo_labels/')]
-GENERATORS = [leaf for leaf in LEAVES
-              if Path(leaf).name.startswith(('tags_', 'masks_'))]
+STUDENTS = [
+    leaf
+    for leaf in LEAVES
+    if 'train_dataloader' in Config.fromfile(CONFIGS / leaf) and leaf.startswith('pseudo_labels/')
+]
+GENERATORS = [leaf for leaf in LEAVES if Path(leaf).name.startswith(('tags_', 'masks_'))]
 
 
 def names_of(dataset):
@@ -667,11 +801,21 @@ def names_of(dataset):
 
 def test_there_are_students_and_generators():
     names = {Path(leaf).stem for leaf in STUDENTS}
-    assert names >= {f'{model}_{data}' for model in ('deeplabv3plus_r50-d8', 'segformer_mit-b0')
-                     for data in ('voc12aug', 'coco-object')}
-    assert names >= {'resnet50_voc12', 'resnet50_coco14', 'resnet18-w32_demo',
-                     'segformer_mit-b0_folder', 'deeplabv3plus_r18-w32_demo',
-                     'segformer_mit-w16_demo', 'fcn_vit-w128_demo', 'vit-w128_demo'}
+    assert names >= {
+        f'{model}_{data}'
+        for model in ('deeplabv3plus_r50-d8', 'segformer_mit-b0')
+        for data in ('voc12aug', 'coco-object')
+    }
+    assert names >= {
+        'resnet50_voc12',
+        'resnet50_coco14',
+        'resnet18-w32_demo',
+        'segformer_mit-b0_folder',
+        'deeplabv3plus_r18-w32_demo',
+        'segformer_mit-w16_demo',
+        'fcn_vit-w128_demo',
+        'vit-w128_demo',
+    }
     assert len(GENERATORS) >= 7
 
 
@@ -701,8 +845,7 @@ def test_students(leaf):
         kind = train.labels.split('/')[-2]
         generator = Config.fromfile(CONFIGS / f'pseudo_labels/{kind}_vit-base-p16_openai_folder.py')
         assert train.labels == f'{generator.work_dir}/pseudo_labels'
-        assert train.dataset.data_prefix in (
-            generator.photos, {'img_path': generator.photos})
+        assert train.dataset.data_prefix in (generator.photos, {'img_path': generator.photos})
     else:
         work_dirs, stem, _ = train.labels.split('/')
         generator = Config.fromfile(CONFIGS / f'pseudo_labels/{stem}.py')
@@ -714,8 +857,11 @@ def test_students(leaf):
     counts = {head.num_classes for head in heads if head is not None}
     names = names_of(cfg.test_dataloader.dataset) or names_of(train)
     data = Path(leaf).stem.rpartition('_')[2]
-    expected = NUM_CLASSES[data] if names is None and data in NUM_CLASSES else (
-        80 if names is None else len(names))
+    expected = (
+        NUM_CLASSES[data]
+        if names is None and data in NUM_CLASSES
+        else (80 if names is None else len(names))
+    )
     assert counts == {expected}
     if names_of(train) is not None and names_of(cfg.test_dataloader.dataset) is not None:
         assert names_of(train) == names_of(cfg.test_dataloader.dataset)
@@ -731,11 +877,15 @@ def test_students_are_built_and_learn(leaf):
         model = root_registries.MODELS.build(cfg.model)
     images = torch.randn(2, 3, 64, 64)
     if scope == 'mmseg':
-        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.full((1, 64, 64), label)))
-                   for label in (1, 255)]
+        samples = [
+            SegDataSample(gt_sem_seg=PixelData(data=torch.full((1, 64, 64), label)))
+            for label in (1, 255)
+        ]
     else:
-        samples = [DataSample().set_gt_score(torch.arange(cfg.model.head.num_classes) % 2 * 1.)
-                   for _ in range(2)]
+        samples = [
+            DataSample().set_gt_score(torch.arange(cfg.model.head.num_classes) % 2 * 1.0)
+            for _ in range(2)
+        ]
     losses = model.loss(images, samples)
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()

@@ -1,4 +1,5 @@
 """What the frameworks say when they are imported."""
+
 import sys
 import warnings
 from contextlib import nullcontext

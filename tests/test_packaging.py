@@ -1,4 +1,5 @@
 """What surrounds the package says what is so."""
+
 import re
 import subprocess
 import sys
@@ -30,14 +31,15 @@ def test_the_citation_names_the_paper_as_the_readme_does():
     readme = (ROOT / 'README.md').read_text()
     assert paper['title'] in readme
     for author in paper['authors']:
-        assert f"{author['family-names']}, {author['given-names']}" in readme
+        assert f'{author["family-names"]}, {author["given-names"]}' in readme
 
 
 def test_mim_finds_every_model_by_the_name_of_its_config():
     """It looks for the file name below the whole folder, and refuses two of one name."""
     count = Counter(path.name for path in (ROOT / 'configs').rglob('*.py'))
     assert {entry.config.name: count[entry.config.name] for entry in list_models()} == {
-        entry.config.name: 1 for entry in list_models()}
+        entry.config.name: 1 for entry in list_models()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -46,27 +48,50 @@ def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp('dist')
     # Built from a copy, so that nothing is left in the source tree.
     source = tmp_path_factory.mktemp('source')
-    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, text=True,
-                           capture_output=True, check=False)
+    names = subprocess.run(
+        ['git', 'ls-files', '-co', '--exclude-standard'],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     if names.returncode:
         pytest.skip('not a git repository')
     for name in names.stdout.splitlines():
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).symlink_to(ROOT / name)
-    subprocess.run([sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir',
-                    str(out), str(source)], check=True, capture_output=True, timeout=300)
-    path, = out.glob('*.whl')
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'build',
+            '--wheel',
+            '--no-isolation',
+            '--outdir',
+            str(out),
+            str(source),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    (path,) = out.glob('*.whl')
     return zipfile.ZipFile(path)
 
 
 def test_the_wheel_holds_configs_demo_and_page(wheel):
     names = set(wheel.namelist())
-    for name in ('mmtagclip/.mim/model-index.yml', 'mmtagclip/.mim/demo/data/classes.txt',
-                 'mmtagclip/.mim/demo/model/open_clip_model.safetensors',
-                 'mmtagclip/.mim/configs/_base_/models/tagclip_vit-demo.py',
-                 'mmtagclip/.mim/tools/test.py', 'mmtagclip/.mim/configs/demo/metafile.yml',
-                 'mmtagclip/web/static/index.html', 'mmtagclip/vocabularies/voc.txt'):
+    for name in (
+        'mmtagclip/.mim/model-index.yml',
+        'mmtagclip/.mim/demo/data/classes.txt',
+        'mmtagclip/.mim/demo/model/open_clip_model.safetensors',
+        'mmtagclip/.mim/configs/_base_/models/tagclip_vit-demo.py',
+        'mmtagclip/.mim/tools/test.py',
+        'mmtagclip/.mim/configs/demo/metafile.yml',
+        'mmtagclip/web/static/index.html',
+        'mmtagclip/vocabularies/voc.txt',
+    ):
         assert name in names
     assert any(name.endswith('licenses/demo/LICENSES/CC-BY-4.0.txt') for name in names)
     assert not any('__pycache__' in name or name.startswith('tests/') for name in names)

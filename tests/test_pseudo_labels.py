@@ -1,4 +1,5 @@
 """Pseudo labels on disk survive whatever happens to the job that writes them."""
+
 import errno
 import json
 import multiprocessing
@@ -28,8 +29,9 @@ def files(index):
 
 def work(root, pause=0.0, count=COUNT):
     """The whole job: does what is missing, three images a commit."""
-    writer = PseudoLabelWriter(root, Manifest('masks', ('background', 'dog'), count, model='m',
-                                              version='1'))
+    writer = PseudoLabelWriter(
+        root, Manifest('masks', ('background', 'dog'), count, model='m', version='1')
+    )
     for index in range(count):
         if index not in writer.done:
             writer.add(index, record(index), files(index))
@@ -40,8 +42,11 @@ def work(root, pause=0.0, count=COUNT):
 
 
 def content(root):
-    return {str(path.relative_to(root)): path.read_bytes()
-            for path in sorted(root.rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -55,8 +60,11 @@ def test_layout(undisturbed):
     assert len(undisturbed) == 2 + 2 * COUNT
     assert undisturbed['masks/000000/000000007.png'] == b'\x07' * 4000
     lines = undisturbed['labels.jsonl'].decode().splitlines()
-    assert json.loads(lines[7]) == {**record(7), 'masks': 'masks/000000/000000007.png',
-                                    'probabilities': 'probabilities/000000/000000007.npz'}
+    assert json.loads(lines[7]) == {
+        **record(7),
+        'masks': 'masks/000000/000000007.png',
+        'probabilities': 'probabilities/000000/000000007.npz',
+    }
 
 
 def test_a_thousand_images_a_folder(tmp_path):
@@ -145,7 +153,8 @@ NAMESPACE = ['unshare', '--map-root-user', '--mount']
 
 @pytest.mark.skipif(
     shutil.which('unshare') is None or run(*NAMESPACE, 'true').returncode != 0,
-    reason='needs a file system of its own')
+    reason='needs a file system of its own',
+)
 def test_a_really_full_disk(tmp_path, undisturbed):
     disk, out = tmp_path / 'disk', tmp_path / 'out'
     disk.mkdir()
@@ -198,7 +207,7 @@ def test_a_line_that_was_cut_off_is_done_again(tmp_path, undisturbed):
     for index in range(6):
         writer.add(index, record(index), files(index))
     writer.commit()
-    journal, = (tmp_path / 'journal').iterdir()
+    (journal,) = (tmp_path / 'journal').iterdir()
     journal.write_bytes(journal.read_bytes()[:-9])
     assert PseudoLabelWriter(tmp_path, MANIFEST).done == set(range(5))
     assert work(tmp_path)
@@ -212,11 +221,14 @@ def test_a_finished_job_changes_nothing(tmp_path, undisturbed):
     assert content(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'classes': ('background', 'cat')}, r"classes is \('background', 'dog'\), now it is"),
-    ({'weights': 'abc'}, "weights is '', now it is 'abc'"),
-    ({'num_images': 3}, 'num_images is 60, now it is 3'),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'classes': ('background', 'cat')}, r"classes is \('background', 'dog'\), now it is"),
+        ({'weights': 'abc'}, "weights is '', now it is 'abc'"),
+        ({'num_images': 3}, 'num_images is 60, now it is 3'),
+    ],
+)
 def test_another_job_s_folder_is_refused(tmp_path, change, message):
     PseudoLabelWriter(tmp_path, MANIFEST)
     changed = Manifest(**{**MANIFEST.__dict__, **change})
@@ -231,11 +243,14 @@ def test_reading(tmp_path):
     assert [one['image'] for one in records] == [record(i)['image'] for i in range(COUNT)]
 
 
-@pytest.mark.parametrize(('classes', 'message'), [
-    (['background', 'cat'], "class 1 is 'dog' there and 'cat' here"),
-    (['dog', 'background'], "class 0 is 'background' there and 'dog' here"),
-    (['background'], '2 there and 1 here'),
-])
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        (['background', 'cat'], "class 1 is 'dog' there and 'cat' here"),
+        (['dog', 'background'], "class 0 is 'background' there and 'dog' here"),
+        (['background'], '2 there and 1 here'),
+    ],
+)
 def test_other_classes_are_refused(tmp_path, classes, message):
     work(tmp_path, count=1)
     with pytest.raises(ValueError, match=f'labels of other classes: {message}'):

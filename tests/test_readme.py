@@ -1,4 +1,5 @@
 """The README's snippets run, and its commands name what exists."""
+
 import argparse
 import inspect
 import re
@@ -15,8 +16,13 @@ from mmtagclip.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 CARDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / 'configs').glob('*/README.md'))]
-PAGES = ['README.md', 'CONTRIBUTING.md', 'demo/README.md', *CARDS,
-         *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md')))]
+PAGES = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'demo/README.md',
+    *CARDS,
+    *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))),
+]
 
 
 def blocks(page, language):
@@ -53,9 +59,10 @@ def test_python_snippets_run(snippet, tmp_path, monkeypatch):
 def demo_commands():
     """Commands of the program that need nothing but the demo."""
     for param in commands():
-        words, = param.values
-        if words[0] == 'mmtagclip' and (words[1] in ('demo', 'models')
-                                        or any(word.endswith('_demo') for word in words)):
+        (words,) = param.values
+        if words[0] == 'mmtagclip' and (
+            words[1] in ('demo', 'models') or any(word.endswith('_demo') for word in words)
+        ):
             yield param
 
 
@@ -79,7 +86,7 @@ def test_commands_name_what_exists(words):
     if program == 'export':
         folder_chain = (ROOT / 'configs/pseudo_labels/folder.py').read_text()
         for word in rest:
-            assert f"{{{{${word.partition('=')[0]}:" in folder_chain
+            assert f'{{{{${word.partition("=")[0]}:' in folder_chain
     elif program == 'make':
         targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.M)
         assert rest[0] in targets
@@ -196,8 +203,9 @@ def test_every_page_of_the_docs_is_in_the_index():
 def rows_of(path):
     """The rows of a page's tables, each as a dict."""
     for table in re.findall(r'(?:^\|.*\n)+', path.read_text(), re.M):
-        header, _, *rows = [[cell.strip() for cell in line.strip('|').split('|')]
-                            for line in table.splitlines()]
+        header, _, *rows = [
+            [cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()
+        ]
         yield from (dict(zip(header, row, strict=True)) for row in rows)
 
 
@@ -207,7 +215,7 @@ def test_a_folder_s_card_says_what_its_metafile_says(folder):
     rows = list(rows_of(ROOT / 'configs' / folder / 'README.md'))
     metafile = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())
     for model in metafile['Models']:
-        row = next(one for one in rows if f"`{model['Name']}`" in one['config'])
+        row = next(one for one in rows if f'`{model["Name"]}`' in one['config'])
         for result in model.get('Results', []):
             for metric, value in result['Metrics'].items():
                 assert row[metric] == str(value)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 # Without importing mmtagclip, as a config without custom_imports is run.
-CODE = '''
+CODE = """
 import sys
 from mmengine import registry as root
 from mmengine.registry import DefaultScope
@@ -44,11 +44,12 @@ for kind, parts in names.items():
 loader = root.TRANSFORMS.build({'type': 'mmtagclip.LoadImage', 'max_side': 5})
 assert loader.max_side == 5
 assert DefaultScope.get_current_instance().scope_name == scope
-'''
+"""
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg'])
 def test_prefixed_names_resolve_under_the_default_scope(scope):
-    run = subprocess.run([sys.executable, '-c', CODE, scope], capture_output=True, text=True,
-                         timeout=300)
+    run = subprocess.run(
+        [sys.executable, '-c', CODE, scope], capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr

@@ -3,6 +3,7 @@
 Written from the method's description with PyTorch's own attention modules and
 OpenCV's contours; all maps of all layers are kept.
 """
+
 import cv2
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def box_mask(score_map):
     mask = np.zeros((height, width), dtype=np.float32)
     for contour in contours:
         x, y, w, h = cv2.boundingRect(contour)
-        mask[y:min(y + h, height - 1), x:min(x + w, width - 1)] = 1
+        mask[y : min(y + h, height - 1), x : min(x + w, width - 1)] = 1
     return mask
 
 
@@ -110,7 +111,7 @@ def cwr(visual, scale, text, refined, scores, grid, image, threshold, stop):
             if stop:
                 return new
             continue
-        crop = image[:, :, top * patch:bottom * patch, left * patch:right * patch]
+        crop = image[:, :, top * patch : bottom * patch, left * patch : right * patch]
         crop = F.interpolate(crop, size=visual.image_size, mode='bilinear', align_corners=False)
         region = mask[None, None, top:bottom, left:right].float()
         region = F.interpolate(region, size=visual.grid_size, mode='nearest').flatten().bool()
@@ -135,7 +136,7 @@ def cam(visual, scale, last_input, text, tag):
     x = x + layer.mlp(layer.ln_2(x))
     feature = F.normalize(visual.ln_post(x)[0, 1:].mean(0) @ visual.proj, dim=-1)
     probability = (scale * feature @ text.T).softmax(-1)[tag]
-    gradient, = torch.autograd.grad(probability, activation)
+    (gradient,) = torch.autograd.grad(probability, activation)
     return (activation[0, 1:] @ gradient[0, 1:].mean(0)).relu().detach()
 
 
@@ -158,7 +159,7 @@ def refine_cam(one, attention, grid, threshold):
     mask = torch.zeros(grid)
     for contour in contours:
         x, y, w, h = cv2.boundingRect(contour)
-        mask[y:min(y + h, grid[0] - 1), x:min(x + w, grid[1] - 1)] = 1
+        mask[y : min(y + h, grid[0] - 1), x : min(x + w, grid[1] - 1)] = 1
     return scale_cam((affinity * mask.flatten()[None]) @ one)
 
 
@@ -223,8 +224,16 @@ def outliers(patches):
     return {i for i in range(count) if factor[i] > np.quantile(factor, 0.95)}
 
 
-def sc_clip(layer, x, outputs, grid, similarity_layer=8, output_layer=3,
-            fusion_layers=(3, 4, 5, 6, 7, 8, 9), weight=0.3):
+def sc_clip(
+    layer,
+    x,
+    outputs,
+    grid,
+    similarity_layer=8,
+    output_layer=3,
+    fusion_layers=(3, 4, 5, 6, 7, 8, 9),
+    weight=0.3,
+):
     """SC-CLIP's patches (N, width) of one image, step by step."""
     bad = outliers(x[1:])
 
@@ -232,9 +241,12 @@ def sc_clip(layer, x, outputs, grid, similarity_layer=8, output_layer=3,
         mended = patches.clone()
         for i in bad:
             row, column = divmod(i, grid[1])
-            around = [r * grid[1] + c for r in range(row - 1, row + 2)
-                      for c in range(column - 1, column + 2)
-                      if 0 <= r < grid[0] and 0 <= c < grid[1]]
+            around = [
+                r * grid[1] + c
+                for r in range(row - 1, row + 2)
+                for c in range(column - 1, column + 2)
+                if 0 <= r < grid[0] and 0 <= c < grid[1]
+            ]
             sound = [j for j in around if j not in bad]
             if sound:
                 mended[i] = patches[sound].mean(0)

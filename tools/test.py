@@ -1,4 +1,5 @@
 """Evaluate a model from a config; a training-free one needs no checkpoint."""
+
 import argparse
 import os
 from pathlib import Path
@@ -14,20 +15,34 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?',
-                        help='checkpoint of a trained model; leave it out for a training-free one')
-    parser.add_argument('--work-dir', help='folder of logs, metrics and tag files '
-                        '(default: the config\'s, or work_dirs/<config name>)')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint of a trained model; leave it out for a training-free one',
+    )
+    parser.add_argument(
+        '--work-dir',
+        help='folder of logs, metrics and tag files '
+        "(default: the config's, or work_dirs/<config name>)",
+    )
     parser.add_argument('--out', help='JSON file to write the metrics to')
-    parser.add_argument('--tta', action='store_true',
-                        help="average over the config's test-time augmentations")
+    parser.add_argument(
+        '--tta', action='store_true', help="average over the config's test-time augmentations"
+    )
     parser.add_argument('--show-dir', help='folder to draw the results in')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions,
-                        help='override config entries: key=value, key="[a,b]", a.b.c=value')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='how several processes were started (see dist_test.sh)')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='override config entries: key=value, key="[a,b]", a.b.c=value',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes were started (see dist_test.sh)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -50,8 +65,9 @@ def draw(cfg: Config, folder: str) -> None:
     """Turn the config's visualization hook on."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None or cfg.get('visualizer') is None:
-        raise SystemExit('error: --show-dir needs default_hooks.visualization and a visualizer in '
-                         'the config')
+        raise SystemExit(
+            'error: --show-dir needs default_hooks.visualization and a visualizer in the config'
+        )
     hook.draw = True
     hook.setdefault('interval', 1)  # the official MMSegmentation's 50 counts in tests, too
     cfg.visualizer.save_dir = folder

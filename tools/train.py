@@ -1,4 +1,5 @@
 """Train a model from a config."""
+
 import argparse
 import os
 from pathlib import Path
@@ -13,18 +14,29 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='folder of logs and checkpoints '
-                        '(default: the config\'s, or work_dirs/<config name>)')
-    parser.add_argument('--resume', action='store_true',
-                        help='go on from the latest checkpoint in the working directory')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision (on GPUs)')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions,
-                        help='override config entries: key=value, key="[a,b]", a.b.c=value')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='how several processes were started (see dist_train.sh)')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--work-dir',
+        help="folder of logs and checkpoints (default: the config's, or work_dirs/<config name>)",
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on from the latest checkpoint in the working directory',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision (on GPUs)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        help='override config entries: key=value, key="[a,b]", a.b.c=value',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes were started (see dist_train.sh)',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
@@ -43,8 +55,10 @@ def main() -> None:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if cfg.get('train_dataloader') is None:
-        raise SystemExit(f'error: {args.config} has no train_dataloader: its model is not trained; '
-                         'evaluate it with tools/test.py')
+        raise SystemExit(
+            f'error: {args.config} has no train_dataloader: its model is not trained; '
+            'evaluate it with tools/test.py'
+        )
     cfg.resume = args.resume
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -12,8 +12,7 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(
-    type='mmtagclip.TagVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='mmtagclip.TagVisualizer', vis_backends=vis_backends, name='visualizer')
 log_level = 'INFO'
 load_from = None
 resume = False

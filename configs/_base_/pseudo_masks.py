@@ -7,16 +7,16 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1344),
     dict(
         type='mmseg.PackSegInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape',
-                   'original', 'load_error')),
+        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'original', 'load_error'),
+    ),
 ]
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False))
+    batch_size=1, num_workers=2, sampler=dict(type='DefaultSampler', shuffle=False)
+)
 test_evaluator = []
 test_cfg = dict(_delete_=True, type='mmtagclip.GenerateLoop')
 default_hooks = dict(
     _delete_=True,
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False))
+    logger=dict(type='LoggerHook', interval=100, log_metric_by_epoch=False),
+)

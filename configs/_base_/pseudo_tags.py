@@ -6,17 +6,17 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1024),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape',
-                   'load_error')),
+        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'load_error'),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'))
+    collate_fn=dict(type='pseudo_collate'),
+)
 test_evaluator = []
 test_cfg = dict(type='mmtagclip.GenerateLoop')
 default_hooks = dict(
-    _delete_=True,
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=100))
+    _delete_=True, timer=dict(type='IterTimerHook'), logger=dict(type='LoggerHook', interval=100)
+)

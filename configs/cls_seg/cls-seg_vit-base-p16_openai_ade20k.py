@@ -10,9 +10,12 @@ model = dict(
         head=dict(
             dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)),
             cwr=dict(threshold=0.1),
-            threshold=0.1)),
+            threshold=0.1,
+        ),
+    ),
     background_prompts='cocostuff_clsseg_background',
-    with_background=False)
+    with_background=False,
+)
 # Value 0 of its masks is no class.
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[2].transforms[3][0].reduce_zero_label = True

@@ -6,4 +6,5 @@ _base_ = [
 model = dict(
     tagger=dict(classes='coco', background='coco_background'),
     prompts='coco_clsseg',
-    background_prompts='coco_background')
+    background_prompts='coco_background',
+)

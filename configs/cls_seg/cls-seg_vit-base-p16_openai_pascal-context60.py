@@ -10,5 +10,8 @@ model = dict(
         head=dict(
             dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)),
             cwr=dict(threshold=0.1),
-            threshold=0.1)),
-    background_prompts='cocostuff_clsseg_background')
+            threshold=0.1,
+        ),
+    ),
+    background_prompts='cocostuff_clsseg_background',
+)

@@ -7,4 +7,5 @@ model = dict(
     tagger=dict(classes='voc', background='voc_background'),
     prompts='voc_clsseg',
     background_prompts='voc_background',
-    affinity=dict(layers=(4, 5, 6, 7, 8, 9, 10), box_threshold=0.4))
+    affinity=dict(layers=(4, 5, 6, 7, 8, 9, 10), box_threshold=0.4),
+)

@@ -4,9 +4,8 @@ model = dict(
     head=dict(
         _delete_=True,
         type='mmtagclip.TagCLIPHead',
-        scorer=dict(
-            type='mmtagclip.GaussianClassifier',
-            bank_size=64,
-            score_temperature=1.0),
+        scorer=dict(type='mmtagclip.GaussianClassifier', bank_size=64, score_temperature=1.0),
         dmar=dict(type='mmtagclip.DMAR', layers=(8, 9, 10), votes=4),
-        cwr=dict(type='mmtagclip.CWR', threshold=0.5)))
+        cwr=dict(type='mmtagclip.CWR', threshold=0.5),
+    )
+)

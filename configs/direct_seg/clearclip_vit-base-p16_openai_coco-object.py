@@ -4,10 +4,8 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_coco_plain',
-        background=['background'],
-        background_threshold=0.4))
+    head=dict(classes='seg_coco_plain', background=['background'], background_threshold=0.4)
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 448)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -3,9 +3,7 @@ _base_ = [
     '../_base_/datasets/pascal-context59_direct.py',
     '../_base_/direct_seg_runtime.py',
 ]
-model = dict(
-    head=dict(
-        classes='pascal_context'))
+model = dict(head=dict(classes='pascal_context'))
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 448)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -4,10 +4,8 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='pascal_context',
-        background=['background'],
-        background_threshold=0.15))
+    head=dict(classes='pascal_context', background=['background'], background_threshold=0.15)
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 448)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

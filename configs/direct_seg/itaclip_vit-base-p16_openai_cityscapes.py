@@ -4,10 +4,8 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_cityscapes_itaclip',
-        description_weight=0.05),
-    views=dict(weight=0.7))
+    head=dict(classes='seg_cityscapes_itaclip', description_weight=0.05), views=dict(weight=0.7)
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 560)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

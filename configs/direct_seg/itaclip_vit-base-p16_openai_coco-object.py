@@ -9,4 +9,6 @@ model = dict(
         background='seg_coco_background',
         logit_scale=50.0,
         background_threshold=0.1,
-        description_weight=0.1))
+        description_weight=0.1,
+    )
+)

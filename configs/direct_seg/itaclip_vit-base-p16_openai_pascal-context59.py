@@ -4,6 +4,4 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 # Not in the paper: settings are those of COCO-Stuff.
-model = dict(
-    head=dict(
-        classes='seg_pascal_context_itaclip'))
+model = dict(head=dict(classes='seg_pascal_context_itaclip'))

@@ -9,4 +9,6 @@ model = dict(
         background=['background'],
         logit_scale=55.0,
         background_threshold=0.1,
-        description_weight=0.15))
+        description_weight=0.15,
+    )
+)

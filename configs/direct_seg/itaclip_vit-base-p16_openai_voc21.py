@@ -10,5 +10,7 @@ model = dict(
         logit_scale=60.0,
         background_threshold=0.1,
         area_threshold=0.1,
-        description_weight=0.05),
-    views=dict(weight=0.7))
+        description_weight=0.05,
+    ),
+    views=dict(weight=0.7),
+)

@@ -4,9 +4,7 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 # Not in the paper: words and thresholds are SCLIP's.
-model = dict(
-    head=dict(
-        classes='cityscapes'))
+model = dict(head=dict(classes='cityscapes'))
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 512)
 test_pipeline.insert(3, dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16))

@@ -5,10 +5,8 @@ _base_ = [
 ]
 # Not in the paper: words and thresholds are SCLIP's.
 model = dict(
-    head=dict(
-        classes='pascal_context',
-        background=['background'],
-        background_threshold=0.1))
+    head=dict(classes='pascal_context', background=['background'], background_threshold=0.1)
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 512)
 test_pipeline.insert(3, dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16))

@@ -9,7 +9,9 @@ model = dict(
         classes='seg_voc',
         background='seg_voc_background',
         background_threshold=0.1,
-        area_threshold=0.1))
+        area_threshold=0.1,
+    )
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[2].scale = (2048, 512)
 test_pipeline.insert(3, dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16))

@@ -4,7 +4,5 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_coco',
-        background='seg_coco_background',
-        background_threshold=0.1))
+    head=dict(classes='seg_coco', background='seg_coco_background', background_threshold=0.1)
+)

@@ -4,8 +4,7 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_voc'),
+    head=dict(classes='seg_voc'),
     # The image in one piece; what the patches do not cover is cut off.
-    windows=dict(
-        _delete_=True, type='mmtagclip.WholeImage', patch_size=16, cut=True))
+    windows=dict(_delete_=True, type='mmtagclip.WholeImage', patch_size=16, cut=True),
+)

@@ -4,10 +4,7 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_voc',
-        background='seg_voc_background',
-        background_threshold=0.1),
+    head=dict(classes='seg_voc', background='seg_voc_background', background_threshold=0.1),
     # The image in one piece; what the patches do not cover is cut off.
-    windows=dict(
-        _delete_=True, type='mmtagclip.WholeImage', patch_size=16, cut=True))
+    windows=dict(_delete_=True, type='mmtagclip.WholeImage', patch_size=16, cut=True),
+)

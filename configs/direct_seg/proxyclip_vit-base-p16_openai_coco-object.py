@@ -7,4 +7,6 @@ model = dict(
     head=dict(
         classes='seg_coco_plain',
         background='seg_coco_background_proxyclip',
-        background_threshold=0.25))
+        background_threshold=0.25,
+    )
+)

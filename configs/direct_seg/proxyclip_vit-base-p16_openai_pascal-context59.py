@@ -3,6 +3,4 @@ _base_ = [
     '../_base_/datasets/pascal-context59_direct.py',
     '../_base_/direct_seg_runtime.py',
 ]
-model = dict(
-    head=dict(
-        classes='pascal_context'))
+model = dict(head=dict(classes='pascal_context'))

@@ -4,7 +4,5 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='pascal_context',
-        background=['background'],
-        background_threshold=0.15))
+    head=dict(classes='pascal_context', background=['background'], background_threshold=0.15)
+)

@@ -4,7 +4,5 @@ _base_ = [
     '../_base_/direct_seg_runtime.py',
 ]
 model = dict(
-    head=dict(
-        classes='seg_voc_plain',
-        background='seg_voc_background',
-        background_threshold=0.2))
+    head=dict(classes='seg_voc_plain', background='seg_voc_background', background_threshold=0.2)
+)

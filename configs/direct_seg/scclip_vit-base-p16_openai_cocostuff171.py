@@ -3,6 +3,4 @@ _base_ = [
     '../_base_/datasets/cocostuff171_direct.py',
     '../_base_/direct_seg_runtime.py',
 ]
-model = dict(
-    head=dict(
-        classes='seg_cocostuff'))
+model = dict(head=dict(classes='seg_cocostuff'))

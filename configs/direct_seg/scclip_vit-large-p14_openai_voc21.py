@@ -7,4 +7,7 @@ model = dict(
             similarity_layer=16,
             output_layer=6,
             fusion_layers=(8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18),
-            class_token_weight=0.1)))
+            class_token_weight=0.1,
+        ),
+    )
+)

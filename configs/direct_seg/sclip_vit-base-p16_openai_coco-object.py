@@ -8,4 +8,6 @@ model = dict(
         classes='seg_coco',
         background='seg_coco_background',
         logit_scale=50.0,
-        background_threshold=0.1))
+        background_threshold=0.1,
+    )
+)

@@ -8,4 +8,6 @@ model = dict(
         classes='pascal_context',
         background=['background'],
         logit_scale=50.0,
-        background_threshold=0.1))
+        background_threshold=0.1,
+    )
+)

@@ -9,4 +9,6 @@ model = dict(
         background='seg_voc_background',
         logit_scale=65.0,
         background_threshold=0.1,
-        area_threshold=0.1))
+        area_threshold=0.1,
+    )
+)

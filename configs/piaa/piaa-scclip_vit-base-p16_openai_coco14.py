@@ -1,3 +1,2 @@
 _base_ = './piaa-sclip_vit-base-p16_openai_coco14.py'
-model = dict(
-    encoder=dict(last_block=dict(type='mmtagclip.SCCLIPLastBlock')))
+model = dict(encoder=dict(last_block=dict(type='mmtagclip.SCCLIPLastBlock')))

@@ -4,10 +4,7 @@ _base_ = [
     '../_base_/fit_runtime.py',
 ]
 model = dict(
-    encoder=dict(
-        last_block=dict(type='mmtagclip.SCLIPLastBlock'),
-        positions='bicubic_scale'),
-    head=dict(
-        scorer=dict(clean_temperature=0.01),
-        patch_temperature=400.0),
-    classes='coco')
+    encoder=dict(last_block=dict(type='mmtagclip.SCLIPLastBlock'), positions='bicubic_scale'),
+    head=dict(scorer=dict(clean_temperature=0.01), patch_temperature=400.0),
+    classes='coco',
+)

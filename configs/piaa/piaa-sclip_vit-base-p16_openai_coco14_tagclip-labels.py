@@ -8,4 +8,6 @@ test_dataloader = dict(
         ann_file='annotations/tagclip_val2014.json',
         data_prefix='val2014',
         pipeline=_base_.test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    )
+)

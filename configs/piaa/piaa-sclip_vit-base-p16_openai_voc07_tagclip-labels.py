@@ -4,10 +4,12 @@ test_evaluator = [
     dict(
         type='mmpretrain.VOCAveragePrecision',
         difficult_as_positive=True,
-        prefix='difficult_positive'),
+        prefix='difficult_positive',
+    ),
     dict(
         type='mmtagclip.VOCRelativeThresholdMetric',
         k=0.5,
         difficult_as_positive=True,
-        prefix='difficult_positive'),
+        prefix='difficult_positive',
+    ),
 ]

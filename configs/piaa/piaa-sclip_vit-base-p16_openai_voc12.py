@@ -4,7 +4,6 @@ _base_ = [
     '../_base_/fit_runtime.py',
 ]
 model = dict(
-    encoder=dict(
-        last_block=dict(type='mmtagclip.SCLIPLastBlock'),
-        positions='bicubic_scale'),
-    classes='voc')
+    encoder=dict(last_block=dict(type='mmtagclip.SCLIPLastBlock'), positions='bicubic_scale'),
+    classes='voc',
+)

@@ -3,5 +3,4 @@ _base_ = [
     '../_base_/datasets/coco-object_pseudo_masks.py',
     '../_base_/schedules/sgd_20k.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=81), auxiliary_head=dict(num_classes=81))
+model = dict(decode_head=dict(num_classes=81), auxiliary_head=dict(num_classes=81))

@@ -3,5 +3,4 @@ _base_ = [
     '../_base_/datasets/voc12aug_pseudo_masks.py',
     '../_base_/schedules/sgd_20k.py',
 ]
-model = dict(
-    decode_head=dict(num_classes=21), auxiliary_head=dict(num_classes=21))
+model = dict(decode_head=dict(num_classes=21), auxiliary_head=dict(num_classes=21))

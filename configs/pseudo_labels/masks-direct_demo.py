@@ -2,8 +2,9 @@
 _base_ = ['../_base_/models/direct_vit-demo.py', '../_base_/pseudo_masks.py']
 model = dict(
     encoder=dict(
-        last_block=dict(_delete_=True, type='mmtagclip.SCLIPLastBlock'),
-        positions='bicubic_scale'))
+        last_block=dict(_delete_=True, type='mmtagclip.SCLIPLastBlock'), positions='bicubic_scale'
+    )
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',
@@ -11,4 +12,6 @@ test_dataloader = dict(
         data_root='data/demo_dev',
         data_prefix=dict(img_path='JPEGImages'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

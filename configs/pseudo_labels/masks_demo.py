@@ -1,7 +1,6 @@
 # Pseudo masks of 1,500 rendered scenes: see demo/README.md.
 _base_ = ['../_base_/models/cls-seg_vit-demo.py', '../_base_/pseudo_masks.py']
-model = dict(
-    post_processor=dict(type='mmtagclip.DenseCRF'), with_probabilities=True)
+model = dict(post_processor=dict(type='mmtagclip.DenseCRF'), with_probabilities=True)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',
@@ -9,4 +8,6 @@ test_dataloader = dict(
         data_root='data/demo_dev',
         data_prefix=dict(img_path='JPEGImages'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

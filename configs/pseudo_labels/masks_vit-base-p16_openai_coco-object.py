@@ -8,7 +8,8 @@ model = dict(
     prompts='coco_clsseg',
     background_prompts='coco_background',
     post_processor=dict(type='mmtagclip.DenseCRF'),
-    with_probabilities=True)
+    with_probabilities=True,
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',
@@ -16,5 +17,7 @@ test_dataloader = dict(
         data_root='data/coco',
         data_prefix=dict(img_path='train2017'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)
 test_cfg = dict(confidence=0.95)

@@ -10,7 +10,8 @@ model = dict(
     tagger=dict(classes=_base_.classes, background='coco_background'),
     background_prompts='coco_background',
     post_processor=dict(type='mmtagclip.DenseCRF'),
-    with_probabilities=True)
+    with_probabilities=True,
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmpretrain.CustomDataset',
@@ -18,5 +19,7 @@ test_dataloader = dict(
         with_label=False,
         extensions=('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)
 test_cfg = dict(confidence=0.95)

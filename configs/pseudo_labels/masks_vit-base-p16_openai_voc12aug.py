@@ -9,7 +9,8 @@ model = dict(
     background_prompts='voc_background',
     affinity=dict(layers=(4, 5, 6, 7, 8, 9, 10), box_threshold=0.4),
     post_processor=dict(type='mmtagclip.DenseCRF'),
-    with_probabilities=True)
+    with_probabilities=True,
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',
@@ -18,5 +19,7 @@ test_dataloader = dict(
         ann_file='ImageSets/Segmentation/trainaug.txt',
         data_prefix=dict(img_path='JPEGImages'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)
 test_cfg = dict(confidence=0.95)

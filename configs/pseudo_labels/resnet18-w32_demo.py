@@ -6,6 +6,6 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(num_classes=50),
-    backbone=dict(
-        depth=18, stem_channels=32, base_channels=32, init_cfg=None),
-    head=dict(in_channels=256, num_classes=50))
+    backbone=dict(depth=18, stem_channels=32, base_channels=32, init_cfg=None),
+    head=dict(in_channels=256, num_classes=50),
+)

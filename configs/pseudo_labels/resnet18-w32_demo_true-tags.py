@@ -7,4 +7,6 @@ train_dataloader = dict(
         data_root='data/demo_dev',
         split='test',
         classes='data/demo_dev/classes.txt',
-        pipeline=_base_.train_pipeline))
+        pipeline=_base_.train_pipeline,
+    )
+)

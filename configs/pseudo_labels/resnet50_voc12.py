@@ -3,5 +3,4 @@ _base_ = [
     '../_base_/datasets/voc12_pseudo_tags.py',
     '../_base_/schedules/multi-label_30e.py',
 ]
-model = dict(
-    data_preprocessor=dict(num_classes=20), head=dict(num_classes=20))
+model = dict(data_preprocessor=dict(num_classes=20), head=dict(num_classes=20))

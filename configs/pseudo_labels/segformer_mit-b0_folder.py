@@ -13,12 +13,11 @@ model = dict(decode_head=dict(num_classes=num_classes))
 train_dataloader = dict(
     dataset=dict(
         labels=f'{_base_.out}/masks/pseudo_labels',
-        dataset=dict(
-            classes=_base_.classes,
-            data_prefix=dict(img_path=_base_.photos))))
+        dataset=dict(classes=_base_.classes, data_prefix=dict(img_path=_base_.photos)),
+    )
+)
 test_dataloader = dict(
-    dataset=dict(
-        classes=_base_.classes,
-        data_prefix=dict(img_path=_base_.photos)))
+    dataset=dict(classes=_base_.classes, data_prefix=dict(img_path=_base_.photos))
+)
 train_cfg = dict(val_interval=20001)
 val_cfg = None

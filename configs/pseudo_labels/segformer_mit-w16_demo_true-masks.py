@@ -6,6 +6,7 @@ train_dataloader = dict(
         type='mmtagclip.VocabularySegDataset',
         classes='data/demo_dev/classes.txt',
         data_root='data/demo_dev',
-        data_prefix=dict(
-            img_path='JPEGImages', seg_map_path='SegmentationClass'),
-        pipeline=_base_.train_pipeline))
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        pipeline=_base_.train_pipeline,
+    )
+)

@@ -7,4 +7,6 @@ test_dataloader = dict(
         data_prefix='JPEGImages',
         with_label=False,
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

@@ -11,4 +11,6 @@ test_dataloader = dict(
         data_prefix='train2014',
         with_label=False,
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

@@ -13,4 +13,6 @@ test_dataloader = dict(
         with_label=False,
         extensions=('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff'),
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

@@ -11,4 +11,6 @@ test_dataloader = dict(
         split='',
         image_set_path='ImageSets/Main/train.txt',
         test_mode=True,
-        pipeline=_base_.test_pipeline))
+        pipeline=_base_.test_pipeline,
+    )
+)

@@ -7,7 +7,8 @@ _base_ = [
 model = dict(
     head=dict(_delete_=True, type='mmtagclip.ClassTokenHead'),
     classes='voc',
-    background='voc_background')
+    background='voc_background',
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].size = (224, 224)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

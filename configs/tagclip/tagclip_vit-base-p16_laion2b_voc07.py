@@ -6,4 +6,5 @@ _base_ = [
 model = dict(
     encoder=dict(model='ViT-B-16', pretrained='laion2b_s34b_b88k'),
     classes='voc',
-    background='voc_background')
+    background='voc_background',
+)

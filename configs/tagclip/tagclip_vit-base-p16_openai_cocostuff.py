@@ -6,6 +6,6 @@ _base_ = [
 model = dict(
     classes='cocostuff',
     head=dict(
-        dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)),
-        cwr=dict(threshold=0.1),
-        threshold=0.1))
+        dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)), cwr=dict(threshold=0.1), threshold=0.1
+    ),
+)

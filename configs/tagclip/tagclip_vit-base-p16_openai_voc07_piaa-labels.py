@@ -4,10 +4,12 @@ test_evaluator = [
     dict(
         type='mmpretrain.VOCAveragePrecision',
         difficult_as_positive=False,
-        prefix='difficult_negative'),
+        prefix='difficult_negative',
+    ),
     dict(
         type='mmtagclip.VOCRelativeThresholdMetric',
         k=0.5,
         difficult_as_positive=False,
-        prefix='difficult_negative'),
+        prefix='difficult_negative',
+    ),
 ]

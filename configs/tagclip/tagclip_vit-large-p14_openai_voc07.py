@@ -9,7 +9,8 @@ model = dict(
     encoder=dict(model='ViT-L-14-quickgelu'),
     head=dict(dmar=dict(layers=(16, 17, 18, 19, 20, 21, 22), votes=8)),
     classes='voc',
-    background='voc_background')
+    background='voc_background',
+)
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].patch_size = 14
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,4 +1,5 @@
 """From pictures to answers: inferencers, their results, and the models that come along."""
+
 # First: the modules below import the frameworks as well, which then have said their lines.
 from .. import frameworks  # noqa: F401
 from .analysis import Analysis
@@ -8,7 +9,17 @@ from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_ro
 from .results import SegResult, TagResult
 
 __all__ = [
-    'Analysis', 'ImageInput', 'ModelEntry', 'SegInferencer', 'SegResult', 'TagInferencer',
-    'TagResult', 'find_config', 'inferencer_class', 'list_images', 'list_models', 'load_config',
+    'Analysis',
+    'ImageInput',
+    'ModelEntry',
+    'SegInferencer',
+    'SegResult',
+    'TagInferencer',
+    'TagResult',
+    'find_config',
+    'inferencer_class',
+    'list_images',
+    'list_models',
+    'load_config',
     'zoo_root',
 ]

@@ -1,4 +1,5 @@
 """One image, encoded once, and the cheap questions asked of it."""
+
 import math
 from typing import Any
 
@@ -26,8 +27,9 @@ class Analysis:
         max_side: Larger images are shrunk for the encoder, in pixels.
     """
 
-    def __init__(self, model: Any, pixels: np.ndarray, name: str = 'image', max_side: int = 640
-                 ) -> None:
+    def __init__(
+        self, model: Any, pixels: np.ndarray, name: str = 'image', max_side: int = 640
+    ) -> None:
         self.segments = hasattr(model, 'encoded_masks')
         tagger: TagCLIP = model.tagger if self.segments else model
         self.pixels = pixels
@@ -36,8 +38,10 @@ class Analysis:
         fitted = resize({'img': np.ascontiguousarray(pixels[..., ::-1]), 'img_path': name})['img']
         image = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
         self.images = tagger.data_preprocessor({'inputs': [image]})['inputs'][0][None]
-        layers = [*tagger.head.attention_layers,
-                  *([model.affinity.layers] if self.segments else [])]
+        layers = [
+            *tagger.head.attention_layers,
+            *([model.affinity.layers] if self.segments else []),
+        ]
         self.features = _encode(tagger, self.images, layers)
 
     def stages(self, tagger: TagCLIP) -> dict[str, TagResult]:
@@ -78,8 +82,9 @@ class Analysis:
             raise ValueError(f'the background level must be in (0, 1), not {background_level}')
         # The level at which (1 - m) ** exponent and m are equal.
         exponent = math.log(background_level) / math.log(1 - background_level)
-        sample = segmentor.encoded_masks(self.features, tags.labels.tolist(),
-                                         self.pixels[..., ::-1], exponent)
+        sample = segmentor.encoded_masks(
+            self.features, tags.labels.tolist(), self.pixels[..., ::-1], exponent
+        )
         sample.set_field(list(tags.tags.values()), 'tag_scores', field_type='metainfo')
         sample.set_field(list(tags.tags), 'tags', field_type='metainfo')
         return SegInferencer.to_result(segmentor, self.name, self.pixels.shape[:2], sample)
@@ -88,9 +93,14 @@ class Analysis:
         scored = _score(tagger, head, self.features, self.images)
         labels = relative_threshold(scored.scores[0], head.threshold).nonzero().flatten()
         maps = scored.score_maps
-        return TagResult(self.name, self.pixels.shape[:2], tagger.vocabulary.names,
-                         scored.scores[0].cpu().numpy(), labels.cpu().numpy(),
-                         None if maps is None else maps[0].cpu().numpy())
+        return TagResult(
+            self.name,
+            self.pixels.shape[:2],
+            tagger.vocabulary.names,
+            scored.scores[0].cpu().numpy(),
+            labels.cpu().numpy(),
+            None if maps is None else maps[0].cpu().numpy(),
+        )
 
 
 @full_precision

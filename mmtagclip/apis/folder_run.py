@@ -1,4 +1,5 @@
 """Long runs over many images: results are safe while the run goes on, and it can go on later."""
+
 import csv
 import json
 import os
@@ -45,8 +46,14 @@ class FolderRun:
         ValueError: The folder was begun by another run.
     """
 
-    def __init__(self, inferencer: ImageInferencer, images: Sequence[ImageInput],
-                 root: str | Path, batch_size: int, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        inferencer: ImageInferencer,
+        images: Sequence[ImageInput],
+        root: str | Path,
+        batch_size: int,
+        options: Mapping[str, Any],
+    ) -> None:
         self.inferencer = inferencer
         self.images = list(images)
         self.batch_size = batch_size
@@ -66,11 +73,15 @@ class FolderRun:
             ValueError: An image can't be read and is not to be skipped; what was
                 done stays.
         """
-        left = [index for start in range(0, len(self.images), self.batch_size)
-                for index in self._batch(start)]
+        left = [
+            index
+            for start in range(0, len(self.images), self.batch_size)
+            for index in self._batch(start)
+        ]
         committed = time.monotonic()
-        results = self.inferencer.stream([self.images[index] for index in left],
-                                         batch_size=self.batch_size, **self.options)
+        results = self.inferencer.stream(
+            [self.images[index] for index in left], batch_size=self.batch_size, **self.options
+        )
         try:
             for index, result in zip(left, results, strict=True):
                 self.writer.add(index, self._record(result), self._files(result))
@@ -102,8 +113,9 @@ class FolderRun:
         temporary = path.with_name(f'{path.name}.part')
         with temporary.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
             if path.suffix == '.jsonl':
-                file.writelines(json.dumps(record, ensure_ascii=False) + '\n'
-                                for record in self.results())
+                file.writelines(
+                    json.dumps(record, ensure_ascii=False) + '\n' for record in self.results()
+                )
             elif path.suffix == '.csv':
                 names = ['image', 'tag', 'score', *(['share'] if self.segments else [])]
                 table = csv.DictWriter(file, names, lineterminator='\n')
@@ -136,17 +148,24 @@ class FolderRun:
         background = 0 if classes[0] == 'background' else None
         with Image.open(self.writer.root / record['masks']) as file:
             mask = np.array(file)
-        meta = labels_metainfo(classes[int(background is not None):], background is not None)
-        return SegResult(record['image'], cast(tuple[int, int], mask.shape), classes,
-                         tuple(map(tuple, meta['palette'])), mask,
-                         dict(zip(record['tags'], record['scores'], strict=True)), background)
+        meta = labels_metainfo(classes[int(background is not None) :], background is not None)
+        return SegResult(
+            record['image'],
+            cast(tuple[int, int], mask.shape),
+            classes,
+            tuple(map(tuple, meta['palette'])),
+            mask,
+            dict(zip(record['tags'], record['scores'], strict=True)),
+            background,
+        )
 
     def _rows(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         if 'masks' in record:
             return self._mask(record).rows()
-        return [{'image': record['image'], 'tag': tag, 'score': score}
-                for tag, score in zip(record.get('tags', ()), record.get('scores', ()),
-                                      strict=True)]
+        return [
+            {'image': record['image'], 'tag': tag, 'score': score}
+            for tag, score in zip(record.get('tags', ()), record.get('scores', ()), strict=True)
+        ]
 
     def _coco(self) -> dict[str, Any]:
         """Images, categories (ids from 1) and annotations with scores and run lengths."""
@@ -162,14 +181,20 @@ class FolderRun:
             images.append(image)
             scores = dict(zip(record.get('tags', ()), record.get('scores', ()), strict=True))
             for found in record.get('masks', ({'tag': tag} for tag in scores)):
-                annotation = {'id': len(annotations) + 1, 'image_id': image_id,
-                              'category_id': ids[found['tag']], 'iscrowd': 0}
+                annotation = {
+                    'id': len(annotations) + 1,
+                    'image_id': image_id,
+                    'category_id': ids[found['tag']],
+                    'iscrowd': 0,
+                }
                 if scores.get(found['tag']) is not None:
                     annotation['score'] = scores[found['tag']]
                 if 'segmentation' in found:
-                    annotation.update(segmentation=found['segmentation'], bbox=found['box'],
-                                      area=round(found['share'] * image['width']
-                                                 * image['height']))
+                    annotation.update(
+                        segmentation=found['segmentation'],
+                        bbox=found['box'],
+                        area=round(found['share'] * image['width'] * image['height']),
+                    )
                 annotations.append(annotation)
         categories = [{'id': number, 'name': name} for name, number in ids.items()]
         return {'images': images, 'categories': categories, 'annotations': annotations}
@@ -180,18 +205,27 @@ class FolderRun:
         model = self.inferencer.variant(**names, threshold=options.get('threshold'))
         # All weights: a fitted classifier's, another encoder's, a source's of affinities.
         config = self.inferencer.cfg.to_dict()
-        decides = fingerprint(config['model'], json.dumps(config, sort_keys=True, default=str),
-                              self.inferencer.max_side, self.batch_size, options, _words(model),
-                              [image.name for image in self.images], weights_digest(model))
+        decides = fingerprint(
+            config['model'],
+            json.dumps(config, sort_keys=True, default=str),
+            self.inferencer.max_side,
+            self.batch_size,
+            options,
+            _words(model),
+            [image.name for image in self.images],
+            weights_digest(model),
+        )
         return Manifest(
             kind='masks' if self.segments else 'tags',
-            classes=tuple(model.dataset_meta['classes'] if self.segments
-                          else model.vocabulary.names),
+            classes=tuple(
+                model.dataset_meta['classes'] if self.segments else model.vocabulary.names
+            ),
             num_images=len(self.images),
             model=model.encoder.name,
             weights=weights_digest(model.encoder.clip),
             config=decides,
-            version=__version__)
+            version=__version__,
+        )
 
 
 def _words(model: Any) -> list[Any]:
@@ -214,7 +248,7 @@ def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) 
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for start in range(0, len(records), SHEET_SIZE):
-        cells = (_cell(record) for record in records[start:start + SHEET_SIZE])
+        cells = (_cell(record) for record in records[start : start + SHEET_SIZE])
         pages.append(folder / f'sheet-{start // SHEET_SIZE + 1:04d}.jpg')
         Image.fromarray(contact_sheet(cells)).save(pages[-1], quality=90)
     return pages
@@ -224,6 +258,8 @@ def _cell(record: dict[str, Any]) -> tuple[np.ndarray | None, str]:
     name = Path(record['image']).name
     if 'error' in record:
         return None, record['error']
-    tags = ', '.join(tag if score is None else f'{tag} {score:.2f}'
-                     for tag, score in zip(record['tags'], record['scores'], strict=True))
+    tags = ', '.join(
+        tag if score is None else f'{tag} {score:.2f}'
+        for tag, score in zip(record['tags'], record['scores'], strict=True)
+    )
     return read_image(record['image']), f'{name}: {tags or "no tags"}'

@@ -1,4 +1,5 @@
 """From pictures to results, as mmengine's inferencers have it."""
+
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -90,8 +91,14 @@ class ImageInferencer(BaseInferencer):
     packing: ConfigDict
     model: Any
 
-    def __init__(self, model: Any, weights: str | Path | None = None, device: str | None = None,
-                 max_side: int | None = None, show_progress: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        weights: str | Path | None = None,
+        device: str | None = None,
+        max_side: int | None = None,
+        show_progress: bool = True,
+    ) -> None:
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
@@ -106,8 +113,9 @@ class ImageInferencer(BaseInferencer):
             self.model.eval()
         self._last_variant: tuple[Any, Any] = (None, None)
 
-    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
-                 **kwargs: Any) -> list:
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> list:
         """Run on images.
 
         Args:
@@ -136,8 +144,9 @@ class ImageInferencer(BaseInferencer):
         """
         return list(self.stream(inputs, return_datasamples, batch_size, **kwargs))
 
-    def stream(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
-               **kwargs: Any) -> Iterator[Any]:
+    def stream(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> Iterator[Any]:
         """The same, one result after the other, for folders that memory has no room for."""
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {batch_size}')
@@ -147,8 +156,15 @@ class ImageInferencer(BaseInferencer):
         batches = self.preprocess(images, batch_size, **preprocess)
         return self._run(batches, len(images), return_datasamples, forward, visualize, postprocess)
 
-    def _run(self, batches: Iterator[list[LoadedImage]], total: int, return_datasamples: bool,
-             forward: dict, visualize: dict, postprocess: dict) -> Iterator[Any]:
+    def _run(
+        self,
+        batches: Iterator[list[LoadedImage]],
+        total: int,
+        return_datasamples: bool,
+        forward: dict,
+        visualize: dict,
+        postprocess: dict,
+    ) -> Iterator[Any]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
@@ -157,23 +173,36 @@ class ImageInferencer(BaseInferencer):
                 yield from self.postprocess(results, drawn, return_datasamples, **postprocess)
                 progress.update(len(batch))
 
-    def preprocess(self, inputs: Sequence[ImageInput], batch_size: int = 1,
-                   on_error: str | None = None, **kwargs: Any) -> Iterator[list[LoadedImage]]:
+    def preprocess(
+        self,
+        inputs: Sequence[ImageInput],
+        batch_size: int = 1,
+        on_error: str | None = None,
+        **kwargs: Any,
+    ) -> Iterator[list[LoadedImage]]:
         """Read images and bring them through the pipeline, batch by batch."""
         on_error = self.on_error if on_error is None else on_error
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        return ([self._load(image, on_error) for image in inputs[start:start + batch_size]]
-                for start in range(0, len(inputs), batch_size))
+        return (
+            [self._load(image, on_error) for image in inputs[start : start + batch_size]]
+            for start in range(0, len(inputs), batch_size)
+        )
 
     def _load(self, image: ImageInput, on_error: str) -> LoadedImage:
         loaded = LoadedImage(image)
         try:
             loaded.pixels = image.read(self.file_max_side)
             size = loaded.pixels.shape[:2]
-            loaded.data = self.pipeline({
-                'img': np.ascontiguousarray(loaded.pixels[..., ::-1]), 'img_path': image.name,
-                'img_shape': size, 'ori_shape': size, 'seg_fields': []})
+            loaded.data = self.pipeline(
+                {
+                    'img': np.ascontiguousarray(loaded.pixels[..., ::-1]),
+                    'img_path': image.name,
+                    'img_shape': size,
+                    'ori_shape': size,
+                    'seg_fields': [],
+                }
+            )
         except (ValueError, OSError) as error:
             if on_error == 'raise':
                 raise
@@ -185,14 +214,28 @@ class ImageInferencer(BaseInferencer):
         """Results of a batch."""
         model = self.variant(**kwargs)
         readable = [image for image in inputs if image.data is not None]
-        samples = (iter(model.test_step(pseudo_collate([image.data for image in readable])))
-                   if readable else iter(()))
-        return [self.unreadable(model, image) if image.data is None
-                else self.result(model, image, next(samples)) for image in inputs]
+        samples = (
+            iter(model.test_step(pseudo_collate([image.data for image in readable])))
+            if readable
+            else iter(())
+        )
+        return [
+            self.unreadable(model, image)
+            if image.data is None
+            else self.result(model, image, next(samples))
+            for image in inputs
+        ]
 
-    def visualize(self, inputs: list[LoadedImage], preds: list, show: bool = False,  # type: ignore
-                  wait_time: float = 0, out_dir: str | Path | None = None,
-                  vis_dir: str | Path | None = None, **kwargs: Any) -> list[np.ndarray | None]:
+    def visualize(
+        self,
+        inputs: list[LoadedImage],
+        preds: list,
+        show: bool = False,  # type: ignore
+        wait_time: float = 0,
+        out_dir: str | Path | None = None,
+        vis_dir: str | Path | None = None,
+        **kwargs: Any,
+    ) -> list[np.ndarray | None]:
         """Draw the results of a batch, if they are to be shown or written."""
         if not show and out_dir is None and vis_dir is None:
             return []
@@ -209,8 +252,14 @@ class ImageInferencer(BaseInferencer):
             drawn.append(self.picture(image.pixels, result, out_file, show, wait_time))
         return drawn
 
-    def picture(self, pixels: np.ndarray, result: Any, out_file: Path | None = None,
-                show: bool = False, wait_time: float = 0) -> np.ndarray:
+    def picture(
+        self,
+        pixels: np.ndarray,
+        result: Any,
+        out_file: Path | None = None,
+        show: bool = False,
+        wait_time: float = 0,
+    ) -> np.ndarray:
         """Draw one result.
 
         Args:
@@ -227,11 +276,17 @@ class ImageInferencer(BaseInferencer):
             out_file.parent.mkdir(parents=True, exist_ok=True)
         self.prepare_visualizer(result)
         return self.visualizer.add_datasample(  # type: ignore[union-attr]
-            result.image, pixels, result.to_datasample(), show=show, wait_time=wait_time,
-            out_file=None if out_file is None else str(out_file))
+            result.image,
+            pixels,
+            result.to_datasample(),
+            show=show,
+            wait_time=wait_time,
+            out_file=None if out_file is None else str(out_file),
+        )
 
-    def postprocess(self, preds: list, visualization: list, return_datasample: bool = False,
-                    **kwargs: Any) -> list:
+    def postprocess(
+        self, preds: list, visualization: list, return_datasample: bool = False, **kwargs: Any
+    ) -> list:
         """Results as they are returned."""
         return [result.to_datasample() for result in preds] if return_datasample else preds
 
@@ -243,8 +298,9 @@ class ImageInferencer(BaseInferencer):
             result: The result.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        Path(f'{path}.json').write_text(result.to_json() + '\n', encoding='utf-8',
-                                        errors='backslashreplace')
+        Path(f'{path}.json').write_text(
+            result.to_json() + '\n', encoding='utf-8', errors='backslashreplace'
+        )
 
     @abstractmethod
     def result(self, model: Any, image: LoadedImage, sample: Any) -> Any:
@@ -257,19 +313,33 @@ class ImageInferencer(BaseInferencer):
     def prepare_visualizer(self, result: Any) -> None:
         """Tell the visualizer what it has to know of a result."""
 
-    def variant(self, classes: Any = None, background: Any = None,
-                 threshold: float | None = None, **options: Any) -> Any:
+    def variant(
+        self,
+        classes: Any = None,
+        background: Any = None,
+        threshold: float | None = None,
+        **options: Any,
+    ) -> Any:
         """The model with the options of a call; that of the last call is remembered."""
         for classifier in _classifiers(self.model):
             classifier.check_fitted()
-        options = {name: value for name, value in {
-            **options, 'classes': classes, 'background': background,
-            'threshold': threshold}.items() if value is not None}
+        options = {
+            name: value
+            for name, value in {
+                **options,
+                'classes': classes,
+                'background': background,
+                'threshold': threshold,
+            }.items()
+            if value is not None
+        }
         if not options:
             return self.model
         if not hasattr(self.model, 'variant'):
-            raise ValueError(f'{type(self.model).__name__} takes no {", ".join(sorted(options))}: '
-                             'its classes are fixed')
+            raise ValueError(
+                f'{type(self.model).__name__} takes no {", ".join(sorted(options))}: '
+                'its classes are fixed'
+            )
         key = repr(sorted(options.items(), key=lambda item: item[0]))
         if self._last_variant[0] != key:
             self._last_variant = key, self.model.variant(**options)
@@ -283,17 +353,22 @@ class ImageInferencer(BaseInferencer):
         if model is None:
             model = super()._init_model(cfg, None, device)
         if not isinstance(model, self.model_class):
-            raise TypeError(f'{type(self).__name__} does not run a {type(model).__name__}: '
-                            f'{self.otherwise}')
+            raise TypeError(
+                f'{type(self).__name__} does not run a {type(model).__name__}: {self.otherwise}'
+            )
         if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
-            raise TypeError(f'{type(model).__name__} has weights that are trained, which a config '
-                            'does not bring along: build it, load its checkpoint, and hand over '
-                            'the model itself')
+            raise TypeError(
+                f'{type(model).__name__} has weights that are trained, which a config '
+                'does not bring along: build it, load its checkpoint, and hand over '
+                'the model itself'
+            )
         if weights is not None:
             if not _classifiers(model):
-                raise ValueError(f'{weights} was given as the checkpoint of a fitted classifier, '
-                                 f'but this {type(model).__name__} has none; weights of its '
-                                 'encoder are its checkpoint, not its weights')
+                raise ValueError(
+                    f'{weights} was given as the checkpoint of a fitted classifier, '
+                    f'but this {type(model).__name__} has none; weights of its '
+                    'encoder are its checkpoint, not its weights'
+                )
             for classifier in _classifiers(model):
                 classifier.load(weights)
         return model
@@ -305,16 +380,22 @@ class ImageInferencer(BaseInferencer):
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if steps is None:
             encoder = getattr(self.model, 'tagger', self.model).encoder
-            steps = [ConfigDict(type='mmtagclip.KeepImage'),
-                     ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE,
-                                patch_size=encoder.patch_size),
-                     self.packing]
+            steps = [
+                ConfigDict(type='mmtagclip.KeepImage'),
+                ConfigDict(
+                    type='mmtagclip.ResizeToPatchGrid',
+                    max_side=DEFAULT_MAX_SIDE,
+                    patch_size=encoder.patch_size,
+                ),
+                self.packing,
+            ]
         names = [_name(step) for step in steps]
         reader = dict(steps[names.index('LoadImage')]) if 'LoadImage' in names else {}
         self.on_error = reader.get('on_error', 'raise')
         self.file_max_side = reader.get('max_side', 16384)
-        kept = [ConfigDict(step) for step, name in zip(steps, names, strict=True)
-                if name not in READERS]
+        kept = [
+            ConfigDict(step) for step, name in zip(steps, names, strict=True) if name not in READERS
+        ]
         for step in kept:
             if _name(step) == 'ResizeToPatchGrid' and self.max_side is not None:
                 step['max_side'] = self.max_side
@@ -338,8 +419,9 @@ class TagInferencer(ImageInferencer):
     otherwise = 'for masks take SegInferencer, or mmtagclip segment'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
-    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
-                 **kwargs: Any) -> list[TagResult]:
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> list[TagResult]:
         """Tag images; see :meth:`ImageInferencer.__call__`.
 
         A further option is ``score_maps``: whether results carry the score maps.
@@ -353,8 +435,14 @@ class TagInferencer(ImageInferencer):
         forward['with_score_maps'] = True if asked or drawn else None
         return preprocess, forward, visualize, {**postprocess, 'score_maps': asked}
 
-    def postprocess(self, preds: list, visualization: list, return_datasample: bool = False,
-                    score_maps: bool = False, **kwargs: Any) -> list:
+    def postprocess(
+        self,
+        preds: list,
+        visualization: list,
+        return_datasample: bool = False,
+        score_maps: bool = False,
+        **kwargs: Any,
+    ) -> list:
         """Results as they are returned; score maps that only the picture needed are dropped."""
         if not score_maps:
             preds = [replace(result, score_maps=None) for result in preds]
@@ -363,15 +451,25 @@ class TagInferencer(ImageInferencer):
     def result(self, model: TagCLIP, image: LoadedImage, sample: Any) -> TagResult:
         """Result of one image from its data sample."""
         maps = sample.get('score_maps')
-        return TagResult(image.source.name, image.size, model.vocabulary.names,
-                         sample.pred_score.cpu().numpy(), sample.pred_label.cpu().numpy(),
-                         None if maps is None else maps.cpu().numpy())
+        return TagResult(
+            image.source.name,
+            image.size,
+            model.vocabulary.names,
+            sample.pred_score.cpu().numpy(),
+            sample.pred_label.cpu().numpy(),
+            None if maps is None else maps.cpu().numpy(),
+        )
 
     def unreadable(self, model: TagCLIP, image: LoadedImage) -> TagResult:
         """Result of an image that could not be read."""
-        return TagResult(image.source.name, (0, 0), model.vocabulary.names,
-                         np.zeros(len(model.vocabulary), np.float32), np.zeros(0, np.int64),
-                         error=image.error)
+        return TagResult(
+            image.source.name,
+            (0, 0),
+            model.vocabulary.names,
+            np.zeros(len(model.vocabulary), np.float32),
+            np.zeros(0, np.int64),
+            error=image.error,
+        )
 
     def _init_visualizer(self, cfg: Any) -> TagVisualizer:
         return TagVisualizer(name='tag-inferencer')
@@ -388,11 +486,13 @@ class SegInferencer(ImageInferencer):
 
     model_class = BaseSegmentor
     otherwise = 'for tags take TagInferencer, or mmtagclip tag'
-    packing = ConfigDict(type='mmseg.PackSegInputs',
-                         meta_keys=('img_path', 'ori_shape', 'original'))
+    packing = ConfigDict(
+        type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
+    )
 
-    def __call__(self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1,
-                 **kwargs: Any) -> list[SegResult]:
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> list[SegResult]:
         """Segment images; see :meth:`ImageInferencer.__call__`."""
         return super().__call__(inputs, return_datasamples, batch_size, **kwargs)
 
@@ -407,31 +507,50 @@ class SegInferencer(ImageInferencer):
         return self.to_result(model, image.source.name, image.size, sample)
 
     @staticmethod
-    def to_result(model: Any, name: str, size: tuple[int, int], sample: BaseDataElement
-                  ) -> SegResult:
+    def to_result(
+        model: Any, name: str, size: tuple[int, int], sample: BaseDataElement
+    ) -> SegResult:
         """Result of an image from the data sample that a segmentor made of it."""
         meta = model.dataset_meta
         if len(meta['classes']) > IGNORED:
-            raise ValueError(f'a mask holds at most {IGNORED} labels, but there are '
-                             f'{len(meta["classes"])} classes')
+            raise ValueError(
+                f'a mask holds at most {IGNORED} labels, but there are '
+                f'{len(meta["classes"])} classes'
+            )
         mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         tags = sample.get('tags', [])
         scores = sample.get('tag_scores') or [None] * len(tags)
         ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))
-        return SegResult(name, size, tuple(meta['classes']), _palette(meta), mask, dict(ranked),
-                         _background(meta))
+        return SegResult(
+            name,
+            size,
+            tuple(meta['classes']),
+            _palette(meta),
+            mask,
+            dict(ranked),
+            _background(meta),
+        )
 
     def unreadable(self, model: Any, image: LoadedImage) -> SegResult:
         """Result of an image that could not be read."""
         meta = model.dataset_meta
-        return SegResult(image.source.name, (0, 0), tuple(meta['classes']), _palette(meta),
-                         np.full((0, 0), IGNORED, np.uint8), {}, _background(meta),
-                         error=image.error)
+        return SegResult(
+            image.source.name,
+            (0, 0),
+            tuple(meta['classes']),
+            _palette(meta),
+            np.full((0, 0), IGNORED, np.uint8),
+            {},
+            _background(meta),
+            error=image.error,
+        )
 
     def prepare_visualizer(self, result: SegResult) -> None:
         """Give the visualizer the names and colours of a result."""
         self.visualizer.dataset_meta = {  # type: ignore[union-attr]
-            'classes': result.classes, 'palette': result.palette}
+            'classes': result.classes,
+            'palette': result.palette,
+        }
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')

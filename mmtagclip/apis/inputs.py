@@ -1,4 +1,5 @@
 """What users hand over, as a list of images that can be read one by one."""
+
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -46,10 +47,15 @@ class ImageInput:
             return read_image(self.source, max_side)
         image = self.source
         if isinstance(image, np.ndarray):
-            if (image.size == 0 or image.ndim not in (2, 3)
-                    or (image.ndim == 3 and image.shape[2] not in (3, 4))):
-                raise ValueError(f'{self.name}: an image is an array (H, W), (H, W, 3) or '
-                                 f'(H, W, 4), not {image.shape}')
+            if (
+                image.size == 0
+                or image.ndim not in (2, 3)
+                or (image.ndim == 3 and image.shape[2] not in (3, 4))
+            ):
+                raise ValueError(
+                    f'{self.name}: an image is an array (H, W), (H, W, 3) or '
+                    f'(H, W, 4), not {image.shape}'
+                )
             image = Image.fromarray(image)
         return to_rgb(ImageOps.exif_transpose(image))
 
@@ -75,8 +81,10 @@ def list_images(inputs: Any) -> list[ImageInput]:
     images: list[ImageInput] = []
     _add(images, inputs)
     stems = output_stems([image.name for image in images])
-    return [image if image.stem else replace(image, stem=stem)
-            for image, stem in zip(images, stems, strict=True)]
+    return [
+        image if image.stem else replace(image, stem=stem)
+        for image, stem in zip(images, stems, strict=True)
+    ]
 
 
 def output_stems(names: Sequence[str]) -> list[str]:
@@ -93,8 +101,10 @@ def output_stems(names: Sequence[str]) -> list[str]:
     root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     stems = [path.relative_to(root).with_suffix('').as_posix() for path in paths]
     count = Counter(stems)
-    full = [path.relative_to(root).as_posix() if count[stem] > 1 else stem
-            for path, stem in zip(paths, stems, strict=True)]
+    full = [
+        path.relative_to(root).as_posix() if count[stem] > 1 else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]
     seen: Counter[str] = Counter()
     unique = []
     for stem in full:
@@ -118,14 +128,17 @@ def _add(images: list[ImageInput], item: Any) -> None:
         for one in item:
             _add(images, one)
     else:
-        raise TypeError('an image is a path, a folder, a pattern, a PIL image, an array or a list '
-                        f'of these, not {type(item).__name__}')
+        raise TypeError(
+            'an image is a path, a folder, a pattern, a PIL image, an array or a list '
+            f'of these, not {type(item).__name__}'
+        )
 
 
 def _paths(text: str) -> list[Path]:
     if '://' in text:
-        raise ValueError(f'{text!r} is an address; nothing is downloaded, so save the image and '
-                         'give its path')
+        raise ValueError(
+            f'{text!r} is an address; nothing is downloaded, so save the image and give its path'
+        )
     path = Path(text).expanduser()
     if path.is_dir():
         found = sorted(one for one in path.rglob('*') if _is_image(one))

@@ -1,4 +1,5 @@
 """The configs that come with the package: found by name, and what their weights need."""
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,11 +55,15 @@ def list_models() -> list[ModelEntry]:
     for metafile in mmengine.load(root / 'model-index.yml')['Import']:
         for model in mmengine.load(root / metafile)['Models']:
             results = tuple(
-                f'{result["Dataset"]}: ' + ', '.join(f'{key} {value}' for key, value
-                                                    in result['Metrics'].items())
-                for result in model.get('Results', ()))
-            entries.append(ModelEntry(model['Name'], root / model['Config'],
-                                      model['Metadata']['Command'], results))
+                f'{result["Dataset"]}: '
+                + ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
+                for result in model.get('Results', ())
+            )
+            entries.append(
+                ModelEntry(
+                    model['Name'], root / model['Config'], model['Metadata']['Command'], results
+                )
+            )
     return entries
 
 
@@ -80,12 +85,15 @@ def find_config(model: str | Path) -> Path:
         return configs[name]
     similar = get_close_matches(name, configs, n=3, cutoff=0.4)
     hint = f'; similar names: {", ".join(similar)}' if similar else ''
-    raise FileNotFoundError(f'{str(model)!r} is neither a config file nor a model of the zoo '
-                            f"(see 'mmtagclip models'){hint}")
+    raise FileNotFoundError(
+        f'{str(model)!r} is neither a config file nor a model of the zoo '
+        f"(see 'mmtagclip models'){hint}"
+    )
 
 
-def load_config(model: str | Path | Mapping[str, Any] | Config,
-                options: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    model: str | Path | Mapping[str, Any] | Config, options: Mapping[str, Any] | None = None
+) -> Config:
     """Read a config.
 
     Args:
@@ -109,8 +117,10 @@ def load_config(model: str | Path | Mapping[str, Any] | Config,
     elif isinstance(model, Mapping):
         config = Config(ConfigDict(model).to_dict())
     else:
-        raise TypeError('model is the path or name of a config, a config or a model, not '
-                        f'{type(model).__name__}')
+        raise TypeError(
+            'model is the path or name of a config, a config or a model, not '
+            f'{type(model).__name__}'
+        )
     if options:
         config.merge_from_dict(dict(options))
     if 'model' not in config:
@@ -163,8 +173,11 @@ def _missing_features(source: Mapping[str, Any]) -> str | None:
     if not source.get('pretrained'):
         return None
     known = timm.get_pretrained_cfg(source['model'])
-    cached = (known is not None and known.hf_hub_id is not None
-              and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin']))
+    cached = (
+        known is not None
+        and known.hf_hub_id is not None
+        and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin'])
+    )
     return None if cached else f'{source["model"]} (timm)'
 
 
@@ -172,5 +185,6 @@ def _cached(repository: str, names: Sequence[str] = ()) -> bool:
     """Whether the Hugging Face cache holds the weights of a repository."""
     names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
     safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
-    return any(isinstance(try_to_load_from_cache(repository, name), str)
-               for name in (*names, *safe))
+    return any(
+        isinstance(try_to_load_from_cache(repository, name), str) for name in (*names, *safe)
+    )

@@ -1,4 +1,5 @@
 """Results of one image, and what they convert to."""
+
 import io
 import json
 from dataclasses import dataclass, replace
@@ -45,14 +46,18 @@ class TagResult:
     def __post_init__(self) -> None:
         count = len(self.classes)
         if self.scores.shape != (count,):
-            raise ValueError(f'scores must be ({count},) for {count} classes, not '
-                             f'{self.scores.shape}')
+            raise ValueError(
+                f'scores must be ({count},) for {count} classes, not {self.scores.shape}'
+            )
         if self.labels.ndim != 1 or any(not 0 <= label < count for label in self.labels):
             raise ValueError(f'labels must be indices of {count} classes, not {self.labels}')
-        if self.score_maps is not None and (self.score_maps.ndim != 3
-                                            or len(self.score_maps) != count):
-            raise ValueError(f'score_maps must be ({count}, h, w) for {count} classes, not '
-                             f'{self.score_maps.shape}')
+        if self.score_maps is not None and (
+            self.score_maps.ndim != 3 or len(self.score_maps) != count
+        ):
+            raise ValueError(
+                f'score_maps must be ({count}, h, w) for {count} classes, not '
+                f'{self.score_maps.shape}'
+            )
 
     @property
     def tags(self) -> dict[str, float]:
@@ -81,8 +86,11 @@ class TagResult:
         """
         if self.error is not None:
             return {'image': self.image, 'error': self.error}
-        record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags),
-                                  'scores': list(self.tags.values())}
+        record: dict[str, Any] = {
+            'image': self.image,
+            'tags': list(self.tags),
+            'scores': list(self.tags.values()),
+        }
         if all_scores:
             record['class_scores'] = dict(zip(self.classes, self.scores.tolist(), strict=True))
         return record
@@ -93,8 +101,9 @@ class TagResult:
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
-        return [{'image': self.image, 'tag': tag, 'score': score}
-                for tag, score in self.tags.items()]
+        return [
+            {'image': self.image, 'tag': tag, 'score': score} for tag, score in self.tags.items()
+        ]
 
     def to_datasample(self) -> DataSample:
         """The result as MMPretrain has it, with ``tags`` and, if known, ``score_maps``."""
@@ -144,8 +153,9 @@ class SegResult:
             raise ValueError(f'{len(self.classes)} classes, but {len(self.palette)} colours')
         bad = [label for label in self.labels if label >= len(self.classes)]
         if bad:
-            raise ValueError(f'the mask has the label {bad[0]}, but there are '
-                             f'{len(self.classes)} classes')
+            raise ValueError(
+                f'the mask has the label {bad[0]}, but there are {len(self.classes)} classes'
+            )
 
     @property
     def labels(self) -> list[int]:
@@ -189,11 +199,21 @@ class SegResult:
             if self.background is not None and name == self.classes[self.background]:
                 continue
             runs = coco_mask.encode(np.asfortranarray(self.binary_mask(name), dtype=np.uint8))
-            masks.append({'tag': name, 'share': share, 'box': coco_mask.toBbox(runs).tolist(),
-                          'segmentation': {'size': list(runs['size']),
-                                           'counts': runs['counts'].decode()}})
-        return {'image': self.image, 'tags': list(self.tags), 'scores': list(self.tags.values()),
-                'size': list(self.size), 'masks': masks}
+            masks.append(
+                {
+                    'tag': name,
+                    'share': share,
+                    'box': coco_mask.toBbox(runs).tolist(),
+                    'segmentation': {'size': list(runs['size']), 'counts': runs['counts'].decode()},
+                }
+            )
+        return {
+            'image': self.image,
+            'tags': list(self.tags),
+            'scores': list(self.tags.values()),
+            'size': list(self.size),
+            'masks': masks,
+        }
 
     def to_json(self) -> str:
         """:meth:`to_dict` as one line."""
@@ -201,13 +221,16 @@ class SegResult:
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict a class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
-        return [{'image': self.image, 'tag': name, 'score': self.tags.get(name), 'share': share}
-                for name, share in self.shares.items()]
+        return [
+            {'image': self.image, 'tag': name, 'score': self.tags.get(name), 'share': share}
+            for name, share in self.shares.items()
+        ]
 
     def to_datasample(self) -> SegDataSample:
         """The result as MMSegmentation has it."""
-        sample = SegDataSample(metainfo={
-            'img_path': self.image, 'ori_shape': self.size, 'tags': list(self.tags)})
+        sample = SegDataSample(
+            metainfo={'img_path': self.image, 'ori_shape': self.size, 'tags': list(self.tags)}
+        )
         if self.error is not None:
             sample.set_metainfo({'load_error': self.error})
         mask = torch.from_numpy(self.mask.astype(np.int64))[None]

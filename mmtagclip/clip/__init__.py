@@ -1,4 +1,5 @@
 """The frozen model: loading, dense encoder, last-block policies, text features."""
+
 from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures
 from .last_block import (
     ClearCLIPLastBlock,
@@ -16,9 +17,25 @@ from .text import TextEncoder, encode_text
 from .vocabulary import Vocabulary, load_descriptions, load_templates
 
 __all__ = [
-    'AttentionStatistics', 'ClearCLIPLastBlock', 'DenseEncoder', 'DenseFeatures',
-    'ITACLIPLastBlock', 'LastBlock', 'LastBlockContext', 'LoadedCLIP', 'NACLIPLastBlock',
-    'OrdinaryLastBlock', 'SCCLIPLastBlock', 'SCLIPLastBlock', 'SelfOnlyLastBlock',
-    'TextEncoder', 'Vocabulary', 'encode_text', 'load_clip', 'load_descriptions',
-    'load_templates', 'read_state_dict', 'weights_digest',
+    'AttentionStatistics',
+    'ClearCLIPLastBlock',
+    'DenseEncoder',
+    'DenseFeatures',
+    'ITACLIPLastBlock',
+    'LastBlock',
+    'LastBlockContext',
+    'LoadedCLIP',
+    'NACLIPLastBlock',
+    'OrdinaryLastBlock',
+    'SCCLIPLastBlock',
+    'SCLIPLastBlock',
+    'SelfOnlyLastBlock',
+    'TextEncoder',
+    'Vocabulary',
+    'encode_text',
+    'load_clip',
+    'load_descriptions',
+    'load_templates',
+    'read_state_dict',
+    'weights_digest',
 ]

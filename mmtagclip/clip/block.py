@@ -5,6 +5,7 @@ these functions call their public submodules in the same order and change
 nothing in them. A block's input and output are float32; what is multiplied has
 the dtype of its weights.
 """
+
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
@@ -73,8 +74,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
     return y
 
 
-def ordinary_block(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
-                   ) -> Tensor:
+def ordinary_block(
+    block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
+) -> Tensor:
     """A block as CLIP trained it.
 
     Args:
@@ -89,8 +91,9 @@ def ordinary_block(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor 
     return x + feed_forward(block, x)
 
 
-def last_class_token(block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
-                     ) -> Tensor:
+def last_class_token(
+    block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
+) -> Tensor:
     """Output of the last block for the class token alone, as CLIP trained it.
 
     What the block makes of the patches is thrown away by plain CLIP, so it is not made.
@@ -116,8 +119,11 @@ def last_class_token(block: ResidualAttentionBlock, x: Tensor, class_mask: Tenso
     return x + feed_forward(block, x)
 
 
-def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
-                  ) -> tuple[Tensor, Tensor | None]:
+def attention_map(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
     """Softmax attention averaged over heads, and its output if values are given.
 
     Works head by head on as many rows as stay in a processor's cache, in reused
@@ -134,7 +140,7 @@ def attention_map(q: Tensor, k: Tensor, v: Tensor | None = None,
         ``(B, heads, 1+N, d)``, None without ``v``.
     """
     batch, heads, tokens, dim = q.shape
-    scale = dim ** -0.5
+    scale = dim**-0.5
     rows = min(tokens, max(1, MAP_ENTRIES // tokens))
     total = torch.empty(batch, tokens, tokens, dtype=torch.float32, device=q.device)
     weights = torch.empty(batch, rows, tokens, dtype=torch.float32, device=q.device)

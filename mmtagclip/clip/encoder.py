@@ -1,4 +1,5 @@
 """The frozen image tower: dense features with the attention statistics of its blocks."""
+
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,22 +54,28 @@ class AttentionStatistics:
         """
         key = tuple(sorted(set(layers)))
         if key not in self.means:
-            raise KeyError(f'the encoder was not asked for the mean map of layers {key}, only for '
-                           f'{list(self.means)}')
+            raise KeyError(
+                f'the encoder was not asked for the mean map of layers {key}, only for '
+                f'{list(self.means)}'
+            )
         return self.means[key]
 
     @classmethod
     def cat(cls, parts: Sequence['AttentionStatistics']) -> 'AttentionStatistics':
         """The statistics of several batches of images of one size as those of one batch."""
         votes = [one.votes for one in parts if one.votes is not None]
-        return cls(torch.cat(votes) if votes else None,
-                   {key: torch.cat([one.means[key] for one in parts]) for key in parts[0].means})
+        return cls(
+            torch.cat(votes) if votes else None,
+            {key: torch.cat([one.means[key] for one in parts]) for key in parts[0].means},
+        )
 
     def __getitem__(self, image: int) -> 'AttentionStatistics':
         """The statistics of one image, with a batch dimension of 1."""
         one = slice(image, image + 1)
-        return AttentionStatistics(None if self.votes is None else self.votes[one],
-                                   {key: value[one] for key, value in self.means.items()})
+        return AttentionStatistics(
+            None if self.votes is None else self.votes[one],
+            {key: value[one] for key, value in self.means.items()},
+        )
 
 
 @dataclass
@@ -99,7 +106,8 @@ class DenseFeatures:
             return parts[0]
         patches, class_token, last_input = (
             torch.cat([getattr(one, key) for one in parts])
-            for key in ('patches', 'class_token', 'last_input'))
+            for key in ('patches', 'class_token', 'last_input')
+        )
         attention = AttentionStatistics.cat([one.attention for one in parts])
         return cls(patches, class_token, parts[0].grid, last_input, attention)
 
@@ -136,8 +144,13 @@ class DenseEncoder(nn.Module):
     clip: Any
     last_block: LastBlock
 
-    def __init__(self, clip: LoadedCLIP, last_block: LastBlock | None = None,
-                 dtype: str = 'float32', positions: str = 'bilinear') -> None:
+    def __init__(
+        self,
+        clip: LoadedCLIP,
+        last_block: LastBlock | None = None,
+        dtype: str = 'float32',
+        positions: str = 'bilinear',
+    ) -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {dtype!r}')
@@ -158,14 +171,18 @@ class DenseEncoder(nn.Module):
         self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
         self.num_blocks = len(self.visual.transformer.resblocks)
         if self.last_block.depth_options and self.num_blocks != 12:
-            raise ValueError(f'{self.name} has {self.num_blocks} blocks, and the values that '
-                             f'{type(self.last_block).__name__} has by itself are for 12: set its '
-                             f'{", ".join(self.last_block.depth_options)}')
+            raise ValueError(
+                f'{self.name} has {self.num_blocks} blocks, and the values that '
+                f'{type(self.last_block).__name__} has by itself are for 12: set its '
+                f'{", ".join(self.last_block.depth_options)}'
+            )
         for layer in self.last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
-                raise ValueError(f'{type(self.last_block).__name__} needs the input of block '
-                                 f'{layer}, but {self.name} has only blocks 0 to '
-                                 f'{self.num_blocks - 1}: set its layers')
+                raise ValueError(
+                    f'{type(self.last_block).__name__} needs the input of block '
+                    f'{layer}, but {self.name} has only blocks 0 to '
+                    f'{self.num_blocks - 1}: set its layers'
+                )
         preprocess = getattr(self.visual, 'preprocess_cfg', {})
         self.mean: tuple[float, ...] = tuple(preprocess.get('mean', OPENAI_DATASET_MEAN))
         self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
@@ -188,8 +205,12 @@ class DenseEncoder(nn.Module):
         last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
         if self.last_block.state_dict():
             last_block += f' of weights {weights_digest(self.last_block)}'
-        return {'name': self.name, 'weights': self._weights, 'last_block': last_block,
-                'positions': self.positions}
+        return {
+            'name': self.name,
+            'weights': self._weights,
+            'last_block': last_block,
+            'positions': self.positions,
+        }
 
     @property
     def dtype(self) -> torch.dtype:
@@ -197,8 +218,9 @@ class DenseEncoder(nn.Module):
         return self.visual.conv1.weight.dtype
 
     @torch.no_grad()
-    def forward(self, images: Tensor, mean_layers: Collection[Sequence[int]] = (),
-                votes: bool = False) -> DenseFeatures:
+    def forward(
+        self, images: Tensor, mean_layers: Collection[Sequence[int]] = (), votes: bool = False
+    ) -> DenseFeatures:
         """Encode images densely.
 
         At no time more than a constant number of ``(N, N)`` maps an image
@@ -218,13 +240,17 @@ class DenseEncoder(nn.Module):
         wanted = {tuple(sorted(set(layers))) for layers in mean_layers}
         for layer in (layer for layers in wanted for layer in layers):
             if not 0 <= layer < self.num_blocks:
-                raise ValueError(f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '
-                                 f'no attention map of layer {layer}')
-        return DenseFeatures.cat([self._encode(part, wanted, votes)
-                                  for part in self._in_parts(images)])
+                raise ValueError(
+                    f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '
+                    f'no attention map of layer {layer}'
+                )
+        return DenseFeatures.cat(
+            [self._encode(part, wanted, votes) for part in self._in_parts(images)]
+        )
 
-    def _encode(self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
-                ) -> DenseFeatures:
+    def _encode(
+        self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
+    ) -> DenseFeatures:
         """Encode images together; arguments as those of :meth:`forward`, which checked them."""
         statistics = AttentionStatistics()
 
@@ -240,9 +266,11 @@ class DenseEncoder(nn.Module):
             total /= len(layers)
         out, grid = self.last_block(context)
         if grid != context.grid and (votes or wanted):
-            raise ValueError(f'{type(self.last_block).__name__} puts patches on a grid of '
-                             f'{grid[0]}x{grid[1]}, but attention maps are on one of '
-                             f'{context.grid[0]}x{context.grid[1]}: set keep_grid=False')
+            raise ValueError(
+                f'{type(self.last_block).__name__} puts patches on a grid of '
+                f'{grid[0]}x{grid[1]}, but attention maps are on one of '
+                f'{context.grid[0]}x{context.grid[1]}: set keep_grid=False'
+            )
         tokens = self.project(out)
         return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, context.x, statistics)
 
@@ -290,13 +318,18 @@ class DenseEncoder(nn.Module):
             ValueError: A mask of another number of images.
         """
         if class_mask is not None and len(class_mask) != len(images):
-            raise ValueError(f'class_mask is of {len(class_mask)} images, but there are '
-                             f'{len(images)}')
+            raise ValueError(
+                f'class_mask is of {len(class_mask)} images, but there are {len(images)}'
+            )
         parts = self._in_parts(images)
-        masks = ([None] * len(parts) if class_mask is None
-                 else class_mask.split([len(part) for part in parts]))
-        return torch.cat([self._encode_class_token(part, mask)
-                          for part, mask in zip(parts, masks, strict=True)])
+        masks = (
+            [None] * len(parts)
+            if class_mask is None
+            else class_mask.split([len(part) for part in parts])
+        )
+        return torch.cat(
+            [self._encode_class_token(part, mask) for part, mask in zip(parts, masks, strict=True)]
+        )
 
     def _encode_class_token(self, images: Tensor, class_mask: Tensor | None) -> Tensor:
         x, _ = self.embed(images)
@@ -318,7 +351,7 @@ class DenseEncoder(nn.Module):
         """A batch in the parts that are encoded together: on a CPU of few tokens, else whole."""
         if images.device.type != 'cpu':
             return (images,)
-        tokens = 1 + images[:1].numel() // (3 * self.patch_size ** 2)
+        tokens = 1 + images[:1].numel() // (3 * self.patch_size**2)
         return images.split(max(1, CPU_TOKENS // tokens))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -329,11 +362,16 @@ class DenseEncoder(nn.Module):
                 patch size.
         """
         visual, patch = self.visual, self.patch_size
-        if images.ndim != 4 or images.shape[1] != 3 or any(
-                side == 0 or side % patch for side in images.shape[2:]):
-            raise ValueError(f'{self.name} takes images (B, 3, H, W) with H and W multiples of its '
-                             f'patch size {patch}, not {tuple(images.shape)}; resize them with '
-                             'ResizeToPatchGrid')
+        if (
+            images.ndim != 4
+            or images.shape[1] != 3
+            or any(side == 0 or side % patch for side in images.shape[2:])
+        ):
+            raise ValueError(
+                f'{self.name} takes images (B, 3, H, W) with H and W multiples of its '
+                f'patch size {patch}, not {tuple(images.shape)}; resize them with '
+                'ResizeToPatchGrid'
+            )
         x = visual.conv1(images.to(self.dtype)).float()
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)
@@ -362,8 +400,9 @@ class DenseEncoder(nn.Module):
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Images as they were before they were normalised, RGB in [0, 1]."""
-        mean, std = (torch.tensor(one, device=images.device).view(3, 1, 1)
-                     for one in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)
+        )
         return images * std + mean
 
     def project(self, x: Tensor) -> Tensor:
@@ -371,8 +410,13 @@ class DenseEncoder(nn.Module):
         return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
 
 
-def _record(statistics: AttentionStatistics, attention: Tensor, layer: int,
-            wanted: Collection[tuple[int, ...]], votes: bool) -> None:
+def _record(
+    statistics: AttentionStatistics,
+    attention: Tensor,
+    layer: int,
+    wanted: Collection[tuple[int, ...]],
+    votes: bool,
+) -> None:
     """Add one layer's map ``(B, N, N)`` to the statistics."""
     if votes:
         above = attention > attention.mean(dim=(1, 2), keepdim=True)

@@ -3,6 +3,7 @@
 A policy turns the input of block L-1 into its output. It knows no classes and
 needs no maps; the encoder records the block's ordinary attention beside it.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,9 +72,11 @@ class LastBlock(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as they are printed."""
-        return ', '.join(f'{key}={value}' for key, value in vars(self).items()
-                         if key not in ('training', 'depth_options')
-                         and not key.startswith('_'))
+        return ', '.join(
+            f'{key}={value}'
+            for key, value in vars(self).items()
+            if key not in ('training', 'depth_options') and not key.startswith('_')
+        )
 
     def attend(self, context: LastBlockContext) -> Tensor:
         """Output of the attention before its projection, ``(B, heads, 1+N, d)``."""
@@ -163,7 +166,7 @@ class NACLIPLastBlock(LastBlock):
     def nearness(self, grid: tuple[int, int], like: Tensor) -> Tensor:
         """``(1+N, 1+N)`` in [0, 1]: 1 on the diagonal, 0 for the class token."""
         axes = [torch.arange(side, dtype=torch.float32, device=like.device) for side in grid]
-        y, x = (torch.exp(-(axis - axis[:, None]) ** 2 / (2 * self.std ** 2)) for axis in axes)
+        y, x = (torch.exp(-((axis - axis[:, None]) ** 2) / (2 * self.std**2)) for axis in axes)
         patches = (y[:, None, :, None] * x[None, :, None, :]).flatten(2).flatten(0, 1)
         return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)
 
@@ -182,8 +185,9 @@ class ITACLIPLastBlock(LastBlock):
         ValueError: No layers.
     """
 
-    def __init__(self, layers: Sequence[int] | None = None, residual: bool = True,
-                 mlp: bool = False) -> None:
+    def __init__(
+        self, layers: Sequence[int] | None = None, residual: bool = True, mlp: bool = False
+    ) -> None:
         super().__init__(residual, mlp)
         if layers is None:
             layers, self.depth_options = (6, 7, 9), ('layers',)
@@ -204,5 +208,4 @@ class ITACLIPLastBlock(LastBlock):
 
 def correlative_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """SCLIP's correlative self-attention, ``(B, heads, 1+N, d)`` each."""
-    return (F.scaled_dot_product_attention(q, q, v)
-            + F.scaled_dot_product_attention(k, k, v))
+    return F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v)

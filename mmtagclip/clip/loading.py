@@ -1,4 +1,5 @@
 """Load a CLIP model of open_clip, with its tokenizer, from a name, a file or an object."""
+
 import hashlib
 import json
 import pickle
@@ -19,8 +20,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # Names of the weights in a folder of open_clip's layout, the safest first.
-FOLDER_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors',
-                  'open_clip_pytorch_model.bin', 'pytorch_model.bin')
+FOLDER_WEIGHTS = (
+    'open_clip_model.safetensors',
+    'model.safetensors',
+    'open_clip_pytorch_model.bin',
+    'pytorch_model.bin',
+)
 # Entries of OpenAI's published archives and state dicts that hold no weights.
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
 
@@ -41,11 +46,13 @@ class LoadedCLIP:
     name: str
 
 
-def load_clip(model: str | Mapping[str, Any] | nn.Module,
-              pretrained: str | None = None,
-              checkpoint: str | Path | None = None,
-              quick_gelu: bool | None = None,
-              tokenizer: Callable[..., Tensor] | None = None) -> LoadedCLIP:
+def load_clip(
+    model: str | Mapping[str, Any] | nn.Module,
+    pretrained: str | None = None,
+    checkpoint: str | Path | None = None,
+    quick_gelu: bool | None = None,
+    tokenizer: Callable[..., Tensor] | None = None,
+) -> LoadedCLIP:
     """Load a frozen CLIP whose image tower is a ViT with a class token.
 
     Args:
@@ -82,29 +89,38 @@ def load_clip(model: str | Mapping[str, Any] | nn.Module,
     elif isinstance(model, str | Mapping):
         if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
             if pretrained is not None or checkpoint is not None:
-                raise ValueError(f'{model!r} brings its own weights: leave out pretrained and '
-                                 'checkpoint')
+                raise ValueError(
+                    f'{model!r} brings its own weights: leave out pretrained and checkpoint'
+                )
             name, clip = model, _from_folder(model)
         elif pretrained is not None and checkpoint is not None:
-            raise ValueError(f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
-                             'are given; set the one that is not meant to None')
+            raise ValueError(
+                f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
+                'are given; set the one that is not meant to None'
+            )
         elif pretrained is None and checkpoint is None:
-            raise ValueError(f'say where the weights of {model!r} come from: either pretrained '
-                             "(a tag, such as 'openai') or checkpoint (a file)")
+            raise ValueError(
+                f'say where the weights of {model!r} come from: either pretrained '
+                "(a tag, such as 'openai') or checkpoint (a file)"
+            )
         elif pretrained is not None:
             if not isinstance(model, str):
-                raise ValueError(f'pretrained={pretrained!r} needs the name of an architecture, '
-                                 'not a dict')
+                raise ValueError(
+                    f'pretrained={pretrained!r} needs the name of an architecture, not a dict'
+                )
             name, clip = f'{model} ({pretrained})', _from_tag(model, pretrained)
         else:
             called = model if isinstance(model, str) else 'CLIP'
-            name, clip = f'{called} ({checkpoint})', _from_file(
-                model, Path(str(checkpoint)), quick_gelu)
+            name, clip = (
+                f'{called} ({checkpoint})',
+                _from_file(model, Path(str(checkpoint)), quick_gelu),
+            )
         if tokenizer is None:
             tokenizer = _tokenizer(model, clip)
     else:
-        raise TypeError('model must be a name, a dict or an open_clip model, not '
-                        f'{type(model).__name__}')
+        raise TypeError(
+            f'model must be a name, a dict or an open_clip model, not {type(model).__name__}'
+        )
     check_image_tower(clip, name)
     return LoadedCLIP(clip.float().eval().requires_grad_(False), tokenizer, name)
 
@@ -118,14 +134,18 @@ def check_image_tower(clip: nn.Module, name: str) -> None:
     visual = getattr(clip, 'visual', None)
     tower = f'the image tower of {name} ({type(visual).__name__})'
     if not isinstance(visual, VisionTransformer):
-        raise ValueError(f"{tower} is not open_clip's VisionTransformer; TagCLIP needs a ViT with "
-                         'a class token, such as ViT-B-16')
+        raise ValueError(
+            f"{tower} is not open_clip's VisionTransformer; TagCLIP needs a ViT with "
+            'a class token, such as ViT-B-16'
+        )
     if visual.attn_pool is not None or visual.pool_type != 'tok':
         pool = 'an attention pool' if visual.attn_pool is not None else visual.pool_type
         raise ValueError(f'{tower} pools by {pool} and not by its class token, which TagCLIP needs')
     if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
-        raise ValueError(f'{tower} has custom attention blocks (normalised or scaled queries, '
-                         'inner norms), which are not supported')
+        raise ValueError(
+            f'{tower} has custom attention blocks (normalised or scaled queries, '
+            'inner norms), which are not supported'
+        )
     if visual.patch_size[0] != visual.patch_size[1]:
         raise ValueError(f'{tower} has patches of {visual.patch_size}; only square ones work')
 
@@ -149,11 +169,15 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
     }
     for fault, there in faults.items():
         if there:
-            raise ValueError(f'the image tower of {name} {fault}; TagCLIP needs the class token of '
-                             "open_clip's ViT, so take one such as ViT-B-16")
+            raise ValueError(
+                f'the image tower of {name} {fault}; TagCLIP needs the class token of '
+                "open_clip's ViT, so take one such as ViT-B-16"
+            )
     if 'multimodal_cfg' in config:
-        raise ValueError(f'{name} is a CoCa, which is read in another way than a CLIP; take a '
-                         'model such as ViT-B-16')
+        raise ValueError(
+            f'{name} is a CoCa, which is read in another way than a CLIP; take a '
+            'model such as ViT-B-16'
+        )
 
 
 def context_length(clip: Any) -> int:
@@ -189,14 +213,19 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         else:
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError:
-        raise ValueError(f'{path} is damaged or holds pickled Python objects, which could run '
-                         'code and are refused; save its weights as .safetensors') from None
+        raise ValueError(
+            f'{path} is damaged or holds pickled Python objects, which could run '
+            'code and are refused; save its weights as .safetensors'
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f'{path} is not a whole checkpoint file: {error}') from None
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
-    if not isinstance(content, Mapping) or not content or not all(
-            isinstance(value, Tensor) for value in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
         raise ValueError(f'{path} holds no state dict of weights')
     state = dict(content)
     if all(key.startswith('module.') for key in state):
@@ -207,8 +236,9 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
 
 def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, shapes, dtypes and values of all weights, in hex."""
-    state = (module_or_state.state_dict() if isinstance(module_or_state, nn.Module)
-             else module_or_state)
+    state = (
+        module_or_state.state_dict() if isinstance(module_or_state, nn.Module) else module_or_state
+    )
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
@@ -244,14 +274,18 @@ def _from_tag(model: str, tag: str) -> nn.Module:
     weights = get_pretrained_cfg(model, tag)
     if not weights:
         tags = open_clip.list_pretrained_tags_by_model(model)
-        raise ValueError(f'{tag!r} is not a tag of {model!r} (known: {", ".join(tags) or "none"}); '
-                         'name a file with checkpoint=')
+        raise ValueError(
+            f'{tag!r} is not a tag of {model!r} (known: {", ".join(tags) or "none"}); '
+            'name a file with checkpoint='
+        )
     trained, built = weights.get('quick_gelu', False), config.get('quick_gelu', False)
     if trained != built:
         base = model.removesuffix('-quickgelu')
-        raise ValueError(f"the weights {tag!r} were trained with {_activation(trained)}, but "
-                         f'{model!r} computes {_activation(built)}: use '
-                         f"{base + '-quickgelu' if trained else base!r}")
+        raise ValueError(
+            f'the weights {tag!r} were trained with {_activation(trained)}, but '
+            f'{model!r} computes {_activation(built)}: use '
+            f'{base + "-quickgelu" if trained else base!r}'
+        )
     return open_clip.create_model(model, pretrained=tag, require_pretrained=True)
 
 
@@ -264,13 +298,17 @@ def _from_file(model: str | Mapping[str, Any], path: Path, quick_gelu: bool | No
         said = config.get('quick_gelu')
     if from_openai:
         if said is False:
-            raise ValueError(f'{path} is a checkpoint of OpenAI, trained with QuickGELU, but the '
-                             'config says quick_gelu=False')
+            raise ValueError(
+                f'{path} is a checkpoint of OpenAI, trained with QuickGELU, but the '
+                'config says quick_gelu=False'
+            )
         said = True
     if said is None:
-        raise ValueError(f'{path} does not show which activation it was trained with: set '
-                         'quick_gelu=True (OpenAI, DFN, MetaCLIP) or quick_gelu=False (LAION, '
-                         'DataComp and most others)')
+        raise ValueError(
+            f'{path} does not show which activation it was trained with: set '
+            'quick_gelu=True (OpenAI, DFN, MetaCLIP) or quick_gelu=False (LAION, '
+            'DataComp and most others)'
+        )
     config['quick_gelu'] = said
     custom_text = config.pop('custom_text', False) or 'hf_model_name' in config.get('text_cfg', {})
     if 'hf_model_name' in config.get('text_cfg', {}):
@@ -284,16 +322,19 @@ def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: 
     expected = clip.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
-    shapes = [f'{key} is {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}'
-              for key in sorted(expected.keys() & state.keys())
-              if state[key].numel() != expected[key].numel()
-              or (state[key].shape != expected[key].shape and expected[key].ndim > 1)]
+    shapes = [
+        f'{key} is {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}'
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].numel() != expected[key].numel()
+        or (state[key].shape != expected[key].shape and expected[key].ndim > 1)
+    ]
     if missing or unknown or shapes:
         facts = [f'it lacks {missing[0]} and {len(missing) - 1} more'] if missing else []
         facts += [f'it has the unknown {unknown[0]} and {len(unknown) - 1} more'] if unknown else []
         facts += shapes[:1]
-        raise ValueError(f'{path} holds weights of another architecture than {model!r}: '
-                         + '; '.join(facts))
+        raise ValueError(
+            f'{path} holds weights of another architecture than {model!r}: ' + '; '.join(facts)
+        )
     clip.load_state_dict({key: value.reshape(expected[key].shape) for key, value in state.items()})
 
 
@@ -301,8 +342,10 @@ def _architecture(model: str) -> dict[str, Any]:
     config = open_clip.get_model_config(model)
     if config is None:
         near = [name for name in open_clip.list_models() if name.startswith(model[:6])]
-        raise ValueError(f'open_clip knows no architecture {model!r}; near it: '
-                         f'{", ".join(near) or "see open_clip.list_models()"}')
+        raise ValueError(
+            f'open_clip knows no architecture {model!r}; near it: '
+            f'{", ".join(near) or "see open_clip.list_models()"}'
+        )
     return config
 
 
@@ -311,8 +354,11 @@ def _tokenizer(model: str | Mapping[str, Any], clip: nn.Module) -> Callable[...,
         return open_clip.get_tokenizer(model)
     text = model.get('text_cfg', {})
     if text.get('hf_tokenizer_name'):
-        return HFTokenizer(text['hf_tokenizer_name'], context_length=context_length(clip),
-                           **text.get('tokenizer_kwargs', {}))
+        return HFTokenizer(
+            text['hf_tokenizer_name'],
+            context_length=context_length(clip),
+            **text.get('tokenizer_kwargs', {}),
+        )
     return open_clip.SimpleTokenizer(context_length=context_length(clip))
 
 
@@ -327,8 +373,10 @@ def _refuse_code_at_load(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith('.py') and b'__setstate__' in archive.read(name):
-                raise ValueError(f'{path} is a TorchScript archive with code that runs when it is '
-                                 'loaded, which is refused; save its weights as .safetensors')
+                raise ValueError(
+                    f'{path} is a TorchScript archive with code that runs when it is '
+                    'loaded, which is refused; save its weights as .safetensors'
+                )
 
 
 def _activation(quick: bool) -> str:

@@ -1,4 +1,5 @@
 """The dense encoder with its attention statistics, as an ONNX graph of dynamic size."""
+
 import inspect
 import io
 import json
@@ -16,7 +17,8 @@ INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
 # Torch before 2.5 has no other exporter than the tracer, and no argument that asks for it.
 TRACER: dict[str, Any] = (
-    {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {})
+    {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+)
 
 
 class DenseGraph(nn.Module):
@@ -36,8 +38,10 @@ class DenseGraph(nn.Module):
         if encoder.dtype != torch.float32:
             raise ValueError(f'export needs an encoder of float32, not {encoder.dtype}')
         if encoder.last_block.needs_pixels:
-            raise ValueError(f'{type(encoder.last_block).__name__} looks at the images themselves, '
-                             'so it can not be exported')
+            raise ValueError(
+                f'{type(encoder.last_block).__name__} looks at the images themselves, '
+                'so it can not be exported'
+            )
         self.layers = sorted(set(layers))
         if not self.layers or not all(0 <= one < encoder.num_blocks for one in self.layers):
             raise ValueError(f'layers must be some of 0 to {encoder.num_blocks - 1}, not {layers}')
@@ -93,24 +97,40 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
     graph = DenseGraph(encoder, layers).eval()
     patch = encoder.patch_size
     example = torch.zeros(2, 3, 5 * patch, 7 * patch)
-    free = {'images': {0: 'B', 2: 'H', 3: 'W'}, 'patches': {0: 'B', 1: 'N'},
-            'class_token': {0: 'B'}, 'attention': {0: 'B', 1: 'N', 2: 'N'},
-            'votes': {0: 'B', 1: 'N', 2: 'N'}}
+    free = {
+        'images': {0: 'B', 2: 'H', 3: 'W'},
+        'patches': {0: 'B', 1: 'N'},
+        'class_token': {0: 'B'},
+        'attention': {0: 'B', 1: 'N', 2: 'N'},
+        'votes': {0: 'B', 1: 'N', 2: 'N'},
+    }
     device = next(encoder.parameters()).device
     buffer = io.BytesIO()
     with warnings.catch_warnings():  # the tracer's, of sizes that are constants and should be
         warnings.simplefilter('ignore')
         try:
-            torch.onnx.export(graph, (example.to(device),), buffer,  # type: ignore[arg-type]
-                              input_names=list(INPUTS),
-                              output_names=list(OUTPUTS), dynamic_axes=free, opset_version=17,
-                              **TRACER)
+            torch.onnx.export(
+                graph,
+                (example.to(device),),
+                buffer,  # type: ignore[arg-type]
+                input_names=list(INPUTS),
+                output_names=list(OUTPUTS),
+                dynamic_axes=free,
+                opset_version=17,
+                **TRACER,
+            )
         except torch.onnx.errors.UnsupportedOperatorError as error:
-            raise ValueError(f'{type(encoder.last_block).__name__} can not be exported: {error}'
-                             ) from None
+            raise ValueError(
+                f'{type(encoder.last_block).__name__} can not be exported: {error}'
+            ) from None
     model = onnx.load_from_string(buffer.getvalue())
-    facts = {'mean': encoder.mean, 'std': encoder.std, 'patch_size': patch,
-             'logit_scale': encoder.logit_scale, 'layers': graph.layers,
-             'num_blocks': encoder.num_blocks}
+    facts = {
+        'mean': encoder.mean,
+        'std': encoder.std,
+        'patch_size': patch,
+        'logit_scale': encoder.logit_scale,
+        'layers': graph.layers,
+        'num_blocks': encoder.num_blocks,
+    }
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
     onnx.save(model, str(path))

@@ -4,6 +4,7 @@ Every image of a batch is calibrated by itself, and any grid works. (Published
 copies of the program take the outliers' columns from a square grid, and mix
 the images of a batch.)
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -42,12 +43,20 @@ class SCCLIPLastBlock(LastBlock):
         ValueError: No fusion layers.
     """
 
-    def __init__(self, similarity_layer: int | None = None, output_layer: int | None = None,
-                 fusion_layers: Sequence[int] | None = None,
-                 class_token_weight: float | None = None) -> None:
+    def __init__(
+        self,
+        similarity_layer: int | None = None,
+        output_layer: int | None = None,
+        fusion_layers: Sequence[int] | None = None,
+        class_token_weight: float | None = None,
+    ) -> None:
         super().__init__(residual=False, mlp=False)
-        given = {'similarity_layer': similarity_layer, 'output_layer': output_layer,
-                 'fusion_layers': fusion_layers, 'class_token_weight': class_token_weight}
+        given = {
+            'similarity_layer': similarity_layer,
+            'output_layer': output_layer,
+            'fusion_layers': fusion_layers,
+            'class_token_weight': class_token_weight,
+        }
         self.depth_options = tuple(key for key, value in given.items() if value is None)
         self.similarity_layer = 8 if similarity_layer is None else similarity_layer
         self.output_layer = 3 if output_layer is None else output_layer
@@ -56,8 +65,14 @@ class SCCLIPLastBlock(LastBlock):
         if not self.fusion_layers:
             raise ValueError('SCCLIPLastBlock needs at least one fusion layer')
         # The output of block i is the input of block i + 1.
-        self.block_inputs = tuple(sorted({layer + 1 for layer in (
-            self.similarity_layer, self.output_layer, *self.fusion_layers)}))
+        self.block_inputs = tuple(
+            sorted(
+                {
+                    layer + 1
+                    for layer in (self.similarity_layer, self.output_layer, *self.fusion_layers)
+                }
+            )
+        )
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block; all but its projections in float32.
@@ -65,6 +80,7 @@ class SCCLIPLastBlock(LastBlock):
         Returns:
             ``(B, 1+N, width)``, and the grid.
         """
+
         def output(layer: int) -> Tensor:
             return context.inputs[layer + 1]
 
@@ -79,8 +95,9 @@ class SCCLIPLastBlock(LastBlock):
         patches = gather(alike, first) + gather(alike, second)
         return torch.cat([x[:, :1], patches], dim=1), grid
 
-    def calibrated(self, patches: Tensor, similarity: Tensor, class_token: Tensor,
-                   context: LastBlockContext) -> Tensor:
+    def calibrated(
+        self, patches: Tensor, similarity: Tensor, class_token: Tensor, context: LastBlockContext
+    ) -> Tensor:
         """Attention half by similarity and half by keys, plus a share of the class token.
 
         Args:
@@ -125,8 +142,9 @@ def local_outlier_factor(patches: Tensor) -> Tensor:
         return torch.ones(patches.shape[:2], device=patches.device)
     patches = patches - patches.mean(dim=1, keepdim=True)  # the smaller, the less is rounded away
     squares = patches.square().sum(dim=-1)
-    distance = (squares[:, :, None] + squares[:, None, :]
-                - 2 * patches @ patches.transpose(1, 2)).clamp_(min=0)
+    distance = (
+        squares[:, :, None] + squares[:, None, :] - 2 * patches @ patches.transpose(1, 2)
+    ).clamp_(min=0)
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     nearest, index = distance.topk(NEIGHBOURS, dim=-1, largest=False)
     reach = nearest[..., -1]

@@ -1,4 +1,5 @@
 """Text features of class names, cut at their longest prompt and cached on disk."""
+
 import hashlib
 import json
 import os
@@ -46,8 +47,12 @@ class TextEncoder:
             made of: weights, tokenizer, phrases, templates, versions.
     """
 
-    def __init__(self, encoder: DenseEncoder, templates: Sequence[str],
-                 cache_dir: str | Path | bool | None = None) -> None:
+    def __init__(
+        self,
+        encoder: DenseEncoder,
+        templates: Sequence[str],
+        cache_dir: str | Path | bool | None = None,
+    ) -> None:
         self.clip: Any = encoder.clip
         self.tokenizer = encoder.tokenizer
         self.templates = tuple(templates)
@@ -75,8 +80,13 @@ class TextEncoder:
                     missing.append(phrases)
                 else:
                     self._known[phrases] = feature
-        for phrases in tqdm(missing, desc='Encoding class names', unit='class', leave=False,
-                            disable=None if len(missing) > 1 else True):
+        for phrases in tqdm(
+            missing,
+            desc='Encoding class names',
+            unit='class',
+            leave=False,
+            disable=None if len(missing) > 1 else True,
+        ):
             feature = self.encode_class(phrases)
             self._write(phrases, feature)
             self._known[phrases] = feature
@@ -85,15 +95,18 @@ class TextEncoder:
     @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:
         """Feature ``(D,)`` of one class: the normalised mean over its prompts' unit features."""
-        prompts = [template.replace('{}', phrase)
-                   for phrase in phrases for template in self.templates]
+        prompts = [
+            template.replace('{}', phrase) for phrase in phrases for template in self.templates
+        ]
         tokens = self.tokenize(prompts, phrases[0])
         device = next(self.clip.parameters()).device
         features = F.normalize(encode_text(self.clip, tokens.to(device)).float(), dim=-1)
         feature = F.normalize(features.mean(dim=0), dim=-1).cpu()
         if not torch.isfinite(feature).all():
-            raise ValueError(f'the text feature of class {phrases[0]!r} is not finite: the weights '
-                             'are damaged or of another model')
+            raise ValueError(
+                f'the text feature of class {phrases[0]!r} is not finite: the weights '
+                'are damaged or of another model'
+            )
         return feature
 
     def tokenize(self, prompts: Sequence[str], name: str) -> Tensor:
@@ -109,19 +122,31 @@ class TextEncoder:
         roomy = self.tokenizer(list(prompts), context_length=limit + 1)
         cut = (tokens != roomy[:, :limit]).any(dim=1).nonzero().flatten().tolist()
         if cut:
-            raise ValueError(f'class {name!r} makes a prompt of more than {limit} tokens, which '
-                             f'is all that the text tower takes: {prompts[cut[0]]!r}')
+            raise ValueError(
+                f'class {name!r} makes a prompt of more than {limit} tokens, which '
+                f'is all that the text tower takes: {prompts[cut[0]]!r}'
+            )
         return tokens
 
     def _key(self, phrases: Sequence[str]) -> str:
         if self._weights is None:
-            text = {name: value for name, value in self.clip.state_dict().items()
-                    if not name.startswith('visual.')}
-            probe = self.tokenizer(['a photo of 2 Zebras, e.g. "ünder" <b>it</b>'],
-                                   context_length=self.context_length).tolist()
+            text = {
+                name: value
+                for name, value in self.clip.state_dict().items()
+                if not name.startswith('visual.')
+            }
+            probe = self.tokenizer(
+                ['a photo of 2 Zebras, e.g. "ünder" <b>it</b>'], context_length=self.context_length
+            ).tolist()
             self._weights = f'{weights_digest(text)} {probe}'
-        content = [self._weights, list(phrases), list(self.templates), __version__,
-                   version('open_clip_torch'), torch.__version__]
+        content = [
+            self._weights,
+            list(phrases),
+            list(self.templates),
+            __version__,
+            version('open_clip_torch'),
+            torch.__version__,
+        ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _read(self, phrases: Sequence[str]) -> Tensor | None:
@@ -146,8 +171,9 @@ class TextEncoder:
         try:
             self._write_file(self._path(self._key(phrases)), phrases, feature.numpy())
         except (OSError, SafetensorError) as error:
-            warnings.warn(f'text features are not cached in {self.cache_dir}: {error}',
-                          stacklevel=2)
+            warnings.warn(
+                f'text features are not cached in {self.cache_dir}: {error}', stacklevel=2
+            )
             self.cache_dir = None
 
     def _write_file(self, path: Path, phrases: Sequence[str], values: np.ndarray) -> None:
@@ -155,8 +181,11 @@ class TextEncoder:
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
         os.close(handle)
         try:
-            save_file({'feature': values}, temporary,
-                      metadata={'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]})
+            save_file(
+                {'feature': values},
+                temporary,
+                metadata={'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]},
+            )
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 """Class names with their synonyms, and prompt templates: from a config, a file or built in."""
+
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,8 +29,10 @@ class Vocabulary:
         for index, phrases in enumerate(self.phrases):
             for phrase in phrases:
                 if not isinstance(phrase, str):
-                    raise TypeError(f'class names must be strings, but class {index} has '
-                                    f'{phrase!r} of type {type(phrase).__name__}')
+                    raise TypeError(
+                        f'class names must be strings, but class {index} has '
+                        f'{phrase!r} of type {type(phrase).__name__}'
+                    )
                 if not phrase.strip():
                     raise ValueError(f'class {index} has an empty name or synonym: {phrases!r}')
             if not phrases:
@@ -47,8 +50,7 @@ class Vocabulary:
     def without(self, names: Iterable[str]) -> 'Vocabulary':
         """The classes that have none of these names."""
         left_out = set(names)
-        return Vocabulary(tuple(phrases for phrases in self.phrases
-                                if phrases[0] not in left_out))
+        return Vocabulary(tuple(phrases for phrases in self.phrases if phrases[0] not in left_out))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,8 +58,9 @@ class Vocabulary:
         return tuple(phrases[0] for phrases in self.phrases)
 
     @classmethod
-    def load(cls, source: 'str | Path | Sequence[str | Sequence[str]] | Vocabulary'
-             ) -> 'Vocabulary':
+    def load(
+        cls, source: 'str | Path | Sequence[str | Sequence[str]] | Vocabulary'
+    ) -> 'Vocabulary':
         """Read a vocabulary.
 
         Args:
@@ -82,11 +85,16 @@ class Vocabulary:
             except (ValueError, csv.Error) as error:
                 raise ValueError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
-            raise TypeError(f'a vocabulary is a built-in name, a file or a list of class names, '
-                            f'not {source!r}')
+            raise TypeError(
+                f'a vocabulary is a built-in name, a file or a list of class names, not {source!r}'
+            )
         items = [item if isinstance(item, list | tuple) else (item,) for item in source]
-        return cls(tuple(tuple(word.strip() if isinstance(word, str) else word for word in item)
-                         for item in items))
+        return cls(
+            tuple(
+                tuple(word.strip() if isinstance(word, str) else word for word in item)
+                for item in items
+            )
+        )
 
 
 def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
@@ -108,8 +116,10 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
         if not isinstance(template, str):
             raise TypeError(f'a prompt template must be a string, not {template!r}')
         if template.count('{}') != 1:
-            raise ValueError(f"a prompt template must hold '{{}}' exactly once, "
-                             f'where the class name goes: {template!r}')
+            raise ValueError(
+                f"a prompt template must hold '{{}}' exactly once, "
+                f'where the class name goes: {template!r}'
+            )
     return tuple(templates)
 
 
@@ -131,11 +141,16 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
         ValueError: Not one description a class, one that is empty, or the same
             twice.
     """
-    where, texts = ((str(source), _lines(find_list(source))) if isinstance(source, str | Path)
-                    else ('descriptions', list(source)))
+    where, texts = (
+        (str(source), _lines(find_list(source)))
+        if isinstance(source, str | Path)
+        else ('descriptions', list(source))
+    )
     if len(texts) != len(names):
-        raise ValueError(f'{where} must hold one description for each of the {len(names)} classes '
-                         f'({names[0]!r} to {names[-1]!r}), not {len(texts)}')
+        raise ValueError(
+            f'{where} must hold one description for each of the {len(names)} classes '
+            f'({names[0]!r} to {names[-1]!r}), not {len(texts)}'
+        )
     first: dict[str, str] = {}
     for name, text in zip(names, texts, strict=True):
         if text in first:
@@ -178,7 +193,11 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
-                         ) from None
-    return [line.strip() for line in text.splitlines()
-            if line.strip() and not line.lstrip().startswith('#')]
+        raise ValueError(
+            f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
+        ) from None
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not line.lstrip().startswith('#')
+    ]

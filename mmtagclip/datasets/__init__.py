@@ -1,4 +1,5 @@
 """Data sets and transforms."""
+
 from .loading import (
     KeepImage,
     LoadImage,
@@ -14,8 +15,20 @@ from .segmentation import VocabularySegDataset
 from .tag_file import LoadTags, TagRecord, read_tag_file, write_tag_file
 
 __all__ = [
-    'CocoMultiLabel', 'KeepImage', 'LoadImage', 'LoadTags', 'PseudoLabelDataset',
-    'ResizeToPatchGrid', 'SameGridBatchSampler', 'TagRecord', 'VOCMultiLabel',
-    'VocabularySegDataset', 'image_size', 'read_image', 'read_index_mask', 'read_tag_file',
-    'same_grid_batches', 'write_tag_file',
+    'CocoMultiLabel',
+    'KeepImage',
+    'LoadImage',
+    'LoadTags',
+    'PseudoLabelDataset',
+    'ResizeToPatchGrid',
+    'SameGridBatchSampler',
+    'TagRecord',
+    'VOCMultiLabel',
+    'VocabularySegDataset',
+    'image_size',
+    'read_image',
+    'read_index_mask',
+    'read_tag_file',
+    'same_grid_batches',
+    'write_tag_file',
 ]

@@ -1,4 +1,5 @@
 """Find what a file says of an image, by path or by name."""
+
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Load images of every common kind, and fit them to the patch grid."""
+
 import math
 import struct
 import zlib
@@ -13,8 +14,16 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ..registry import TRANSFORMS
 
 # What Pillow's decoders raise on damaged files.
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError,
-                  struct.error, zlib.error)
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
 
 
 @TRANSFORMS.register_module()
@@ -78,8 +87,13 @@ class ResizeToPatchGrid(BaseTransform):
         ValueError: ``max_side`` below 1, or the image makes too many patches.
     """
 
-    def __init__(self, patch_size: int = 16, size: tuple[int, int] | None = None,
-                 max_side: int | None = None, max_patches: int = 16384) -> None:
+    def __init__(
+        self,
+        patch_size: int = 16,
+        size: tuple[int, int] | None = None,
+        max_side: int | None = None,
+        max_patches: int = 16384,
+    ) -> None:
         if max_side is not None and max_side < 1:
             raise ValueError(f'max_side must be at least 1, not {max_side}')
         self.patch_size = patch_size
@@ -96,13 +110,16 @@ class ResizeToPatchGrid(BaseTransform):
         height, width = self.target_size(old_height, old_width)
         if (height // self.patch_size) * (width // self.patch_size) > self.max_patches:
             patches = (height // self.patch_size) * (width // self.patch_size)
-            raise ValueError(f'{results.get("img_path", "an image")} of {old_width}x{old_height} '
-                             f'pixels makes {patches} patches of {self.patch_size}, more than '
-                             f'max_patches={self.max_patches}; set max_side of ResizeToPatchGrid, '
-                             'or --max-side, to shrink such images')
+            raise ValueError(
+                f'{results.get("img_path", "an image")} of {old_width}x{old_height} '
+                f'pixels makes {patches} patches of {self.patch_size}, more than '
+                f'max_patches={self.max_patches}; set max_side of ResizeToPatchGrid, '
+                'or --max-side, to shrink such images'
+            )
         if (height, width) != (old_height, old_width):
             resized = Image.fromarray(np.ascontiguousarray(image)).resize(
-                (width, height), Image.Resampling.BICUBIC)
+                (width, height), Image.Resampling.BICUBIC
+            )
             results['img'] = np.array(resized)  # a copy, which can be written to
         results['img_shape'] = (height, width)
         results['scale_factor'] = (width / old_width, height / old_height)
@@ -152,8 +169,10 @@ def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
         size = image.size
         if max(size) <= max_side:
             return to_rgb(ImageOps.exif_transpose(image))
-    raise ValueError(f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
-                     f'max_side={max_side}; raise it in LoadImage if there is enough memory')
+    raise ValueError(
+        f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
+        f'max_side={max_side}; raise it in LoadImage if there is enough memory'
+    )
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

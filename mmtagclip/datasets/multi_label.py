@@ -1,4 +1,5 @@
 """Multi-label data sets that MMPretrain lacks, or reads too kindly."""
+
 import contextlib
 import io
 import json
@@ -45,27 +46,40 @@ class CocoMultiLabel(MultiLabelDataset):
             missing = {'images', 'annotations', 'categories'} - coco.dataset.keys()
             if missing:
                 raise KeyError(*sorted(missing))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError,
-                AssertionError) as error:
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            KeyError,
+            TypeError,
+            AssertionError,
+        ) as error:
             raise ValueError(f"{self.ann_file} is not in COCO's layout: {error!r}") from None
         category_ids = sorted(coco.cats)
         names = tuple(coco.cats[category]['name'] for category in category_ids)
         classes = self._metainfo.setdefault('classes', names)
         if len(classes) != len(names):
-            raise ValueError(f'{self.ann_file} has {len(names)} categories, but metainfo names '
-                             f'{len(classes)} classes')
+            raise ValueError(
+                f'{self.ann_file} has {len(names)} categories, but metainfo names '
+                f'{len(classes)} classes'
+            )
         labels = {category: label for label, category in enumerate(category_ids)}
         data_list = []
         for image_id in sorted(coco.imgs):
             categories = {annotation['category_id'] for annotation in coco.imgToAnns[image_id]}
             unknown = categories - labels.keys()
             if unknown:
-                raise ValueError(f'{self.ann_file} gives image {image_id} the unknown category '
-                                 f'{min(unknown)}')
+                raise ValueError(
+                    f'{self.ann_file} gives image {image_id} the unknown category {min(unknown)}'
+                )
             if categories or self.keep_unlabelled:
                 path = os.path.join(self.img_prefix, coco.imgs[image_id]['file_name'])
-                data_list.append({'img_path': path, 'img_id': image_id,
-                                  'gt_label': sorted(labels[c] for c in categories)})
+                data_list.append(
+                    {
+                        'img_path': path,
+                        'img_id': image_id,
+                        'gt_label': sorted(labels[c] for c in categories),
+                    }
+                )
         return data_list
 
 
@@ -91,8 +105,10 @@ class VOCMultiLabel(VOC):
         for node in root.findall('object'):
             name = node.findtext('name')
             if name not in self.CLASSES:
-                raise ValueError(f'{path} names the unknown class {name!r}; classes are '
-                                 f'{", ".join(self.CLASSES)}')
+                raise ValueError(
+                    f'{path} names the unknown class {name!r}; classes are '
+                    f'{", ".join(self.CLASSES)}'
+                )
             hard = int(node.findtext('difficult', '0'))
             (difficult if hard else labels).add(self.class_to_idx[name])
         return sorted(labels), sorted(difficult)

@@ -1,4 +1,5 @@
 """Any data set with its labels replaced by pseudo labels."""
+
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,12 +50,21 @@ class PseudoLabelDataset(Dataset):
             lack an image of the data set; or options that don't fit them.
     """
 
-    def __init__(self, dataset: Any, labels: str, class_map: Mapping[str, str | None] | None = None,
-                 drop_untagged: bool = False, min_score: float = 0.0, real_fraction: float = 0.0,
-                 seed: int = 0, max_refetch: int = 1000,
-                 pipeline: Sequence[dict | Callable] | None = None) -> None:
-        self.dataset: BaseDataset = (DATASETS.build(dataset) if isinstance(dataset, dict)
-                                     else dataset)
+    def __init__(
+        self,
+        dataset: Any,
+        labels: str,
+        class_map: Mapping[str, str | None] | None = None,
+        drop_untagged: bool = False,
+        min_score: float = 0.0,
+        real_fraction: float = 0.0,
+        seed: int = 0,
+        max_refetch: int = 1000,
+        pipeline: Sequence[dict | Callable] | None = None,
+    ) -> None:
+        self.dataset: BaseDataset = (
+            DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        )
         self.root = Path(labels)
         if not 0 <= real_fraction <= 1:
             raise ValueError(f'real_fraction must be in [0, 1], not {real_fraction}')
@@ -68,25 +78,32 @@ class PseudoLabelDataset(Dataset):
         if self.root.is_file():
             manifest, records = _read_tags(self.root, classes)
         else:
-            manifest, records = read_pseudo_labels(labels,
-                                                   None if class_map is not None else classes)
+            manifest, records = read_pseudo_labels(
+                labels, None if class_map is not None else classes
+            )
         self.classes = manifest.classes if classes is None else classes
         self.segments = isinstance(self.dataset, BaseSegDataset)
         wanted = 'masks' if self.segments else 'tags'
         if manifest.kind != wanted:
-            raise ValueError(f'{labels} holds {manifest.kind}, but {type(self.dataset).__name__} '
-                             f'needs {wanted}')
+            raise ValueError(
+                f'{labels} holds {manifest.kind}, but {type(self.dataset).__name__} needs {wanted}'
+            )
         if self.segments and min_score:
-            raise ValueError('min_score is for tags; unsure pixels of masks are left out where the '
-                             'masks are made, with test_cfg.confidence')
+            raise ValueError(
+                'min_score is for tags; unsure pixels of masks are left out where the '
+                'masks are made, with test_cfg.confidence'
+            )
         self.label_map = self._label_map(manifest, classes, class_map)
         self.indices: list[int] = []
         # Of each image the path of its mask or its labels; None where they stay real.
         self.labels: list[str | tuple[int, ...] | None] = []
         found = ImageIndex(labels, ((record['image'], record) for record in records))
         names = {name: label for label, name in enumerate(manifest.classes)}
-        real = set(np.random.RandomState(seed).permutation(len(self.dataset))[
-            :round(real_fraction * len(self.dataset))].tolist())
+        real = set(
+            np.random.RandomState(seed)
+            .permutation(len(self.dataset))[: round(real_fraction * len(self.dataset))]
+            .tolist()
+        )
         for index in range(len(self.dataset)):
             if index in real:
                 self._keep(index, None)
@@ -95,8 +112,11 @@ class PseudoLabelDataset(Dataset):
             if 'error' in record:
                 continue
             scores = record.get('scores', [1.0] * len(record['tags']))
-            tags = [names[tag] for tag, score in zip(record['tags'], scores, strict=True)
-                    if score >= min_score]
+            tags = [
+                names[tag]
+                for tag, score in zip(record['tags'], scores, strict=True)
+                if score >= min_score
+            ]
             if tags or not drop_untagged:
                 self._keep(index, record['masks'] if self.segments else self._targets(tags))
 
@@ -148,8 +168,9 @@ class PseudoLabelDataset(Dataset):
             if data is not None:
                 return data
             if self.test_mode:
-                raise ValueError(f'the pipeline returned nothing for '
-                                 f'{self.get_data_info(idx)["img_path"]}')
+                raise ValueError(
+                    f'the pipeline returned nothing for {self.get_data_info(idx)["img_path"]}'
+                )
             idx = int(np.random.randint(len(self)))
         raise ValueError(f'the pipeline returned nothing {self.max_refetch + 1} times in a row')
 
@@ -163,8 +184,9 @@ class PseudoLabelDataset(Dataset):
             labels = [self.label_map[label] for label in labels]
         return tuple(sorted({label for label in labels if label != 255}))
 
-    def _label_map(self, manifest: Manifest, classes: Any,
-                   class_map: Mapping[str, str | None] | None) -> dict[int, int] | None:
+    def _label_map(
+        self, manifest: Manifest, classes: Any, class_map: Mapping[str, str | None] | None
+    ) -> dict[int, int] | None:
         """From the pseudo labels' indices to the data set's; 255 for ignored ones."""
         if class_map is None:
             return None
@@ -172,18 +194,26 @@ class PseudoLabelDataset(Dataset):
         unknown = [name for name in class_map.values() if name is not None and name not in classes]
         if missing or unknown:
             raise ValueError(
-                f'class_map says nothing of {missing[0]!r}, a class of {self.root}' if missing
-                else f'class_map names {unknown[0]!r}, which is no class of the data set')
+                f'class_map says nothing of {missing[0]!r}, a class of {self.root}'
+                if missing
+                else f'class_map names {unknown[0]!r}, which is no class of the data set'
+            )
         targets = [class_map[name] for name in manifest.classes]
-        return {label: 255 if name is None else list(classes).index(name)
-                for label, name in enumerate(targets)}
+        return {
+            label: 255 if name is None else list(classes).index(name)
+            for label, name in enumerate(targets)
+        }
 
 
 def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, list[dict[str, Any]]]:
     """A tag file as :func:`read_pseudo_labels` reads a folder."""
     if classes is None:
-        raise ValueError(f'{path} has tags by number or of unknown classes: it needs a data set '
-                         'that has class names')
-    records = [{'image': record.image, 'tags': [classes[label] for label in record.labels]}
-               for record in read_tag_file(path, classes)]
+        raise ValueError(
+            f'{path} has tags by number or of unknown classes: it needs a data set '
+            'that has class names'
+        )
+    records = [
+        {'image': record.image, 'tags': [classes[label] for label in record.labels]}
+        for record in read_tag_file(path, classes)
+    ]
     return Manifest('tags', tuple(classes), len(records)), records

@@ -1,4 +1,5 @@
 """Batches of images that the encoder can take together."""
+
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
@@ -10,8 +11,9 @@ from ..registry import DATA_SAMPLERS
 from .loading import ResizeToPatchGrid, image_size
 
 
-def same_grid_batches(indices: Iterable[int], grid_of: Callable[[int], Hashable],
-                      batch_size: int) -> list[list[int]]:
+def same_grid_batches(
+    indices: Iterable[int], grid_of: Callable[[int], Hashable], batch_size: int
+) -> list[list[int]]:
     """Batches of images of one patch grid each.
 
     They come in the order in which they fill up, then those that are not full.
@@ -62,8 +64,10 @@ class SameGridBatchSampler(BatchSampler):
         transforms = getattr(getattr(sampler.dataset, 'pipeline', None), 'transforms', ())
         resize = [one for one in transforms if isinstance(one, ResizeToPatchGrid)]
         if not resize:
-            raise ValueError('SameGridBatchSampler needs mmtagclip.ResizeToPatchGrid in the '
-                             'pipeline of the data set, which says what size an image gets')
+            raise ValueError(
+                'SameGridBatchSampler needs mmtagclip.ResizeToPatchGrid in the '
+                'pipeline of the data set, which says what size an image gets'
+            )
         super().__init__(sampler, batch_size, drop_last=False)
         self.dataset: Any = sampler.dataset
         self.resize = resize[0]

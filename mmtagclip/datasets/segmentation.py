@@ -1,4 +1,5 @@
 """Segmentation data sets whose classes come from a vocabulary."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,19 @@ class VocabularySegDataset(BaseSegDataset):
             ``background`` beside the background.
     """
 
-    def __init__(self, classes: str | Sequence, with_background: bool = True,
-                 img_suffix: str | Sequence[str] = '.jpg', seg_map_suffix: str = '.png',
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classes: str | Sequence,
+        with_background: bool = True,
+        img_suffix: str | Sequence[str] = '.jpg',
+        seg_map_suffix: str = '.png',
+        **kwargs: Any,
+    ) -> None:
         names = Vocabulary.load(classes).names
         metainfo = labels_metainfo(names, with_background)
-        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo,
-                         **kwargs)
+        super().__init__(
+            img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo, **kwargs
+        )
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""
@@ -49,26 +56,38 @@ class VocabularySegDataset(BaseSegDataset):
             return data_list
         with_mask = [one for one in data_list if Path(one['seg_map_path']).is_file()]
         if not with_mask:
-            raise FileNotFoundError(f'no image (*{self.img_suffix}) in '
-                                    f'{self.data_prefix["img_path"]} has a mask '
-                                    f'(*{self.seg_map_suffix}) in '
-                                    f'{self.data_prefix["seg_map_path"]}')
+            raise FileNotFoundError(
+                f'no image (*{self.img_suffix}) in '
+                f'{self.data_prefix["img_path"]} has a mask '
+                f'(*{self.seg_map_suffix}) in '
+                f'{self.data_prefix["seg_map_path"]}'
+            )
         return with_mask
 
     def _load_unlabelled(self) -> list[dict]:
         """Every image of several endings, in any folder and in capitals or not."""
         if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
-            raise ValueError(f'img_suffix={self.img_suffix} names several endings, which goes '
-                             'neither with an ann_file nor with masks')
+            raise ValueError(
+                f'img_suffix={self.img_suffix} names several endings, which goes '
+                'neither with an ann_file nor with masks'
+            )
         root = Path(self.data_prefix['img_path'])
-        paths = sorted(str(path) for path in root.rglob('*')
-                       if path.suffix.lower() in self.img_suffix)
+        paths = sorted(
+            str(path) for path in root.rglob('*') if path.suffix.lower() in self.img_suffix
+        )
         if not paths:
-            raise FileNotFoundError(f'{root} holds no image that ends in '
-                                    f'{", ".join(self.img_suffix)}')
-        return [{'img_path': path, 'label_map': self.label_map,
-                 'reduce_zero_label': self.reduce_zero_label, 'seg_fields': []}
-                for path in paths]
+            raise FileNotFoundError(
+                f'{root} holds no image that ends in {", ".join(self.img_suffix)}'
+            )
+        return [
+            {
+                'img_path': path,
+                'label_map': self.label_map,
+                'reduce_zero_label': self.reduce_zero_label,
+                'seg_fields': [],
+            }
+            for path in paths
+        ]
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:
@@ -93,5 +112,7 @@ def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, An
         for channel in range(3):
             colours[:, channel] |= (labels >> (3 * bit + channel) & 1) << (7 - bit)
     first = 1 if with_background else 0
-    return {'classes': (*['background'] * first, *names),
-            'palette': [*[[0, 0, 0]] * first, *colours.tolist()]}
+    return {
+        'classes': (*['background'] * first, *names),
+        'palette': [*[[0, 0, 0]] * first, *colours.tolist()],
+    }

@@ -1,4 +1,5 @@
 """Tag files: one line an image, as JSON or as the published programs write them."""
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,8 +48,11 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
         if not line.strip():
             continue
         where = f'{path}, line {number}'
-        record = (_read_json(line, index, where) if line.lstrip().startswith('{')
-                  else _read_indices(line, len(index), where))
+        record = (
+            _read_json(line, index, where)
+            if line.lstrip().startswith('{')
+            else _read_indices(line, len(index), where)
+        )
         if record is None:
             continue
         if record.image in records:
@@ -74,11 +78,15 @@ def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
     for record in records:
         image_id = Path(record.image).stem
         if not image_id or len(image_id.split()) != 1:
-            raise ValueError(f'{record.image!r} has a space in its name, or none, so it has no id '
-                             'in the text format; keep the JSON lines')
+            raise ValueError(
+                f'{record.image!r} has a space in its name, or none, so it has no id '
+                'in the text format; keep the JSON lines'
+            )
         if image_id in lines:
-            raise ValueError(f'{record.image!r} is the second image called {image_id!r}, which '
-                             'is all that the text format holds of it; keep the JSON lines')
+            raise ValueError(
+                f'{record.image!r} is the second image called {image_id!r}, which '
+                'is all that the text format holds of it; keep the JSON lines'
+            )
         lines[image_id] = ' '.join([image_id, *map(str, record.labels)])
     partial = path.with_name(f'{path.name}.part')
     partial.write_text(''.join(f'{line}\n' for line in lines.values()), encoding='utf-8')
@@ -97,8 +105,9 @@ def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None
         raise ValueError(f'{where} must have "image" (a string) and "tags" (a list of names)')
     unknown = [tag for tag in tags if tag not in index]
     if unknown:
-        raise ValueError(f'{where} has the unknown class {unknown[0]!r}; classes are '
-                         f'{", ".join(index)}')
+        raise ValueError(
+            f'{where} has the unknown class {unknown[0]!r}; classes are {", ".join(index)}'
+        )
     return TagRecord(image, tuple(index[tag] for tag in tags))
 
 
@@ -107,8 +116,9 @@ def _read_indices(line: str, count: int, where: str) -> TagRecord:
     try:
         labels = tuple(int(word) for word in words)
     except ValueError:
-        raise ValueError(f'{where} is neither JSON nor "image_id index index ...": '
-                         f'{line!r}') from None
+        raise ValueError(
+            f'{where} is neither JSON nor "image_id index index ...": {line!r}'
+        ) from None
     bad = [label for label in labels if not 0 <= label < count]
     if bad:
         raise ValueError(f'{where} has the class index {bad[0]}, but there are {count} classes')

@@ -1,4 +1,5 @@
 """Hooks and helpers for the runner."""
+
 from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
 from .fit_loop import FitLoop
@@ -8,6 +9,12 @@ from .tag_visualization import TagVisualizationHook
 from .tag_writer import TagWriterHook
 
 __all__ = [
-    'CfgOptions', 'ClassCheckHook', 'FitLoop', 'GenerateLoop', 'PassThroughWrapper',
-    'TagVisualizationHook', 'TagWriterHook', 'prepare_distributed',
+    'CfgOptions',
+    'ClassCheckHook',
+    'FitLoop',
+    'GenerateLoop',
+    'PassThroughWrapper',
+    'TagVisualizationHook',
+    'TagWriterHook',
+    'prepare_distributed',
 ]

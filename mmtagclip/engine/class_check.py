@@ -1,4 +1,5 @@
 """Notice when model and data set speak of different classes."""
+
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -28,13 +29,17 @@ class ClassCheckHook(Hook):
             return
         names = vocabulary.names
         if len(names) != len(classes):
-            raise ValueError(f'the model looks for {len(names)} classes, but the data set has '
-                             f'labels of {len(classes)}')
+            raise ValueError(
+                f'the model looks for {len(names)} classes, but the data set has '
+                f'labels of {len(classes)}'
+            )
         common = set(names) & set(classes)
         here = [name for name in names if name in common]
         there = [name for name in classes if name in common]
         for one, other in zip(here, there, strict=True):
             if one != other:
-                raise ValueError('the model and the data set have the same classes in another '
-                                 f'order: {one!r} is class {names.index(one)} of the model and '
-                                 f'class {list(classes).index(one)} of the data set')
+                raise ValueError(
+                    'the model and the data set have the same classes in another '
+                    f'order: {one!r} is class {names.index(one)} of the model and '
+                    f'class {list(classes).index(one)} of the data set'
+                )

@@ -1,4 +1,5 @@
 """Several processes, on CPUs too, for models that have nothing to train."""
+
 import atexit
 from typing import Any
 
@@ -58,8 +59,11 @@ def prepare_distributed(cfg: Config, launcher: str, train: bool = False) -> None
             cfg.model_wrapper_cfg = {'type': 'mmtagclip.PassThroughWrapper'}
         elif on_cpu:  # where the default would name a device
             cfg.model_wrapper_cfg = {
-                'type': 'MMDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False,
-                'find_unused_parameters': cfg.get('find_unused_parameters', False)}
+                'type': 'MMDistributedDataParallel',
+                'device_ids': None,
+                'broadcast_buffers': False,
+                'find_unused_parameters': cfg.get('find_unused_parameters', False),
+            }
     if launcher == 'pytorch' and on_cpu and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
         # Left to the interpreter's end, gloo's threads may abort the process.

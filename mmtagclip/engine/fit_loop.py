@@ -1,4 +1,5 @@
 """Fit a classifier of patches in closed form: one pass over unlabelled images, no gradient."""
+
 import glob
 import os
 import time
@@ -57,15 +58,25 @@ class FitLoop(BaseLoop):
     epoch = 0
     dataloader: DataLoader
 
-    def __init__(self, runner: Any, dataloader: DataLoader | dict, out_file: str = 'piaa.pth',
-                 save_seconds: float = 300.0) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict,
+        out_file: str = 'piaa.pth',
+        save_seconds: float = 300.0,
+    ) -> None:
         super().__init__(runner, dataloader)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = [(name, part) for name, part in model.named_modules()
-                 if isinstance(part, GaussianClassifier)]
+        found = [
+            (name, part)
+            for name, part in model.named_modules()
+            if isinstance(part, GaussianClassifier)
+        ]
         if len(found) != 1:
-            raise TypeError(f'FitLoop fits the one GaussianClassifier of a tagger, but '
-                            f'{type(model).__name__} has {len(found)}; give its head a scorer')
+            raise TypeError(
+                f'FitLoop fits the one GaussianClassifier of a tagger, but '
+                f'{type(model).__name__} has {len(found)}; give its head a scorer'
+            )
         self.model = model
         self.tagger = getattr(model, 'tagger', model)
         self.prefix, self.classifier = found[0]
@@ -74,8 +85,10 @@ class FitLoop(BaseLoop):
         self.num_images = len(self.dataloader.dataset)  # type: ignore[arg-type]
         self._check_number(self.num_images, 'images')
         if get_world_size() > 1 and getattr(self.dataloader.sampler, 'round_up', False):
-            raise ValueError('in several processes the sampler would repeat images, which count '
-                             'twice then: set round_up=False in train_dataloader.sampler')
+            raise ValueError(
+                'in several processes the sampler would repeat images, which count '
+                'twice then: set round_up=False in train_dataloader.sampler'
+            )
         self.iter = 0
         self.max_iters = len(self.dataloader)
 
@@ -113,8 +126,10 @@ class FitLoop(BaseLoop):
         for note in self.classifier.fit(bank):
             self.runner.logger.warning(f'Classes that {note}')
         if is_main_process():
-            state = {f'{self.prefix}.{key}': value.cpu()
-                     for key, value in self.classifier.state_dict().items()}
+            state = {
+                f'{self.prefix}.{key}': value.cpu()
+                for key, value in self.classifier.state_dict().items()
+            }
             meta = {'mmtagclip_version': __version__, **self.classifier.belongs_to}
             save_checkpoint({'meta': meta, 'state_dict': state}, str(self.out_file))
             self.runner.logger.info(f'Saved the classifier as {self.out_file}')
@@ -133,8 +148,11 @@ class FitLoop(BaseLoop):
     def _add(self, bank: PatchBank, indices: list[int], batch: Any) -> set[int]:
         """Show a batch to the bank; the numbers of those of its images that could be read."""
         data = self.model.data_preprocessor(batch)
-        readable = [place for place, sample in enumerate(data['data_samples'])
-                    if sample.get('load_error') is None]
+        readable = [
+            place
+            for place, sample in enumerate(data['data_samples'])
+            if sample.get('load_error') is None
+        ]
         images = [data['inputs'][place] for place in readable]
         for group in group_by_size(images):
             features = self.tagger.encoder(torch.stack([images[index] for index in group]))
@@ -155,22 +173,31 @@ class FitLoop(BaseLoop):
         total = torch.tensor(unreadable)
         all_reduce(total)
         if total:
-            self.runner.logger.warning(f'{total} of {self.num_images} images could not be read, '
-                                       'and take no part')
+            self.runner.logger.warning(
+                f'{total} of {self.num_images} images could not be read, and take no part'
+            )
         self._check_number(self.num_images - int(total), 'readable images')
 
     def _check_number(self, images: int, kind: str) -> None:
         classes = len(self.tagger.text)
         if images < classes:
-            raise ValueError(f'{images} {kind} are too few to fit {classes} classes: a classifier '
-                             'needs at least as many images as classes')
+            raise ValueError(
+                f'{images} {kind} are too few to fit {classes} classes: a classifier '
+                'needs at least as many images as classes'
+            )
 
     def _fingerprint(self) -> str:
         """Of what decides the bank: the model as far as the patches, and the images."""
         scorer, tagger = self.classifier, self.tagger
-        return fingerprint(scorer.belongs_to, scorer.bank_size, scorer.bank_temperature,
-                           load_templates(tagger.templates), tagger.encoder.dtype,
-                           self.num_images, self.runner.cfg.train_dataloader.dataset.to_dict())
+        return fingerprint(
+            scorer.belongs_to,
+            scorer.bank_size,
+            scorer.bank_temperature,
+            load_templates(tagger.templates),
+            tagger.encoder.dtype,
+            self.num_images,
+            self.runner.cfg.train_dataloader.dataset.to_dict(),
+        )
 
 
 class BankFiles:
@@ -217,9 +244,15 @@ class BankFiles:
         path = self._path(get_rank())
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix('.part')
-        save_file({'features': bank.features.cpu(), 'entropies': bank.entropies.cpu(),
-                   'images': torch.tensor(sorted(images), dtype=torch.int64)},
-                  part, metadata={'fingerprint': self.fingerprint})
+        save_file(
+            {
+                'features': bank.features.cpu(),
+                'entropies': bank.entropies.cpu(),
+                'images': torch.tensor(sorted(images), dtype=torch.int64),
+            },
+            part,
+            metadata={'fingerprint': self.fingerprint},
+        )
         os.replace(part, path)
 
     def delete(self, but: Path | None = None) -> None:
@@ -232,10 +265,13 @@ class BankFiles:
         try:
             with safe_open(path, 'pt') as file:
                 if (file.metadata() or {}).get('fingerprint') != self.fingerprint:
-                    raise ValueError(f'{path} was left by a fit for other classes, images, encoder '
-                                     'or bank: go on with that config, or delete the file')
-                images, features, entropies = (file.get_tensor(key)
-                                               for key in ('images', 'features', 'entropies'))
+                    raise ValueError(
+                        f'{path} was left by a fit for other classes, images, encoder '
+                        'or bank: go on with that config, or delete the file'
+                    )
+                images, features, entropies = (
+                    file.get_tensor(key) for key in ('images', 'features', 'entropies')
+                )
         except SafetensorError as error:
             raise ValueError(f'{path} is damaged, delete it: {error}') from None
         return set(images.tolist()), features, entropies

@@ -1,4 +1,5 @@
 """Generate pseudo labels for a whole data set, in any number of processes and starts."""
+
 import io
 import time
 from collections.abc import Sequence
@@ -58,24 +59,35 @@ class GenerateLoop(BaseLoop):
 
     dataloader: DataLoader
 
-    def __init__(self, runner: Any, dataloader: DataLoader | dict, evaluator: Any = None,
-                 out_dir: str = 'pseudo_labels', confidence: float = 0.0,
-                 save_probabilities: bool = False, shard: Sequence[int] = (0, 1),
-                 commit_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: DataLoader | dict,
+        evaluator: Any = None,
+        out_dir: str = 'pseudo_labels',
+        confidence: float = 0.0,
+        save_probabilities: bool = False,
+        shard: Sequence[int] = (0, 1),
+        commit_seconds: float = 2.0,
+    ) -> None:
         super().__init__(runner, dataloader)
         if not 0 <= confidence <= 1:
             raise ValueError(f'confidence must be in [0, 1], not {confidence}')
         if len(shard) != 2 or not 0 <= shard[0] < shard[1]:
-            raise ValueError('shard must be (index, count) with 0 <= index < count, not '
-                             f'{tuple(shard)}')
+            raise ValueError(
+                f'shard must be (index, count) with 0 <= index < count, not {tuple(shard)}'
+            )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.segments = isinstance(model, TrainingFreeSegmentor)
         if not isinstance(model, TagCLIP | TrainingFreeSegmentor):
-            raise TypeError('GenerateLoop writes the labels of a TagCLIP or a training-free '
-                            f'segmentor, not of a {type(model).__name__}')
+            raise TypeError(
+                'GenerateLoop writes the labels of a TagCLIP or a training-free '
+                f'segmentor, not of a {type(model).__name__}'
+            )
         if (confidence or save_probabilities) and not getattr(model, 'with_probabilities', False):
-            raise ValueError('confidence and save_probabilities need a segmentor with '
-                             'with_probabilities=True')
+            raise ValueError(
+                'confidence and save_probabilities need a segmentor with with_probabilities=True'
+            )
         self.model = model
         self.out_dir = Path(runner.work_dir) / out_dir
         self.confidence = confidence
@@ -95,8 +107,10 @@ class GenerateLoop(BaseLoop):
         self.runner.model.eval()
         writer = self._writer()
         batches = self.batches(writer.done)
-        self.runner.logger.info(f'{len(writer.done)} images are done, '
-                                f'{sum(map(len, batches))} are left for this process')
+        self.runner.logger.info(
+            f'{len(writer.done)} images are done, '
+            f'{sum(map(len, batches))} are left for this process'
+        )
         self.dataloader = loader_of(batches, self.dataloader)
         committed = time.monotonic()
         for number, batch in enumerate(self.dataloader):
@@ -105,14 +119,17 @@ class GenerateLoop(BaseLoop):
                 outputs = self.runner.model.test_step(batch)
             for sample in outputs:
                 if 'sample_idx' not in sample:
-                    raise ValueError("GenerateLoop needs 'sample_idx' among the meta_keys of the "
-                                     'packing transform')
+                    raise ValueError(
+                        "GenerateLoop needs 'sample_idx' among the meta_keys of the "
+                        'packing transform'
+                    )
                 writer.add(sample.sample_idx, *self.labels(sample))
             if time.monotonic() - committed > self.commit_seconds:
                 writer.commit()
                 committed = time.monotonic()
-            self.runner.call_hook('after_test_iter', batch_idx=number, data_batch=batch,
-                                  outputs=outputs)
+            self.runner.call_hook(
+                'after_test_iter', batch_idx=number, data_batch=batch, outputs=outputs
+            )
         writer.commit()
         barrier()
         complete = [writer.finish() if is_main_process() else None]
@@ -133,10 +150,11 @@ class GenerateLoop(BaseLoop):
             batches = sampler.batches(range(total))
         else:
             size = self.dataloader.batch_size or 1
-            batches = [list(range(start, min(start + size, total)))
-                       for start in range(0, total, size)]
+            batches = [
+                list(range(start, min(start + size, total))) for start in range(0, total, size)
+            ]
         (rank, world_size), (shard, shards) = get_dist_info(), self.shard
-        share = batches[shard * world_size + rank::shards * world_size]
+        share = batches[shard * world_size + rank :: shards * world_size]
         # Shared out before the done ones are left out: another process may be ahead already.
         return [batch for batch in share if not done.issuperset(batch)]
 
@@ -157,7 +175,8 @@ class GenerateLoop(BaseLoop):
             if self.save_probabilities:
                 files['probabilities.npz'] = _npz(
                     labels=np.asarray(sample.plane_labels, dtype=np.uint8),
-                    probabilities=(probabilities * 255).round().astype(np.uint8))
+                    probabilities=(probabilities * 255).round().astype(np.uint8),
+                )
         buffer = io.BytesIO()
         Image.fromarray(mask).save(buffer, format='PNG')
         tags = sample.tags if 'tags' in sample else self._classes_of(mask)
@@ -166,13 +185,17 @@ class GenerateLoop(BaseLoop):
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""
         names = self.model.dataset_meta['classes']
-        return [names[label] for label in np.unique(mask)
-                if label != IGNORED and not (label == 0 and self.model.with_background)]
+        return [
+            names[label]
+            for label in np.unique(mask)
+            if label != IGNORED and not (label == 0 and self.model.with_background)
+        ]
 
     def _writer(self) -> PseudoLabelWriter:
         model, cfg = self.model, self.runner.cfg
-        names: Sequence[str] = (model.dataset_meta['classes'] if self.segments
-                                else model.vocabulary.names)
+        names: Sequence[str] = (
+            model.dataset_meta['classes'] if self.segments else model.vocabulary.names
+        )
         # With all weights: a fitted classifier's, another encoder's, a source's of affinities.
         manifest = Manifest(
             kind='masks' if self.segments else 'tags',
@@ -180,10 +203,16 @@ class GenerateLoop(BaseLoop):
             num_images=self.num_images,
             model=model.encoder.name,
             weights=weights_digest(model.encoder.clip),
-            config=fingerprint(cfg.model.to_dict(), cfg.test_dataloader.dataset.to_dict(),
-                               self._batching(), self.confidence, self.save_probabilities,
-                               weights_digest(model)),
-            version=__version__)
+            config=fingerprint(
+                cfg.model.to_dict(),
+                cfg.test_dataloader.dataset.to_dict(),
+                self._batching(),
+                self.confidence,
+                self.save_probabilities,
+                weights_digest(model),
+            ),
+            version=__version__,
+        )
         return PseudoLabelWriter(self.out_dir, manifest)
 
     def _batching(self) -> Any:

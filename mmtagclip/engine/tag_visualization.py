@@ -1,4 +1,5 @@
 """Draw tags while a test runs."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ class TagVisualizationHook(Hook):
         ValueError: ``interval`` below 1.
     """
 
-    def __init__(self, draw: bool = False, interval: int = 1, show: bool = False,
-                 wait_time: float = 0) -> None:
+    def __init__(
+        self, draw: bool = False, interval: int = 1, show: bool = False, wait_time: float = 0
+    ) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1, not {interval}')
         self.draw = draw
@@ -47,8 +49,13 @@ class TagVisualizationHook(Hook):
         if self.draw and hasattr(model, 'with_score_maps'):
             self._maps_before, model.with_score_maps = model.with_score_maps, True
 
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
-                        outputs: Sequence[DataSample] | None = None) -> None:
+    def after_test_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[DataSample] | None = None,
+    ) -> None:
         """Draw the images of a batch."""
         if not self.draw:
             return
@@ -58,8 +65,14 @@ class TagVisualizationHook(Hook):
             if index % self.interval or sample.get('load_error') is not None:
                 continue
             image = read_image(sample.img_path)
-            visualizer.add_datasample(Path(sample.img_path).stem, image, sample, show=self.show,
-                                      wait_time=self.wait_time, step=index)
+            visualizer.add_datasample(
+                Path(sample.img_path).stem,
+                image,
+                sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=index,
+            )
 
     def after_test_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Leave the model as it was."""

@@ -1,4 +1,5 @@
 """Write each image's tags while a test runs."""
+
 import json
 import os
 from collections.abc import Sequence
@@ -44,16 +45,23 @@ class TagWriterHook(Hook):
         self.unreadable = self._readable = 0
         self.path = Path(runner.work_dir) / self.out_file
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._parts = [self.path.with_name(f'{self.path.name}.part-{i + 1}-of-{world_size}')
-                       for i in range(world_size)]
+        self._parts = [
+            self.path.with_name(f'{self.path.name}.part-{i + 1}-of-{world_size}')
+            for i in range(world_size)
+        ]
         if is_main_process():  # what a run that was killed left behind
             for stale in self.path.parent.glob(f'{self.path.name}.part-*'):
                 stale.unlink()
         barrier()
         self._part = self._parts[rank].open('w', encoding='utf-8')
 
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
-                        outputs: Sequence[DataSample] | None = None) -> None:
+    def after_test_iter(
+        self,
+        runner: Any,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[DataSample] | None = None,
+    ) -> None:
         """Append a batch's lines."""
         if self._part is None:
             raise RuntimeError('TagWriterHook was given results before the test began')
@@ -85,8 +93,9 @@ class TagWriterHook(Hook):
                 part.unlink()
             runner.logger.info(f'Tags written to {self.path}')
             if self.unreadable:
-                runner.logger.warning(f'{self.unreadable} images could not be read; {self.path} '
-                                      'names them')
+                runner.logger.warning(
+                    f'{self.unreadable} images could not be read; {self.path} names them'
+                )
             if metrics is not None:
                 metrics['unreadable_images'] = self.unreadable
 

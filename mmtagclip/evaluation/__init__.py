@@ -1,4 +1,5 @@
 """Metrics."""
+
 from .relative_threshold import RelativeThresholdMetric, VOCRelativeThresholdMetric
 
 __all__ = ['RelativeThresholdMetric', 'VOCRelativeThresholdMetric']

@@ -1,4 +1,5 @@
 """Micro precision, recall and F1 of tags under each image's own threshold (TagCLIP, sec. 4)."""
+
 from typing import Any
 
 import torch
@@ -31,8 +32,12 @@ class RelativeThresholdMetric(MultiLabelMetric):
         for result in results:
             known = result['gt_score'] != -1
             tags = relative_threshold(result['pred_score'], self.k)
-            tagged.append({'pred_score': (tags & known).float(),
-                           'gt_score': torch.where(known, result['gt_score'], 0)})
+            tagged.append(
+                {
+                    'pred_score': (tags & known).float(),
+                    'gt_score': torch.where(known, result['gt_score'], 0),
+                }
+            )
         return super().compute_metrics(tagged)
 
 

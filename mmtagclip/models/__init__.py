@@ -1,4 +1,5 @@
 """Registered models and their parts."""
+
 from .affinity import AffinityRefinement
 from .cam import SoftmaxGradCAM
 from .clip_encoder import CLIPEncoder
@@ -17,9 +18,32 @@ from .tagger import TagCLIP
 from .windows import ImageViews, SlidingWindows, WholeImage
 
 __all__ = [
-    'CWR', 'DMAR', 'PAMR', 'Affinity', 'AffinityRefinement', 'AffinitySource',
-    'CLIPDataPreprocessor', 'CLIPEncoder', 'CLSSeg', 'CLSSegTTA', 'ClassTokenHead', 'DenseCRF',
-    'DirectSegmentor', 'GaussianClassifier', 'ImageViews', 'LabelClosing', 'MaskCLIPRefinement',
-    'PIAAHead', 'ProxyLastBlock', 'SegTextHead', 'SlidingWindows', 'SoftmaxGradCAM', 'TagCLIP',
-    'TagCLIPHead', 'TimmFeatures', 'WholeImage', 'coarse_scores', 'relative_threshold',
+    'CWR',
+    'DMAR',
+    'PAMR',
+    'Affinity',
+    'AffinityRefinement',
+    'AffinitySource',
+    'CLIPDataPreprocessor',
+    'CLIPEncoder',
+    'CLSSeg',
+    'CLSSegTTA',
+    'ClassTokenHead',
+    'DenseCRF',
+    'DirectSegmentor',
+    'GaussianClassifier',
+    'ImageViews',
+    'LabelClosing',
+    'MaskCLIPRefinement',
+    'PIAAHead',
+    'ProxyLastBlock',
+    'SegTextHead',
+    'SlidingWindows',
+    'SoftmaxGradCAM',
+    'TagCLIP',
+    'TagCLIPHead',
+    'TimmFeatures',
+    'WholeImage',
+    'coarse_scores',
+    'relative_threshold',
 ]

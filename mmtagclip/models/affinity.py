@@ -1,4 +1,5 @@
 """Spreading CAMs along the attention between patches (CLIP-ES, sec. 3.4; CLS-SEG)."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +30,9 @@ class AffinityRefinement(nn.Module):
         if not layers:
             raise ValueError('AffinityRefinement needs at least one layer of attention')
         if not 0 <= box_threshold <= 1:
-            raise ValueError('AffinityRefinement needs a box_threshold in [0, 1], not '
-                             f'{box_threshold}')
+            raise ValueError(
+                f'AffinityRefinement needs a box_threshold in [0, 1], not {box_threshold}'
+            )
         self.layers = tuple(layers)
         self.box_threshold = box_threshold
         self.iterations = iterations
@@ -66,6 +68,8 @@ class AffinityRefinement(nn.Module):
     def box_mask(self, cams: Tensor, grid: tuple[int, int]) -> Tensor:
         """Union of the boxes of each CAM ``(T, N)``, bool; far edges as in DMAR."""
         quantised = (cams * 255).to(torch.uint8).unflatten(1, grid).cpu().numpy()
-        boxes = [fill_boxes((one > int(self.box_threshold * one.max())).astype(np.uint8))
-                 for one in quantised]
+        boxes = [
+            fill_boxes((one > int(self.box_threshold * one.max())).astype(np.uint8))
+            for one in quantised
+        ]
         return torch.from_numpy(np.stack(boxes)).flatten(1).to(cams.device)

@@ -1,4 +1,5 @@
 """Class activation maps from the gradient of softmax scores (CLIP-ES, CLS-SEG)."""
+
 import copy
 from typing import Any
 
@@ -35,8 +36,9 @@ class SoftmaxGradCAM(nn.Module):
             raise ValueError(f'SoftmaxGradCAM needs max_tags >= 1, not {max_tags}')
         self.max_tags = max_tags
 
-    def forward(self, last_input: Tensor, text: Tensor, num_tags: int, encoder: DenseEncoder
-                ) -> Tensor:
+    def forward(
+        self, last_input: Tensor, text: Tensor, num_tags: int, encoder: DenseEncoder
+    ) -> Tensor:
         """CAMs of one image.
 
         Args:
@@ -66,16 +68,18 @@ class SoftmaxGradCAM(nn.Module):
             probability = (encoder.logit_scale * feature @ text.T).softmax(dim=-1)[0, :num_tags]
         weights = []
         for rows in torch.eye(num_tags, device=x.device).split(self.max_tags):
-            gradient, = torch.autograd.grad(probability, y, rows, retain_graph=True,
-                                            is_grads_batched=True)
+            (gradient,) = torch.autograd.grad(
+                probability, y, rows, retain_graph=True, is_grads_batched=True
+            )
             weights.append(_mean_input_gradient(block, (q, k, v), y.detach(), gradient[:, 0]))
         cams = (torch.cat(weights) @ activation[0, 1:].T).relu()
         # Twice, as published: once would leave almost nothing where gradients are tiny.
         return scale_cam(scale_cam(cams))
 
 
-def _mean_input_gradient(block: Any, qkv: tuple[Tensor, Tensor, Tensor], out: Tensor,
-                         gradient: Tensor) -> Tensor:
+def _mean_input_gradient(
+    block: Any, qkv: tuple[Tensor, Tensor, Tensor], out: Tensor, gradient: Tensor
+) -> Tensor:
     """Mean over patches of the gradient at ``ln_1``'s output, from that at attention's output.
 
     The projection to queries, keys and values is linear, so the mean over

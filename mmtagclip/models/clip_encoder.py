@@ -1,4 +1,5 @@
 """The frozen CLIP encoder as a config names it."""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,15 @@ from ..clip import (
 )
 from ..registry import MODELS
 
-for policy in (OrdinaryLastBlock, SelfOnlyLastBlock, SCLIPLastBlock, ClearCLIPLastBlock,
-               NACLIPLastBlock, ITACLIPLastBlock, SCCLIPLastBlock):
+for policy in (
+    OrdinaryLastBlock,
+    SelfOnlyLastBlock,
+    SCLIPLastBlock,
+    ClearCLIPLastBlock,
+    NACLIPLastBlock,
+    ITACLIPLastBlock,
+    SCCLIPLastBlock,
+):
     MODELS.register_module(module=policy)
 
 
@@ -53,17 +61,19 @@ class CLIPEncoder(DenseEncoder):
             if None, no cache if False.
     """
 
-    def __init__(self,
-                 model: str | Mapping[str, Any] | nn.Module,
-                 pretrained: str | None = None,
-                 checkpoint: str | Path | None = None,
-                 quick_gelu: bool | None = None,
-                 last_block: ConfigDict | dict | LastBlock | None = None,
-                 dtype: str = 'float32',
-                 positions: str = 'bilinear',
-                 mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None,
-                 text_cache: str | Path | bool | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Mapping[str, Any] | nn.Module,
+        pretrained: str | None = None,
+        checkpoint: str | Path | None = None,
+        quick_gelu: bool | None = None,
+        last_block: ConfigDict | dict | LastBlock | None = None,
+        dtype: str = 'float32',
+        positions: str = 'bilinear',
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        text_cache: str | Path | bool | None = None,
+    ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         super().__init__(clip, policy, dtype, positions)

@@ -1,4 +1,5 @@
 """CLS-SEG: classify, then segment; tags become masks without training (TagCLIP, sec. 3.5)."""
+
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,24 +96,28 @@ class CLSSeg(TrainingFreeSegmentor):
             tagger's classes, or options that exclude each other.
     """
 
-    def __init__(self,
-                 tagger: ConfigDict | dict | TagCLIP,
-                 affinity: ConfigDict | dict | AffinityRefinement,
-                 prompts: str | Sequence | None = None,
-                 background_prompts: str | Sequence = (),
-                 templates: str | Sequence[str] = 'templates_origami',
-                 cam: ConfigDict | dict | SoftmaxGradCAM | None = None,
-                 post_processor: ConfigDict | dict | nn.Module | None = None,
-                 tags: str = 'own',
-                 with_background: bool = True,
-                 background_exponent: float = 1.0,
-                 label_map: str | Sequence[int] | None = None,
-                 groups: str | Sequence | None = None,
-                 with_probabilities: bool = False,
-                 with_seg_logits: bool = False,
-                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
-                 pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        tagger: ConfigDict | dict | TagCLIP,
+        affinity: ConfigDict | dict | AffinityRefinement,
+        prompts: str | Sequence | None = None,
+        background_prompts: str | Sequence = (),
+        templates: str | Sequence[str] = 'templates_origami',
+        cam: ConfigDict | dict | SoftmaxGradCAM | None = None,
+        post_processor: ConfigDict | dict | nn.Module | None = None,
+        tags: str = 'own',
+        with_background: bool = True,
+        background_exponent: float = 1.0,
+        label_map: str | Sequence[int] | None = None,
+        groups: str | Sequence | None = None,
+        with_probabilities: bool = False,
+        with_seg_logits: bool = False,
+        data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        pretrained: Any = None,
+        train_cfg: Any = None,
+        test_cfg: Any = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         built: TagCLIP = build(tagger)
         names = built.vocabulary if groups is None else Vocabulary.load(groups)
         super().__init__(names.names, with_background, data_preprocessor, init_cfg)
@@ -125,8 +130,10 @@ class CLSSeg(TrainingFreeSegmentor):
         if (label_map is None) != (groups is None):
             raise ValueError('label_map and groups belong together: give both or neither')
         if label_map is not None and (with_background or tags == 'ground_truth'):
-            raise ValueError('label_map merges classes into groups: it excludes a background and '
-                             'ground-truth tags')
+            raise ValueError(
+                'label_map merges classes into groups: it excludes a background and '
+                'ground-truth tags'
+            )
         self.tags = tags
         self.background_exponent = background_exponent
         self.with_probabilities = with_probabilities
@@ -136,17 +143,23 @@ class CLSSeg(TrainingFreeSegmentor):
         self.with_groups = label_map is not None
         if isinstance(label_map, str):
             label_map = load_integers(label_map)
-        self._set_names(self.tagger.vocabulary if prompts is None else Vocabulary.load(prompts),
-                        Vocabulary.load(background_prompts), label_map)
+        self._set_names(
+            self.tagger.vocabulary if prompts is None else Vocabulary.load(prompts),
+            Vocabulary.load(background_prompts),
+            label_map,
+        )
 
     @property
     def encoder(self) -> CLIPEncoder:
         """The tagger's encoder, which serves both."""
         return self.tagger.encoder
 
-    def variant(self, classes: str | Sequence | None = None,
-                background: str | Sequence | None = None, threshold: float | None = None
-                ) -> 'CLSSeg':
+    def variant(
+        self,
+        classes: str | Sequence | None = None,
+        background: str | Sequence | None = None,
+        threshold: float | None = None,
+    ) -> 'CLSSeg':
         """This segmentor with other names or another threshold for its tags.
 
         It shares the encoder with this one, which stays as it is; only names that
@@ -169,35 +182,49 @@ class CLSSeg(TrainingFreeSegmentor):
         other.tagger = self.tagger.variant(classes, background, threshold)
         if classes is not None or background is not None:
             if self.with_groups:
-                raise ValueError('this segmentor merges its classes into groups, so it takes no '
-                                 'others; use one without label_map')
+                raise ValueError(
+                    'this segmentor merges its classes into groups, so it takes no '
+                    'others; use one without label_map'
+                )
             names = other.tagger.vocabulary
-            behind = (self.background_prompts.without(names.names) if background is None
-                      else other.tagger.background)
+            behind = (
+                self.background_prompts.without(names.names)
+                if background is None
+                else other.tagger.background
+            )
             other.set_label_names(names.names, self.with_background)
             other._set_names(self.prompts if classes is None else names, behind)
         return other
 
-    def _set_names(self, prompts: Vocabulary, background_prompts: Vocabulary,
-                   label_map: Sequence[int] | None = None) -> None:
+    def _set_names(
+        self,
+        prompts: Vocabulary,
+        background_prompts: Vocabulary,
+        label_map: Sequence[int] | None = None,
+    ) -> None:
         vocabulary = self.tagger.vocabulary
         self._check_count('prompts', prompts)
         if label_map is not None:
             self._check_count('label_map', label_map)
         self.prompts, self.background_prompts = prompts, background_prompts
         first = int(self.with_background)
-        self.labels = np.asarray(range(first, first + len(vocabulary)) if label_map is None
-                                 else label_map, dtype=np.int64)
+        self.labels = np.asarray(
+            range(first, first + len(vocabulary)) if label_map is None else label_map,
+            dtype=np.int64,
+        )
         encoder = self.tagger.encoder
         text = encoder.encode_names(prompts + background_prompts, self.templates)
         device = next(encoder.parameters()).device
         self.register_buffer('text', text.to(device), persistent=False)
         if not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
-            raise ValueError(f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
-                             f'but there are {self.num_classes} groups')
+            raise ValueError(
+                f'label_map has labels {self.labels.min()} to {self.labels.max()}, '
+                f'but there are {self.num_classes} groups'
+            )
 
-    def predict(self, inputs: Sequence[Tensor] | Tensor,
-                data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+    def predict(
+        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
         """Segment images.
 
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
@@ -215,10 +242,12 @@ class CLSSeg(TrainingFreeSegmentor):
                 another size than its image; the message names the image.
         """
         if data_samples is None:
-            data_samples = [SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])})
-                            for image in inputs]
-        readable = [index for index, sample in enumerate(data_samples)
-                    if sample.get('load_error') is None]
+            data_samples = [
+                SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
+            ]
+        readable = [
+            index for index, sample in enumerate(data_samples) if sample.get('load_error') is None
+        ]
         samples = [data_samples[index] for index in readable]
         for sample in samples:
             check_sample(sample, self.tags, self.post_processor is not None)
@@ -230,8 +259,9 @@ class CLSSeg(TrainingFreeSegmentor):
 
     @torch.no_grad()
     @full_precision
-    def tag_maps(self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample]
-                 ) -> list[TagMaps]:
+    def tag_maps(
+        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample]
+    ) -> list[TagMaps]:
         """Tags and refined CAMs, every image encoded once, equal sizes in one batch."""
         encoder, head = self.tagger.encoder, self.tagger.head
         own = self.tags == 'own'
@@ -243,26 +273,45 @@ class CLSSeg(TrainingFreeSegmentor):
             if own:
                 count = len(self.tagger.vocabulary)
                 scores = head(features, batch, self.tagger.text, count, encoder).scores
-                tags = [one.nonzero().flatten().tolist()
-                        for one in relative_threshold(scores, head.threshold)]
-                tag_scores = [one[labels].tolist()
-                              for one, labels in zip(scores, tags, strict=True)]
+                tags = [
+                    one.nonzero().flatten().tolist()
+                    for one in relative_threshold(scores, head.threshold)
+                ]
+                tag_scores = [
+                    one[labels].tolist() for one, labels in zip(scores, tags, strict=True)
+                ]
             else:
                 check_finite(features)
-                tags = [sample_tags(data_samples[index], self.tags, len(self.tagger.vocabulary),
-                                    self.with_background) for index in group]
+                tags = [
+                    sample_tags(
+                        data_samples[index],
+                        self.tags,
+                        len(self.tagger.vocabulary),
+                        self.with_background,
+                    )
+                    for index in group
+                ]
                 tag_scores = [None] * len(group)
             affinity = features.attention.mean(self.affinity.layers)
             for row, index in enumerate(group):
-                results[index] = TagMaps(tags[row], self._refined_cams(
-                    tags[row], features.last_input[row:row + 1], affinity[row], features.grid),
-                    tag_scores[row])
+                results[index] = TagMaps(
+                    tags[row],
+                    self._refined_cams(
+                        tags[row], features.last_input[row : row + 1], affinity[row], features.grid
+                    ),
+                    tag_scores[row],
+                )
         return [results[index] for index in range(len(inputs))]
 
     @torch.no_grad()
     @full_precision
-    def encoded_masks(self, features: DenseFeatures, labels: list[int], original: np.ndarray,
-                      background_exponent: float | None = None) -> SegDataSample:
+    def encoded_masks(
+        self,
+        features: DenseFeatures,
+        labels: list[int],
+        original: np.ndarray,
+        background_exponent: float | None = None,
+    ) -> SegDataSample:
         """Segment one image that is encoded already.
 
         Args:
@@ -294,11 +343,12 @@ class CLSSeg(TrainingFreeSegmentor):
         """Refined CAMs of each image."""
         return self._forward(inputs, batch_data_samples)
 
-    def _refined_cams(self, labels: list[int], last_input: Tensor, affinity: Tensor,
-                      grid: tuple[int, int]) -> np.ndarray:
+    def _refined_cams(
+        self, labels: list[int], last_input: Tensor, affinity: Tensor, grid: tuple[int, int]
+    ) -> np.ndarray:
         if not labels:
             return np.zeros((0, *grid), dtype=np.float32)
-        background = self.text[len(self.tagger.vocabulary):]
+        background = self.text[len(self.tagger.vocabulary) :]
         text = torch.cat([self.text[labels], background])
         cams = self.cam(last_input, text, len(labels), self.tagger.encoder)
         return self.affinity(cams, affinity, grid).unflatten(1, grid).cpu().numpy()
@@ -315,10 +365,10 @@ class CLSSeg(TrainingFreeSegmentor):
         else:
             probabilities = self._probabilities(list(resized), size)
             if self.post_processor is not None and result.labels:
-                probabilities = self.post_processor(torch.from_numpy(probabilities),
-                                                    sample.original).numpy()
-            index = (probabilities.argmax(axis=0) if len(probabilities)
-                     else np.full(size, -1))
+                probabilities = self.post_processor(
+                    torch.from_numpy(probabilities), sample.original
+                ).numpy()
+            index = probabilities.argmax(axis=0) if len(probabilities) else np.full(size, -1)
             self._fill_probabilities(sample, probabilities, result.labels)
         # Row 0 of the table is the background where there is one; -1 is its last entry.
         table = [*self.plane_labels(result.labels), IGNORED]
@@ -355,8 +405,9 @@ class CLSSeg(TrainingFreeSegmentor):
         """Label of each plane of an image's ``probabilities``, for its tags."""
         return [*([0] if self.with_background else []), *self.labels[tags].tolist()]
 
-    def _fill_probabilities(self, sample: SegDataSample, probabilities: np.ndarray,
-                            labels: list[int]) -> None:
+    def _fill_probabilities(
+        self, sample: SegDataSample, probabilities: np.ndarray, labels: list[int]
+    ) -> None:
         if self.with_probabilities:
             sample.set_data({'probabilities': PixelData(data=torch.from_numpy(probabilities))})
             sample.set_field(self.plane_labels(labels), 'plane_labels', field_type='metainfo')
@@ -371,8 +422,9 @@ class CLSSeg(TrainingFreeSegmentor):
     def _check_count(self, key: str, values: Any) -> None:
         count = len(self.tagger.vocabulary)
         if len(values) != count:
-            raise ValueError(f'{key} has {len(values)} entries for the {count} classes of the '
-                             'tagger')
+            raise ValueError(
+                f'{key} has {len(values)} entries for the {count} classes of the tagger'
+            )
 
 
 @MODELS.register_module()

@@ -1,4 +1,5 @@
 """CWR, the class-wise reidentification of candidates in their own region (TagCLIP, sec. 3.4)."""
+
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +59,9 @@ class CWR(nn.Module):
         ValueError: ``threshold`` outside [0, 1], or ``max_crops`` < 1.
     """
 
-    def __init__(self, threshold: float = 0.5, stop_at_empty_box: bool = False,
-                 max_crops: int = 32) -> None:
+    def __init__(
+        self, threshold: float = 0.5, stop_at_empty_box: bool = False, max_crops: int = 32
+    ) -> None:
         super().__init__()
         if not 0 <= threshold <= 1:
             raise ValueError(f'CWR needs a threshold in [0, 1], not {threshold}')
@@ -69,8 +71,15 @@ class CWR(nn.Module):
         self.stop_at_empty_box = stop_at_empty_box
         self.max_crops = max_crops
 
-    def forward(self, refined: Tensor, scores: Tensor, grid: tuple[int, int], images: Tensor,
-                text: Tensor, encoder: DenseEncoder) -> Tensor:
+    def forward(
+        self,
+        refined: Tensor,
+        scores: Tensor,
+        grid: tuple[int, int],
+        images: Tensor,
+        text: Tensor,
+        encoder: DenseEncoder,
+    ) -> Tensor:
         """Look again at each candidate.
 
         Args:
@@ -87,7 +96,7 @@ class CWR(nn.Module):
         candidates = self.candidates(refined, scores, grid)
         scores = scores.clone()
         for start in range(0, len(candidates), self.max_crops):
-            chunk = candidates[start:start + self.max_crops]
+            chunk = candidates[start : start + self.max_crops]
             crops, masks = self.crops(chunk, images, encoder)
             class_tokens = encoder.encode_class_token(crops, MASKED * ~masks)
             probability = (encoder.logit_scale * class_tokens @ text.T).softmax(dim=-1)
@@ -96,8 +105,7 @@ class CWR(nn.Module):
                 scores[at] = 0.5 * scores[at] + 0.5 * row[candidate.label]
         return scores
 
-    def candidates(self, refined: Tensor, scores: Tensor, grid: tuple[int, int]
-                   ) -> list[Candidate]:
+    def candidates(self, refined: Tensor, scores: Tensor, grid: tuple[int, int]) -> list[Candidate]:
         """Foreground classes above the threshold whose box is not empty, in class order."""
         low, high = refined.amin(dim=(1, 2)), refined.amax(dim=(1, 2))
         above = scores > (low + self.threshold * (high - low))[:, None]
@@ -112,8 +120,9 @@ class CWR(nn.Module):
                     break
         return found
 
-    def crops(self, candidates: list[Candidate], images: Tensor, encoder: DenseEncoder
-              ) -> tuple[Tensor, Tensor]:
+    def crops(
+        self, candidates: list[Candidate], images: Tensor, encoder: DenseEncoder
+    ) -> tuple[Tensor, Tensor]:
         """The candidates' regions at the encoder's native size.
 
         Returns:
@@ -123,10 +132,14 @@ class CWR(nn.Module):
         crops, masks, patch = [], [], encoder.patch_size
         for candidate in candidates:
             top, left, bottom, right = candidate.box
-            region = images[candidate.image, None, :, top * patch:bottom * patch,
-                            left * patch:right * patch]
-            crops.append(F.interpolate(region, size=encoder.native_size, mode='bilinear',
-                                       align_corners=False))
+            region = images[
+                candidate.image, None, :, top * patch : bottom * patch, left * patch : right * patch
+            ]
+            crops.append(
+                F.interpolate(
+                    region, size=encoder.native_size, mode='bilinear', align_corners=False
+                )
+            )
             mask = candidate.mask[None, None, top:bottom, left:right].float()
             masks.append(F.interpolate(mask, size=encoder.native_grid, mode='nearest').flatten())
         return torch.cat(crops), torch.stack(masks).to(images.device) > 0.5

@@ -1,4 +1,5 @@
 """Images to the encoder's input, without padding."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,12 @@ class CLIPDataPreprocessor(BaseDataPreprocessor):
         to_rgb: Whether the images come as BGR, as MMCV loads them.
     """
 
-    def __init__(self, mean: Sequence[float] = OPENAI_DATASET_MEAN,
-                 std: Sequence[float] = OPENAI_DATASET_STD, to_rgb: bool = True) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] = OPENAI_DATASET_MEAN,
+        std: Sequence[float] = OPENAI_DATASET_STD,
+        to_rgb: bool = True,
+    ) -> None:
         super().__init__()
         self.to_rgb = to_rgb
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)

@@ -1,4 +1,5 @@
 """Segmentation straight from dense features: windows, words, post-processing; with tags or not."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,25 +75,30 @@ class DirectSegmentor(TrainingFreeSegmentor):
 
     text: Tensor
 
-    def __init__(self,
-                 encoder: ConfigDict | dict | CLIPEncoder,
-                 head: ConfigDict | dict | SegTextHead,
-                 windows: ConfigDict | dict | nn.Module | None = None,
-                 views: ConfigDict | dict | nn.Module | None = None,
-                 patch_processor: ConfigDict | dict | nn.Module | None = None,
-                 logit_processor: ConfigDict | dict | nn.Module | None = None,
-                 post_processor: ConfigDict | dict | nn.Module | None = None,
-                 label_processor: ConfigDict | dict | nn.Module | None = None,
-                 tags: str | None = None,
-                 tagger: ConfigDict | dict | TagCLIP | None = None,
-                 max_side: int = 1344,
-                 with_probabilities: bool = False,
-                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
-                 pretrained: Any = None, train_cfg: Any = None, test_cfg: Any = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        encoder: ConfigDict | dict | CLIPEncoder,
+        head: ConfigDict | dict | SegTextHead,
+        windows: ConfigDict | dict | nn.Module | None = None,
+        views: ConfigDict | dict | nn.Module | None = None,
+        patch_processor: ConfigDict | dict | nn.Module | None = None,
+        logit_processor: ConfigDict | dict | nn.Module | None = None,
+        post_processor: ConfigDict | dict | nn.Module | None = None,
+        label_processor: ConfigDict | dict | nn.Module | None = None,
+        tags: str | None = None,
+        tagger: ConfigDict | dict | TagCLIP | None = None,
+        max_side: int = 1344,
+        with_probabilities: bool = False,
+        data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        pretrained: Any = None,
+        train_cfg: Any = None,
+        test_cfg: Any = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         text_head: SegTextHead = build(head)
-        super().__init__(text_head.vocabulary.names, text_head.with_background, data_preprocessor,
-                         init_cfg)
+        super().__init__(
+            text_head.vocabulary.names, text_head.with_background, data_preprocessor, init_cfg
+        )
         if tags is not None and tags not in TAG_SOURCES:
             raise ValueError(f'tags must be one of {", ".join(TAG_SOURCES)}, or None, not {tags!r}')
         if (tags == 'own') != (tagger is not None):
@@ -102,33 +108,43 @@ class DirectSegmentor(TrainingFreeSegmentor):
         self.head = text_head
         self.encoder: CLIPEncoder = build(encoder)
         check_normalisation(self.encoder, self.data_preprocessor)
-        self.windows = (WholeImage(self.encoder.patch_size) if windows is None
-                        else build(windows))
+        self.windows = WholeImage(self.encoder.patch_size) if windows is None else build(windows)
         self.views = build(views)
         self.patch_processor = build(patch_processor)
         if self.patch_processor is not None and self.views is not None:
-            raise ValueError('a patch_processor refines the cosines of one view, which are not to '
-                             'be averaged with others: leave out views')
+            raise ValueError(
+                'a patch_processor refines the cosines of one view, which are not to '
+                'be averaged with others: leave out views'
+            )
         if self.patch_processor is not None and not isinstance(self.windows, WholeImage):
-            raise ValueError('a patch_processor looks at all patches of an image together: it '
-                             'needs windows of the type WholeImage')
+            raise ValueError(
+                'a patch_processor looks at all patches of an image together: it '
+                'needs windows of the type WholeImage'
+            )
         if text_head.background_threshold and getattr(self.patch_processor, 'key_smoothing', 0):
-            raise ValueError('key_smoothing leaves no probabilities for a background_threshold: '
-                             'set it to 0')
+            raise ValueError(
+                'key_smoothing leaves no probabilities for a background_threshold: set it to 0'
+            )
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.label_processor = build(label_processor)
-        self.tagger: TagCLIP | None = (MODELS.build({'encoder': self.encoder, **tagger})
-                                       if isinstance(tagger, dict) else tagger)
+        self.tagger: TagCLIP | None = (
+            MODELS.build({'encoder': self.encoder, **tagger})
+            if isinstance(tagger, dict)
+            else tagger
+        )
         if self.tagger is not None:
             if len(self.tagger.vocabulary) != len(text_head.vocabulary):
-                raise ValueError(f'the tagger has {len(self.tagger.vocabulary)} classes, the head '
-                                 f'{len(text_head.vocabulary)}')
+                raise ValueError(
+                    f'the tagger has {len(self.tagger.vocabulary)} classes, the head '
+                    f'{len(text_head.vocabulary)}'
+                )
             self.to_tagger = ResizeToPatchGrid(self.tagger.encoder.patch_size, max_side=max_side)
         self.register_buffer('text', text_head.text(self.encoder), persistent=False)
 
-    def predict(self, inputs: Sequence[Tensor] | Tensor,
-                data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+    def predict(
+        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
         """Segment images.
 
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
@@ -146,8 +162,9 @@ class DirectSegmentor(TrainingFreeSegmentor):
                 window; the message names the image.
         """
         if data_samples is None:
-            data_samples = [SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])})
-                            for image in inputs]
+            data_samples = [
+                SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
+            ]
         refines = self.logit_processor is not None or self.post_processor is not None
         for image, sample in zip(inputs, data_samples, strict=True):
             if sample.get('load_error') is not None:
@@ -155,8 +172,9 @@ class DirectSegmentor(TrainingFreeSegmentor):
             check_sample(sample, self.tags, refines or self.tags == 'own')
             with naming_images([sample]):
                 labels = self.find_tags(sample)
-                planes, plane_labels = self.probabilities(image, tuple(sample.ori_shape[:2]),
-                                                          labels, sample.get('original'))
+                planes, plane_labels = self.probabilities(
+                    image, tuple(sample.ori_shape[:2]), labels, sample.get('original')
+                )
             label = self.labels(planes, plane_labels)
             sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
             if self.with_probabilities:
@@ -179,8 +197,13 @@ class DirectSegmentor(TrainingFreeSegmentor):
         scores = self.tagger.score([self.tagger.data_preprocessor.normalise(image)])[0].scores[0]
         return relative_threshold(scores, self.tagger.head.threshold).nonzero().flatten().tolist()
 
-    def segment(self, image: Tensor, size: tuple[int, int], tags: Sequence[int] | None = None,
-                original: Any = None) -> Tensor:
+    def segment(
+        self,
+        image: Tensor,
+        size: tuple[int, int],
+        tags: Sequence[int] | None = None,
+        original: Any = None,
+    ) -> Tensor:
         """Labels ``(H, W)`` of one image; arguments as those of :meth:`probabilities`."""
         return self.labels(*self.probabilities(image, size, tags, original))
 
@@ -191,9 +214,13 @@ class DirectSegmentor(TrainingFreeSegmentor):
 
     @torch.no_grad()
     @full_precision
-    def probabilities(self, image: Tensor, size: tuple[int, int],
-                      tags: Sequence[int] | None = None, original: Any = None
-                      ) -> tuple[Tensor, list[int]]:
+    def probabilities(
+        self,
+        image: Tensor,
+        size: tuple[int, int],
+        tags: Sequence[int] | None = None,
+        original: Any = None,
+    ) -> tuple[Tensor, list[int]]:
         """Probabilities of one image's labels.
 
         Args:
@@ -214,8 +241,10 @@ class DirectSegmentor(TrainingFreeSegmentor):
             return image.new_zeros(0, *size), []
         cosines = self.windows(image, lambda crops: self.score(crops, self.text[rows]))
         if not torch.isfinite(cosines).all():
-            raise ValueError('the features are not finite: the weights are damaged, or the dtype '
-                             'is too narrow for them (try float32)')
+            raise ValueError(
+                'the features are not finite: the weights are damaged, or the dtype '
+                'is too narrow for them (try float32)'
+            )
         cosines = resize(cosines[None], size)[0]
         if self.logit_processor is not None:
             cosines = self.logit_processor(cosines, original)

@@ -1,4 +1,5 @@
 """DMAR, the dual-masking attention refinement of score maps (TagCLIP, sec. 3.3)."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,8 +43,9 @@ class DMAR(nn.Module):
         self.layers = tuple(layers)
         self.votes = votes
 
-    def forward(self, scores: Tensor, attention: AttentionStatistics,
-                grid: tuple[int, int]) -> Tensor:
+    def forward(
+        self, scores: Tensor, attention: AttentionStatistics, grid: tuple[int, int]
+    ) -> Tensor:
         """Refine coarse scores.
 
         Args:
@@ -81,7 +83,8 @@ class DMAR(nn.Module):
         quantised = (scaled * 255).to(torch.uint8)
         # The program binarises an uint8 map at the truncated product of mean and maximum.
         limit = (scaled.mean(dim=1, keepdim=True) * quantised.amax(dim=1, keepdim=True)).to(
-            torch.uint8)
+            torch.uint8
+        )
         binary = (quantised > limit).to(torch.uint8).transpose(1, 2).unflatten(2, grid)
         boxes = np.stack([[fill_boxes(one) for one in image] for image in binary.cpu().numpy()])
         mask = torch.from_numpy(boxes).to(refined.device).flatten(2).transpose(1, 2)

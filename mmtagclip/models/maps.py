@@ -1,4 +1,5 @@
 """Steps on maps over the patch grid that several parts share."""
+
 import cv2
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def fill_boxes(binary: np.ndarray) -> np.ndarray:
     filled = np.zeros(binary.shape, dtype=bool)
     _, _, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
     for x, y, box_width, box_height, _ in stats[1:]:
-        filled[y:far_edge(y + box_height, height), x:far_edge(x + box_width, width)] = True
+        filled[y : far_edge(y + box_height, height), x : far_edge(x + box_width, width)] = True
     return filled
 
 

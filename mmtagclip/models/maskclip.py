@@ -1,4 +1,5 @@
 """MaskCLIP's two refinements of the patches' cosines (Zhou et al., ECCV 2022, sec. 3.2)."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,11 +36,17 @@ class MaskCLIPRefinement(nn.Module):
         ValueError: A threshold outside [0, 1].
     """
 
-    def __init__(self, prompt_denoising: float = 0.0, key_smoothing: float = 0.0,
-                 published_keys: bool = False) -> None:
+    def __init__(
+        self,
+        prompt_denoising: float = 0.0,
+        key_smoothing: float = 0.0,
+        published_keys: bool = False,
+    ) -> None:
         super().__init__()
-        for key, value in {'prompt_denoising': prompt_denoising,
-                           'key_smoothing': key_smoothing}.items():
+        for key, value in {
+            'prompt_denoising': prompt_denoising,
+            'key_smoothing': key_smoothing,
+        }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'MaskCLIPRefinement needs {key} in [0, 1], not {value}')
         self.prompt_denoising = prompt_denoising
@@ -69,9 +76,11 @@ class MaskCLIPRefinement(nn.Module):
             return cosines
         keys = self.keys(features, encoder)
         if keys.shape[1] != cosines.shape[1]:
-            raise ValueError(f'key_smoothing needs a key for each of the {cosines.shape[1]} '
-                             f'patches, but there are {keys.shape[1]}: set keep_grid=False in '
-                             'the last block')
+            raise ValueError(
+                f'key_smoothing needs a key for each of the {cosines.shape[1]} '
+                f'patches, but there are {keys.shape[1]}: set keep_grid=False in '
+                'the last block'
+            )
         probabilities = (SCALE * cosines).softmax(dim=-1)
         unsure = probabilities.amax(dim=-1, keepdim=True) < self.key_smoothing
         # From the right: two thin products in the place of a map (N, N).

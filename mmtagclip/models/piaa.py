@@ -1,4 +1,5 @@
 """PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
+
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,13 +70,15 @@ class PatchBank:
         """
         there = torch.isfinite(self.entropies)
         features, labels = self.features[there], there.nonzero()[:, 0]
-        own = [coarse_scores(patches, self.text, self.temperature).gather(1, mine[:, None])
-               for patches, mine in _pieces(features, labels)]
+        own = [
+            coarse_scores(patches, self.text, self.temperature).gather(1, mine[:, None])
+            for patches, mine in _pieces(features, labels)
+        ]
         return features, labels, torch.cat(own).flatten() if own else features.new_zeros(0)
 
     def _keep(self, label: int, features: Tensor, entropies: Tensor) -> None:
         entropies = torch.cat([self.entropies[label], entropies])
-        order = entropies.sort(stable=True).indices[:self.features.shape[1]]
+        order = entropies.sort(stable=True).indices[: self.features.shape[1]]
         self.entropies[label] = entropies[order]
         self.features[label] = torch.cat([self.features[label], features])[order]
 
@@ -117,13 +120,21 @@ class GaussianClassifier(nn.Module):
     bias: Tensor
     identity: Tensor
 
-    def __init__(self, bank_size: int = 512, bank_temperature: float = 60.0,
-                 clean_temperature: float = 100.0, score_temperature: float = 500.0,
-                 keep_emptied: bool = True) -> None:
+    def __init__(
+        self,
+        bank_size: int = 512,
+        bank_temperature: float = 60.0,
+        clean_temperature: float = 100.0,
+        score_temperature: float = 500.0,
+        keep_emptied: bool = True,
+    ) -> None:
         super().__init__()
-        for key, value in {'bank_size': bank_size, 'bank_temperature': bank_temperature,
-                           'clean_temperature': clean_temperature,
-                           'score_temperature': score_temperature}.items():
+        for key, value in {
+            'bank_size': bank_size,
+            'bank_temperature': bank_temperature,
+            'clean_temperature': clean_temperature,
+            'score_temperature': score_temperature,
+        }.items():
             if value <= 0:
                 raise ValueError(f'GaussianClassifier needs {key} > 0, not {value}')
         self.bank_size = bank_size
@@ -182,10 +193,13 @@ class GaussianClassifier(nn.Module):
             kept_own.append(probabilities)
         index = torch.cat(kept)
         if not len(index):
-            raise ValueError('cleaning left no class a single patch: set keep_emptied=True, or '
-                             f'another clean_temperature than {self.clean_temperature}')
-        weight, bias = gaussian_fit(features[index], torch.cat(kept_labels), torch.cat(kept_own),
-                                    bank.text)
+            raise ValueError(
+                'cleaning left no class a single patch: set keep_emptied=True, or '
+                f'another clean_temperature than {self.clean_temperature}'
+            )
+        weight, bias = gaussian_fit(
+            features[index], torch.cat(kept_labels), torch.cat(kept_own), bank.text
+        )
         self.set(weight, bias)
         return self._notes([label for label, mine in enumerate(before) if not len(mine)], emptied)
 
@@ -204,8 +218,9 @@ class GaussianClassifier(nn.Module):
         """
         state = {key.rpartition('.')[2]: value for key, value in read_state_dict(path)[0].items()}
         if state.keys() != self.state_dict().keys():
-            raise ValueError(f'{path} holds no classifier, as tools/train.py saves it with a '
-                             'config of PIAA')
+            raise ValueError(
+                f'{path} holds no classifier, as tools/train.py saves it with a config of PIAA'
+            )
         try:
             self.load_state_dict(state)
         except ValueError as error:
@@ -218,9 +233,11 @@ class GaussianClassifier(nn.Module):
             ValueError: It has not been.
         """
         if not self.fitted:
-            raise ValueError('the classifier is not fitted: fit it with tools/train.py, and name '
-                             'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
-                             'with --weights)')
+            raise ValueError(
+                'the classifier is not fitted: fit it with tools/train.py, and name '
+                'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
+                'with --weights)'
+            )
 
     def check_names(self, classes: Vocabulary) -> None:
         """Refuse other classes than those that it is fitted for.
@@ -230,8 +247,10 @@ class GaussianClassifier(nn.Module):
         """
         own, asked = self.belongs_to['classes'], _written(classes)
         if asked != own:
-            raise ValueError('the classifier was fitted for '
-                             f'{_difference(own, asked, "asked for are")}; fit one for these')
+            raise ValueError(
+                'the classifier was fitted for '
+                f'{_difference(own, asked, "asked for are")}; fit one for these'
+            )
 
     def logits(self, patches: Tensor) -> Tensor:
         """Logits ``(..., C)`` of unit patch features ``(..., D)``.
@@ -246,8 +265,9 @@ class GaussianClassifier(nn.Module):
         """Scores ``(..., C)`` that sum to 1, of unit patch features ``(..., D)``."""
         return (self.logits(patches) / self.score_temperature).softmax(dim=-1)
 
-    def _relabel(self, features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
-                 ) -> tuple[Tensor, Tensor, Tensor]:
+    def _relabel(
+        self, features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """By the first fit: the patches' classes, and the probabilities of these and of the old."""
         parts = []
         for patches, old in _pieces(features, labels):
@@ -275,13 +295,18 @@ class GaussianClassifier(nn.Module):
 
         notes = []
         if unseen:
-            notes.append(f'won no patch, so that their text features are their means: '
-                         f'{called(unseen)}')
+            notes.append(
+                f'won no patch, so that their text features are their means: {called(unseen)}'
+            )
         if emptied:
-            consequence = ('they keep those of the bank' if self.keep_emptied
-                           else 'their text features are their means')
-            notes.append(f'lost all patches when the bank was cleaned ({consequence}): '
-                         f'{called(emptied)}')
+            consequence = (
+                'they keep those of the bank'
+                if self.keep_emptied
+                else 'their text features are their means'
+            )
+            notes.append(
+                f'lost all patches when the bank was cleaned ({consequence}): {called(emptied)}'
+            )
         return notes
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
@@ -299,19 +324,25 @@ class GaussianClassifier(nn.Module):
 
     def _check_identity(self, identity: Tensor | None) -> None:
         if identity is None:
-            raise ValueError('the checkpoint does not say for which classes and encoder its '
-                             'classifier was fitted; fit it again with tools/train.py')
+            raise ValueError(
+                'the checkpoint does not say for which classes and encoder its '
+                'classifier was fitted; fit it again with tools/train.py'
+            )
         theirs = json.loads(bytes(identity.tolist()))
         ours = self.belongs_to
         remedy = '. Fit it again with tools/train.py, or use the config that it was fitted with'
         if theirs['classes'] != ours['classes']:
-            raise ValueError(f'the checkpoint was fitted for '
-                             f'{_difference(theirs["classes"], ours["classes"])}{remedy}')
+            raise ValueError(
+                f'the checkpoint was fitted for '
+                f'{_difference(theirs["classes"], ours["classes"])}{remedy}'
+            )
         same = {**theirs['encoder'], 'name': None} == {**ours['encoder'], 'name': None}
         if not same:
-            raise ValueError('the checkpoint was fitted for another encoder: it is for '
-                             f'{_describe(theirs["encoder"])}, the model has '
-                             f'{_describe(ours["encoder"])}{remedy}')
+            raise ValueError(
+                'the checkpoint was fitted for another encoder: it is for '
+                f'{_describe(theirs["encoder"])}, the model has '
+                f'{_describe(ours["encoder"])}{remedy}'
+            )
 
 
 @MODELS.register_module()
@@ -332,9 +363,14 @@ class PIAAHead(nn.Module):
     attention_layers: tuple[tuple[int, ...], ...] = ()
     needs_votes = False
 
-    def __init__(self, scorer: ConfigDict | dict | GaussianClassifier,
-                 class_token_temperature: float = 80.0, patch_temperature: float = 200.0,
-                 class_token_weight: float = 0.1, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        scorer: ConfigDict | dict | GaussianClassifier,
+        class_token_temperature: float = 80.0,
+        patch_temperature: float = 200.0,
+        class_token_weight: float = 0.1,
+        threshold: float = 0.5,
+    ) -> None:
         super().__init__()
         self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.class_token_temperature = class_token_temperature
@@ -342,8 +378,14 @@ class PIAAHead(nn.Module):
         self.class_token_weight = class_token_weight
         self.threshold = threshold
 
-    def forward(self, features: DenseFeatures, images: Tensor, text: Tensor, num_foreground: int,
-                encoder: DenseEncoder) -> TagScores:
+    def forward(
+        self,
+        features: DenseFeatures,
+        images: Tensor,
+        text: Tensor,
+        num_foreground: int,
+        encoder: DenseEncoder,
+    ) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
         check_finite(features)
         class_token = encoder.ordinary_class_token(features)
@@ -369,8 +411,9 @@ class PIAAHead(nn.Module):
         return self.class_token_weight * whole + (1 - self.class_token_weight) * local
 
 
-def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: Tensor
-                 ) -> tuple[Tensor, Tensor]:
+def gaussian_fit(
+    features: Tensor, labels: Tensor, probabilities: Tensor, text: Tensor
+) -> tuple[Tensor, Tensor]:
     """Linear discriminants of Gaussians with one covariance, shrunk towards a multiple of one.
 
     Args:
@@ -404,8 +447,10 @@ def gaussian_fit(features: Tensor, labels: Tensor, probabilities: Tensor, text: 
         residual = vectors.double() - means[mine] - centre
         scatter += residual.T @ residual
     if scatter.trace() < 1e-12 * count:
-        raise ValueError(f'a Gaussian classifier can not be fitted to {count} patches that do not '
-                         'differ from the means of their classes; it needs more images')
+        raise ValueError(
+            f'a Gaussian classifier can not be fitted to {count} patches that do not '
+            'differ from the means of their classes; it needs more images'
+        )
     scatter.diagonal().add_(scatter.trace() / (count - 1))
     precision = dim * torch.linalg.pinv(scatter, hermitian=True)
     weight = precision @ means.T
@@ -442,8 +487,10 @@ def _difference(theirs: list, ours: list, we: str = 'the model has') -> str:
         return f'other synonyms: it has {one!r}, {we} {other!r}'
     if sorted(there) == sorted(here):
         number = next(i for i, name in enumerate(there) if name != here[i])
-        return (f'the same {len(there)} class names in another order: as number {number} it has '
-                f'{there[number]!r}, {we} {here[number]!r}')
+        return (
+            f'the same {len(there)} class names in another order: as number {number} it has '
+            f'{there[number]!r}, {we} {here[number]!r}'
+        )
     return f'other class names: it has {_few(there, here)}, {we} {_few(here, there)}'
 
 
@@ -457,5 +504,7 @@ def _few(names: list[str], others: list[str]) -> str:
 
 
 def _describe(encoder: dict[str, Any]) -> str:
-    return (f'{encoder["name"]} with {encoder["last_block"]}, {encoder["positions"]} positions, '
-            f'weights {encoder["weights"][:8]}')
+    return (
+        f'{encoder["name"]} with {encoder["last_block"]}, {encoder["positions"]} positions, '
+        f'weights {encoder["weights"][:8]}'
+    )

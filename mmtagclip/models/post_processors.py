@@ -1,4 +1,5 @@
 """Fit probabilities to the edges of the picture: dense CRF, PAMR. Close gaps in labels."""
+
 import importlib
 from typing import Any
 
@@ -35,15 +36,24 @@ class DenseCRF(nn.Module):
         ImportError: pydensecrf is not installed.
     """
 
-    def __init__(self, iterations: int = 10, gaussian_sxy: float = 1, gaussian_weight: float = 3,
-                 bilateral_sxy: float = 67, bilateral_srgb: float = 3, bilateral_weight: float = 4,
-                 wrapped_input: bool = False) -> None:
+    def __init__(
+        self,
+        iterations: int = 10,
+        gaussian_sxy: float = 1,
+        gaussian_weight: float = 3,
+        bilateral_sxy: float = 67,
+        bilateral_srgb: float = 3,
+        bilateral_weight: float = 4,
+        wrapped_input: bool = False,
+    ) -> None:
         super().__init__()
         try:
             self._densecrf: Any = importlib.import_module('pydensecrf.densecrf')
         except ImportError:
-            raise ImportError("DenseCRF needs pydensecrf: pip install 'mmtagclip[crf]'; "
-                              'mmtagclip.PAMR needs nothing more') from None
+            raise ImportError(
+                "DenseCRF needs pydensecrf: pip install 'mmtagclip[crf]'; "
+                'mmtagclip.PAMR needs nothing more'
+            ) from None
         self.iterations = iterations
         self.gaussian = {'sxy': gaussian_sxy, 'compat': gaussian_weight}
         self.bilateral = {'sxy': bilateral_sxy, 'srgb': bilateral_srgb, 'compat': bilateral_weight}
@@ -99,8 +109,12 @@ class PAMR(nn.Module):
         Returns:
             ``(K, H, W)``.
         """
-        pixels = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray)
-                                 else image).to(probabilities.device).float().permute(2, 0, 1)
+        pixels = (
+            torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image)
+            .to(probabilities.device)
+            .float()
+            .permute(2, 0, 1)
+        )
         weights = self.weights(pixels)
         for _ in range(self.iterations):
             total = torch.zeros_like(probabilities)
@@ -132,7 +146,7 @@ class PAMR(nn.Module):
             for top in range(0, 2 * dilation + 1, dilation):
                 for left in range(0, 2 * dilation + 1, dilation):
                     if (top, left) != (dilation, dilation):
-                        yield padded[:, top:top + height, left:left + width]
+                        yield padded[:, top : top + height, left : left + width]
 
 
 @MODELS.register_module()
@@ -166,6 +180,9 @@ class LabelClosing(nn.Module):
             ``(H, W)`` int64.
         """
         # 16 bits, as there may be more than 255 labels.
-        closed = cv2.morphologyEx(labels.cpu().numpy().astype(np.uint16), cv2.MORPH_CLOSE,
-                                  np.ones((self.size, self.size), np.uint8))
+        closed = cv2.morphologyEx(
+            labels.cpu().numpy().astype(np.uint16),
+            cv2.MORPH_CLOSE,
+            np.ones((self.size, self.size), np.uint8),
+        )
         return torch.from_numpy(closed.astype(np.int64)).to(labels.device)

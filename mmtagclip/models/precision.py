@@ -1,4 +1,5 @@
 """Keep autocast out: the encoder's dtype is a choice of its own, scores are float32."""
+
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,10 @@ def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     A test loop's ``fp16=True`` would otherwise narrow votes, score maps and
     crops; ``dtype`` of the encoder narrows what may be narrow.
     """
+
     @functools.wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return method(self, *args, **kwargs)
+
     return run

@@ -1,4 +1,5 @@
 """A last block whose attention comes from another model's features (ProxyCLIP, ECCV 2024)."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,31 +65,42 @@ class TimmFeatures(AffinitySource):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: str, pretrained: bool = False, checkpoint: str | Path | None = None,
-                 kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        pretrained: bool = False,
+        checkpoint: str | Path | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         if pretrained == (checkpoint is not None):
-            raise ValueError(f'say where the weights of {model!r} come from: either '
-                             'pretrained=True or checkpoint (a file)')
+            raise ValueError(
+                f'say where the weights of {model!r} come from: either '
+                'pretrained=True or checkpoint (a file)'
+            )
         try:
-            self.vit = timm.create_model(model, pretrained=pretrained, num_classes=0,
-                                              dynamic_img_size=True, **(kwargs or {}))
+            self.vit = timm.create_model(
+                model, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **(kwargs or {})
+            )
         except TypeError as error:
-            raise ValueError(f'{model!r} is not a ViT that takes images of any size: {error}'
-                             ) from None
+            raise ValueError(
+                f'{model!r} is not a ViT that takes images of any size: {error}'
+            ) from None
         if checkpoint is not None:
             state, _ = read_state_dict(checkpoint)
             try:
                 self.vit.load_state_dict(state)
             except RuntimeError as error:
-                raise ValueError(f'{checkpoint} holds weights of another architecture than '
-                                 f'{model!r}: {error}') from None
+                raise ValueError(
+                    f'{checkpoint} holds weights of another architecture than {model!r}: {error}'
+                ) from None
         self.vit.eval().requires_grad_(False)
         self.name = model
         normalisation: dict[str, Any] = self.vit.pretrained_cfg
         for key in ('mean', 'std'):
-            self.register_buffer(key, torch.tensor(normalisation[key]).view(3, 1, 1),
-                                 persistent=False)
+            self.register_buffer(
+                key, torch.tensor(normalisation[key]).view(3, 1, 1), persistent=False
+            )
 
     def extra_repr(self) -> str:
         """The model's name."""
@@ -102,7 +114,7 @@ class TimmFeatures(AffinitySource):
         if size != tuple(pixels.shape[2:]):
             pixels = F.interpolate(pixels, size=size, mode='bicubic', align_corners=False)
         tokens = self.vit.forward_features((pixels.float() - self.mean) / self.std)
-        patches = tokens[:, self.vit.num_prefix_tokens:]
+        patches = tokens[:, self.vit.num_prefix_tokens :]
         return Affinity(patches.transpose(1, 2).unflatten(2, grid))
 
 
@@ -125,11 +137,15 @@ class ProxyLastBlock(LastBlock):
 
     needs_pixels = True
 
-    def __init__(self, source: ConfigDict | dict | AffinitySource, beta: float = 1.2,
-                 gamma: float = 3.0, keep_grid: bool = False) -> None:
+    def __init__(
+        self,
+        source: ConfigDict | dict | AffinitySource,
+        beta: float = 1.2,
+        gamma: float = 3.0,
+        keep_grid: bool = False,
+    ) -> None:
         super().__init__(residual=False, mlp=False)
-        self.source: AffinitySource = (MODELS.build(source) if isinstance(source, dict)
-                                       else source)
+        self.source: AffinitySource = MODELS.build(source) if isinstance(source, dict) else source
         self.beta = beta
         self.gamma = gamma
         self.keep_grid = keep_grid
@@ -149,22 +165,27 @@ class ProxyLastBlock(LastBlock):
         values = F.interpolate(values, size=grid, mode='bilinear', align_corners=False)
         y = values.flatten(2) @ attention.transpose(1, 2)
         if not self.keep_grid and grid != context.grid:
-            y = F.interpolate(y.unflatten(2, grid), size=context.grid, mode='bilinear',
-                              align_corners=False, antialias=True).flatten(2)
+            y = F.interpolate(
+                y.unflatten(2, grid),
+                size=context.grid,
+                mode='bilinear',
+                align_corners=False,
+                antialias=True,
+            ).flatten(2)
             grid = context.grid
         y = attention_output(context.block, y.transpose(1, 2)[:, None].to(v.dtype))
         return torch.cat([context.x[:, :1], y], dim=1), grid
 
-    def attention(self, affinity: Affinity, context: LastBlockContext
-                  ) -> tuple[Tensor, tuple[int, int]]:
+    def attention(
+        self, affinity: Affinity, context: LastBlockContext
+    ) -> tuple[Tensor, tuple[int, int]]:
         """Attention ``(B, N', N')`` float32, whose rows sum to 1, and its grid ``(h', w')``."""
         batch, _, height, width = context.pixels.shape  # type: ignore[union-attr]
         features, regions = affinity.features, affinity.regions
         if features is None and regions is None:
             raise ValueError(f'{type(self.source).__name__} returned neither features nor regions')
         grid = context.grid
-        logits = torch.zeros(batch, grid[0] * grid[1], grid[0] * grid[1],
-                             device=context.x.device)
+        logits = torch.zeros(batch, grid[0] * grid[1], grid[0] * grid[1], device=context.x.device)
         if features is not None:
             self._check_features(features, batch, height, width)
             grid = (features.shape[2], features.shape[3])
@@ -175,9 +196,11 @@ class ProxyLastBlock(LastBlock):
         out = (logits < 0) & (logits < logits.amax(dim=-1, keepdim=True))
         if regions is not None:
             if regions.shape != (batch, height, width):
-                raise ValueError(f'{type(self.source).__name__} returned regions '
-                                 f'{tuple(regions.shape)} for images of {height}x{width} in a '
-                                 f'batch of {batch}')
+                raise ValueError(
+                    f'{type(self.source).__name__} returned regions '
+                    f'{tuple(regions.shape)} for images of {height}x{width} in a '
+                    f'batch of {batch}'
+                )
             ids = F.interpolate(regions[:, None].float(), size=grid, mode='nearest').flatten(1)
             out = out | (ids[:, :, None] != ids[:, None, :])
             out.diagonal(dim1=1, dim2=2).fill_(False)
@@ -186,10 +209,14 @@ class ProxyLastBlock(LastBlock):
     def _check_features(self, features: Tensor, batch: int, height: int, width: int) -> None:
         name = type(self.source).__name__
         if features.ndim != 4 or len(features) != batch:
-            raise ValueError(f"{name} must return features (B, C', h', w') for a batch of {batch}, "
-                             f'not {tuple(features.shape)}')
+            raise ValueError(
+                f"{name} must return features (B, C', h', w') for a batch of {batch}, "
+                f'not {tuple(features.shape)}'
+            )
         h, w = features.shape[2:]
         # Cells are square, but for a last row and column that may be rounded away.
         if abs(height / h - width / w) > max(height / h, width / w) * max(1 / h, 1 / w):
-            raise ValueError(f'{name} returned a grid of {h}x{w} for images of {height}x{width} '
-                             'pixels, which is of another shape: rows come first, then columns')
+            raise ValueError(
+                f'{name} returned a grid of {h}x{w} for images of {height}x{width} '
+                'pixels, which is of another shape: rows come first, then columns'
+            )

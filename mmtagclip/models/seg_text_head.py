@@ -1,4 +1,5 @@
 """From cosines with words to labels: synonyms, background, thresholds."""
+
 from collections.abc import Sequence
 
 import torch
@@ -45,38 +46,52 @@ class SegTextHead(nn.Module):
             a threshold or weight outside [0, 1], or not one description a class.
     """
 
-    def __init__(self, classes: str | Sequence, background: str | Sequence = (),
-                 templates: str | Sequence[str] = 'templates_80', logit_scale: float = 40.0,
-                 background_threshold: float = 0.0, area_threshold: float = 0.0,
-                 descriptions: str | Sequence[str] | None = None,
-                 description_weight: float = 0.1) -> None:
+    def __init__(
+        self,
+        classes: str | Sequence,
+        background: str | Sequence = (),
+        templates: str | Sequence[str] = 'templates_80',
+        logit_scale: float = 40.0,
+        background_threshold: float = 0.0,
+        area_threshold: float = 0.0,
+        descriptions: str | Sequence[str] | None = None,
+        description_weight: float = 0.1,
+    ) -> None:
         super().__init__()
         self.vocabulary = Vocabulary.load(classes)
         if not len(self.vocabulary):
             raise ValueError('classes is empty: name at least one class to find')
         groups = list(self.vocabulary.phrases)
-        background_words = [word for phrases in Vocabulary.load(background).phrases
-                            for word in phrases]
+        background_words = [
+            word for phrases in Vocabulary.load(background).phrases for word in phrases
+        ]
         self.with_background = bool(background_words)
         if self.with_background:
             groups.insert(0, tuple(background_words))
-        for key, value in {'background_threshold': background_threshold,
-                           'area_threshold': area_threshold}.items():
+        for key, value in {
+            'background_threshold': background_threshold,
+            'area_threshold': area_threshold,
+        }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'SegTextHead needs {key} in [0, 1], not {value}')
             if value and not self.with_background:
-                raise ValueError(f'{key}={value} needs words of a background, which takes the '
-                                 'pixels that classes lose')
+                raise ValueError(
+                    f'{key}={value} needs words of a background, which takes the '
+                    'pixels that classes lose'
+                )
         if not 0 <= description_weight <= 1:
-            raise ValueError('SegTextHead needs description_weight in [0, 1], not '
-                             f'{description_weight}')
-        self.descriptions = (None if descriptions is None
-                             else load_descriptions(descriptions, self.vocabulary.names))
+            raise ValueError(
+                f'SegTextHead needs description_weight in [0, 1], not {description_weight}'
+            )
+        self.descriptions = (
+            None if descriptions is None else load_descriptions(descriptions, self.vocabulary.names)
+        )
         self.description_weight = description_weight
         self._check_words(groups)
         self.words = Vocabulary.load([word for group in groups for word in group])
-        self.word_labels = torch.tensor([label for label, group in enumerate(groups)
-                                         for _ in group])
+        self.word_labels = torch.tensor(
+            [label for label, group in enumerate(groups) for _ in group]
+        )
         self.templates = templates
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
@@ -156,12 +171,15 @@ class SegTextHead(nn.Module):
 
     def _check_words(self, groups: Sequence[tuple[str, ...]]) -> None:
         names = (['the background'] if self.with_background else []) + [
-            repr(name) for name in self.vocabulary.names]
+            repr(name) for name in self.vocabulary.names
+        ]
         owner: dict[str, str] = {}
         for name, group in zip(names, groups, strict=True):
             for word in group:
                 if word in owner:
                     others = f'{owner[word]} and {name}' if owner[word] != name else name
-                    raise ValueError(f'the word {word!r} occurs twice, in {others}: whose pixels '
-                                     'are those that it wins? Leave it out of one')
+                    raise ValueError(
+                        f'the word {word!r} occurs twice, in {others}: whose pixels '
+                        'are those that it wins? Leave it out of one'
+                    )
                 owner[word] = name

@@ -1,4 +1,5 @@
 """From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
+
 from dataclasses import dataclass
 
 import torch
@@ -69,9 +70,13 @@ class TagCLIPHead(nn.Module):
             :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
     """
 
-    def __init__(self, dmar: ConfigDict | dict | DMAR | None = None,
-                 cwr: ConfigDict | dict | CWR | None = None, threshold: float = 0.5,
-                 scorer: ConfigDict | dict | nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        dmar: ConfigDict | dict | DMAR | None = None,
+        cwr: ConfigDict | dict | CWR | None = None,
+        threshold: float = 0.5,
+        scorer: ConfigDict | dict | nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.dmar = MODELS.build(dmar) if isinstance(dmar, dict) else dmar
@@ -88,8 +93,14 @@ class TagCLIPHead(nn.Module):
         """Whether the head needs the votes of the attention maps."""
         return self.dmar is not None
 
-    def forward(self, features: DenseFeatures, images: Tensor, text: Tensor, num_foreground: int,
-                encoder: DenseEncoder) -> TagScores:
+    def forward(
+        self,
+        features: DenseFeatures,
+        images: Tensor,
+        text: Tensor,
+        num_foreground: int,
+        encoder: DenseEncoder,
+    ) -> TagScores:
         """Score a batch.
 
         Args:
@@ -104,16 +115,21 @@ class TagCLIPHead(nn.Module):
                 where CWR needs it.
         """
         check_finite(features)
-        maps = (coarse_scores(features.patches, text, encoder.logit_scale) if self.scorer is None
-                else self.scorer(features.patches))
+        maps = (
+            coarse_scores(features.patches, text, encoder.logit_scale)
+            if self.scorer is None
+            else self.scorer(features.patches)
+        )
         if self.dmar is not None:
             maps = self.dmar(maps, features.attention, features.grid)
         scores = maps[..., :num_foreground].amax(dim=1)
         if self.cwr is not None:
             if tuple(side * encoder.patch_size for side in features.grid) != images.shape[2:]:
-                raise ValueError(f'CWR crops the image by its own patches, but features are on a '
-                                 f'grid of {features.grid[0]}x{features.grid[1]}: set '
-                                 'keep_grid=False')
+                raise ValueError(
+                    f'CWR crops the image by its own patches, but features are on a '
+                    f'grid of {features.grid[0]}x{features.grid[1]}: set '
+                    'keep_grid=False'
+                )
             scores = self.cwr(maps, scores, features.grid, images, text, encoder)
         check_scores(scores)
         foreground = maps[..., :num_foreground].transpose(1, 2)
@@ -137,8 +153,14 @@ class ClassTokenHead(nn.Module):
         super().__init__()
         self.threshold = threshold
 
-    def forward(self, features: DenseFeatures, images: Tensor, text: Tensor, num_foreground: int,
-                encoder: DenseEncoder) -> TagScores:
+    def forward(
+        self,
+        features: DenseFeatures,
+        images: Tensor,
+        text: Tensor,
+        num_foreground: int,
+        encoder: DenseEncoder,
+    ) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
         check_finite(features)
         class_token = encoder.ordinary_class_token(features)
@@ -155,9 +177,11 @@ def check_scores(scores: Tensor) -> None:
     """
     bad = ~torch.isfinite(scores).all(dim=1)
     if bad.any():
-        raise ValueError(f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
-                         'not finite: the weights are damaged, or the dtype is too narrow for them '
-                         '(try float32)')
+        raise ValueError(
+            f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
+            'not finite: the weights are damaged, or the dtype is too narrow for them '
+            '(try float32)'
+        )
 
 
 def check_finite(features: DenseFeatures) -> None:
@@ -168,6 +192,8 @@ def check_finite(features: DenseFeatures) -> None:
     """
     bad = ~torch.isfinite(features.patches).flatten(1).all(dim=1)
     if bad.any():
-        raise ValueError(f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
-                         'are not finite: the weights are damaged, or the dtype is too narrow for '
-                         'them (try float32)')
+        raise ValueError(
+            f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
+            'are not finite: the weights are damaged, or the dtype is too narrow for '
+            'them (try float32)'
+        )

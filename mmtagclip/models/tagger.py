@@ -1,4 +1,5 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
+
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -51,15 +52,17 @@ class TagCLIP(BaseClassifier):
     head: Any
     text: Tensor
 
-    def __init__(self,
-                 encoder: ConfigDict | dict | CLIPEncoder,
-                 head: ConfigDict | dict | nn.Module,
-                 classes: str | Sequence,
-                 background: str | Sequence = (),
-                 templates: str | Sequence[str] = 'templates_85',
-                 with_score_maps: bool = False,
-                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        encoder: ConfigDict | dict | CLIPEncoder,
+        head: ConfigDict | dict | nn.Module,
+        classes: str | Sequence,
+        background: str | Sequence = (),
+        templates: str | Sequence[str] = 'templates_85',
+        with_score_maps: bool = False,
+        data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(init_cfg, data_preprocessor)
@@ -70,22 +73,30 @@ class TagCLIP(BaseClassifier):
         check_normalisation(self.encoder, self.data_preprocessor)
         for layer in (layer for layers in self.head.attention_layers for layer in layers):
             if not 0 <= layer < self.encoder.num_blocks:
-                raise ValueError(f'the head wants the attention of layer {layer}, but '
-                                 f'{self.encoder.name} has only layers 0 to '
-                                 f'{self.encoder.num_blocks - 1}')
+                raise ValueError(
+                    f'the head wants the attention of layer {layer}, but '
+                    f'{self.encoder.name} has only layers 0 to '
+                    f'{self.encoder.num_blocks - 1}'
+                )
         votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
         if votes > self.encoder.num_blocks:
-            raise ValueError(f'DMAR wants votes={votes}, but {self.encoder.name} has only '
-                             f'{self.encoder.num_blocks} layers to vote')
+            raise ValueError(
+                f'DMAR wants votes={votes}, but {self.encoder.name} has only '
+                f'{self.encoder.num_blocks} layers to vote'
+            )
         self.templates = templates
         self._set_names(foreground, others)
         for classifier in self._classifiers():
             classifier.attach(foreground + others, self.encoder)
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
-    def variant(self, classes: str | Sequence | None = None,
-                background: str | Sequence | None = None, threshold: float | None = None,
-                with_score_maps: bool | None = None) -> 'TagCLIP':
+    def variant(
+        self,
+        classes: str | Sequence | None = None,
+        background: str | Sequence | None = None,
+        threshold: float | None = None,
+        with_score_maps: bool | None = None,
+    ) -> 'TagCLIP':
         """This tagger with other names or options.
 
         It shares the encoder with this one, which stays as it is; only names that
@@ -108,7 +119,8 @@ class TagCLIP(BaseClassifier):
         if classes is not None or background is not None:
             foreground, others = _load_names(
                 self.vocabulary if classes is None else classes,
-                () if background is None else background)
+                () if background is None else background,
+            )
             if background is None:
                 others = self.background.without(foreground.names)
             for classifier in self._classifiers():
@@ -133,9 +145,12 @@ class TagCLIP(BaseClassifier):
         device = next(self.encoder.parameters()).device
         self.register_buffer('text', text.to(device), persistent=False)
 
-    def forward(self, inputs: Sequence[Tensor] | Tensor,
-                data_samples: list[DataSample] | None = None, mode: str = 'tensor'
-                ) -> Tensor | list[DataSample]:
+    def forward(
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> Tensor | list[DataSample]:
         """Run the tagger.
 
         Args:
@@ -159,11 +174,13 @@ class TagCLIP(BaseClassifier):
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError('TagCLIP is training-free: there is nothing to train. Evaluate '
-                                  'it with tools/test.py')
+        raise NotImplementedError(
+            'TagCLIP is training-free: there is nothing to train. Evaluate it with tools/test.py'
+        )
 
-    def predict(self, inputs: Sequence[Tensor] | Tensor,
-                data_samples: list[DataSample] | None = None) -> list[DataSample]:
+    def predict(
+        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
         """Tag images.
 
         Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
@@ -178,8 +195,9 @@ class TagCLIP(BaseClassifier):
         """
         if data_samples is None:
             data_samples = [DataSample() for _ in range(len(inputs))]
-        readable = [index for index, sample in enumerate(data_samples)
-                    if sample.get('load_error') is None]
+        readable = [
+            index for index, sample in enumerate(data_samples) if sample.get('load_error') is None
+        ]
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable])
         for index, result in zip(readable, results, strict=True):
@@ -202,8 +220,8 @@ class TagCLIP(BaseClassifier):
             features = self.encoder(batch, self.head.attention_layers, self.head.needs_votes)
             scored = self.head(features, batch, self.text, len(self.vocabulary), self.encoder)
             for row, index in enumerate(group):
-                maps = None if scored.score_maps is None else scored.score_maps[row:row + 1]
-                results[index] = TagScores(scored.scores[row:row + 1], maps)
+                maps = None if scored.score_maps is None else scored.score_maps[row : row + 1]
+                results[index] = TagScores(scored.scores[row : row + 1], maps)
         return [results[index] for index in range(len(images))]
 
     def _fill(self, sample: DataSample, result: TagScores) -> None:
@@ -235,17 +253,20 @@ def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> N
         if value is None or not torch.allclose(value.flatten().cpu(), wanted, atol=1e-4):
             raise ValueError(
                 f'{encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
-                f'data preprocessor has {None if value is None else value.flatten().tolist()}')
+                f'data preprocessor has {None if value is None else value.flatten().tolist()}'
+            )
 
 
 def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
     """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
-    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys
-                                    if 'encoder.clip.' not in key]
+    incompatible.missing_keys[:] = [
+        key for key in incompatible.missing_keys if 'encoder.clip.' not in key
+    ]
 
 
-def _load_names(classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
-                ) -> tuple[Vocabulary, Vocabulary]:
+def _load_names(
+    classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
+) -> tuple[Vocabulary, Vocabulary]:
     foreground, others = Vocabulary.load(classes), Vocabulary.load(background)
     if not len(foreground):
         raise ValueError('classes is empty: name at least one class to find')
@@ -259,8 +280,9 @@ def naming_images(samples: Sequence[BaseDataElement]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        paths = ', '.join(str(sample.img_path) for sample in samples
-                          if sample.get('img_path') is not None)
+        paths = ', '.join(
+            str(sample.img_path) for sample in samples if sample.get('img_path') is not None
+        )
         if not paths:
             raise
         raise ValueError(f'{paths}: {error}') from error

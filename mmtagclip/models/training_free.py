@@ -1,4 +1,5 @@
 """What training-free segmentors share: their labels' names, tags of samples, and refusals."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +27,13 @@ class TrainingFreeSegmentor(BaseSegmentor):
         init_cfg: Of no effect.
     """
 
-    def __init__(self, names: Sequence[str], with_background: bool,
-                 data_preprocessor: ConfigDict | dict | nn.Module | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        with_background: bool,
+        data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(data_preprocessor, init_cfg)
@@ -63,8 +68,10 @@ class TrainingFreeSegmentor(BaseSegmentor):
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError(f'{type(self).__name__} is training-free: there is nothing to '
-                                  'train. Evaluate it with tools/test.py')
+        raise NotImplementedError(
+            f'{type(self).__name__} is training-free: there is nothing to '
+            'train. Evaluate it with tools/test.py'
+        )
 
 
 def check_sample(sample: SegDataSample, tags: str | None, needs_original: bool) -> None:
@@ -82,19 +89,26 @@ def check_sample(sample: SegDataSample, tags: str | None, needs_original: bool) 
     path = sample.get('img_path', 'an image')
     size = tuple(sample.ori_shape[:2])
     if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
-        raise ValueError(f'{path} is {size[1]}x{size[0]} pixels, but its mask '
-                         f'{sample.get("seg_map_path")} is '
-                         f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}')
+        raise ValueError(
+            f'{path} is {size[1]}x{size[0]} pixels, but its mask '
+            f'{sample.get("seg_map_path")} is '
+            f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}'
+        )
     if needs_original and 'original' not in sample:
-        raise ValueError(f'{path}: a post-processor needs the original picture; put '
-                         'mmtagclip.KeepImage behind the loading transform and \'original\' '
-                         "among PackSegInputs' meta_keys")
+        raise ValueError(
+            f'{path}: a post-processor needs the original picture; put '
+            "mmtagclip.KeepImage behind the loading transform and 'original' "
+            "among PackSegInputs' meta_keys"
+        )
     if tags == 'given' and 'tag_labels' not in sample:
-        raise ValueError(f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
-                         "'tag_labels' among PackSegInputs' meta_keys")
+        raise ValueError(
+            f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
+            "'tag_labels' among PackSegInputs' meta_keys"
+        )
     if tags == 'ground_truth' and 'gt_sem_seg' not in sample:
-        raise ValueError(f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in "
-                         'the pipeline')
+        raise ValueError(
+            f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in the pipeline"
+        )
 
 
 def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: bool) -> list[int]:
@@ -118,13 +132,16 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
     else:
         values = torch.unique(sample.gt_sem_seg.data).tolist()
         first = int(with_background)
-        labels = [value - first for value in values
-                  if value != IGNORED and not (first and value == 0)]
+        labels = [
+            value - first for value in values if value != IGNORED and not (first and value == 0)
+        ]
         kind = 'mask value'
     bad = [label for label in labels if not 0 <= label < count]
     if bad:
-        raise ValueError(f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but '
-                         f'there are {count} classes')
+        raise ValueError(
+            f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but '
+            f'there are {count} classes'
+        )
     return sorted(set(labels))
 
 

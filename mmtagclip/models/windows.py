@@ -1,4 +1,5 @@
 """How an image is shown to the encoder: in windows that overlap, or whole; in several views."""
+
 from collections.abc import Callable
 
 import torch
@@ -30,8 +31,10 @@ class SlidingWindows(nn.Module):
     def __init__(self, size: int = 224, stride: int = 112, max_windows: int = 8) -> None:
         super().__init__()
         if not 0 < stride <= size or max_windows < 1:
-            raise ValueError('SlidingWindows needs 0 < stride <= size and max_windows >= 1, not '
-                             f'stride={stride}, size={size}, max_windows={max_windows}')
+            raise ValueError(
+                'SlidingWindows needs 0 < stride <= size and max_windows >= 1, not '
+                f'stride={stride}, size={size}, max_windows={max_windows}'
+            )
         self.size = size
         self.stride = stride
         self.max_windows = max_windows
@@ -51,21 +54,27 @@ class SlidingWindows(nn.Module):
         """
         height, width = image.shape[1:]
         if min(height, width) < self.size:
-            raise ValueError(f'the window of {self.size}x{self.size} pixels is larger than the '
-                             f'image of {height}x{width}: resize images so that their short side '
-                             f'is at least {self.size}, or take smaller windows')
+            raise ValueError(
+                f'the window of {self.size}x{self.size} pixels is larger than the '
+                f'image of {height}x{width}: resize images so that their short side '
+                f'is at least {self.size}, or take smaller windows'
+            )
         places = [(y, x) for y in self.starts(height) for x in self.starts(width)]
         counts = image.new_zeros(height, width)
         total = image.new_zeros(1, height, width)
         for start in range(0, len(places), self.max_windows):
-            some = places[start:start + self.max_windows]
-            maps = resize(score(torch.stack([image[:, y:y + self.size, x:x + self.size]
-                                             for y, x in some])), (self.size, self.size))
+            some = places[start : start + self.max_windows]
+            maps = resize(
+                score(
+                    torch.stack([image[:, y : y + self.size, x : x + self.size] for y, x in some])
+                ),
+                (self.size, self.size),
+            )
             if start == 0:
                 total = maps.new_zeros(maps.shape[1], height, width)
             for one, (y, x) in zip(maps, some, strict=True):
-                total[:, y:y + self.size, x:x + self.size] += one
-                counts[y:y + self.size, x:x + self.size] += 1
+                total[:, y : y + self.size, x : x + self.size] += one
+                counts[y : y + self.size, x : x + self.size] += 1
         return total / counts
 
     def starts(self, length: int) -> list[int]:
@@ -94,7 +103,7 @@ class WholeImage(nn.Module):
         height, width = image.shape[1:]
         if self.cut:
             patch = self.patch_size
-            image = image[:, :height // patch * patch, :width // patch * patch]
+            image = image[:, : height // patch * patch, : width // patch * patch]
         return resize(score(image[None]), (height, width))[0]
 
 
@@ -124,8 +133,10 @@ class ImageViews(nn.Module):
         if not 0 <= weight <= 1:
             raise ValueError(f'ImageViews needs weight in [0, 1], not {weight}')
         if blur_size < 1 or blur_size % 2 == 0 or blur_sigma <= 0:
-            raise ValueError('ImageViews needs an odd blur_size and blur_sigma > 0, not '
-                             f'blur_size={blur_size}, blur_sigma={blur_sigma}')
+            raise ValueError(
+                'ImageViews needs an odd blur_size and blur_sigma > 0, not '
+                f'blur_size={blur_size}, blur_sigma={blur_sigma}'
+            )
         self.weight = weight
         self.blur_size = blur_size
         self.blur_sigma = blur_sigma
@@ -145,12 +156,13 @@ class ImageViews(nn.Module):
                 which can't be reflected then.
         """
         if min(crops.shape[2:]) <= self.blur_size // 2:
-            raise ValueError(f'a blur of {self.blur_size} pixels is too wide for windows of '
-                             f'{crops.shape[2]}x{crops.shape[3]}: set blur_size')
+            raise ValueError(
+                f'a blur of {self.blur_size} pixels is too wide for windows of '
+                f'{crops.shape[2]}x{crops.shape[3]}: set blur_size'
+            )
         upright = score(crops)
         upright = upright + score(rgb_to_grayscale(crops, num_output_channels=3))
-        upright = upright + score(gaussian_blur(crops, [self.blur_size] * 2,
-                                                [self.blur_sigma] * 2))
+        upright = upright + score(gaussian_blur(crops, [self.blur_size] * 2, [self.blur_sigma] * 2))
         flipped = score(crops.flip(2)).flip(2) + score(crops.flip(3)).flip(3)
         return self.weight / 3 * upright + (1 - self.weight) / 2 * flipped
 

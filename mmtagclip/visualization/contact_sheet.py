@@ -1,4 +1,5 @@
 """A page of small pictures with captions."""
+
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -9,8 +10,9 @@ from .mask_figure import font
 GAP, LINES, FONT_SIZE = 10, 3, 13
 
 
-def contact_sheet(pictures: Iterable[tuple[np.ndarray | None, str]], columns: int = 5,
-                  side: int = 200) -> np.ndarray:
+def contact_sheet(
+    pictures: Iterable[tuple[np.ndarray | None, str]], columns: int = 5, side: int = 200
+) -> np.ndarray:
     """Lay pictures out on a page.
 
     Args:
@@ -38,8 +40,7 @@ def contact_sheet(pictures: Iterable[tuple[np.ndarray | None, str]], columns: in
     draw = ImageDraw.Draw(page)
     for index, (thumbnail, caption) in enumerate(cells):
         left, top = GAP + index % columns * width, GAP + index // columns * height
-        page.paste(thumbnail, (left + (side - thumbnail.width) // 2,
-                               top + side - thumbnail.height))
+        page.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + side - thumbnail.height))
         for number, words in enumerate(wrap(caption, side, text.getlength)):
             draw.text((left, top + side + 4 + number * line), words, fill='black', font=text)
     return np.array(page)
@@ -56,8 +57,10 @@ def wrap(caption: str, width: float, measure: Callable[[str], float]) -> list[st
     lines = ['']
     for word in caption.split():
         while measure(word) > width and len(word) > 1:  # a word longer than a line
-            cut = max(1, next((n for n in range(1, len(word)) if measure(word[:n + 1]) > width),
-                              len(word)))
+            cut = max(
+                1,
+                next((n for n in range(1, len(word)) if measure(word[: n + 1]) > width), len(word)),
+            )
             lines[-1:] = [*filter(None, [lines[-1]]), word[:cut], '']
             word = word[cut:]
         joined = f'{lines[-1]} {word}'.strip()
@@ -71,7 +74,7 @@ def wrap(caption: str, width: float, measure: Callable[[str], float]) -> list[st
     last = lines[LINES - 1]
     while last and measure(last + '…') > width:
         last = last[:-1]
-    return [*lines[:LINES - 1], last + '…']
+    return [*lines[: LINES - 1], last + '…']
 
 
 def _thumbnail(image: np.ndarray | None, side: int) -> Image.Image:

@@ -1,4 +1,5 @@
 """One picture of an image's mask: colours over the photograph, and a legend beside them."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -43,9 +44,16 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(matplotlib.get_data_path() + '/fonts/ttf/DejaVuSans.ttf', size)
 
 
-def draw_masks(image: np.ndarray, mask: np.ndarray, classes: Sequence[str],
-               palette: Sequence[Sequence[int]], background: int | None = None,
-               opacity: float = 0.55, title: str = '', with_legend: bool = True) -> np.ndarray:
+def draw_masks(
+    image: np.ndarray,
+    mask: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    background: int | None = None,
+    opacity: float = 0.55,
+    title: str = '',
+    with_legend: bool = True,
+) -> np.ndarray:
     """Draw a mask over its image, with a legend of the classes that occur.
 
     The legend names them from the largest to the smallest, with their share of
@@ -69,18 +77,22 @@ def draw_masks(image: np.ndarray, mask: np.ndarray, classes: Sequence[str],
     """
     mask = np.asarray(mask)
     if mask.shape != image.shape[:2]:
-        raise ValueError(f'the image is {image.shape[1]}x{image.shape[0]} pixels, but its mask '
-                         f'{mask.shape[-1]}x{mask.shape[0]}')
+        raise ValueError(
+            f'the image is {image.shape[1]}x{image.shape[0]} pixels, but its mask '
+            f'{mask.shape[-1]}x{mask.shape[0]}'
+        )
     entries = mask_legend(mask, classes, palette, background)
     scale = LONGER_SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    photograph = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1
-                            else cv2.INTER_LINEAR).astype(np.float32)
+    photograph = cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    ).astype(np.float32)
     large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     for entry in entries:
         here = large == entry.label
-        photograph[here] = (photograph[here] * (1 - opacity)
-                            + np.asarray(entry.colour, dtype=np.float32) * opacity)
+        photograph[here] = (
+            photograph[here] * (1 - opacity) + np.asarray(entry.colour, dtype=np.float32) * opacity
+        )
         outlines, _ = cv2.findContours(here.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(photograph, outlines, -1, (255, 255, 255), 3)
         cv2.drawContours(photograph, outlines, -1, entry.colour, 1)
@@ -88,8 +100,12 @@ def draw_masks(image: np.ndarray, mask: np.ndarray, classes: Sequence[str],
     return _beside(drawn, entries, title) if with_legend else drawn
 
 
-def mask_legend(mask: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]],
-                background: int | None = None) -> list[LegendEntry]:
+def mask_legend(
+    mask: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    background: int | None = None,
+) -> list[LegendEntry]:
     """What a picture of a mask shows, from the largest class to the smallest.
 
     Args:
@@ -103,11 +119,16 @@ def mask_legend(mask: np.ndarray, classes: Sequence[str], palette: Sequence[Sequ
         ValueError: A label has no name or colour.
     """
     labels, counts = np.unique(mask, return_counts=True)
-    shares = {int(label): count / mask.size for label, count in zip(labels, counts, strict=True)
-              if label != IGNORED}
+    shares = {
+        int(label): count / mask.size
+        for label, count in zip(labels, counts, strict=True)
+        if label != IGNORED
+    }
     if shares and max(shares) >= min(len(classes), len(palette)):
-        raise ValueError(f'the mask has the label {max(shares)}, but there are {len(classes)} '
-                         f'classes and {len(palette)} colours')
+        raise ValueError(
+            f'the mask has the label {max(shares)}, but there are {len(classes)} '
+            f'classes and {len(palette)} colours'
+        )
     entries: list[LegendEntry] = []
     for label in sorted(shares, key=lambda label: -shares[label]):
         if label == background:
@@ -120,12 +141,14 @@ def mask_legend(mask: np.ndarray, classes: Sequence[str], palette: Sequence[Sequ
 
 def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
     """A colour that is far enough from those in use: itself, or one of matplotlib's twenty."""
-    spare: list[Any] = [tuple(round(255 * value) for value in one)
-                        for one in matplotlib.colormaps['tab20'].colors]  # type: ignore
+    spare: list[Any] = [
+        tuple(round(255 * value) for value in one) for one in matplotlib.colormaps['tab20'].colors
+    ]  # type: ignore
 
     def distance(one: Colour) -> float:
-        return min((float(np.linalg.norm(np.subtract(one, other))) for other in used),
-                   default=np.inf)
+        return min(
+            (float(np.linalg.norm(np.subtract(one, other))) for other in used), default=np.inf
+        )
 
     near = [one for one in (colour, *spare) if distance(one) >= FAR]
     return near[0] if near else colour
@@ -134,18 +157,20 @@ def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
 def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> np.ndarray:
     """A picture with its legend on the right, in as many columns as its height asks for."""
     text = font(FONT_SIZE)
-    texts = [f'{shorten(entry.name, 40)}  {_percent(entry.share)}' for entry in entries
-             ] or ['no class']
+    texts = [f'{shorten(entry.name, 40)}  {_percent(entry.share)}' for entry in entries] or [
+        'no class'
+    ]
     colours: list[Colour | None] = [entry.colour for entry in entries] or [None]
     if title:
         texts, colours = [title, *texts], [None, *colours]
     height = max(picture.shape[0], ROW * min(len(texts), LEAST_ROWS) + 2 * MARGIN)
     rows = max(1, (height - 2 * MARGIN) // ROW)
-    columns = [range(start, min(start + rows, len(texts)))
-               for start in range(0, len(texts), rows)]
+    columns = [range(start, min(start + rows, len(texts))) for start in range(0, len(texts), rows)]
     swatch = ROW - 8
-    widths = [swatch + 8 + round(max(text.getlength(texts[i]) for i in column)) + 2 * MARGIN
-              for column in columns]
+    widths = [
+        swatch + 8 + round(max(text.getlength(texts[i]) for i in column)) + 2 * MARGIN
+        for column in columns
+    ]
     canvas = Image.new('RGB', (picture.shape[1] + sum(widths) + MARGIN, height), 'white')
     canvas.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(canvas)
@@ -155,17 +180,23 @@ def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> 
             top = MARGIN + row * ROW
             colour = colours[index]
             if colour is not None:
-                draw.rectangle((left, top, left + swatch, top + swatch),
-                               fill=colour, outline='black')
-            draw.text((left + (swatch + 8 if colour is not None else 0), top + swatch / 2),
-                      texts[index], fill='black', font=text, anchor='lm')
+                draw.rectangle(
+                    (left, top, left + swatch, top + swatch), fill=colour, outline='black'
+                )
+            draw.text(
+                (left + (swatch + 8 if colour is not None else 0), top + swatch / 2),
+                texts[index],
+                fill='black',
+                font=text,
+                anchor='lm',
+            )
         left += width
     return np.array(canvas)
 
 
 def shorten(name: str, length: int) -> str:
     """A name with an ellipsis for what is beyond so many characters."""
-    return name if len(name) <= length else f'{name[:length - 1].rstrip()}…'
+    return name if len(name) <= length else f'{name[: length - 1].rstrip()}…'
 
 
 def _percent(share: float) -> str:

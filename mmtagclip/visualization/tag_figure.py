@@ -1,4 +1,5 @@
 """One picture of an image's tags: the photograph, score bars, a heat map for each tag."""
+
 from collections.abc import Sequence
 
 import cv2
@@ -13,8 +14,13 @@ from .mask_figure import shorten
 MOST_TAGS = 20
 
 
-def draw_tags(image: np.ndarray, tags: Sequence[str], scores: Sequence[float],
-              score_maps: np.ndarray | None = None, columns: int = 4) -> np.ndarray:
+def draw_tags(
+    image: np.ndarray,
+    tags: Sequence[str],
+    scores: Sequence[float],
+    score_maps: np.ndarray | None = None,
+    columns: int = 4,
+) -> np.ndarray:
     """Draw an image with its tags, at most the 20 of the highest scores.
 
     Args:
@@ -40,8 +46,9 @@ def draw_tags(image: np.ndarray, tags: Sequence[str], scores: Sequence[float],
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(10, 4 + 2.6 * rows), dpi=100, layout='constrained')
     canvas = FigureCanvasAgg(figure)
-    above, *below = figure.subfigures(1 + bool(rows), 1, squeeze=False,
-                                      height_ratios=[4, 2.6 * rows][:1 + bool(rows)])[:, 0]
+    above, *below = figure.subfigures(
+        1 + bool(rows), 1, squeeze=False, height_ratios=[4, 2.6 * rows][: 1 + bool(rows)]
+    )[:, 0]
 
     photograph, bars = above.subplots(1, 2)
     photograph.imshow(image)
@@ -51,8 +58,12 @@ def draw_tags(image: np.ndarray, tags: Sequence[str], scores: Sequence[float],
     drawn = bars.barh(range(len(order)), values, color='#4269d0')
     # A name with a $ is no formula.
     bars.set_yticks(range(len(order)), names, parse_math=False)
-    bars.bar_label(drawn, [f'{value:.2f}' if value >= 0.005 else f'{value:.1g}'
-                           for value in values], padding=4, fontsize=9)
+    bars.bar_label(
+        drawn,
+        [f'{value:.2f}' if value >= 0.005 else f'{value:.1g}' for value in values],
+        padding=4,
+        fontsize=9,
+    )
     bars.set_xlim(0, max([*values, 1e-6]) * 1.15)
     bars.set_ylim(max(len(order), 5) - 0.5, -0.5)  # few bars stay thin
     bars.set_xlabel('score')
@@ -80,8 +91,9 @@ def overlay(image: np.ndarray, score_map: np.ndarray) -> np.ndarray:
         ``(H, W, 3)`` uint8 RGB.
     """
     height, width = image.shape[:2]
-    resized = cv2.resize(np.asarray(score_map, dtype=np.float32), (width, height),
-                         interpolation=cv2.INTER_CUBIC).clip(0)
+    resized = cv2.resize(
+        np.asarray(score_map, dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+    ).clip(0)
     heat = resized / max(float(resized.max()), 1e-12)
     colours = matplotlib.colormaps['turbo'](heat)[..., :3] * 255
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]

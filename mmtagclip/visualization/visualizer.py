@@ -1,4 +1,5 @@
 """mmengine's visualizers for tags and masks: one picture an image, to any backend."""
+
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,19 @@ class _PictureVisualizer(Visualizer):
     """Draw results, and show them, write them or hand them to the backends."""
 
     @master_only
-    def add_datasample(self, name: str, image: np.ndarray, data_sample: BaseDataElement,
-                       show: bool = False, wait_time: float = 0, out_file: str | None = None,
-                       step: int = 0, draw_gt: bool = True, draw_pred: bool = True,
-                       **kwargs: Any) -> np.ndarray:
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: BaseDataElement,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        step: int = 0,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        **kwargs: Any,
+    ) -> np.ndarray:
         """Draw the result of one image.
 
         Args:
@@ -50,8 +60,9 @@ class _PictureVisualizer(Visualizer):
             self.add_image(name, drawn, step)
         return drawn
 
-    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
-             draw_pred: bool = True) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
+    ) -> np.ndarray:
         """The picture of one result."""
         raise NotImplementedError
 
@@ -63,14 +74,18 @@ class TagVisualizer(_PictureVisualizer, UniversalVisualizer):
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
     """
 
-    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
-             draw_pred: bool = True) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
+    ) -> np.ndarray:
         """The picture of a tagger's data sample; see :func:`draw_tags`."""
         labels = data_sample.pred_label.cpu()
         maps = data_sample.get('score_maps')
-        return draw_tags(image, list(data_sample.tags),
-                         data_sample.pred_score.cpu()[labels].tolist(),
-                         None if maps is None else maps.cpu()[labels].numpy())
+        return draw_tags(
+            image,
+            list(data_sample.tags),
+            data_sample.pred_score.cpu()[labels].tolist(),
+            None if maps is None else maps.cpu()[labels].numpy(),
+        )
 
 
 @VISUALIZERS.register_module()
@@ -82,23 +97,46 @@ class MaskVisualizer(_PictureVisualizer, SegLocalVisualizer):
     class called ``background`` with label 0 is left as the photograph has it.
     """
 
-    def draw(self, image: np.ndarray, data_sample: Any, draw_gt: bool = True,
-             draw_pred: bool = True) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
+    ) -> np.ndarray:
         """The picture of a segmentor's data sample; see :func:`draw_masks`."""
         meta = self.dataset_meta or {}
         classes = list(meta.get('classes', ()))
         background = 0 if classes[:1] == ['background'] else None
-        palette = meta.get('palette') or labels_metainfo(
-            classes[int(background is not None):], background is not None)['palette']
-        known = [(key, title) for key, title, wanted in (
-            ('gt_sem_seg', 'ground truth', draw_gt), ('pred_sem_seg', 'prediction', draw_pred))
-            if wanted and key in data_sample]
+        palette = (
+            meta.get('palette')
+            or labels_metainfo(classes[int(background is not None) :], background is not None)[
+                'palette'
+            ]
+        )
+        known = [
+            (key, title)
+            for key, title, wanted in (
+                ('gt_sem_seg', 'ground truth', draw_gt),
+                ('pred_sem_seg', 'prediction', draw_pred),
+            )
+            if wanted and key in data_sample
+        ]
         if not known:
             return image
-        drawn = [draw_masks(image, data_sample.get(key).data[0].cpu().numpy(), classes, palette,
-                            background, title=title if len(known) > 1 else '')
-                 for key, title in known]
+        drawn = [
+            draw_masks(
+                image,
+                data_sample.get(key).data[0].cpu().numpy(),
+                classes,
+                palette,
+                background,
+                title=title if len(known) > 1 else '',
+            )
+            for key, title in known
+        ]
         width = max(picture.shape[1] for picture in drawn)
-        return np.concatenate([
-            np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
-            for picture in drawn])
+        return np.concatenate(
+            [
+                np.pad(
+                    picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255
+                )
+                for picture in drawn
+            ]
+        )

@@ -1,4 +1,5 @@
 """The web page's server. Everything stays in memory; nothing is written to the disk."""
+
 import csv
 import io
 import json
@@ -35,11 +36,14 @@ PAGES = {'/': 'index.html', '/page.css': 'page.css', '/page.js': 'page.js'}
 TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
 SHOWN_CLASSES = 12
 HEADERS = {
-    'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer', 'X-Frame-Options': 'DENY',
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'no-referrer',
+    'X-Frame-Options': 'DENY',
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
-                               "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-                               "form-action 'none'"}
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'",
+}
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,17 @@ class Server:
 
     async def about(self, request: Request) -> Response:
         """What the page has to know of the model."""
-        return JSONResponse({
-            'title': self.title, 'segments': self.segments,
-            'classes': self.tagger.vocabulary.names, 'background': self.tagger.background.names,
-            'threshold': self.tagger.head.threshold, 'examples': len(example_paths()),
-            'upload_bytes': self.limits.upload_bytes})
+        return JSONResponse(
+            {
+                'title': self.title,
+                'segments': self.segments,
+                'classes': self.tagger.vocabulary.names,
+                'background': self.tagger.background.names,
+                'threshold': self.tagger.head.threshold,
+                'examples': len(example_paths()),
+                'upload_bytes': self.limits.upload_bytes,
+            }
+        )
 
     async def upload(self, request: Request) -> Response:
         """Take an image, the body of the request, and encode it."""
@@ -201,11 +211,15 @@ class Server:
         content = await run_in_threadpool(self._file, session, answer, kind)
         if content is None:
             raise HTTPException(404, 'no such file')
-        stem = ''.join(c if c.isalnum() and c.isascii() else '_'
-                       for c in Path(session.analysis.name).stem)
+        stem = ''.join(
+            c if c.isalnum() and c.isascii() else '_' for c in Path(session.analysis.name).stem
+        )
         media = {'json': 'application/json', 'csv': 'text/csv', 'png': 'image/png'}
-        return Response(content, media_type=media[kind.rsplit('.')[-1]], headers={
-            'Content-Disposition': f'attachment; filename="{stem}_{kind}"'})
+        return Response(
+            content,
+            media_type=media[kind.rsplit('.')[-1]],
+            headers={'Content-Disposition': f'attachment; filename="{stem}_{kind}"'},
+        )
 
     def _encode(self, content: bytes, name: str) -> Response:
         pixels = decode(content, self.limits)
@@ -218,35 +232,53 @@ class Server:
         height, width = pixels.shape[:2]
         return JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
 
-    def _answer(self, session: Session, classes: list[str], background: list[str] | None,
-                threshold: float, level: float) -> Response:
+    def _answer(
+        self,
+        session: Session,
+        classes: list[str],
+        background: list[str] | None,
+        threshold: float,
+        level: float,
+    ) -> Response:
         try:
             with self.lock:
                 model = self.model.variant(classes or None, background, threshold)
                 tagger = model.tagger if self.segments else model
                 stages = session.analysis.stages(tagger)
                 final = list(stages.values())[-1]
-                masks = (session.analysis.masks(model, final, level) if self.segments else None)
+                masks = session.analysis.masks(model, final, level) if self.segments else None
                 session.answer = Answer(stages, masks)
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
-        answer: dict[str, Any] = {'stages': [self._stage(step, one)
-                                             for step, one in stages.items()]}
+        answer: dict[str, Any] = {
+            'stages': [self._stage(step, one) for step, one in stages.items()]
+        }
         if masks is not None:
             answer['masks'] = [
-                {'name': one.name, 'share': one.share, 'colour': one.colour} for one in
-                mask_legend(masks.mask, masks.classes, masks.palette, masks.background)]
+                {'name': one.name, 'share': one.share, 'colour': one.colour}
+                for one in mask_legend(masks.mask, masks.classes, masks.palette, masks.background)
+            ]
         return JSONResponse(answer)
 
     def _stage(self, step: str, result: TagResult) -> dict[str, Any]:
         """A step's tags, and further classes up to a number, from the highest score on."""
         order = np.argsort(-result.scores, kind='stable').tolist()
         tags = set(result.labels.tolist())
-        shown = [label for place, label in enumerate(order)
-                 if label in tags or place < SHOWN_CLASSES]
-        return {'step': step, 'maps': result.score_maps is not None and step != 'CWR',
-                'classes': [{'name': result.classes[label], 'score': float(result.scores[label]),
-                             'tag': label in tags} for label in shown]}
+        shown = [
+            label for place, label in enumerate(order) if label in tags or place < SHOWN_CLASSES
+        ]
+        return {
+            'step': step,
+            'maps': result.score_maps is not None and step != 'CWR',
+            'classes': [
+                {
+                    'name': result.classes[label],
+                    'score': float(result.scores[label]),
+                    'tag': label in tags,
+                }
+                for label in shown
+            ],
+        }
 
     def _file(self, session: Session, answer: Answer, kind: str) -> str | bytes | None:
         final = list(answer.stages.values())[-1]
@@ -262,9 +294,14 @@ class Server:
             return buffer.getvalue()
         if kind == 'tags.png':
             maps = None if final.score_maps is None else final.score_maps[final.labels]
-            return png(draw_tags(session.analysis.pixels,
-                                 [final.classes[label] for label in final.labels],
-                                 final.scores[final.labels].tolist(), maps))
+            return png(
+                draw_tags(
+                    session.analysis.pixels,
+                    [final.classes[label] for label in final.labels],
+                    final.scores[final.labels].tolist(),
+                    maps,
+                )
+            )
         if answer.masks is None:
             return None
         if kind == 'masks.json':
@@ -275,13 +312,18 @@ class Server:
             return png(self._draw_masks(session, answer))
         return None
 
-    def _draw_masks(self, session: Session, answer: Answer, with_legend: bool = True
-                    ) -> np.ndarray:
+    def _draw_masks(self, session: Session, answer: Answer, with_legend: bool = True) -> np.ndarray:
         masks = answer.masks
         if masks is None:
             raise HTTPException(404, 'this model makes no masks')
-        return draw_masks(session.analysis.pixels, masks.mask, masks.classes, masks.palette,
-                          masks.background, with_legend=with_legend)
+        return draw_masks(
+            session.analysis.pixels,
+            masks.mask,
+            masks.classes,
+            masks.palette,
+            masks.background,
+            with_legend=with_legend,
+        )
 
     def _session(self, request: Request) -> Session:
         key = request.path_params['key']
@@ -305,8 +347,12 @@ class Server:
         return paths[number]
 
 
-def make_app(model: Any, title: str = 'mmtagclip', limits: Limits | None = None,
-             hosts: tuple[str, ...] = ('localhost', '127.0.0.1', '[::1]')) -> Starlette:
+def make_app(
+    model: Any,
+    title: str = 'mmtagclip',
+    limits: Limits | None = None,
+    hosts: tuple[str, ...] = ('localhost', '127.0.0.1', '[::1]'),
+) -> Starlette:
     """The web application.
 
     Args:
@@ -317,15 +363,27 @@ def make_app(model: Any, title: str = 'mmtagclip', limits: Limits | None = None,
             reach it under a name of its own; ``('*',)`` for all.
     """
     server = Server(model, title, limits or Limits())
-    app = Starlette(routes=server.routes(), exception_handlers={HTTPException: _error},
-                    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
-                                Middleware(_Guard)])
+    app = Starlette(
+        routes=server.routes(),
+        exception_handlers={HTTPException: _error},
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+            Middleware(_Guard),
+        ],
+    )
     app.state.server = server
     return app
 
 
-def serve(title: str, host: str, port: int, device: str | None, config: Any,
-          max_side: int | None = None, ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    title: str,
+    host: str,
+    port: int,
+    device: str | None,
+    config: Any,
+    max_side: int | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve the page until interrupted.
 
     Args:
@@ -357,8 +415,9 @@ def serve(title: str, host: str, port: int, device: str | None, config: Any,
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:
         ready(f'http://{shown}:{listening.getsockname()[1]}')
-    uvicorn.Server(uvicorn.Config(make_app(model, title, limits, hosts), log_level='warning')
-                   ).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(make_app(model, title, limits, hosts), log_level='warning')).run(
+        sockets=[listening]
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -385,8 +444,7 @@ def parse_names(text: str, limits: Limits) -> list[str]:
         raise ValueError(f'{len(names)} names are more than the {limits.names} that are taken')
     for name in names:
         if len(name) > limits.name_length:
-            raise ValueError(f'a name has more than {limits.name_length} characters: '
-                             f'{name[:30]}…')
+            raise ValueError(f'a name has more than {limits.name_length} characters: {name[:30]}…')
     return names
 
 
@@ -406,8 +464,10 @@ def decode(content: bytes, limits: Limits) -> np.ndarray:
                 return np.array(shrunk)
     except (*DECODER_ERRORS, Image.DecompressionBombError):
         raise HTTPException(400, 'this file is no image, or a damaged one') from None
-    raise HTTPException(413, f'{size[0]}x{size[1]} pixels are more than the '
-                             f'{limits.upload_side} a side that are taken')
+    raise HTTPException(
+        413,
+        f'{size[0]}x{size[1]} pixels are more than the {limits.upload_side} a side that are taken',
+    )
 
 
 def jpeg(pixels: np.ndarray, side: int = 800) -> Response:
@@ -444,7 +504,8 @@ class _Guard:
         async def send_with_headers(message: Any) -> None:
             if message['type'] == 'http.response.start':
                 message.setdefault('headers', []).extend(
-                    (key.lower().encode(), value.encode()) for key, value in HEADERS.items())
+                    (key.lower().encode(), value.encode()) for key, value in HEADERS.items()
+                )
             await send(message)
 
         request = Request(scope)

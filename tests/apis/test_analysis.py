@@ -1,4 +1,5 @@
 """An image that is encoded once answers as the inferencers do."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ from mmtagclip.apis import Analysis, SegInferencer, TagInferencer, list_images
 from mmtagclip.clip import DenseEncoder
 from tests.apis.conftest import SCENES
 
-IMAGE, = list_images(SCENES / '000045.jpg')
+(IMAGE,) = list_images(SCENES / '000045.jpg')
 
 
 @pytest.fixture(scope='module')
@@ -24,13 +25,15 @@ def analysis(segmentor):
 def no_encoding(monkeypatch):
     def forward(*args, **kwargs):
         raise AssertionError('the encoder ran')
+
     monkeypatch.setattr(DenseEncoder, 'forward', forward)
 
 
-@pytest.mark.parametrize('step, config', [('coarse', 'coarse_demo'), ('DMAR', 'dmar_demo'),
-                                          ('CWR', 'tagclip_demo')])
+@pytest.mark.parametrize(
+    'step, config', [('coarse', 'coarse_demo'), ('DMAR', 'dmar_demo'), ('CWR', 'tagclip_demo')]
+)
 def test_each_step_equals_the_config_of_it(analysis, segmentor, step, config):
-    expected, = TagInferencer(config, show_progress=False)(IMAGE, score_maps=True)
+    (expected,) = TagInferencer(config, show_progress=False)(IMAGE, score_maps=True)
     got = analysis.stages(segmentor.model.tagger)[step]
     np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(got.score_maps, expected.score_maps, atol=1e-5)
@@ -59,7 +62,7 @@ def test_other_names_and_thresholds_need_no_encoding(analysis, segmentor, no_enc
 
 
 def test_masks_equal_the_inferencers(analysis, segmentor):
-    expected, = segmentor(IMAGE)
+    (expected,) = segmentor(IMAGE)
     got = analysis.masks(segmentor.model, analysis.stages(segmentor.model.tagger)['CWR'])
     assert np.array_equal(got.mask, expected.mask)
     assert got.tags == pytest.approx(expected.tags)
@@ -68,8 +71,10 @@ def test_masks_equal_the_inferencers(analysis, segmentor):
 def test_the_background_level_is_that_of_the_maps(analysis, segmentor, no_encoding):
     """More of it, more background; at each level the published formula with its exponent."""
     tags = analysis.stages(segmentor.model.tagger)['CWR']
-    shares = [analysis.masks(segmentor.model, tags, level).shares.get('background', 0.0)
-              for level in (0.2, 0.5, 0.8)]
+    shares = [
+        analysis.masks(segmentor.model, tags, level).shares.get('background', 0.0)
+        for level in (0.2, 0.5, 0.8)
+    ]
     assert shares == sorted(shares)
     assert shares[0] < shares[2]
     for level in (0.0, 1.0):

@@ -1,4 +1,5 @@
 """The inferencers on the demo's scenes."""
+
 import json
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def plain(path, **changes):
 
 def test_results_are_those_of_the_config(tagger):
     path = SCENES / '000040.jpg'
-    result, = tagger(path, score_maps=True)
+    (result,) = tagger(path, score_maps=True)
     sample = plain(path, with_score_maps=True)
     assert torch.equal(torch.from_numpy(result.scores), sample.pred_score)
     assert torch.equal(torch.from_numpy(result.score_maps), sample.score_maps)
@@ -51,7 +52,7 @@ def test_results_are_those_of_the_config(tagger):
 def test_classes_at_the_call_are_those_of_a_model_built_with_them(tagger):
     path = SCENES / '000040.jpg'
     classes, background = ['bell', 'train', 'zebra'], ['wall', 'sky']
-    result, = tagger(path, classes=classes, background=background)
+    (result,) = tagger(path, classes=classes, background=background)
     sample = plain(path, classes=classes, background=background)
     assert torch.equal(torch.from_numpy(result.scores), sample.pred_score)
     assert result.classes == tuple(classes)
@@ -61,8 +62,11 @@ def test_classes_at_the_call_are_those_of_a_model_built_with_them(tagger):
 def test_a_class_is_encoded_once(monkeypatch):
     encoded = []
     original = TextEncoder.encode_class
-    monkeypatch.setattr(TextEncoder, 'encode_class',
-                        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases))
+    monkeypatch.setattr(
+        TextEncoder,
+        'encode_class',
+        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases),
+    )
     config = Config.fromfile(CONFIG)
     config.merge_from_dict({'model.encoder.text_cache': False})
     inferencer = TagInferencer(config, show_progress=False)
@@ -89,22 +93,22 @@ def test_kinds_of_input_and_batches_give_the_same(tagger, photos):
 
 def test_threshold_at_the_call(tagger):
     path = SCENES / '000040.jpg'
-    all_tags, = tagger(path, threshold=0.0)
-    few, = tagger(path, threshold=0.9)
+    (all_tags,) = tagger(path, threshold=0.0)
+    (few,) = tagger(path, threshold=0.9)
     assert len(few.tags) < len(all_tags.tags)
     assert few.labels.tolist() == all_tags.with_threshold(0.9).labels.tolist()
 
 
 def test_masks(segmentor):
     path = SCENES / '000040.jpg'
-    result, = segmentor(path)
+    (result,) = segmentor(path)
     assert result.mask.shape == result.size == Image.open(path).size[::-1]
     assert set(result.tags) <= set(result.classes)
     assert all(score is not None for score in result.tags.values())
-    other, = segmentor(path, classes=['bell', 'zebra'], threshold=0.9)
+    (other,) = segmentor(path, classes=['bell', 'zebra'], threshold=0.9)
     assert other.classes == ('background', 'bell', 'zebra')
     assert list(other.tags) == ['bell']
-    again, = segmentor(path)
+    (again,) = segmentor(path)
     assert np.array_equal(again.mask, result.mask)
 
 
@@ -155,12 +159,22 @@ def test_out_dir(tagger, segmentor, photos, tmp_path):
     (photos / 'broken.png').write_bytes(b'no image')
     results = tagger(photos, on_error='skip', out_dir=tmp_path / 'tags')
     assert all(result.score_maps is None for result in results)
-    files = {path.relative_to(tmp_path / 'tags').as_posix()
-             for path in (tmp_path / 'tags').rglob('*') if path.is_file()}
-    assert files == {'vis/a.png', 'vis/b.png', 'vis/more/c.png', 'pred/a.json', 'pred/b.json',
-                     'pred/broken.json', 'pred/more/c.json'}
+    files = {
+        path.relative_to(tmp_path / 'tags').as_posix()
+        for path in (tmp_path / 'tags').rglob('*')
+        if path.is_file()
+    }
+    assert files == {
+        'vis/a.png',
+        'vis/b.png',
+        'vis/more/c.png',
+        'pred/a.json',
+        'pred/b.json',
+        'pred/broken.json',
+        'pred/more/c.json',
+    }
     assert json.loads((tmp_path / 'tags/pred/b.json').read_text()) == results[1].to_dict()
-    result, = segmentor(photos / 'b.jpg', out_dir=tmp_path / 'masks')
+    (result,) = segmentor(photos / 'b.jpg', out_dir=tmp_path / 'masks')
     with Image.open(tmp_path / 'masks/pred/b.png') as mask:
         assert np.array_equal(np.asarray(mask), result.mask)
     assert Image.open(tmp_path / 'masks/vis/b.png').width > 900
@@ -168,8 +182,11 @@ def test_out_dir(tagger, segmentor, photos, tmp_path):
 
 def test_show_opens_a_window(tagger, monkeypatch):
     shown = []
-    monkeypatch.setattr(tagger.visualizer, 'show',
-                        lambda image, win_name, wait_time: shown.append((image.shape, wait_time)))
+    monkeypatch.setattr(
+        tagger.visualizer,
+        'show',
+        lambda image, win_name, wait_time: shown.append((image.shape, wait_time)),
+    )
     tagger(SCENES / '000040.jpg', show=True, wait_time=0.1)
     assert shown == [((660, 1000, 3), 0.1)]
 
@@ -186,7 +203,7 @@ def test_a_built_model_and_a_bare_config(tagger):
 
 def test_max_side_shrinks(photos):
     small = TagInferencer('tagclip_demo', max_side=64, show_progress=False)
-    result, = small(photos / 'b.jpg', score_maps=True)
+    (result,) = small(photos / 'b.jpg', score_maps=True)
     assert max(result.score_maps.shape[1:]) == 4
 
 

@@ -1,4 +1,5 @@
 """Everything that users hand over becomes a list of images."""
+
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,15 @@ def test_images_in_memory_are_read_as_files_are(tmp_path):
     pixels = picture(20, 30, 1)
     path = tmp_path / 'a.png'
     Image.fromarray(pixels).save(path)
-    images = list_images([pixels, Image.fromarray(pixels), path, pixels[..., 0],
-                          np.dstack([pixels, np.full((20, 30), 255, np.uint8)])])
+    images = list_images(
+        [
+            pixels,
+            Image.fromarray(pixels),
+            path,
+            pixels[..., 0],
+            np.dstack([pixels, np.full((20, 30), 255, np.uint8)]),
+        ]
+    )
     assert [image.name for image in images[:2]] == ['image-0', 'image-1']
     for image in (*images[:3], images[4]):
         assert np.array_equal(image.read(), pixels)
@@ -58,10 +66,10 @@ def test_what_is_no_image_is_refused(tmp_path, photos):
         list_images([3])
     with pytest.raises(ValueError, match='nothing is downloaded'):
         list_images('https://example.org/a.jpg')
-    image, = list_images(tmp_path / 'gone.jpg')
+    (image,) = list_images(tmp_path / 'gone.jpg')
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
         image.read()
     for shape in ((4, 4, 2), (4,), (0, 4, 3)):
-        image, = list_images(np.zeros(shape, np.uint8))
+        (image,) = list_images(np.zeros(shape, np.uint8))
         with pytest.raises(ValueError, match=r'image-0: an image is an array'):
             image.read()

@@ -1,4 +1,5 @@
 """The models that come along, and what their weights need."""
+
 import re
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from mmengine.config import Config
 from mmtagclip.apis import find_config, list_models, load_config, model_zoo, zoo_root
 from tests.apis.conftest import ROOT
 
-LEAVES = {path.stem for path in (ROOT / 'configs').rglob('*.py')
-          if '_base_' not in path.parts and path.stem != 'folder'}
+LEAVES = {
+    path.stem
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts and path.stem != 'folder'
+}
 
 
 def test_every_config_is_in_the_zoo_under_its_own_name():
@@ -22,8 +26,11 @@ def test_every_config_is_in_the_zoo_under_its_own_name():
 
 
 def test_the_task_is_that_of_the_config():
-    kinds = {'mmtagclip.TagCLIP': 'tag', 'mmtagclip.CLSSeg': 'segment',
-             'mmtagclip.DirectSegmentor': 'segment'}
+    kinds = {
+        'mmtagclip.TagCLIP': 'tag',
+        'mmtagclip.CLSSeg': 'segment',
+        'mmtagclip.DirectSegmentor': 'segment',
+    }
     for entry in list_models():
         config = Config.fromfile(entry.config)
         expected = 'train' if 'train_dataloader' in config else kinds[config.model.type]
@@ -44,13 +51,17 @@ def test_configs_are_found_by_path_or_name():
     assert config.model.head.threshold == 0.3
 
 
-@pytest.mark.parametrize('encoder, expected', [
-    ({'model': 'local-dir:x'}, None),
-    ({'model': {'embed_dim': 4}, 'checkpoint': 'a.pt'}, None),
-    ({'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}, None),
-    ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}, 'ViT-B-16-quickgelu (openai)'),
-    ({'model': 'hf-hub:org/repo'}, 'hf-hub:org/repo'),
-    ({'model': 'ViT-B-16', 'pretrained': 'no such tag'}, None)])
+@pytest.mark.parametrize(
+    'encoder, expected',
+    [
+        ({'model': 'local-dir:x'}, None),
+        ({'model': {'embed_dim': 4}, 'checkpoint': 'a.pt'}, None),
+        ({'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}, None),
+        ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}, 'ViT-B-16-quickgelu (openai)'),
+        ({'model': 'hf-hub:org/repo'}, 'hf-hub:org/repo'),
+        ({'model': 'ViT-B-16', 'pretrained': 'no such tag'}, None),
+    ],
+)
 def test_what_would_be_downloaded(encoder, expected, monkeypatch):
     monkeypatch.setattr(model_zoo, 'try_to_load_from_cache', lambda repository, name: None)
     monkeypatch.setenv('HOME', '/nowhere')
@@ -64,23 +75,30 @@ def test_every_part_that_would_be_downloaded_counts(monkeypatch):
     remote = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
     source = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch8_224.dino'}
     for model, expected in [
-            ({'encoder': remote, 'tagger': {'encoder': local}}, 'ViT-B-16-quickgelu (openai)'),
-            ({'encoder': local, 'tagger': {'encoder': remote}}, 'ViT-B-16-quickgelu (openai)'),
-            ({'encoder': local, 'tagger': {'head': {}}}, None),
-            ({'encoder': {**local, 'last_block': {'source': {**source, 'pretrained': True}}}},
-             'vit_base_patch8_224.dino (timm)'),
-            ({'encoder': {**local, 'last_block': {'source': {**source, 'checkpoint': 'b.pt'}}}},
-             None)]:
+        ({'encoder': remote, 'tagger': {'encoder': local}}, 'ViT-B-16-quickgelu (openai)'),
+        ({'encoder': local, 'tagger': {'encoder': remote}}, 'ViT-B-16-quickgelu (openai)'),
+        ({'encoder': local, 'tagger': {'head': {}}}, None),
+        (
+            {'encoder': {**local, 'last_block': {'source': {**source, 'pretrained': True}}}},
+            'vit_base_patch8_224.dino (timm)',
+        ),
+        ({'encoder': {**local, 'last_block': {'source': {**source, 'checkpoint': 'b.pt'}}}}, None),
+    ]:
         assert model_zoo.missing_weights(Config({'model': model})) == expected
 
 
 def test_cached_weights_are_not_missing(monkeypatch):
-    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache',
-                        lambda repository, name: f'/cache/{repository}/{name}')
-    for encoder in ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
-                    {'model': 'hf-hub:org/repo'},
-                    {'model': 'local-dir:x', 'last_block': {'source': {
-                        'model': 'vit_base_patch8_224.dino', 'pretrained': True}}}):
+    monkeypatch.setattr(
+        model_zoo, 'try_to_load_from_cache', lambda repository, name: f'/cache/{repository}/{name}'
+    )
+    for encoder in (
+        {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
+        {'model': 'hf-hub:org/repo'},
+        {
+            'model': 'local-dir:x',
+            'last_block': {'source': {'model': 'vit_base_patch8_224.dino', 'pretrained': True}},
+        },
+    ):
         assert model_zoo.missing_weights(Config({'model': {'encoder': encoder}})) is None
 
 

@@ -1,4 +1,5 @@
 """Results and what they convert to."""
+
 import json
 
 import numpy as np
@@ -15,27 +16,49 @@ MASK = np.array([[0, 0, 2, 2, 2], [1, 0, 2, 2, 255]], np.uint8)
 
 
 def tags(**changes):
-    return TagResult(**{'image': 'a.jpg', 'size': (4, 5), 'classes': CLASSES, 'scores': SCORES,
-                        'labels': np.array([1, 2]), **changes})
+    return TagResult(
+        **{
+            'image': 'a.jpg',
+            'size': (4, 5),
+            'classes': CLASSES,
+            'scores': SCORES,
+            'labels': np.array([1, 2]),
+            **changes,
+        }
+    )
 
 
 def masks(**changes):
-    return SegResult(**{'image': 'a.jpg', 'size': (2, 5), 'classes': ('background', 'dog', 'cat'),
-                        'palette': ((0, 0, 0), (255, 0, 0), (0, 255, 0)), 'mask': MASK,
-                        'tags': {'cat': 0.9, 'dog': None}, 'background': 0, **changes})
+    return SegResult(
+        **{
+            'image': 'a.jpg',
+            'size': (2, 5),
+            'classes': ('background', 'dog', 'cat'),
+            'palette': ((0, 0, 0), (255, 0, 0), (0, 255, 0)),
+            'mask': MASK,
+            'tags': {'cat': 0.9, 'dog': None},
+            'background': 0,
+            **changes,
+        }
+    )
 
 
 def test_tags_come_from_the_highest_to_the_lowest():
     assert list(tags().tags) == ['traffic light', 'Äpfel']
-    assert tags().to_dict() == {'image': 'a.jpg', 'tags': ['traffic light', 'Äpfel'],
-                                'scores': pytest.approx([0.9, 0.6])}
+    assert tags().to_dict() == {
+        'image': 'a.jpg',
+        'tags': ['traffic light', 'Äpfel'],
+        'scores': pytest.approx([0.9, 0.6]),
+    }
     assert tags().to_dict(all_scores=True)['class_scores'] == pytest.approx(
-        {'dog': 0.2, 'traffic light': 0.9, 'Äpfel': 0.6})
+        {'dog': 0.2, 'traffic light': 0.9, 'Äpfel': 0.6}
+    )
     assert 'Äpfel' in tags().to_json()
     assert json.loads(tags().to_json()) == tags().to_dict()
     assert tags().rows() == [
         {'image': 'a.jpg', 'tag': 'traffic light', 'score': pytest.approx(0.9)},
-        {'image': 'a.jpg', 'tag': 'Äpfel', 'score': pytest.approx(0.6)}]
+        {'image': 'a.jpg', 'tag': 'Äpfel', 'score': pytest.approx(0.6)},
+    ]
 
 
 @pytest.mark.parametrize('k', [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -71,26 +94,34 @@ def test_masks_convert_to_run_lengths_and_rows():
     record = json.loads(result.to_json())
     assert [one['tag'] for one in record['masks']] == ['cat', 'dog']
     for one in record['masks']:
-        assert np.array_equal(coco_mask.decode(one['segmentation']),
-                              result.binary_mask(one['tag']))
+        assert np.array_equal(coco_mask.decode(one['segmentation']), result.binary_mask(one['tag']))
     assert record['masks'][0]['box'] == [2, 0, 3, 2]
     assert [row['tag'] for row in result.rows()] == ['cat', 'background', 'dog']
     with pytest.raises(KeyError, match='bird'):
         result.binary_mask('bird')
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'scores': np.zeros(2, np.float32)}, r'scores must be \(3,\)'),
-    ({'labels': np.array([3])}, 'indices of 3 classes'),
-    ({'score_maps': np.zeros((2, 4, 4), np.float32)}, r'score_maps must be \(3, h, w\)')])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'scores': np.zeros(2, np.float32)}, r'scores must be \(3,\)'),
+        ({'labels': np.array([3])}, 'indices of 3 classes'),
+        ({'score_maps': np.zeros((2, 4, 4), np.float32)}, r'score_maps must be \(3, h, w\)'),
+    ],
+)
 def test_shapes_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         tags(**changes)
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'size': (5, 2)}, r'mask must be \(5, 2\)'), ({'palette': ()}, '3 classes, but 0 colours'),
-    ({'mask': MASK + 1}, 'label 3, but there are 3')])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'size': (5, 2)}, r'mask must be \(5, 2\)'),
+        ({'palette': ()}, '3 classes, but 0 colours'),
+        ({'mask': MASK + 1}, 'label 3, but there are 3'),
+    ],
+)
 def test_masks_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         masks(**changes)

@@ -1,4 +1,5 @@
 """A fitted classifier's checkpoint, given to inferencers and to the command line."""
+
 import json
 import shutil
 import sys
@@ -24,9 +25,17 @@ SCENE = SCENES / '000040.jpg'
 def weights(tmp_path_factory):
     """The demo's classifier, as tools/train.py fits it."""
     folder = tmp_path_factory.mktemp('fitted')
-    process = run(sys.executable, ROOT / 'tools/train.py', ROOT / 'configs/demo/piaa_demo.py',
-                  '--work-dir', folder, '--cfg-options', 'train_dataloader.num_workers=0',
-                  'train_dataloader.dataset.indices=60', OMP_NUM_THREADS='1')
+    process = run(
+        sys.executable,
+        ROOT / 'tools/train.py',
+        ROOT / 'configs/demo/piaa_demo.py',
+        '--work-dir',
+        folder,
+        '--cfg-options',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.dataset.indices=60',
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stderr
     return folder / 'piaa.pth'
 
@@ -35,8 +44,9 @@ def weights(tmp_path_factory):
 def refitted(weights, tmp_path_factory):
     """Another one for the same names and encoder."""
     content = torch.load(weights, weights_only=True)
-    content['state_dict']['head.scorer.bias'] += torch.arange(len(
-        content['state_dict']['head.scorer.bias'])) % 7
+    content['state_dict']['head.scorer.bias'] += (
+        torch.arange(len(content['state_dict']['head.scorer.bias'])) % 7
+    )
     path = tmp_path_factory.mktemp('refitted') / 'piaa.pth'
     torch.save(content, path)
     return path
@@ -44,12 +54,12 @@ def refitted(weights, tmp_path_factory):
 
 @pytest.mark.parametrize('name', ['piaa_demo', 'piaa-dmar-cwr_demo'])
 def test_scores_are_those_of_the_framework_s_way(weights, name):
-    result, = TagInferencer(name, weights, show_progress=False)(SCENE)
+    (result,) = TagInferencer(name, weights, show_progress=False)(SCENE)
     config = Config.fromfile(find_config(name))
     model = MODELS.build(config.model)
     load_checkpoint(model, str(weights))
     data = Compose(config.test_dataloader.dataset.pipeline)({'img_path': str(SCENE)})
-    sample, = model.test_step({key: [value] for key, value in data.items()})
+    (sample,) = model.test_step({key: [value] for key, value in data.items()})
     assert np.array_equal(result.scores, sample.pred_score.numpy())
     assert sorted(result.tags) == sorted(sample.tags)
 
@@ -73,28 +83,43 @@ def test_names_at_the_call_are_those_of_the_checkpoint(weights):
     inferencer = TagInferencer('piaa_demo', weights, show_progress=False)
     own = str(ROOT / 'demo/data/classes.txt')
     assert inferencer(SCENE, classes=own)[0].to_dict() == inferencer(SCENE)[0].to_dict()
-    with pytest.raises(ValueError, match=r"fitted for other class names: it has .* names\), asked "
-                                         r"for are 'zebra' \(\d+ names\); fit one for these"):
+    with pytest.raises(
+        ValueError,
+        match=r'fitted for other class names: it has .* names\), asked '
+        r"for are 'zebra' \(\d+ names\); fit one for these",
+    ):
         inferencer.stream(SCENE, classes=['bell', 'zebra'])
     other = load_config('piaa_demo', {'model.classes': ['bell', 'zebra']})
-    with pytest.raises(ValueError, match=r"piaa\.pth: the checkpoint was fitted for other class "
-                                         r"names: it has .*, the model has 'zebra' "):
+    with pytest.raises(
+        ValueError,
+        match=r'piaa\.pth: the checkpoint was fitted for other class '
+        r"names: it has .*, the model has 'zebra' ",
+    ):
         TagInferencer(other, weights)
 
 
 def test_what_is_refused(weights, tmp_path):
     other = load_config('piaa_demo', {'model.encoder.positions': 'bicubic'})
-    with pytest.raises(ValueError, match=r'piaa\.pth: the checkpoint was fitted for another '
-                                         'encoder: .*bilinear positions.*bicubic positions'):
+    with pytest.raises(
+        ValueError,
+        match=r'piaa\.pth: the checkpoint was fitted for another '
+        'encoder: .*bilinear positions.*bicubic positions',
+    ):
         TagInferencer(other, weights)
-    with pytest.raises(ValueError, match=r'piaa\.pth was given as the checkpoint of a fitted '
-                                         'classifier, but this TagCLIP has none'):
+    with pytest.raises(
+        ValueError,
+        match=r'piaa\.pth was given as the checkpoint of a fitted '
+        'classifier, but this TagCLIP has none',
+    ):
         TagInferencer('tagclip_demo', weights)
     with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*none\.pth'):
         TagInferencer('piaa_demo', tmp_path / 'none.pth')
     unfitted = TagInferencer('piaa_demo', show_progress=False)
-    with pytest.raises(ValueError, match=r'not fitted: .* weights= of an inferencer, or with '
-                                         '--weights'):
+    with pytest.raises(
+        ValueError,
+        match=r'not fitted: .* weights= of an inferencer, or with '
+        '--weights',
+    ):
         unfitted.stream(SCENE)
 
 
@@ -103,7 +128,7 @@ def test_as_a_process(weights, tmp_path):
     out = tmp_path / 'tags.jsonl'
     process = run(*command, '--weights', weights, '--out', out)
     assert process.returncode == 0, process.stderr
-    expected, = TagInferencer('piaa_demo', weights, show_progress=False)(SCENE)
+    (expected,) = TagInferencer('piaa_demo', weights, show_progress=False)(SCENE)
     record = json.loads(out.read_text())
     # The last digits depend on the number of threads.
     assert record.pop('scores') == pytest.approx(expected.to_dict()['scores'], abs=1e-6)
@@ -114,16 +139,31 @@ def test_as_a_process(weights, tmp_path):
     assert 'Traceback' not in process.stderr
 
 
-def test_a_run_goes_on_with_the_same_weights_only(weights, refitted, photos, tmp_path, capsys,
-                                                  monkeypatch):
+def test_a_run_goes_on_with_the_same_weights_only(
+    weights, refitted, photos, tmp_path, capsys, monkeypatch
+):
     out, unfinished = tmp_path / 'tags.jsonl', tmp_path / 'tags.jsonl.unfinished'
     moved = tmp_path / 'moved.pth'
     shutil.copy(weights, moved)
 
     def tag(*more):
-        return cli.main([str(word) for word in (
-            'tag', photos, '--model', 'piaa_demo', '--quiet', '--on-error', 'raise', '--out', out,
-            *more)])
+        return cli.main(
+            [
+                str(word)
+                for word in (
+                    'tag',
+                    photos,
+                    '--model',
+                    'piaa_demo',
+                    '--quiet',
+                    '--on-error',
+                    'raise',
+                    '--out',
+                    out,
+                    *more,
+                )
+            ]
+        )
 
     assert tag() == 2  # refused before anything is written
     assert 'the classifier is not fitted' in capsys.readouterr().err
@@ -139,7 +179,8 @@ def test_a_run_goes_on_with_the_same_weights_only(weights, refitted, photos, tmp
     assert tag('--weights', moved) == 0  # the same content
     results = TagInferencer('piaa_demo', weights, show_progress=False)(photos)
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
-        result.to_dict() for result in results]
+        result.to_dict() for result in results
+    ]
     assert tag('--weights', refitted, '--overwrite') == 0
     others = [json.loads(line) for line in out.read_text().splitlines()]
     assert others != [result.to_dict() for result in results]

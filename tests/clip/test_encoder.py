@@ -1,4 +1,5 @@
 """The dense encoder against its plain twin, and what it refuses."""
+
 import open_clip
 import pytest
 import torch
@@ -18,9 +19,12 @@ SETS = ((8, 9, 10), (4, 5, 6, 7, 8, 9, 10, 11), ALL)
 def tiny(patch=16, layers=3, image_size=64, **kwargs):
     """A small random CLIP with other sizes than the golden one."""
     torch.manual_seed(0)
-    return open_clip.CLIP(embed_dim=32, **kwargs, vision_cfg={
-        'image_size': image_size, 'layers': layers, 'width': 128, 'patch_size': patch},
-        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
+    return open_clip.CLIP(
+        embed_dim=32,
+        **kwargs,
+        vision_cfg={'image_size': image_size, 'layers': layers, 'width': 128, 'patch_size': patch},
+        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1},
+    )
 
 
 def images(batch, height, width, seed=0):
@@ -36,8 +40,9 @@ def compare(encoder, batch, sets=SETS):
         torch.testing.assert_close(features.patches[i], patches, atol=2e-5, rtol=0)
         torch.testing.assert_close(features.class_token[i], class_token, atol=2e-5, rtol=0)
         for layers in sets:
-            torch.testing.assert_close(features.attention.mean(layers)[i],
-                                       maps[list(layers)].mean(0), atol=1e-6, rtol=0)
+            torch.testing.assert_close(
+                features.attention.mean(layers)[i], maps[list(layers)].mean(0), atol=1e-6, rtol=0
+            )
         different = (features.attention.votes[i] != twins.votes(maps)).float().mean()
         assert different <= 0.001
 
@@ -63,13 +68,14 @@ def test_batch_equals_single_images(encoder, monkeypatch, tokens):
     seen = torch.rand(3, 24, generator=torch.Generator().manual_seed(1)) > 0.5
     class_tokens = encoder.encode_class_token(batch, -1000.0 * ~seen)
     for i in range(3):
-        alone = encoder(batch[i:i + 1], SETS, votes=True)
+        alone = encoder(batch[i : i + 1], SETS, votes=True)
         torch.testing.assert_close(together.patches[i], alone.patches[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.class_token[i], alone.class_token[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.last_input[i], alone.last_input[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(together.attention.mean(ALL)[i], alone.attention.mean(ALL)[0],
-                                   atol=1e-6, rtol=0)
-        own = encoder.encode_class_token(batch[i:i + 1], -1000.0 * ~seen[i:i + 1])
+        torch.testing.assert_close(
+            together.attention.mean(ALL)[i], alone.attention.mean(ALL)[0], atol=1e-6, rtol=0
+        )
+        own = encoder.encode_class_token(batch[i : i + 1], -1000.0 * ~seen[i : i + 1])
         torch.testing.assert_close(class_tokens[i], own[0], atol=1e-5, rtol=0)
         assert (together.attention.votes[i] != alone.attention.votes[0]).float().mean() <= 0.001
 
@@ -95,6 +101,7 @@ def test_native_grid_leaves_the_positions_alone(encoder):
 @pytest.mark.parametrize('dtype', NARROW)
 def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype):
     from copy import deepcopy
+
     tolerance = {'bfloat16': 0.05, 'float16': 0.005}[dtype]
     narrow = DenseEncoder(load_clip(deepcopy(clip)), dtype=dtype)
     batch = images(2, 64, 80)
@@ -104,11 +111,13 @@ def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype):
     assert narrow.dtype == getattr(torch, dtype)
     kinds = {name: weight.dtype for name, weight in narrow.visual.named_parameters()}
     assert {name for name, kind in kinds.items() if kind == torch.float32} == {
-        name for name in kinds if 'ln_' in name or 'embedding' in name or name == 'proj'}
+        name for name in kinds if 'ln_' in name or 'embedding' in name or name == 'proj'
+    }
     cosine = (near.patches * exact.patches).sum(-1)
     assert cosine.min() > 1 - tolerance
-    torch.testing.assert_close(near.attention.mean(ALL), exact.attention.mean(ALL),
-                               atol=tolerance, rtol=0)
+    torch.testing.assert_close(
+        near.attention.mean(ALL), exact.attention.mean(ALL), atol=tolerance, rtol=0
+    )
 
 
 @pytest.mark.parametrize('masked', [False, True])
@@ -117,7 +126,7 @@ def test_class_token_agrees_with_masked_torch_attention(encoder, masked):
     seen = torch.rand(3, 15, generator=torch.Generator().manual_seed(1)) > 0.5
     got = encoder.encode_class_token(batch, -1000.0 * ~seen if masked else None)
     for i in range(3):
-        plain = twins.class_token(encoder.visual, batch[i:i + 1], seen[i] if masked else None)
+        plain = twins.class_token(encoder.visual, batch[i : i + 1], seen[i] if masked else None)
         torch.testing.assert_close(got[i], plain, atol=2e-5, rtol=0)
 
 
@@ -144,8 +153,9 @@ def test_last_block_is_a_part(clip):
 def test_maps_are_made_only_where_they_are_needed(encoder, monkeypatch):
     made = []
     original = block_module.attention_map
-    monkeypatch.setattr('mmtagclip.clip.encoder.attention_map',
-                        lambda *args: made.append(1) or original(*args))
+    monkeypatch.setattr(
+        'mmtagclip.clip.encoder.attention_map', lambda *args: made.append(1) or original(*args)
+    )
     encoder(images(1, 32, 32))
     assert not made
     encoder(images(1, 32, 32), [(8, 9, 10)])
@@ -208,6 +218,7 @@ def test_statistics_of_one_image(encoder):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_cuda_agrees_with_cpu(clip, encoder):
     from copy import deepcopy
+
     batch = images(2, 64, 96)
     on_gpu = DenseEncoder(load_clip(deepcopy(clip))).cuda()(batch.cuda(), SETS, votes=True)
     on_cpu = encoder(batch, SETS, votes=True)

@@ -1,4 +1,5 @@
 """Last-block policies: the published arrays, plain twins, batches, other depths, bad input."""
+
 from copy import deepcopy
 from pathlib import Path
 
@@ -25,13 +26,18 @@ from tests.conftest import normalised
 
 GOLDEN = dict(np.load(Path(__file__).parent.parent / 'golden' / 'encoders.npz'))
 POLICIES = {
-    'self_only': SelfOnlyLastBlock, 'sclip': SCLIPLastBlock, 'clearclip': ClearCLIPLastBlock,
-    'naclip': NACLIPLastBlock, 'itaclip': ITACLIPLastBlock, 'scclip': SCCLIPLastBlock,
+    'self_only': SelfOnlyLastBlock,
+    'sclip': SCLIPLastBlock,
+    'clearclip': ClearCLIPLastBlock,
+    'naclip': NACLIPLastBlock,
+    'itaclip': ITACLIPLastBlock,
+    'scclip': SCCLIPLastBlock,
 }
 # Published program and our policy.
 PROGRAMS = {
     **{name: POLICIES[name] for name in ('sclip', 'clearclip', 'naclip', 'itaclip', 'scclip')},
-    'scclip_fixed': SCCLIPLastBlock, 'value_only': SelfOnlyLastBlock,
+    'scclip_fixed': SCCLIPLastBlock,
+    'value_only': SelfOnlyLastBlock,
     'value_only_bare': lambda: SelfOnlyLastBlock(residual=False, mlp=False),
 }
 ARRAYS = [key for key in GOLDEN if key.split('/')[0] in PROGRAMS and GOLDEN[key].ndim == 2]
@@ -41,7 +47,8 @@ def raw_patches(encoder, images):
     """Patch features ``(B, N, D)`` before they are normalised, and the unit ones."""
     raw = []
     hook = encoder.visual.ln_post.register_forward_hook(
-        lambda module, args, out: raw.append(out[:, 1:].float() @ encoder.visual.proj.float()))
+        lambda module, args, out: raw.append(out[:, 1:].float() @ encoder.visual.proj.float())
+    )
     try:
         unit = encoder(images).patches
     finally:
@@ -83,8 +90,9 @@ def test_published_outliers(clip, key):
     found = find_outliers(patches)[0].nonzero().flatten().tolist()
     assert found == sorted(GOLDEN[f'{key}/outliers'].tolist())
     if f'{key}/lof' in GOLDEN:
-        np.testing.assert_allclose(local_outlier_factor(patches)[0].numpy(), GOLDEN[f'{key}/lof'],
-                                   atol=1e-5)
+        np.testing.assert_allclose(
+            local_outlier_factor(patches)[0].numpy(), GOLDEN[f'{key}/lof'], atol=1e-5
+        )
 
 
 @torch.no_grad()
@@ -137,15 +145,23 @@ def untrained(patch_size, layers):
     """A narrow CLIP of random weights, of the depth, patches and native grid of a real one."""
     torch.manual_seed(0)
     return open_clip.CLIP(
-        embed_dim=32, quick_gelu=True,
+        embed_dim=32,
+        quick_gelu=True,
         vision_cfg={'image_size': 224, 'layers': layers, 'width': 128, 'patch_size': patch_size},
-        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
+        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1},
+    )
 
 
 # What 24 blocks need; SC-CLIP's as its authors name them.
-DEEP = {'itaclip': {'layers': (12, 15, 18)},
-        'scclip': {'similarity_layer': 16, 'output_layer': 6,
-                   'fusion_layers': tuple(range(8, 19)), 'class_token_weight': 0.1}}
+DEEP = {
+    'itaclip': {'layers': (12, 15, 18)},
+    'scclip': {
+        'similarity_layer': 16,
+        'output_layer': 6,
+        'fusion_layers': tuple(range(8, 19)),
+        'class_token_weight': 0.1,
+    },
+}
 
 
 @pytest.mark.parametrize('policy', POLICIES)
@@ -153,11 +169,13 @@ DEEP = {'itaclip': {'layers': (12, 15, 18)},
 def test_other_patches_and_depths(policy, patch, layers):
     options = DEEP.get(policy, {}) if layers == 24 else {}
     encoder = DenseEncoder(load_clip(untrained(patch, layers)), POLICIES[policy](**options))
-    plain_options = {{'class_token_weight': 'weight'}.get(key, key): value
-                     for key, value in (options or OPTIONS.get(policy, {})).items()}
+    plain_options = {
+        {'class_token_weight': 'weight'}.get(key, key): value
+        for key, value in (options or OPTIONS.get(policy, {})).items()
+    }
     images = batch(2, 5, 9, patch=patch)
     for index, patches in enumerate(encoder(images).patches):
-        tokens = plain(policy, encoder.visual, images[index:index + 1], **plain_options)
+        tokens = plain(policy, encoder.visual, images[index : index + 1], **plain_options)
         torch.testing.assert_close(patches, tokens[1:], atol=1e-5, rtol=0)
 
 
@@ -172,14 +190,17 @@ def test_narrow_dtypes_stay_close(clip, policy):
 
 def test_a_constant_image_gives_finite_features(clip):
     for policy in POLICIES.values():
-        assert torch.isfinite(DenseEncoder(load_clip(clip), policy())(
-            torch.zeros(1, 3, 64, 64)).patches).all()
+        assert torch.isfinite(
+            DenseEncoder(load_clip(clip), policy())(torch.zeros(1, 3, 64, 64)).patches
+        ).all()
     assert not find_outliers(torch.ones(1, 40, 8)).any()
 
 
 def test_positions_are_interpolated_as_asked(clip):
-    values = {kind: DenseEncoder(load_clip(clip), positions=kind).positional_embedding((8, 12))
-              for kind in ('bilinear', 'bicubic', 'bicubic_scale')}
+    values = {
+        kind: DenseEncoder(load_clip(clip), positions=kind).positional_embedding((8, 12))
+        for kind in ('bilinear', 'bicubic', 'bicubic_scale')
+    }
     assert len({value.shape for value in values.values()}) == 1
     assert (values['bilinear'] - values['bicubic']).abs().max() > 1e-3
     assert (values['bicubic_scale'] - values['bicubic']).abs().max() > 1e-3
@@ -192,17 +213,25 @@ def test_positions_are_interpolated_as_asked(clip):
 def test_bad_arguments(clip):
     with pytest.raises(ValueError, match=r"positions must be one of .*, not 'nearest'"):
         DenseEncoder(load_clip(clip), positions='nearest')
-    with pytest.raises(ValueError, match=r'ITACLIPLastBlock needs the input of block 12, but .* '
-                                         r'has only blocks 0 to 11'):
+    with pytest.raises(
+        ValueError,
+        match=r'ITACLIPLastBlock needs the input of block 12, but .* '
+        r'has only blocks 0 to 11',
+    ):
         DenseEncoder(load_clip(clip), ITACLIPLastBlock(layers=(12,)))
     with pytest.raises(ValueError, match='SCCLIPLastBlock needs the input of block 17'):
         DenseEncoder(load_clip(clip), SCCLIPLastBlock(similarity_layer=16))
-    with pytest.raises(ValueError, match='has 24 blocks, and the values that ITACLIPLastBlock has '
-                                         'by itself are for 12: set its layers'):
+    with pytest.raises(
+        ValueError,
+        match='has 24 blocks, and the values that ITACLIPLastBlock has '
+        'by itself are for 12: set its layers',
+    ):
         DenseEncoder(load_clip(untrained(patch_size=16, layers=24)), ITACLIPLastBlock())
     with pytest.raises(ValueError, match='set its output_layer, class_token_weight'):
-        DenseEncoder(load_clip(untrained(patch_size=16, layers=24)),
-                     SCCLIPLastBlock(similarity_layer=16, fusion_layers=(8, 9)))
+        DenseEncoder(
+            load_clip(untrained(patch_size=16, layers=24)),
+            SCCLIPLastBlock(similarity_layer=16, fusion_layers=(8, 9)),
+        )
     with pytest.raises(ValueError, match='at least one layer'):
         ITACLIPLastBlock(layers=())
     with pytest.raises(ValueError, match='at least one fusion layer'):

@@ -1,4 +1,5 @@
 """Weights in every format, the activation that goes with them, and what is refused."""
+
 import pickle
 from copy import deepcopy
 
@@ -12,8 +13,11 @@ from torch import nn
 from mmtagclip.clip import DenseEncoder, load_clip, read_state_dict, weights_digest
 from tests.conftest import TINY
 
-OPENAI_EXTRAS = {'input_resolution': torch.tensor(224), 'context_length': torch.tensor(77),
-                 'vocab_size': torch.tensor(49408)}
+OPENAI_EXTRAS = {
+    'input_resolution': torch.tensor(224),
+    'context_length': torch.tensor(77),
+    'vocab_size': torch.tensor(49408),
+}
 # An architecture that does not say its activation.
 SILENT = {key: value for key, value in TINY.items() if key != 'quick_gelu'}
 
@@ -42,8 +46,10 @@ def files(state_dict, tmp_path_factory):
     folder = tmp_path_factory.mktemp('formats')
     save_file(state_dict, folder / 'plain.safetensors')
     torch.save(state_dict, folder / 'state.pt')
-    torch.save({'epoch': 3, 'state_dict': {f'module.{k}': v for k, v in state_dict.items()}},
-               folder / 'module.pt')
+    torch.save(
+        {'epoch': 3, 'state_dict': {f'module.{k}': v for k, v in state_dict.items()}},
+        folder / 'module.pt',
+    )
     torch.save(state_dict | OPENAI_EXTRAS, folder / 'openai_state.pt')
     torch.jit.save(torch.jit.script(Archive(state_dict | OPENAI_EXTRAS)), folder / 'openai.pt')
     return folder
@@ -54,8 +60,9 @@ def features(model):
     return DenseEncoder(model)(batch).patches
 
 
-@pytest.mark.parametrize('name', ['plain.safetensors', 'state.pt', 'module.pt', 'openai_state.pt',
-                                  'openai.pt'])
+@pytest.mark.parametrize(
+    'name', ['plain.safetensors', 'state.pt', 'module.pt', 'openai_state.pt', 'openai.pt']
+)
 def test_every_format_gives_the_same_features(files, clip, name):
     loaded = load_clip(deepcopy(TINY), checkpoint=files / name)
     assert torch.equal(features(loaded), features(load_clip(clip)))
@@ -101,6 +108,7 @@ def test_a_tag_with_the_wrong_activation_is_refused():
 
 def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
     import json
+
     config = {'model_cfg': TINY, 'preprocess_cfg': {'mean': [0.5] * 3, 'std': [0.25] * 3}}
     (tmp_path / 'open_clip_config.json').write_text(json.dumps(config))
     save_file(state_dict, tmp_path / 'open_clip_model.safetensors')
@@ -176,6 +184,7 @@ def test_torchscript_that_runs_at_load_is_refused(tmp_path):
 
 def test_a_built_model_stays_as_it_is(clip):
     from copy import deepcopy
+
     mine = deepcopy(clip).train().requires_grad_(True)
     narrow = DenseEncoder(load_clip(mine), dtype='bfloat16')
     assert narrow.dtype == torch.bfloat16
@@ -184,13 +193,16 @@ def test_a_built_model_stays_as_it_is(clip):
     assert mine.visual.proj.requires_grad
 
 
-@pytest.mark.parametrize(('model', 'message'), [
-    ('ViT-B-16-SigLIP', "is timm's vit_base_patch16_siglip_224"),
-    ('convnext_base', "is timm's convnext_base"),
-    ('RN50', 'is a ResNet'),
-    ('coca_ViT-B-32', 'pools by attention'),
-    ('ViT-L-14-CLIPA', 'pools by avg'),
-])
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        ('ViT-B-16-SigLIP', "is timm's vit_base_patch16_siglip_224"),
+        ('convnext_base', "is timm's convnext_base"),
+        ('RN50', 'is a ResNet'),
+        ('coca_ViT-B-32', 'pools by attention'),
+        ('ViT-L-14-CLIPA', 'pools by avg'),
+    ],
+)
 def test_towers_are_refused_before_anything_is_fetched(model, message, tmp_path):
     tag = open_clip.list_pretrained_tags_by_model(model)[0]
     for weights in ({'pretrained': tag}, {'checkpoint': tmp_path / 'none.pt', 'quick_gelu': False}):
@@ -209,7 +221,7 @@ def test_cocas_with_a_class_token_are_refused_too(model, tmp_path):
 def test_part_of_a_file_is_refused(files, tmp_path, name, share):
     content = (files / name).read_bytes()
     part = tmp_path / name
-    part.write_bytes(content[:int(len(content) * share)])
+    part.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ValueError, match=name):
         read_state_dict(part)
 
@@ -222,12 +234,15 @@ def test_files_without_weights_are_refused(tmp_path):
         read_state_dict(tmp_path / 'missing.pt')
 
 
-@pytest.mark.parametrize(('vision', 'message'), [
-    ({'pool_type': 'avg'}, r'VisionTransformer\) pools by avg'),
-    ({'attentional_pool': True}, 'pools by an attention pool'),
-    ({'qk_norm': True}, 'custom attention blocks'),
-    ({'layers': (1, 1, 1, 1)}, r'ModifiedResNet\) is not'),
-])
+@pytest.mark.parametrize(
+    ('vision', 'message'),
+    [
+        ({'pool_type': 'avg'}, r'VisionTransformer\) pools by avg'),
+        ({'attentional_pool': True}, 'pools by an attention pool'),
+        ({'qk_norm': True}, 'custom attention blocks'),
+        ({'layers': (1, 1, 1, 1)}, r'ModifiedResNet\) is not'),
+    ],
+)
 def test_towers_without_a_class_token_are_refused(vision, message):
     config = deepcopy(TINY)
     config['vision_cfg'].update(vision)
@@ -235,15 +250,21 @@ def test_towers_without_a_class_token_are_refused(vision, message):
         load_clip(open_clip.CLIP(**config))
 
 
-@pytest.mark.parametrize(('arguments', 'error', 'message'), [
-    ({'model': 'ViT-B-16'}, ValueError, 'either pretrained .* or checkpoint'),
-    ({'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'}, ValueError,
-     'both pretrained=.* set the one that is not meant to None'),
-    ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'needs text_cfg, vision_cfg'),
-    ({'model': 'ViT-Z-99', 'pretrained': 'openai'}, ValueError, "no architecture 'ViT-Z-99'"),
-    ({'model': TINY, 'pretrained': 'openai'}, ValueError, 'needs the name of an architecture'),
-    ({'model': 3}, TypeError, 'not int'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'message'),
+    [
+        ({'model': 'ViT-B-16'}, ValueError, 'either pretrained .* or checkpoint'),
+        (
+            {'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'},
+            ValueError,
+            'both pretrained=.* set the one that is not meant to None',
+        ),
+        ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'needs text_cfg, vision_cfg'),
+        ({'model': 'ViT-Z-99', 'pretrained': 'openai'}, ValueError, "no architecture 'ViT-Z-99'"),
+        ({'model': TINY, 'pretrained': 'openai'}, ValueError, 'needs the name of an architecture'),
+        ({'model': 3}, TypeError, 'not int'),
+    ],
+)
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         load_clip(**arguments)

@@ -1,4 +1,5 @@
 """The exported encoder in onnxruntime against torch."""
+
 import json
 
 import numpy as np
@@ -28,9 +29,17 @@ def session(path):
     return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
 
 
-@pytest.fixture(scope='module', params=[
-    SelfOnlyLastBlock, OrdinaryLastBlock, SCLIPLastBlock, ClearCLIPLastBlock, NACLIPLastBlock,
-    ITACLIPLastBlock])
+@pytest.fixture(
+    scope='module',
+    params=[
+        SelfOnlyLastBlock,
+        OrdinaryLastBlock,
+        SCLIPLastBlock,
+        ClearCLIPLastBlock,
+        NACLIPLastBlock,
+        ITACLIPLastBlock,
+    ],
+)
 def both(request, clip, tmp_path_factory):
     """An encoder and its exported twin."""
     encoder = DenseEncoder(load_clip(clip), request.param())
@@ -88,6 +97,10 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(['export', str(path), '--model', 'tagclip_demo']) == 0
     assert 'mean of layers 8, 9, 10' in capsys.readouterr().out
     assert [one.name for one in session(path).get_outputs()] == [
-        'patches', 'class_token', 'attention', 'votes']
+        'patches',
+        'class_token',
+        'attention',
+        'votes',
+    ]
     assert cli.main(['export', str(path), '--model', 'coarse_demo']) == 2
     assert 'say which --layers' in capsys.readouterr().err

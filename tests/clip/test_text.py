@@ -1,4 +1,5 @@
 """Text features: cut prompts, synonyms, and the cache."""
+
 import multiprocessing
 
 import open_clip
@@ -26,16 +27,18 @@ def test_cut_prompts_are_cut(encoder, monkeypatch):
     lengths = []
     transformer = encoder.clip.transformer
     forward = transformer.forward
-    monkeypatch.setattr(transformer, 'forward',
-                        lambda x, attn_mask: lengths.append(x.shape[1]) or forward(x, attn_mask))
+    monkeypatch.setattr(
+        transformer,
+        'forward',
+        lambda x, attn_mask: lengths.append(x.shape[1]) or forward(x, attn_mask),
+    )
     encode_text(encoder.clip, encoder.tokenizer(['dog', 'a very long name']))
     assert lengths == [6]
 
 
 def test_a_text_tower_that_is_not_causal_runs_whole():
     torch.manual_seed(0)
-    config = {**TINY, 'text_cfg': {**TINY['text_cfg'], 'no_causal_mask': True,
-                                   'pool_type': 'last'}}
+    config = {**TINY, 'text_cfg': {**TINY['text_cfg'], 'no_causal_mask': True, 'pool_type': 'last'}}
     clip = open_clip.CustomTextCLIP(**config).eval()
     tokens = open_clip.SimpleTokenizer(context_length=77)(['dog'])
     assert torch.equal(encode_text(clip, tokens), clip.encode_text(tokens))
@@ -66,6 +69,7 @@ def test_too_long_a_prompt_names_the_class(encoder):
 
 def test_damaged_weights_are_an_error(clip):
     from copy import deepcopy
+
     broken = deepcopy(clip)
     broken.ln_final.weight.data[0] = float('nan')
     encode = TextEncoder(DenseEncoder(load_clip(broken)), ('{}',), cache_dir=False)
@@ -78,8 +82,11 @@ def counted(monkeypatch):
     """Names of the classes that were really encoded."""
     encoded = []
     original = TextEncoder.encode_class
-    monkeypatch.setattr(TextEncoder, 'encode_class',
-                        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases))
+    monkeypatch.setattr(
+        TextEncoder,
+        'encode_class',
+        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases),
+    )
     return encoded
 
 
@@ -95,6 +102,7 @@ def test_cache_gives_the_same_bits_and_encodes_only_what_is_new(encoder, tmp_pat
 
 def test_cache_key_is_the_content(encoder, clip, tmp_path, counted, monkeypatch):
     from copy import deepcopy
+
     TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
     changed = deepcopy(clip)
     changed.text_projection.data[0, 0] += 1e-3
@@ -119,8 +127,14 @@ def test_a_damaged_file_is_made_again(encoder, tmp_path, counted, damage):
     content = bytearray(files[0].read_bytes())
     if damage == 'flipped':
         content[-5] ^= 1
-    files[0].write_bytes({'empty': b'', 'half': content[:len(content) // 2],
-                          'flipped': content, 'other': files[1].read_bytes()}[damage])
+    files[0].write_bytes(
+        {
+            'empty': b'',
+            'half': content[: len(content) // 2],
+            'flipped': content,
+            'other': files[1].read_bytes(),
+        }[damage]
+    )
     assert torch.equal(TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES), cold)
     assert len(counted) == 4
     assert torch.equal(TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES), cold)
@@ -157,8 +171,10 @@ def _encode(config, checkpoint, cache, barrier, results):
 def test_two_processes_writing_at_once(encoder, checkpoint, tmp_path):
     context = multiprocessing.get_context('spawn')
     barrier, results = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=_encode, args=(TINY, checkpoint, tmp_path, barrier, results))
-               for _ in range(2)]
+    workers = [
+        context.Process(target=_encode, args=(TINY, checkpoint, tmp_path, barrier, results))
+        for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     expected = TextEncoder(encoder, TEMPLATES, cache_dir=False)(NAMES)

@@ -1,4 +1,5 @@
 """Class names, synonyms and templates."""
+
 import pytest
 
 from mmtagclip.clip import Vocabulary, load_templates
@@ -14,30 +15,42 @@ def test_list_of_names_and_synonyms():
 
 def test_file_with_synonyms_quotes_comments_and_a_byte_order_mark(tmp_path):
     path = tmp_path / 'names.txt'
-    path.write_text('\ufeff# my classes\ndog, puppy, hound\n\n"person, people", human\nbird\n',
-                    encoding='utf-8')
+    path.write_text(
+        '\ufeff# my classes\ndog, puppy, hound\n\n"person, people", human\nbird\n', encoding='utf-8'
+    )
     assert Vocabulary.load(path).phrases == (
-        ('dog', 'puppy', 'hound'), ('person, people', 'human'), ('bird',))
+        ('dog', 'puppy', 'hound'),
+        ('person, people', 'human'),
+        ('bird',),
+    )
 
 
-@pytest.mark.parametrize('name', sorted(
-    path.stem for path in BUILTIN_DIR.glob('*.txt')
-    if not path.stem.startswith('templates') and not path.stem.endswith(('values', 'groups'))))
+@pytest.mark.parametrize(
+    'name',
+    sorted(
+        path.stem
+        for path in BUILTIN_DIR.glob('*.txt')
+        if not path.stem.startswith('templates') and not path.stem.endswith(('values', 'groups'))
+    ),
+)
 def test_built_in_lists_load(name):
     vocabulary = Vocabulary.load(name)
     counts = {'voc': 20, 'coco': 80, 'cocostuff': 171, 'nus_wide': 81, 'ade20k': 150}
     assert len(vocabulary) == counts.get(name.removesuffix('_clsseg'), len(vocabulary)) > 0
 
 
-@pytest.mark.parametrize(('source', 'error', 'message'), [
-    (['dog', ''], ValueError, 'class 1 has an empty name'),
-    (['dog', ('cat', ' ')], ValueError, 'class 1 has an empty name or synonym'),
-    (['dog', ()], ValueError, 'class 1 has no name'),
-    (['dog', 'cat', 'dog'], ValueError, r"more than once: \['dog'\]"),
-    (['dog', 7], TypeError, '7 of type int'),
-    (7, TypeError, 'not 7'),
-    ('no_such_list', FileNotFoundError, 'built-in list .*voc'),
-])
+@pytest.mark.parametrize(
+    ('source', 'error', 'message'),
+    [
+        (['dog', ''], ValueError, 'class 1 has an empty name'),
+        (['dog', ('cat', ' ')], ValueError, 'class 1 has an empty name or synonym'),
+        (['dog', ()], ValueError, 'class 1 has no name'),
+        (['dog', 'cat', 'dog'], ValueError, r"more than once: \['dog'\]"),
+        (['dog', 7], TypeError, '7 of type int'),
+        (7, TypeError, 'not 7'),
+        ('no_such_list', FileNotFoundError, 'built-in list .*voc'),
+    ],
+)
 def test_bad_names(source, error, message):
     with pytest.raises(error, match=message):
         Vocabulary.load(source)
@@ -59,13 +72,16 @@ def test_templates():
     assert load_templates(['a {}.']) == ('a {}.',)
 
 
-@pytest.mark.parametrize(('source', 'error', 'message'), [
-    (['a photo'], ValueError, "exactly once.*'a photo'"),
-    (['{} and {}'], ValueError, 'exactly once'),
-    ([], ValueError, 'no prompt template'),
-    ([3], TypeError, 'must be a string, not 3'),
-    ('no_such_list', FileNotFoundError, 'neither a file nor a built-in list'),
-])
+@pytest.mark.parametrize(
+    ('source', 'error', 'message'),
+    [
+        (['a photo'], ValueError, "exactly once.*'a photo'"),
+        (['{} and {}'], ValueError, 'exactly once'),
+        ([], ValueError, 'no prompt template'),
+        ([3], TypeError, 'must be a string, not 3'),
+        ('no_such_list', FileNotFoundError, 'neither a file nor a built-in list'),
+    ],
+)
 def test_bad_templates(source, error, message):
     with pytest.raises(error, match=message):
         load_templates(source)

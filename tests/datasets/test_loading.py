@@ -140,14 +140,16 @@ def palette_image():
 
 def test_palette(tmp_path, palette_image):
     palette_image.save(tmp_path / 'palette.png')
-    np.testing.assert_array_equal(read_image(tmp_path / 'palette.png')[0],
-                                  [[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'palette.png')[0], [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    )
 
 
 def test_palette_with_transparency(tmp_path, palette_image):
     palette_image.save(tmp_path / 'palette.png', transparency=1)
-    np.testing.assert_array_equal(read_image(tmp_path / 'palette.png')[0],
-                                  [[255, 0, 0], [255, 255, 255], [0, 0, 255]])
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'palette.png')[0], [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
+    )
 
 
 def test_cmyk_jpeg(tmp_path):
@@ -162,7 +164,8 @@ def test_rgba_on_white(tmp_path):
     values = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 51]]], np.uint8)
     np.testing.assert_array_equal(
         read_image(save(tmp_path / 'a.png', values))[0],
-        [[10, 20, 30], [255, 255, 255], [204, 204, 204]])
+        [[10, 20, 30], [255, 255, 255], [204, 204, 204]],
+    )
 
 
 def test_grey_with_alpha_on_white(tmp_path):
@@ -192,7 +195,8 @@ def test_skipped_image_goes_through_the_pipeline(tmp_path):
     results = load(tmp_path / 'gone.jpg', on_error='skip')
     assert results['load_error'] == f'no image at {tmp_path / "gone.jpg"}'
     packed = PackInputs(meta_keys=('img_path', 'load_error')).transform(
-        ResizeToPatchGrid().transform(results))
+        ResizeToPatchGrid().transform(results)
+    )
     assert packed['data_samples'].load_error == results['load_error']
     assert packed['inputs'].shape == (3, 0, 0)
 
@@ -239,17 +243,22 @@ def test_unchanged_where_it_fits():
 
 def test_one_pixel_becomes_one_patch():
     results = resize(1, 1, patch_size=14)
-    np.testing.assert_array_equal(
-        results['img'], np.broadcast_to(picture(1, 1, 0), (14, 14, 3)))
+    np.testing.assert_array_equal(results['img'], np.broadcast_to(picture(1, 1, 0), (14, 14, 3)))
 
 
 def test_fixed_size():
     assert resize(50, 71, size=(224, 224))['img_shape'] == (224, 224)
 
 
-@pytest.mark.parametrize('height, width, expected', [
-    (2000, 1000, (512, 256)), (100, 4000, (16, 512)), (1, 4000, (16, 512)), (512, 30, (512, 32)),
-])
+@pytest.mark.parametrize(
+    'height, width, expected',
+    [
+        (2000, 1000, (512, 256)),
+        (100, 4000, (16, 512)),
+        (1, 4000, (16, 512)),
+        (512, 30, (512, 32)),
+    ],
+)
 def test_max_side_shrinks(height, width, expected):
     assert ResizeToPatchGrid(max_side=512).target_size(height, width) == expected
 
@@ -260,7 +269,10 @@ def test_a_max_side_of_nothing_is_refused():
 
 
 def test_too_many_patches():
-    with pytest.raises(ValueError, match=r'a\.png of 80x64 pixels makes 20 patches of 16, more '
-                                         r'than max_patches=19; set max_side'):
+    with pytest.raises(
+        ValueError,
+        match=r'a\.png of 80x64 pixels makes 20 patches of 16, more '
+        r'than max_patches=19; set max_side',
+    ):
         resize(64, 80, max_patches=19)
     assert resize(64, 80, max_patches=20)['img_shape'] == (64, 80)

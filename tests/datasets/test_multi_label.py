@@ -7,12 +7,17 @@ from mmtagclip.datasets import CocoMultiLabel, VOCMultiLabel
 
 # Ids in neither file nor numerical order, with gaps, as COCO's have.
 CATEGORIES = [{'id': 7, 'name': 'train'}, {'id': 2, 'name': 'bicycle'}, {'id': 90, 'name': 'brush'}]
-IMAGES = [{'id': 30, 'file_name': 'c.jpg'}, {'id': 10, 'file_name': 'a.jpg'},
-          {'id': 20, 'file_name': 'b.jpg'}]
-ANNOTATIONS = [{'id': 1, 'image_id': 30, 'category_id': 90},
-               {'id': 2, 'image_id': 30, 'category_id': 2},
-               {'id': 3, 'image_id': 30, 'category_id': 90},
-               {'id': 4, 'image_id': 10, 'category_id': 7}]
+IMAGES = [
+    {'id': 30, 'file_name': 'c.jpg'},
+    {'id': 10, 'file_name': 'a.jpg'},
+    {'id': 20, 'file_name': 'b.jpg'},
+]
+ANNOTATIONS = [
+    {'id': 1, 'image_id': 30, 'category_id': 90},
+    {'id': 2, 'image_id': 30, 'category_id': 2},
+    {'id': 3, 'image_id': 30, 'category_id': 90},
+    {'id': 4, 'image_id': 10, 'category_id': 7},
+]
 
 
 def coco_file(tmp_path, **changes):
@@ -23,8 +28,9 @@ def coco_file(tmp_path, **changes):
 
 
 def coco(root, **options):
-    return CocoMultiLabel(ann_file='instances.json', data_root=str(root), data_prefix='val',
-                          **options)
+    return CocoMultiLabel(
+        ann_file='instances.json', data_root=str(root), data_prefix='val', **options
+    )
 
 
 def labels(dataset):
@@ -82,8 +88,10 @@ def test_coco_missing_part(tmp_path, part):
 
 
 def voc_object(name, difficult=0):
-    return (f'<object><name>{name}</name><difficult>{difficult}</difficult>'
-            '<part><name>head</name></part></object>')
+    return (
+        f'<object><name>{name}</name><difficult>{difficult}</difficult>'
+        '<part><name>head</name></part></object>'
+    )
 
 
 def voc(tmp_path, *annotations, **options):
@@ -93,24 +101,28 @@ def voc(tmp_path, *annotations, **options):
     (tmp_path / 'ImageSets' / 'Main').mkdir(parents=True)
     (tmp_path / 'ImageSets' / 'Main' / 'test.txt').write_text('\n'.join(names) + '\n')
     for name, text in zip(names, annotations, strict=True):
-        (tmp_path / 'Annotations' / f'{name}.xml').write_text(
-            f'<annotation>{text}</annotation>')
+        (tmp_path / 'Annotations' / f'{name}.xml').write_text(f'<annotation>{text}</annotation>')
     return VOCMultiLabel(data_root=str(tmp_path), split='test', test_mode=True, **options)
 
 
 def test_voc_labels(tmp_path):
-    dataset = voc(tmp_path,
-                  voc_object('tvmonitor') + voc_object('aeroplane') + voc_object('tvmonitor'),
-                  voc_object('person', 1) + voc_object('cat', 1) + voc_object('cat'),
-                  voc_object('dog', 1))
+    dataset = voc(
+        tmp_path,
+        voc_object('tvmonitor') + voc_object('aeroplane') + voc_object('tvmonitor'),
+        voc_object('person', 1) + voc_object('cat', 1) + voc_object('cat'),
+        voc_object('dog', 1),
+    )
     assert labels(dataset) == [[0, 19], [7], []]
     assert [dataset.get_data_info(i)['gt_label_difficult'] for i in range(3)] == [[], [7, 14], [11]]
     assert dataset.get_data_info(1)['img_path'] == str(tmp_path / 'JPEGImages' / '000002.jpg')
 
 
 def test_voc_agrees_with_mmpretrain(tmp_path):
-    ours = voc(tmp_path, voc_object('sofa', 1) + voc_object('cow'),
-               voc_object('bird') + voc_object('bus') + voc_object('bird', 1))
+    ours = voc(
+        tmp_path,
+        voc_object('sofa', 1) + voc_object('cow'),
+        voc_object('bird') + voc_object('bus') + voc_object('bird', 1),
+    )
     theirs = VOC(data_root=str(tmp_path), split='test', test_mode=True)
     assert [ours.get_data_info(i) for i in range(2)] == [theirs.get_data_info(i) for i in range(2)]
 

@@ -1,4 +1,5 @@
 """A data set with its labels replaced by pseudo labels."""
+
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
@@ -16,6 +17,7 @@ SCORES = [[0.9], [], [0.4, 0.8], [0.7], [0.6]]
 
 def png(array):
     import io
+
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format='PNG')
     return buffer.getvalue()
@@ -53,11 +55,15 @@ def tagged(images):
     def build(pipeline=(), **options):
         data_list = [{'img_path': f'{i}.jpg', 'gt_label': [1]} for i in range(5)]
         import json
-        (images / 'real.json').write_text(json.dumps(
-            {'metainfo': {'classes': NAMES}, 'data_list': data_list}))
-        dataset = MultiLabelDataset(str(images / 'real.json'), data_prefix=str(images / 'images'),
-                                    pipeline=pipeline)
+
+        (images / 'real.json').write_text(
+            json.dumps({'metainfo': {'classes': NAMES}, 'data_list': data_list})
+        )
+        dataset = MultiLabelDataset(
+            str(images / 'real.json'), data_prefix=str(images / 'images'), pipeline=pipeline
+        )
         return PseudoLabelDataset(dataset, **options)
+
     return build
 
 
@@ -66,11 +72,17 @@ def masked(images):
     def build(classes=NAMES, **options):
         init_default_scope('mmseg')
         dataset = VocabularySegDataset(
-            classes, data_root=str(images), data_prefix={'img_path': 'images',
-                                                         'seg_map_path': 'masks'},
-            pipeline=[{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations'},
-                      {'type': 'PackSegInputs'}])
+            classes,
+            data_root=str(images),
+            data_prefix={'img_path': 'images', 'seg_map_path': 'masks'},
+            pipeline=[
+                {'type': 'LoadImageFromFile'},
+                {'type': 'LoadAnnotations'},
+                {'type': 'PackSegInputs'},
+            ],
+        )
         return PseudoLabelDataset(dataset, **options)
+
     return build
 
 

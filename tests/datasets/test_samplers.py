@@ -1,4 +1,5 @@
 """Batches of one patch grid: every image once, nothing mixed, and the same results."""
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,11 @@ from PIL import Image, ImageFile
 from mmtagclip.datasets import SameGridBatchSampler, image_size, read_image, same_grid_batches
 from tests.conftest import picture
 
-PIPELINE = [{'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
-            {'type': 'mmtagclip.ResizeToPatchGrid'},
-            {'type': 'mmpretrain.PackInputs',
-             'meta_keys': ['sample_idx', 'img_path', 'load_error']}]
+PIPELINE = [
+    {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
+    {'type': 'mmtagclip.ResizeToPatchGrid'},
+    {'type': 'mmpretrain.PackInputs', 'meta_keys': ['sample_idx', 'img_path', 'load_error']},
+]
 SIZES = [(64, 96), (48, 80), (60, 90), (96, 64), (64, 96), (50, 81), (64, 91), (48, 80)]
 
 
@@ -34,8 +36,9 @@ def photos(tmp_path_factory):
 
 
 def dataset(photos, pipeline=PIPELINE):
-    return CustomDataset(data_prefix=str(photos), with_label=False, pipeline=pipeline,
-                         test_mode=True)
+    return CustomDataset(
+        data_prefix=str(photos), with_label=False, pipeline=pipeline, test_mode=True
+    )
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5))
@@ -88,9 +91,13 @@ def test_max_side_decides_too(photos):
     assert list(sampler) == [[0, 1, 2, 3, 4, 5, 6, 7], [8]]
 
 
-@pytest.mark.parametrize(('pipeline', 'size', 'message'), [
-    ([PIPELINE[0]], 2, 'needs mmtagclip.ResizeToPatchGrid in the pipeline'),
-    (PIPELINE, 0, 'needs batch_size >= 1, not 0')])
+@pytest.mark.parametrize(
+    ('pipeline', 'size', 'message'),
+    [
+        ([PIPELINE[0]], 2, 'needs mmtagclip.ResizeToPatchGrid in the pipeline'),
+        (PIPELINE, 0, 'needs batch_size >= 1, not 0'),
+    ],
+)
 def test_bad_use(photos, pipeline, size, message):
     with pytest.raises(ValueError, match=message):
         SameGridBatchSampler(DefaultSampler(dataset(photos, pipeline)), size)
@@ -99,23 +106,43 @@ def test_bad_use(photos, pipeline, size, message):
 def config(encoder_config, photos, **loader):
     return {
         'default_scope': 'mmpretrain',
-        'model': {'type': 'mmtagclip.TagCLIP', 'encoder': encoder_config,
-                  'classes': ['dog', 'cat', 'bus'], 'background': ['sky'], 'templates': ['{}'],
-                  'head': {'type': 'mmtagclip.TagCLIPHead', 'threshold': 0.3,
-                           'dmar': {'type': 'mmtagclip.DMAR', 'layers': [8, 9, 10]},
-                           'cwr': {'type': 'mmtagclip.CWR'}}},
+        'model': {
+            'type': 'mmtagclip.TagCLIP',
+            'encoder': encoder_config,
+            'classes': ['dog', 'cat', 'bus'],
+            'background': ['sky'],
+            'templates': ['{}'],
+            'head': {
+                'type': 'mmtagclip.TagCLIPHead',
+                'threshold': 0.3,
+                'dmar': {'type': 'mmtagclip.DMAR', 'layers': [8, 9, 10]},
+                'cwr': {'type': 'mmtagclip.CWR'},
+            },
+        },
         'test_dataloader': {
-            'num_workers': 0, 'collate_fn': {'type': 'pseudo_collate'},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False}, **loader,
-            'dataset': {'type': 'mmpretrain.CustomDataset', 'data_prefix': str(photos),
-                        'with_label': False, 'test_mode': True, 'pipeline': PIPELINE}},
-        'test_evaluator': [], 'test_cfg': {}, 'log_level': 'ERROR'}
+            'num_workers': 0,
+            'collate_fn': {'type': 'pseudo_collate'},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+            **loader,
+            'dataset': {
+                'type': 'mmpretrain.CustomDataset',
+                'data_prefix': str(photos),
+                'with_label': False,
+                'test_mode': True,
+                'pipeline': PIPELINE,
+            },
+        },
+        'test_evaluator': [],
+        'test_cfg': {},
+        'log_level': 'ERROR',
+    }
 
 
 def scores(encoder_config, photos, **loader):
     """Scores of each image, by the runner's own data loader."""
-    runner = Runner.from_cfg(Config({**config(encoder_config, photos, **loader),
-                                     'work_dir': str(photos.parent / 'run')}))
+    runner = Runner.from_cfg(
+        Config({**config(encoder_config, photos, **loader), 'work_dir': str(photos.parent / 'run')})
+    )
     runner.test_loop  # noqa: B018  builds it
     found = {}
     for batch in runner.test_loop.dataloader:
@@ -126,6 +153,10 @@ def scores(encoder_config, photos, **loader):
 
 def test_grouped_images_get_the_scores_that_they_get_alone(encoder_config, photos):
     one_by_one = scores(encoder_config, photos, batch_size=1)
-    grouped = scores(encoder_config, photos, batch_size=4,
-                     batch_sampler={'type': 'mmtagclip.SameGridBatchSampler'})
+    grouped = scores(
+        encoder_config,
+        photos,
+        batch_size=4,
+        batch_sampler={'type': 'mmtagclip.SameGridBatchSampler'},
+    )
     np.testing.assert_allclose(grouped, one_by_one, atol=2e-6)

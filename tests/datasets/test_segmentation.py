@@ -1,4 +1,5 @@
 """The segmentation data set whose classes are a vocabulary."""
+
 import numpy as np
 import pytest
 from mmseg.datasets.transforms import LoadAnnotations
@@ -24,8 +25,12 @@ def build(tmp_path):
 
     def build(**options):
         return VocabularySegDataset(
-            data_root=str(tmp_path), pipeline=[LoadAnnotations()],
-            data_prefix={'img_path': 'images', 'seg_map_path': 'masks'}, **options)
+            data_root=str(tmp_path),
+            pipeline=[LoadAnnotations()],
+            data_prefix={'img_path': 'images', 'seg_map_path': 'masks'},
+            **options,
+        )
+
     return build
 
 
@@ -38,7 +43,7 @@ def test_index_and_palette_masks_are_read_as_indices(build):
 
 def test_images_without_a_mask_take_no_part_unless_listed(build, tmp_path):
     (tmp_path / 'masks' / 'b.png').unlink()
-    sample, = build(classes=['cat', 'dog'])
+    (sample,) = build(classes=['cat', 'dog'])
     assert sample['img_path'] == str(tmp_path / 'images' / 'a.jpg')
     (tmp_path / 'list.txt').write_text('b\n')
     with pytest.raises(FileNotFoundError, match=r'b\.png'):
@@ -54,18 +59,22 @@ def test_a_folder_of_several_endings(tmp_path, build):
     options = {'classes': ['cat'], 'data_root': str(tmp_path), 'img_suffix': ['.jpg', '.png']}
     data = VocabularySegDataset(data_prefix={'img_path': 'images'}, **options)
     assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
-        str(tmp_path / 'images' / name) for name in ('a.jpg', 'b.jpg', 'deep/c.PNG')]
+        str(tmp_path / 'images' / name) for name in ('a.jpg', 'b.jpg', 'deep/c.PNG')
+    ]
     with pytest.raises(ValueError, match='several endings, which goes neither with an ann_file'):
         build(classes=['cat'], img_suffix=['.jpg', '.png'])
     with pytest.raises(FileNotFoundError, match=r'masks holds no image that ends in \.jpg, \.gif'):
-        VocabularySegDataset(data_prefix={'img_path': 'masks'},
-                             **{**options, 'img_suffix': ['.jpg', '.gif']})
+        VocabularySegDataset(
+            data_prefix={'img_path': 'masks'}, **{**options, 'img_suffix': ['.jpg', '.gif']}
+        )
 
 
 def test_classes_with_and_without_a_background(build):
     assert build(classes=['cat', 'dog']).metainfo['classes'] == ('background', 'cat', 'dog')
     assert build(classes=['cat', 'dog'], with_background=False).metainfo['classes'] == (
-        'cat', 'dog')
+        'cat',
+        'dog',
+    )
     assert len(build(classes='coco').metainfo['classes']) == 81
 
 

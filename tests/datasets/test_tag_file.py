@@ -1,4 +1,5 @@
 """Tag files in both formats, and looking images up in them."""
+
 import json
 
 import pytest
@@ -12,56 +13,77 @@ CLASSES = ['dog', 'cat', 'traffic light']
 def write(tmp_path):
     def write(*lines):
         path = tmp_path / 'tags.txt'
-        path.write_text('\n'.join(line if isinstance(line, str) else json.dumps(line)
-                                  for line in lines) + '\n')
+        path.write_text(
+            '\n'.join(line if isinstance(line, str) else json.dumps(line) for line in lines) + '\n'
+        )
         return path
+
     return write
 
 
 def test_json_lines(write):
-    path = write({'image': 'a/1.jpg', 'tags': ['traffic light', 'dog'], 'scores': [0.9, 0.8]},
-                 {'image': 'a/2.jpg', 'error': 'gone'}, '', {'image': 'a/3.jpg', 'tags': []})
+    path = write(
+        {'image': 'a/1.jpg', 'tags': ['traffic light', 'dog'], 'scores': [0.9, 0.8]},
+        {'image': 'a/2.jpg', 'error': 'gone'},
+        '',
+        {'image': 'a/3.jpg', 'tags': []},
+    )
     assert read_tag_file(path, CLASSES) == [TagRecord('a/1.jpg', (2, 0)), TagRecord('a/3.jpg', ())]
 
 
 def test_published_text_format(write):
     assert read_tag_file(write('2007_000033 0 2', '2007_000042'), CLASSES) == [
-        TagRecord('2007_000033', (0, 2)), TagRecord('2007_000042', ())]
+        TagRecord('2007_000033', (0, 2)),
+        TagRecord('2007_000042', ()),
+    ]
 
 
 def test_writing_the_published_text_format(tmp_path):
     path = tmp_path / 'tags.txt'
-    write_tag_file(path, [TagRecord('JPEGImages/2007_000033.jpg', (0, 2)),
-                          TagRecord('2007_000042', ())])
+    write_tag_file(
+        path, [TagRecord('JPEGImages/2007_000033.jpg', (0, 2)), TagRecord('2007_000042', ())]
+    )
     assert path.read_text() == '2007_000033 0 2\n2007_000042\n'
     assert read_tag_file(path, CLASSES) == [
-        TagRecord('2007_000033', (0, 2)), TagRecord('2007_000042', ())]
+        TagRecord('2007_000033', (0, 2)),
+        TagRecord('2007_000042', ()),
+    ]
 
 
-@pytest.mark.parametrize(('images', 'message'), [
-    (['a/1.jpg', 'b/1.png'], "'b/1.png' is the second image called '1'"),
-    (['my dog.jpg'], "'my dog.jpg' has a space in its name"),
-    ([''], 'or none'),
-])
+@pytest.mark.parametrize(
+    ('images', 'message'),
+    [
+        (['a/1.jpg', 'b/1.png'], "'b/1.png' is the second image called '1'"),
+        (['my dog.jpg'], "'my dog.jpg' has a space in its name"),
+        ([''], 'or none'),
+    ],
+)
 def test_what_the_text_format_cannot_hold(tmp_path, images, message):
     with pytest.raises(ValueError, match=message):
         write_tag_file(tmp_path / 'tags.txt', [TagRecord(image, (0,)) for image in images])
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(('line', 'message'), [
-    ({'image': 'a', 'tags': ['fox']}, "line 2 has the unknown class 'fox'; classes are dog, cat"),
-    ('{"image": "a", "ta', 'line 2 is broken'),
-    ({'image': 'a'}, 'line 2 must have "image"'),
-    ({'tags': ['dog']}, 'line 2 must have "image"'),
-    ('000001 0 3', 'line 2 has the class index 3, but there are 3 classes'),
-    ('000001 0 -1', 'class index -1'),
-    ('000001 dog', 'line 2 is neither JSON'),
-    ('first 1', "line 2 has the image 'first' a second time"),
-])
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        (
+            {'image': 'a', 'tags': ['fox']},
+            "line 2 has the unknown class 'fox'; classes are dog, cat",
+        ),
+        ('{"image": "a", "ta', 'line 2 is broken'),
+        ({'image': 'a'}, 'line 2 must have "image"'),
+        ({'tags': ['dog']}, 'line 2 must have "image"'),
+        ('000001 0 3', 'line 2 has the class index 3, but there are 3 classes'),
+        ('000001 0 -1', 'class index -1'),
+        ('000001 dog', 'line 2 is neither JSON'),
+        ('first 1', "line 2 has the image 'first' a second time"),
+    ],
+)
 def test_bad_lines_are_named(write, line, message):
-    with pytest.raises(ValueError, match=rf'tags\.txt, {message}' if message.startswith('line')
-                       else message):
+    with pytest.raises(
+        ValueError, match=rf'tags\.txt, {message}' if message.startswith('line') else message
+    ):
         read_tag_file(write('first 0', line), CLASSES)
 
 
@@ -71,8 +93,11 @@ def test_a_missing_file(tmp_path):
 
 
 def test_images_are_found_by_path_or_else_by_name(write):
-    path = write({'image': 'x/1.jpg', 'tags': ['dog']}, {'image': 'y/1.jpg', 'tags': ['cat']},
-                 {'image': 'y/2.jpg', 'tags': ['cat', 'dog']})
+    path = write(
+        {'image': 'x/1.jpg', 'tags': ['dog']},
+        {'image': 'y/1.jpg', 'tags': ['cat']},
+        {'image': 'y/2.jpg', 'tags': ['cat', 'dog']},
+    )
     load = LoadTags(str(path), CLASSES)
     assert load({'img_path': 'y/1.jpg'})['tag_labels'] == [1]
     assert load({'img_path': 'data/elsewhere/2.png'})['tag_labels'] == [1, 0]

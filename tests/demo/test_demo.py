@@ -1,4 +1,5 @@
 """The demo gives the recorded metrics, row by row, and its pictures."""
+
 import json
 import subprocess
 import sys
@@ -18,8 +19,12 @@ MARGIN = 0.1
 @pytest.fixture(scope='module')
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp('demo')
-    subprocess.run([sys.executable, str(ROOT / 'demo/run.py'), '--out', str(folder),
-                    '--pictures', '2'], check=True, timeout=600, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / 'demo/run.py'), '--out', str(folder), '--pictures', '2'],
+        check=True,
+        timeout=600,
+        capture_output=True,
+    )
     return folder
 
 
@@ -40,9 +45,21 @@ def test_pictures(out):
 
 def metrics(config, work_dir, *options):
     result = work_dir / 'metrics.json'
-    subprocess.run([sys.executable, str(ROOT / 'tools/test.py'),
-                    str(ROOT / f'configs/demo/{config}.py'), '--work-dir', str(work_dir),
-                    '--out', str(result), *options], check=True, timeout=600, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / 'tools/test.py'),
+            str(ROOT / f'configs/demo/{config}.py'),
+            '--work-dir',
+            str(work_dir),
+            '--out',
+            str(result),
+            *options,
+        ],
+        check=True,
+        timeout=600,
+        capture_output=True,
+    )
     return json.loads(result.read_text())
 
 

@@ -1,4 +1,5 @@
 """The notebook's cells run, one after the other."""
+
 import json
 import subprocess
 import sys
@@ -14,10 +15,18 @@ def test_the_cells_run(tmp_path):
     cells = [cell for cell in notebook['cells'] if cell['cell_type'] == 'code']
     assert all(cell['outputs'] == [] and cell['execution_count'] is None for cell in cells)
     script = tmp_path / 'cells.py'
-    script.write_text('\n\n'.join(''.join(cell['source']) for cell in cells)
-                      + '\nprint("tags:", result.tags, "other:", other.tags)\n')
-    process = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True,
-                             text=True, timeout=300, check=False)
+    script.write_text(
+        '\n\n'.join(''.join(cell['source']) for cell in cells)
+        + '\nprint("tags:", result.tags, "other:", other.tags)\n'
+    )
+    process = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     assert "tags: {'bell': 0.8" in process.stdout
     assert 'zebra' not in process.stdout.split('other:')[1]

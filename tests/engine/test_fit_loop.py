@@ -1,4 +1,5 @@
 """FitLoop in one process; tests/tools/test_fit.py runs it as a user does."""
+
 import logging
 from types import SimpleNamespace
 
@@ -22,9 +23,15 @@ IMAGES = 6
 
 @pytest.fixture(scope='module')
 def segmentor_config(encoder_config):
-    return {'type': 'mmtagclip.CLSSeg', 'tagger': config(encoder_config),
-            'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': (8, 9),
-                         'box_threshold': 0.4}}
+    return {
+        'type': 'mmtagclip.CLSSeg',
+        'tagger': config(encoder_config),
+        'affinity': {
+            'type': 'mmtagclip.AffinityRefinement',
+            'layers': (8, 9),
+            'box_threshold': 0.4,
+        },
+    }
 
 
 def loader(unreadable=(), batch_size=1):
@@ -35,8 +42,9 @@ def loader(unreadable=(), batch_size=1):
         image = torch.from_numpy(picture(64, 80, seed).copy()).permute(2, 0, 1)
         return {'inputs': image, 'data_samples': SegDataSample(metainfo=meta)}
 
-    return DataLoader([sample(seed) for seed in range(IMAGES)], batch_size,
-                      collate_fn=pseudo_collate)
+    return DataLoader(
+        [sample(seed) for seed in range(IMAGES)], batch_size, collate_fn=pseudo_collate
+    )
 
 
 def fit(model, data, folder, die_after=None, save_seconds=0.0):
@@ -48,8 +56,13 @@ def fit(model, data, folder, die_after=None, save_seconds=0.0):
             raise KeyboardInterrupt
 
     cfg = Config({'train_dataloader': {'dataset': {'type': 'any'}}})
-    runner = SimpleNamespace(model=model, work_dir=str(folder), logger=logging.getLogger('fit'),
-                             call_hook=call_hook, cfg=cfg)
+    runner = SimpleNamespace(
+        model=model,
+        work_dir=str(folder),
+        logger=logging.getLogger('fit'),
+        call_hook=call_hook,
+        cfg=cfg,
+    )
     FitLoop(runner, data, save_seconds=save_seconds).run()
     return called
 
@@ -63,8 +76,8 @@ def test_the_tagger_of_a_segmentor_is_fitted(segmentor_config, tmp_path):
     other = MODELS.build(segmentor_config)
     load_checkpoint(other, str(tmp_path / 'piaa.pth'), strict=True)
     data = next(iter(loader()))
-    one, = segmentor.test_step(data)
-    two, = other.test_step(next(iter(loader())))
+    (one,) = segmentor.test_step(data)
+    (two,) = other.test_step(next(iter(loader())))
     assert one.tags
     assert torch.equal(one.pred_sem_seg.data, two.pred_sem_seg.data)
 
@@ -107,7 +120,8 @@ def test_nothing_is_saved_before_it_is_time(segmentor_config, tmp_path):
 
 
 def test_what_could_not_be_read_is_tried_again_and_a_failed_fit_keeps_its_bank(
-        segmentor_config, tmp_path):
+    segmentor_config, tmp_path
+):
     whole, part = MODELS.build(segmentor_config), MODELS.build(segmentor_config)
     fit(whole, loader(), tmp_path)
     with pytest.raises(ValueError, match='4 readable images'):
@@ -143,14 +157,18 @@ def test_the_banks_of_several_processes_are_taken_up_once(tmp_path, monkeypatch)
         (tmp_path / 'a.bank1.safetensors').write_bytes(part)
 
 
-@pytest.mark.parametrize('change', [
-    {'classes': ['dog', 'cat', 'bus', 'tree', 'cow']}, {'templates': ['{}']}])
+@pytest.mark.parametrize(
+    'change', [{'classes': ['dog', 'cat', 'bus', 'tree', 'cow']}, {'templates': ['{}']}]
+)
 def test_the_bank_of_another_fit_is_refused(segmentor_config, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         fit(MODELS.build(segmentor_config), loader(), tmp_path, die_after=2)
     other = {**segmentor_config, 'tagger': {**segmentor_config['tagger'], **change}}
-    with pytest.raises(ValueError, match=r'piaa\.bank0\.safetensors was left by a fit for other '
-                                         r'classes.*: go on with that config, or delete the file'):
+    with pytest.raises(
+        ValueError,
+        match=r'piaa\.bank0\.safetensors was left by a fit for other '
+        r'classes.*: go on with that config, or delete the file',
+    ):
         fit(MODELS.build(other), loader(), tmp_path)
     (tmp_path / 'piaa.bank0.safetensors').write_bytes(b'no bank')
     with pytest.raises(ValueError, match=r'piaa\.bank0\.safetensors is damaged, delete it: '):
@@ -161,5 +179,6 @@ def test_classes_without_a_patch_are_named(segmentor_config, tmp_path, caplog):
     segmentor = MODELS.build(segmentor_config)
     with caplog.at_level(logging.WARNING, logger='fit'):
         fit(segmentor, loader(), tmp_path)
-    assert ('Classes that won no patch, so that their text features are their means: cat'
-            in caplog.text)
+    assert (
+        'Classes that won no patch, so that their text features are their means: cat' in caplog.text
+    )

@@ -1,4 +1,5 @@
 """Generating pseudo labels: tags, masks, and a process that is killed."""
+
 import json
 import multiprocessing
 import os
@@ -37,28 +38,47 @@ def photos(tmp_path_factory):
 
 
 def tagger(encoder_config):
-    return {'type': 'mmtagclip.TagCLIP', 'encoder': encoder_config, 'classes': NAMES,
-            'background': ['sky'], 'templates': ['{}'],
-            'head': {'type': 'mmtagclip.TagCLIPHead', 'threshold': 0.3,
-                     'dmar': {'type': 'mmtagclip.DMAR', 'layers': [8, 9, 10]}}}
+    return {
+        'type': 'mmtagclip.TagCLIP',
+        'encoder': encoder_config,
+        'classes': NAMES,
+        'background': ['sky'],
+        'templates': ['{}'],
+        'head': {
+            'type': 'mmtagclip.TagCLIPHead',
+            'threshold': 0.3,
+            'dmar': {'type': 'mmtagclip.DMAR', 'layers': [8, 9, 10]},
+        },
+    }
 
 
 @pytest.fixture(scope='module')
 def tag_config(encoder_config, photos):
     meta = ['sample_idx', 'img_path', 'load_error']
     return {
-        'default_scope': 'mmpretrain', 'model': tagger(deepcopy(encoder_config)),
+        'default_scope': 'mmpretrain',
+        'model': tagger(deepcopy(encoder_config)),
         'test_dataloader': {
-            'batch_size': 2, 'num_workers': 0, 'collate_fn': {'type': 'pseudo_collate'},
+            'batch_size': 2,
+            'num_workers': 0,
+            'collate_fn': {'type': 'pseudo_collate'},
             'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-            'dataset': {'type': 'mmpretrain.CustomDataset', 'data_prefix': str(photos),
-                        'with_label': False, 'test_mode': True, 'pipeline': [
-                            {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
-                            {'type': 'mmtagclip.ResizeToPatchGrid'},
-                            {'type': 'mmpretrain.PackInputs', 'meta_keys': meta}]}},
+            'dataset': {
+                'type': 'mmpretrain.CustomDataset',
+                'data_prefix': str(photos),
+                'with_label': False,
+                'test_mode': True,
+                'pipeline': [
+                    {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
+                    {'type': 'mmtagclip.ResizeToPatchGrid'},
+                    {'type': 'mmpretrain.PackInputs', 'meta_keys': meta},
+                ],
+            },
+        },
         'test_evaluator': [],
         'test_cfg': {'type': 'mmtagclip.GenerateLoop', 'commit_seconds': 0.02},
-        'log_level': 'ERROR'}
+        'log_level': 'ERROR',
+    }
 
 
 def generate(config, work_dir):
@@ -67,8 +87,11 @@ def generate(config, work_dir):
 
 
 def content(root):
-    return {str(path.relative_to(root)): path.read_bytes()
-            for path in sorted(root.rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope='module')
@@ -109,8 +132,16 @@ def test_killed_at_random_moments_the_result_is_the_same(tag_config, tmp_path, u
 def test_two_processes_give_the_same(tag_config, tmp_path, undisturbed):
     path = tmp_path / 'config.py'
     Config(tag_config).dump(str(path))
-    process = run('bash', ROOT / 'tools/dist_test.sh', path, 2, '--work-dir', tmp_path / 'run',
-                  PORT=free_port(), OMP_NUM_THREADS='1')
+    process = run(
+        'bash',
+        ROOT / 'tools/dist_test.sh',
+        path,
+        2,
+        '--work-dir',
+        tmp_path / 'run',
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stderr
     assert content(tmp_path / 'run' / 'pseudo_labels') == undisturbed
 
@@ -120,7 +151,8 @@ def grouped_config(tag_config):
     """The same photographs, four of one patch grid at a time."""
     config = deepcopy(tag_config)
     config['test_dataloader'].update(
-        batch_size=4, batch_sampler={'type': 'mmtagclip.SameGridBatchSampler'})
+        batch_size=4, batch_sampler={'type': 'mmtagclip.SameGridBatchSampler'}
+    )
     return config
 
 
@@ -132,8 +164,9 @@ def grouped(grouped_config, tmp_path_factory):
 
 
 def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
-    for one, other in zip(grouped['labels.jsonl'].splitlines(),
-                          undisturbed['labels.jsonl'].splitlines(), strict=True):
+    for one, other in zip(
+        grouped['labels.jsonl'].splitlines(), undisturbed['labels.jsonl'].splitlines(), strict=True
+    ):
         one, other = json.loads(one), json.loads(other)
         np.testing.assert_allclose(one.pop('scores', []), other.pop('scores', []), atol=2e-6)
         assert one == other
@@ -143,8 +176,16 @@ def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
 def test_processes_split_the_batches(grouped_config, tmp_path, grouped, processes):
     path = tmp_path / 'config.py'
     Config({**grouped_config, 'log_level': 'INFO'}).dump(str(path))
-    process = run('bash', ROOT / 'tools/dist_test.sh', path, processes, '--work-dir',
-                  tmp_path / 'run', PORT=free_port(), OMP_NUM_THREADS='1')
+    process = run(
+        'bash',
+        ROOT / 'tools/dist_test.sh',
+        path,
+        processes,
+        '--work-dir',
+        tmp_path / 'run',
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stderr
     assert content(tmp_path / 'run' / 'pseudo_labels') == grouped
 
@@ -175,16 +216,25 @@ def mask_config(tag_config, encoder_config, photos):
     config = deepcopy(tag_config)
     config['default_scope'] = 'mmseg'
     config['model'] = {
-        'type': 'mmtagclip.CLSSeg', 'tagger': tagger(deepcopy(encoder_config)),
-        'with_probabilities': True, 'background_prompts': ['sky'],
-        'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': [4, 5, 6],
-                     'box_threshold': 0.4}}
+        'type': 'mmtagclip.CLSSeg',
+        'tagger': tagger(deepcopy(encoder_config)),
+        'with_probabilities': True,
+        'background_prompts': ['sky'],
+        'affinity': {
+            'type': 'mmtagclip.AffinityRefinement',
+            'layers': [4, 5, 6],
+            'box_threshold': 0.4,
+        },
+    }
     dataset = config['test_dataloader']['dataset']
     dataset['pipeline'] = [
         {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
         {'type': 'mmtagclip.ResizeToPatchGrid'},
-        {'type': 'mmseg.PackSegInputs',
-         'meta_keys': ['sample_idx', 'img_path', 'ori_shape', 'load_error']}]
+        {
+            'type': 'mmseg.PackSegInputs',
+            'meta_keys': ['sample_idx', 'img_path', 'ori_shape', 'load_error'],
+        },
+    ]
     dataset['indices'] = [0, 1, 4, 5]
     return config
 
@@ -217,13 +267,25 @@ def direct_config(mask_config, encoder_config):
     """Direct masks of five pictures, one of which is damaged."""
     config = deepcopy(mask_config)
     config['model'] = {
-        'type': 'mmtagclip.DirectSegmentor', 'encoder': deepcopy(encoder_config),
-        'head': {'type': 'mmtagclip.SegTextHead', 'classes': NAMES, 'background': ['sky'],
-                 'templates': ['a {}.'], 'area_threshold': 0.1}}
+        'type': 'mmtagclip.DirectSegmentor',
+        'encoder': deepcopy(encoder_config),
+        'head': {
+            'type': 'mmtagclip.SegTextHead',
+            'classes': NAMES,
+            'background': ['sky'],
+            'templates': ['a {}.'],
+            'area_threshold': 0.1,
+        },
+    }
     dataset = config['test_dataloader']['dataset']
     dataset['pipeline'].insert(1, {'type': 'mmtagclip.KeepImage'})
-    dataset['pipeline'][-1]['meta_keys'] = ['sample_idx', 'img_path', 'ori_shape', 'load_error',
-                                            'original']
+    dataset['pipeline'][-1]['meta_keys'] = [
+        'sample_idx',
+        'img_path',
+        'ori_shape',
+        'load_error',
+        'original',
+    ]
     dataset['indices'] = [0, 1, 2, 4, 5]
     config['test_cfg'] = {'type': 'mmtagclip.GenerateLoop'}
     return config
@@ -254,10 +316,14 @@ def test_a_direct_segmentor_s_masks_and_tags(kind, request, tmp_path):
     for record in records:
         with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
             pixels, labels = np.asarray(image.convert('RGB'))[..., ::-1].copy(), np.asarray(mask)
-        sample, = model.test_step({
-            'inputs': [torch.from_numpy(pixels).permute(2, 0, 1)],
-            'data_samples': [SegDataSample(metainfo={'ori_shape': labels.shape,
-                                                     'original': pixels})]})
+        (sample,) = model.test_step(
+            {
+                'inputs': [torch.from_numpy(pixels).permute(2, 0, 1)],
+                'data_samples': [
+                    SegDataSample(metainfo={'ori_shape': labels.shape, 'original': pixels})
+                ],
+            }
+        )
         assert np.array_equal(labels, sample.pred_sem_seg.data[0])
         found = [NAMES[label - 1] for label in np.unique(labels) if label]
         assert record['tags'] == (found if kind == 'direct' else sample.tags)
@@ -321,11 +387,17 @@ def test_other_tags_in_the_same_tag_file_are_another_job(direct_config, photos, 
         generate(config, tmp_path)
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'confidence': 2}, r'confidence must be in \[0, 1\]'),
-    ({'shard': [3, 3]}, r'shard must be \(index, count\) with 0 <= index < count, not \(3, 3\)'),
-    ({'save_probabilities': True}, 'need a segmentor with with_probabilities=True'),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'confidence': 2}, r'confidence must be in \[0, 1\]'),
+        (
+            {'shard': [3, 3]},
+            r'shard must be \(index, count\) with 0 <= index < count, not \(3, 3\)',
+        ),
+        ({'save_probabilities': True}, 'need a segmentor with with_probabilities=True'),
+    ],
+)
 def test_bad_options(tag_config, tmp_path, change, message):
     config = deepcopy(tag_config)
     config['test_cfg'].update(change)
@@ -335,8 +407,10 @@ def test_bad_options(tag_config, tmp_path, change, message):
 
 def test_a_model_of_another_kind_is_refused(tag_config, tmp_path):
     config = deepcopy(tag_config)
-    config['model'] = {'type': 'mmpretrain.ImageClassifier',
-                       'backbone': {'type': 'mmpretrain.LeNet5'}}
+    config['model'] = {
+        'type': 'mmpretrain.ImageClassifier',
+        'backbone': {'type': 'mmpretrain.LeNet5'},
+    }
     with pytest.raises(TypeError, match='a training-free segmentor, not of a ImageClassifier'):
         generate(config, tmp_path)
 

@@ -1,4 +1,5 @@
 """--cfg-options with lists of names."""
+
 import argparse
 
 import pytest
@@ -13,17 +14,30 @@ def parser():
     return parser
 
 
-@pytest.mark.parametrize(('words', 'value'), [
-    (['a.b=[dog,cat]'], {'a.b': ['dog', 'cat']}), (['a=[8, 9]'], {'a': [8, 9]}),
-    (['a=None', 'b=1'], {'a': None, 'b': 1})])
+@pytest.mark.parametrize(
+    ('words', 'value'),
+    [
+        (['a.b=[dog,cat]'], {'a.b': ['dog', 'cat']}),
+        (['a=[8, 9]'], {'a': [8, 9]}),
+        (['a=None', 'b=1'], {'a': None, 'b': 1}),
+    ],
+)
 def test_what_mmengine_parses(parser, words, value):
     got = parser.parse_args(['--cfg-options', *words]).cfg_options
     assert {key: list(v) if isinstance(v, tuple) else v for key, v in got.items()} == value
 
 
-@pytest.mark.parametrize('word', ['a=[dog,traffic light]', 'a="[traffic light,dog]"',
-                                  'a=dog,traffic light', 'a=traffic light,dog',
-                                  'a=[dog,"traffic light"]', 'a=my file.txt'])
+@pytest.mark.parametrize(
+    'word',
+    [
+        'a=[dog,traffic light]',
+        'a="[traffic light,dog]"',
+        'a=dog,traffic light',
+        'a=traffic light,dog',
+        'a=[dog,"traffic light"]',
+        'a=my file.txt',
+    ],
+)
 def test_names_with_spaces_are_refused(parser, word, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', word])

@@ -13,8 +13,11 @@ CLASSES = ('cat', 'dog', 'Käfer')
 
 
 def stub(work_dir, batches=99):
-    return SimpleNamespace(work_dir=str(work_dir), logger=logging.getLogger('test'),
-                           test_loop=SimpleNamespace(dataloader=range(batches)))
+    return SimpleNamespace(
+        work_dir=str(work_dir),
+        logger=logging.getLogger('test'),
+        test_loop=SimpleNamespace(dataloader=range(batches)),
+    )
 
 
 @pytest.fixture
@@ -47,12 +50,16 @@ def read(path):
 
 
 def test_one_line_an_image(runner, tmp_path):
-    metrics = run(TagWriterHook(), runner, [
-        [sample(0, 'a.jpg', 'cat', 'Käfer'), sample(1, 'b.jpg', 'dog')], [sample(2, 'c.jpg')]])
+    metrics = run(
+        TagWriterHook(),
+        runner,
+        [[sample(0, 'a.jpg', 'cat', 'Käfer'), sample(1, 'b.jpg', 'dog')], [sample(2, 'c.jpg')]],
+    )
     assert read(tmp_path / 'tags.jsonl') == [
         {'image': 'a.jpg', 'tags': ['cat', 'Käfer'], 'scores': [0.5, 1.0]},
         {'image': 'b.jpg', 'tags': ['dog'], 'scores': [0.75]},
-        {'image': 'c.jpg', 'tags': [], 'scores': []}]
+        {'image': 'c.jpg', 'tags': [], 'scores': []},
+    ]
     assert metrics == {'mAP': 50.0, 'unreadable_images': 0}
     assert os.listdir(tmp_path) == ['tags.jsonl']
 
@@ -61,7 +68,7 @@ def test_lines_are_there_while_the_run_goes_on(runner, tmp_path):
     hook = TagWriterHook()
     hook.before_test_epoch(runner)
     hook.after_test_iter(runner, 0, outputs=[sample(0, 'a.jpg', 'cat')])
-    part, = tmp_path.iterdir()
+    (part,) = tmp_path.iterdir()
     assert 'a.jpg' in part.read_text()
 
 
@@ -78,8 +85,7 @@ def test_an_earlier_file_stays_until_the_end(runner, tmp_path):
 def test_errors_are_written_counted_and_logged(runner, tmp_path, caplog):
     bad = sample(1, 'b.jpg', error='b.jpg is an empty file')
     metrics = run(TagWriterHook(), runner, [[sample(0, 'a.jpg', 'dog'), bad]])
-    assert read(tmp_path / 'tags.jsonl')[1] == {
-        'image': 'b.jpg', 'error': 'b.jpg is an empty file'}
+    assert read(tmp_path / 'tags.jsonl')[1] == {'image': 'b.jpg', 'error': 'b.jpg is an empty file'}
     assert metrics['unreadable_images'] == 1
     assert '1 images could not be read' in caplog.text
 
@@ -87,7 +93,8 @@ def test_errors_are_written_counted_and_logged(runner, tmp_path, caplog):
 def test_images_in_any_order_come_out_in_the_data_set_s(runner, tmp_path):
     run(TagWriterHook(), runner, [[sample(i, f'{i}.jpg')] for i in (3, 0, 2, 1)])
     assert [line['image'] for line in read(tmp_path / 'tags.jsonl')] == [
-        f'{i}.jpg' for i in range(4)]
+        f'{i}.jpg' for i in range(4)
+    ]
 
 
 def test_what_a_killed_run_left_behind_is_removed(runner, tmp_path):
@@ -127,15 +134,20 @@ def test_unicode_is_readable_in_the_file(runner, tmp_path):
 def test_file_name_that_is_not_utf8(runner, tmp_path):
     path = os.fsdecode(b'caf\xe9.jpg')
     run(TagWriterHook(), runner, [[sample(0, path)]])
-    written, = read(tmp_path / 'tags.jsonl')
+    (written,) = read(tmp_path / 'tags.jsonl')
     assert os.fsencode(written['image']) == b'caf\xe9.jpg'
 
 
 def test_relative_to(runner, tmp_path):
-    run(TagWriterHook(relative_to='/data/photos'), runner, [
-        [sample(0, '/data/photos/2024/a.jpg'), sample(1, '/data/photos2/b.jpg')]])
+    run(
+        TagWriterHook(relative_to='/data/photos'),
+        runner,
+        [[sample(0, '/data/photos/2024/a.jpg'), sample(1, '/data/photos2/b.jpg')]],
+    )
     assert [line['image'] for line in read(tmp_path / 'tags.jsonl')] == [
-        '2024/a.jpg', '/data/photos2/b.jpg']
+        '2024/a.jpg',
+        '/data/photos2/b.jpg',
+    ]
 
 
 def test_out_file_in_a_new_folder(runner, tmp_path):
@@ -176,7 +188,8 @@ def test_several_ranks_write_what_one_writes(tmp_path, monkeypatch, images, worl
         as_rank(rank)
         hooks[rank].after_test_epoch(together, metrics[rank])
 
-    assert (tmp_path / 'many' / 'tags.jsonl').read_bytes() == \
-        (tmp_path / 'alone' / 'tags.jsonl').read_bytes()
+    assert (tmp_path / 'many' / 'tags.jsonl').read_bytes() == (
+        tmp_path / 'alone' / 'tags.jsonl'
+    ).read_bytes()
     assert os.listdir(tmp_path / 'many') == ['tags.jsonl']
     assert metrics[0] == {'unreadable_images': 1}

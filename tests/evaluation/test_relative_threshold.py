@@ -37,13 +37,18 @@ def plain_micro(scores, labels, k):
                 positives += truth
                 hits += truth and c in chosen
     precision, recall = hits / max(tags, 1), hits / max(positives, 1)
-    return {'precision': 100 * precision, 'recall': 100 * recall,
-            'f1-score': 100 * 2 * precision * recall / max(precision + recall, 1e-9)}
+    return {
+        'precision': 100 * precision,
+        'recall': 100 * recall,
+        'f1-score': 100 * 2 * precision * recall / max(precision + recall, 1e-9),
+    }
 
 
 def micro(values):
-    return {f'multi-label/{name}_micro': pytest.approx(value, abs=1e-4)
-            for name, value in values.items()}
+    return {
+        f'multi-label/{name}_micro': pytest.approx(value, abs=1e-4)
+        for name, value in values.items()
+    }
 
 
 @pytest.mark.parametrize('k', [0.5, 0.1])
@@ -53,7 +58,8 @@ def test_against_a_loop(k, seed):
     scores = torch.rand(30, 7, generator=generator, dtype=torch.float64) ** 3
     labels = (torch.rand(30, 7, generator=generator) < 0.3).long()
     assert evaluate(RelativeThresholdMetric(k=k), scores, labels) == micro(
-        plain_micro(scores, labels, k))
+        plain_micro(scores, labels, k)
+    )
 
 
 def test_ignored_labels_against_a_loop():
@@ -62,7 +68,8 @@ def test_ignored_labels_against_a_loop():
     labels = torch.randint(-1, 2, (30, 7), generator=generator)
     labels[3] = -1  # as of an image that could not be read
     assert evaluate(RelativeThresholdMetric(), scores, labels) == micro(
-        plain_micro(scores, labels, 0.5))
+        plain_micro(scores, labels, 0.5)
+    )
 
 
 def test_each_image_has_its_own_threshold():
@@ -87,8 +94,9 @@ def test_equal_scores_give_one_tag():
 def test_per_class_values_on_request():
     scores = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     labels = torch.tensor([[1, 0], [0, 1], [0, 1]])
-    result = evaluate(RelativeThresholdMetric(average=None, items=('recall',), prefix='own'),
-                      scores, labels)
+    result = evaluate(
+        RelativeThresholdMetric(average=None, items=('recall',), prefix='own'), scores, labels
+    )
     assert result == {'own/recall_classwise': [100, 50]}
 
 
@@ -101,8 +109,12 @@ VOC_DIFFICULT = [[1], [1], [2]]
 
 def test_voc_difficult_as_positive():
     # Tags 0 and 1; 1; 1 and 2: four of the five are right, and all four positives are found.
-    result = evaluate(VOCRelativeThresholdMetric(difficult_as_positive=True),
-                      VOC_SCORES, VOC_LABELS, VOC_DIFFICULT)
+    result = evaluate(
+        VOCRelativeThresholdMetric(difficult_as_positive=True),
+        VOC_SCORES,
+        VOC_LABELS,
+        VOC_DIFFICULT,
+    )
     assert result == micro({'precision': 80, 'recall': 100, 'f1-score': 800 / 9})
 
 
@@ -113,11 +125,17 @@ def test_voc_difficult_ignored():
 
 
 def test_both_conventions_in_one_run():
-    result = evaluate([VOCAveragePrecision(difficult_as_positive=True, prefix='positive'),
-                       VOCRelativeThresholdMetric(difficult_as_positive=True, prefix='positive'),
-                       VOCAveragePrecision(prefix='ignored'),
-                       VOCRelativeThresholdMetric(prefix='ignored')],
-                      VOC_SCORES, VOC_LABELS, VOC_DIFFICULT)
+    result = evaluate(
+        [
+            VOCAveragePrecision(difficult_as_positive=True, prefix='positive'),
+            VOCRelativeThresholdMetric(difficult_as_positive=True, prefix='positive'),
+            VOCAveragePrecision(prefix='ignored'),
+            VOCRelativeThresholdMetric(prefix='ignored'),
+        ],
+        VOC_SCORES,
+        VOC_LABELS,
+        VOC_DIFFICULT,
+    )
     assert result['positive/precision_micro'] == pytest.approx(80)
     assert result['ignored/precision_micro'] == pytest.approx(200 / 3)
     # Class 1: ranked 1.0 (easy), 0.9 (wrong), 0.8 (difficult).
@@ -132,7 +150,8 @@ def test_average_precision_is_the_mean_precision_at_each_positive():
     scores = torch.tensor([[0.9], [0.8], [0.7], [0.6], [0.5]])
     labels = torch.tensor([[1], [0], [1], [0], [1]])
     assert evaluate(AveragePrecision(), scores, labels) == {
-        'multi-label/mAP': pytest.approx(100 * (1 + 2 / 3 + 3 / 5) / 3)}
+        'multi-label/mAP': pytest.approx(100 * (1 + 2 / 3 + 3 / 5) / 3)
+    }
 
 
 def test_average_precision_of_a_class_without_positives_is_0():

@@ -1,4 +1,5 @@
 """Affinity refinement of all CAMs at once against one at a time."""
+
 import pytest
 import torch
 

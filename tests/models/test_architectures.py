@@ -1,4 +1,5 @@
 """Every last block on other architectures than B/16, below all that reads it, in batches."""
+
 import pytest
 import torch
 from mmseg.structures import SegDataSample
@@ -9,8 +10,10 @@ from tests.conftest import picture
 
 POLICIES = ['Ordinary', 'SelfOnly', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP']
 # Patch size, depth, and the layers of DMAR and of the CAMs' affinity.
-ARCHITECTURES = {'B/32': (32, 12, (8, 9, 10), tuple(range(4, 11))),
-                 'L/14': (14, 24, tuple(range(16, 23)), tuple(range(16, 23)))}
+ARCHITECTURES = {
+    'B/32': (32, 12, (8, 9, 10), tuple(range(4, 11))),
+    'L/14': (14, 24, tuple(range(16, 23)), tuple(range(16, 23))),
+}
 GRIDS = [(5, 4), (7, 3), (5, 4)]
 ORDER = [0, 2, 1]  # in which a batch is worked off: those of one size together
 
@@ -18,20 +21,35 @@ ORDER = [0, 2, 1]  # in which a batch is worked off: those of one size together
 def segmentor(architecture, policy):
     patch, depth, layers, affinity = ARCHITECTURES[architecture]
     options = DEEP.get(policy.lower(), {}) if depth == 24 else {}
-    return MODELS.build({
-        'type': 'mmtagclip.CLSSeg',
-        'tagger': {
-            'type': 'mmtagclip.TagCLIP',
-            'encoder': {'type': 'mmtagclip.CLIPEncoder', 'model': untrained(patch, depth),
-                        'text_cache': False, 'positions': 'bicubic_scale',
-                        'last_block': {'type': f'mmtagclip.{policy}LastBlock', **options}},
-            'head': {'type': 'mmtagclip.TagCLIPHead',
-                     'dmar': {'type': 'mmtagclip.DMAR', 'layers': layers, 'votes': depth // 3},
-                     'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.5}},
-            'classes': ['cat', 'dog', 'bus'], 'background': ['sky'], 'templates': ['{}']},
-        'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': affinity,
-                     'box_threshold': 0.4},
-        'background_prompts': ['sky']})
+    return MODELS.build(
+        {
+            'type': 'mmtagclip.CLSSeg',
+            'tagger': {
+                'type': 'mmtagclip.TagCLIP',
+                'encoder': {
+                    'type': 'mmtagclip.CLIPEncoder',
+                    'model': untrained(patch, depth),
+                    'text_cache': False,
+                    'positions': 'bicubic_scale',
+                    'last_block': {'type': f'mmtagclip.{policy}LastBlock', **options},
+                },
+                'head': {
+                    'type': 'mmtagclip.TagCLIPHead',
+                    'dmar': {'type': 'mmtagclip.DMAR', 'layers': layers, 'votes': depth // 3},
+                    'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.5},
+                },
+                'classes': ['cat', 'dog', 'bus'],
+                'background': ['sky'],
+                'templates': ['{}'],
+            },
+            'affinity': {
+                'type': 'mmtagclip.AffinityRefinement',
+                'layers': affinity,
+                'box_threshold': 0.4,
+            },
+            'background_prompts': ['sky'],
+        }
+    )
 
 
 def batch(patch, grids):
@@ -52,7 +70,7 @@ def test_a_batch_equals_single_images(architecture, policy):
     masks = model.test_step(batch(patch, GRIDS))
     for index in ORDER:
         alone = {key: [value[index]] for key, value in batch(patch, GRIDS).items()}
-        segmented, = model.test_step(alone)
+        (segmented,) = model.test_step(alone)
         assert segmented.tags
         assert segmented.tags == masks[index].tags
         different = segmented.pred_sem_seg.data != masks[index].pred_sem_seg.data

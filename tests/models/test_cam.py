@@ -1,4 +1,5 @@
 """CAMs of all tags at once against one tag at a time."""
+
 from copy import deepcopy
 
 import pytest
@@ -16,8 +17,10 @@ def case(encoder, seed, height, width, names=9):
     return encoder(images).last_input, text
 
 
-@pytest.mark.parametrize(('seed', 'height', 'width', 'tags'), [
-    (0, 1, 1, 1), (1, 1, 6, 2), (2, 4, 5, 5), (3, 7, 3, 9), (4, 6, 6, 3)])
+@pytest.mark.parametrize(
+    ('seed', 'height', 'width', 'tags'),
+    [(0, 1, 1, 1), (1, 1, 6, 2), (2, 4, 5, 5), (3, 7, 3, 9), (4, 6, 6, 3)],
+)
 def test_agrees_with_one_tag_at_a_time(encoder, seed, height, width, tags):
     last_input, text = case(encoder, seed, height, width)
     cams = SoftmaxGradCAM(max_tags=2)(last_input, text, tags, encoder)
@@ -31,8 +34,9 @@ def test_agrees_with_one_tag_at_a_time(encoder, seed, height, width, tags):
 def test_all_tags_take_one_forward_and_one_backward(encoder, monkeypatch):
     calls = []
     original = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, 'grad',
-                        lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs))
+    monkeypatch.setattr(
+        torch.autograd, 'grad', lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs)
+    )
     last_input, text = case(encoder, 0, 4, 4)
     SoftmaxGradCAM(max_tags=8)(last_input, text, 7, encoder)
     few = len(calls)

@@ -1,4 +1,5 @@
 """CLS-SEG as a segmentor of MMSegmentation."""
+
 from copy import deepcopy
 
 import numpy as np
@@ -25,13 +26,23 @@ def config(encoder_config):
     return {
         'type': 'mmtagclip.CLSSeg',
         'tagger': {
-            'type': 'mmtagclip.TagCLIP', 'encoder': encoder_config, 'classes': NAMES,
-            'background': BACKGROUND, 'templates': ['a photo of a {}.'],
-            'head': {'type': 'mmtagclip.TagCLIPHead', 'threshold': 0.3,
-                     'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)},
-                     'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.1}}},
-        'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': LAYERS,
-                     'box_threshold': 0.4},
+            'type': 'mmtagclip.TagCLIP',
+            'encoder': encoder_config,
+            'classes': NAMES,
+            'background': BACKGROUND,
+            'templates': ['a photo of a {}.'],
+            'head': {
+                'type': 'mmtagclip.TagCLIPHead',
+                'threshold': 0.3,
+                'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)},
+                'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.1},
+            },
+        },
+        'affinity': {
+            'type': 'mmtagclip.AffinityRefinement',
+            'layers': LAYERS,
+            'box_threshold': 0.4,
+        },
         'background_prompts': BACKGROUND,
     }
 
@@ -40,6 +51,7 @@ def config(encoder_config):
 def build(config):
     def build(**changes):
         return MODELS.build({**deepcopy(config), **changes})
+
     return build
 
 
@@ -54,8 +66,16 @@ def batch(*sizes, **extra):
     for height, width, seed in sizes:
         image = picture(height, width, seed)[..., ::-1].copy()
         images.append(torch.from_numpy(image).permute(2, 0, 1))
-        samples.append(SegDataSample(metainfo={
-            'img_path': f'{seed}.jpg', 'ori_shape': (height, width), 'original': image, **extra}))
+        samples.append(
+            SegDataSample(
+                metainfo={
+                    'img_path': f'{seed}.jpg',
+                    'ori_shape': (height, width),
+                    'original': image,
+                    **extra,
+                }
+            )
+        )
     return {'inputs': images, 'data_samples': samples}
 
 
@@ -64,7 +84,7 @@ def plain_probabilities(segmentor, encoder, size, tags):
     images = normalised(encoder, *size)
     _, _, maps, grid = twins.dense(encoder.visual, images)
     last_input = encoder(images).last_input
-    text = torch.cat([segmentor.text[tags], segmentor.text[len(NAMES):]])
+    text = torch.cat([segmentor.text[tags], segmentor.text[len(NAMES) :]])
     attention = maps[list(LAYERS)].mean(0)
     planes = []
     for row in range(len(tags)):
@@ -77,7 +97,7 @@ def plain_probabilities(segmentor, encoder, size, tags):
 
 def test_agrees_with_the_plain_twins(segmentor, encoder, build):
     size = (96, 80, 5)
-    sample, = build(with_probabilities=True).test_step(batch(size))
+    (sample,) = build(with_probabilities=True).test_step(batch(size))
     assert sample.tag_labels
     plain = plain_probabilities(segmentor, encoder, size, sample.tag_labels)
     np.testing.assert_allclose(sample.probabilities.data.numpy(), plain, atol=2e-3)
@@ -90,11 +110,13 @@ def test_agrees_with_the_plain_twins(segmentor, encoder, build):
 @pytest.mark.parametrize('policy', ['SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP'])
 def test_masks_of_given_tags_do_not_depend_on_the_policy(config, build, segmentor, policy):
     """CAMs and their spreading read an ordinary last block; only the tags are the policy's."""
-    encoder = {**config['tagger']['encoder'],
-               'last_block': {'type': f'mmtagclip.{policy}LastBlock'}}
+    encoder = {
+        **config['tagger']['encoder'],
+        'last_block': {'type': f'mmtagclip.{policy}LastBlock'},
+    }
     given = {'tags': 'given', 'tagger': {**config['tagger'], 'encoder': encoder}}
-    other, = build(**given).test_step(batch((96, 80, 5), tag_labels=[0, 3]))
-    plain, = build(tags='given').test_step(batch((96, 80, 5), tag_labels=[0, 3]))
+    (other,) = build(**given).test_step(batch((96, 80, 5), tag_labels=[0, 3]))
+    (plain,) = build(tags='given').test_step(batch((96, 80, 5), tag_labels=[0, 3]))
     assert torch.equal(other.pred_sem_seg.data, plain.pred_sem_seg.data)
 
 
@@ -117,7 +139,7 @@ def test_labels_without_probabilities_equal_those_with(build, segmentor):
 def test_mixed_sizes_equal_one_by_one(segmentor):
     sizes = [(64, 96, 1), (96, 64, 2), (64, 96, 3)]
     for sample, size in zip(segmentor.test_step(batch(*sizes)), sizes, strict=True):
-        alone, = segmentor.test_step(batch(size))
+        (alone,) = segmentor.test_step(batch(size))
         different = alone.pred_sem_seg.data != sample.pred_sem_seg.data
         assert different.float().mean() < 0.005
 
@@ -126,9 +148,12 @@ def test_the_image_is_encoded_once(segmentor, monkeypatch):
     """Of the first 11 blocks each runs once an image, besides those of the crops."""
     calls = []
     from mmtagclip.clip import block as block_module
+
     original = block_module.query_key_value
-    monkeypatch.setattr('mmtagclip.clip.encoder.query_key_value',
-                        lambda block, x: calls.append(x.shape[1]) or original(block, x))
+    monkeypatch.setattr(
+        'mmtagclip.clip.encoder.query_key_value',
+        lambda block, x: calls.append(x.shape[1]) or original(block, x),
+    )
     segmentor.test_step(batch((64, 96, 1)))
     tokens = 1 + 4 * 6
     assert calls.count(tokens) == 12
@@ -138,14 +163,14 @@ def test_the_image_is_encoded_once(segmentor, monkeypatch):
 def test_native_size_comes_out(segmentor):
     sample = SegDataSample(metainfo={'ori_shape': (61, 90), 'img_path': 'a.jpg'})
     image = torch.from_numpy(picture(64, 96, 1)).permute(2, 0, 1)
-    out, = segmentor.test_step({'inputs': [image], 'data_samples': [sample]})
+    (out,) = segmentor.test_step({'inputs': [image], 'data_samples': [sample]})
     assert out.pred_sem_seg.shape == (61, 90)
     assert out.pred_sem_seg.data.dtype == torch.int64
 
 
 def test_given_tags(build):
     segmentor = build(tags='given')
-    sample, = segmentor.test_step(batch((64, 96, 1), tag_labels=[3, 1, 3]))
+    (sample,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[3, 1, 3]))
     assert sample.tag_labels == [1, 3]
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 2, 4}
     with pytest.raises(ValueError, match=r'1\.jpg has the tag 5, but there are 5 classes'):
@@ -156,10 +181,16 @@ def test_given_tags(build):
 
 def test_an_image_without_tags_is_all_background(build):
     for changes, label in [({}, 0), ({'with_background': False}, 255)]:
-        for more in ({}, {'with_probabilities': True, 'with_seg_logits': True,
-                          'post_processor': {'type': 'mmtagclip.PAMR', 'dilations': (1,)}}):
+        for more in (
+            {},
+            {
+                'with_probabilities': True,
+                'with_seg_logits': True,
+                'post_processor': {'type': 'mmtagclip.PAMR', 'dilations': (1,)},
+            },
+        ):
             segmentor = build(tags='given', **changes, **more)
-            sample, = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
+            (sample,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
             assert sample.pred_sem_seg.data.unique().tolist() == [label]
 
 
@@ -186,7 +217,7 @@ def test_a_mask_of_another_size_is_refused(segmentor):
 
 
 def test_one_patch(segmentor):
-    sample, = segmentor.test_step(batch((16, 16, 1)))
+    (sample,) = segmentor.test_step(batch((16, 16, 1)))
     assert sample.pred_sem_seg.shape == (16, 16)
 
 
@@ -195,9 +226,10 @@ def test_a_flipped_image_gives_an_unflipped_mask(build, direction, monkeypatch):
     segmentor = build(tags='given')
     maps = np.random.RandomState(0).rand(2, 4, 6).astype(np.float32)
     monkeypatch.setattr(segmentor, 'tag_maps', lambda *_: [TagMaps([0, 2], maps)])
-    plain, = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
-    flipped, = segmentor.test_step(
-        batch((64, 96, 1), tag_labels=[], flip=True, flip_direction=direction))
+    (plain,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
+    (flipped,) = segmentor.test_step(
+        batch((64, 96, 1), tag_labels=[], flip=True, flip_direction=direction)
+    )
     dim = 2 if direction == 'horizontal' else 1
     assert torch.equal(flipped.pred_sem_seg.data, plain.pred_sem_seg.data.flip(dim))
     assert not torch.equal(flipped.pred_sem_seg.data, plain.pred_sem_seg.data)
@@ -207,8 +239,8 @@ def test_tta_averages_over_augmentations(build):
     tta = CLSSegTTA(build(tags='given'))
     assert tta.module.with_seg_logits
     views = [batch((64, 96, 1), tag_labels=[0, 2]) for _ in range(2)]
-    merged, = tta.test_step({key: [view[key] for view in views] for key in views[0]})
-    alone, = tta.module.test_step(batch((64, 96, 1), tag_labels=[0, 2]))
+    (merged,) = tta.test_step({key: [view[key] for view in views] for key in views[0]})
+    (alone,) = tta.module.test_step(batch((64, 96, 1), tag_labels=[0, 2]))
     assert alone.seg_logits.shape[-2:] == (64, 96)
     assert (merged.pred_sem_seg.data.squeeze() == alone.pred_sem_seg.data.squeeze()).all()
 
@@ -217,15 +249,20 @@ def test_tta_averages_over_augmentations(build):
 def test_tta_of_an_image_without_tags(build, with_background, label):
     tta = CLSSegTTA(build(tags='given', with_background=with_background))
     views = [batch((64, 96, 1), tag_labels=[]) for _ in range(2)]
-    merged, = tta.test_step({key: [view[key] for view in views] for key in views[0]})
+    (merged,) = tta.test_step({key: [view[key] for view in views] for key in views[0]})
     assert merged.pred_sem_seg.data.unique().tolist() == [label]
 
 
 def test_classes_merge_into_groups(build):
-    segmentor = build(with_background=False, label_map=[0, 0, 1, 2, 1],
-                      groups=['animal', 'outdoor', 'plant'], with_seg_logits=True, tags='given')
+    segmentor = build(
+        with_background=False,
+        label_map=[0, 0, 1, 2, 1],
+        groups=['animal', 'outdoor', 'plant'],
+        with_seg_logits=True,
+        tags='given',
+    )
     assert segmentor.num_classes == 3
-    sample, = segmentor.test_step(batch((64, 96, 1), tag_labels=[0, 1, 4]))
+    (sample,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[0, 1, 4]))
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
     assert sample.seg_logits.shape == (64, 96)
     assert sample.seg_logits.data.shape[0] == 3
@@ -233,8 +270,13 @@ def test_classes_merge_into_groups(build):
 
 def test_built_in_groups_of_coco_stuff(build, config):
     tagger = {**config['tagger'], 'classes': 'cocostuff', 'background': ()}
-    segmentor = build(tagger=tagger, background_prompts='cocostuff_clsseg_background',
-                      with_background=False, label_map='cocostuff_groups', groups='cocostuff27')
+    segmentor = build(
+        tagger=tagger,
+        background_prompts='cocostuff_clsseg_background',
+        with_background=False,
+        label_map='cocostuff_groups',
+        groups='cocostuff27',
+    )
     assert segmentor.num_classes == 27
     assert segmentor.dataset_meta['classes'] == Vocabulary.load('cocostuff27').names
 
@@ -243,31 +285,39 @@ def test_built_in_groups_of_coco_stuff(build, config):
 def test_post_processors(build, kind):
     if kind == 'DenseCRF':
         pytest.importorskip('pydensecrf')
-    segmentor = build(post_processor={'type': f'mmtagclip.{kind}'}, tags='given',
-                      with_probabilities=True)
+    segmentor = build(
+        post_processor={'type': f'mmtagclip.{kind}'}, tags='given', with_probabilities=True
+    )
     data = batch((64, 96, 1), tag_labels=[0, 2])
-    sample, = segmentor.test_step(data)
-    plain, = build(tags='given', with_probabilities=True).test_step(
-        batch((64, 96, 1), tag_labels=[0, 2]))
-    expected = segmentor.post_processor(plain.probabilities.data,
-                                        data['data_samples'][0].original)
+    (sample,) = segmentor.test_step(data)
+    (plain,) = build(tags='given', with_probabilities=True).test_step(
+        batch((64, 96, 1), tag_labels=[0, 2])
+    )
+    expected = segmentor.post_processor(plain.probabilities.data, data['data_samples'][0].original)
     torch.testing.assert_close(sample.probabilities.data, expected)
     del data['data_samples'][0].original
     with pytest.raises(ValueError, match='needs the original picture'):
         segmentor.test_step(data)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'tags': 'mine'}, "not 'mine'"),
-    ({'prompts': ['dog', 'cat']}, 'prompts has 2 entries for the 5 classes'),
-    ({'label_map': [0, 1], 'groups': ['a', 'b'], 'with_background': False},
-     'label_map has 2 entries'),
-    ({'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b'], 'with_background': False},
-     'labels 0 to 2, but there are 2 groups'),
-    ({'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b', 'c']}, 'excludes a background'),
-    ({'label_map': [0, 0, 1, 1, 2], 'with_background': False}, 'belong together'),
-    ({'background_prompts': ['dog']}, r"more than once: \['dog'\]"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'tags': 'mine'}, "not 'mine'"),
+        ({'prompts': ['dog', 'cat']}, 'prompts has 2 entries for the 5 classes'),
+        (
+            {'label_map': [0, 1], 'groups': ['a', 'b'], 'with_background': False},
+            'label_map has 2 entries',
+        ),
+        (
+            {'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b'], 'with_background': False},
+            'labels 0 to 2, but there are 2 groups',
+        ),
+        ({'label_map': [0, 0, 1, 1, 2], 'groups': ['a', 'b', 'c']}, 'excludes a background'),
+        ({'label_map': [0, 0, 1, 1, 2], 'with_background': False}, 'belong together'),
+        ({'background_prompts': ['dog']}, r"more than once: \['dog'\]"),
+    ],
+)
 def test_bad_configs(build, changes, message):
     with pytest.raises(ValueError, match=message):
         build(**changes)

@@ -1,4 +1,5 @@
 """The segmentor behind MMSegmentation's inferencers, and its memory on a large photograph."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.conftest import picture
 
 ROOT = Path(__file__).parents[2]
 # Prints the mask's size, and by how many GB the peak memory grew.
-MEMORY = '''
+MEMORY = """
 import resource, sys
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -32,7 +33,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sample, = model.test_step(data)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(*sample.pred_sem_seg.shape, (after - before) / 2 ** 20)
-'''
+"""
 CLASSES = ('background', *Vocabulary.load('voc').names)
 
 
@@ -96,8 +97,12 @@ def test_memory_on_a_large_photograph(cfg, tmp_path):
     cfg.test_pipeline = [t for t in cfg.test_pipeline if t.type != 'LoadAnnotations']
     cfg.test_pipeline[-1].meta_keys += ('tag_labels',)
     cfg.dump(tmp_path / 'config.py')
-    process = subprocess.run([sys.executable, '-c', MEMORY, tmp_path / 'config.py', path],
-                             capture_output=True, text=True, timeout=300)
+    process = subprocess.run(
+        [sys.executable, '-c', MEMORY, tmp_path / 'config.py', path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert process.returncode == 0, process.stderr
     height, width, grown = map(float, process.stdout.split()[-3:])
     assert (height, width) == (4000, 6000)

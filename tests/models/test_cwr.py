@@ -1,4 +1,5 @@
 """CWR against its crop-by-crop twin."""
+
 import pytest
 import torch
 
@@ -22,8 +23,17 @@ def test_agrees_with_the_loop_over_crops(encoder, seed, stop):
     refined, scores, grid, images, text = random_case(seed)
     threshold = (0.5, 0.1)[seed % 2]
     new = CWR(threshold, stop_at_empty_box=stop)(refined, scores, grid, images, text, encoder)
-    plain = twins.cwr(encoder.visual, encoder.logit_scale, text, refined[0], scores[0], grid,
-                      images, threshold, stop)
+    plain = twins.cwr(
+        encoder.visual,
+        encoder.logit_scale,
+        text,
+        refined[0],
+        scores[0],
+        grid,
+        images,
+        threshold,
+        stop,
+    )
     torch.testing.assert_close(new[0], plain, atol=2e-5, rtol=0)
 
 
@@ -38,8 +48,17 @@ def test_an_empty_box_stops_the_later_candidates_only_if_asked(encoder):
     assert (sane != scores).tolist() == [[True, False, True]]
     assert (published != scores).tolist() == [[True, False, False]]
     for got, stop in ((sane, False), (published, True)):
-        plain = twins.cwr(encoder.visual, encoder.logit_scale, text, refined[0], scores[0], (3, 3),
-                          images, 0.5, stop)
+        plain = twins.cwr(
+            encoder.visual,
+            encoder.logit_scale,
+            text,
+            refined[0],
+            scores[0],
+            (3, 3),
+            images,
+            0.5,
+            stop,
+        )
         torch.testing.assert_close(got[0], plain, atol=2e-5, rtol=0)
 
 
@@ -58,8 +77,11 @@ def test_no_more_than_max_crops_are_encoded_at_once(encoder, monkeypatch):
     refined, scores, grid, images, text = random_case(3, batch=3)
     sizes = []
     encode = encoder.encode_class_token
-    monkeypatch.setattr(encoder, 'encode_class_token',
-                        lambda crops, mask: sizes.append(len(crops)) or encode(crops, mask))
+    monkeypatch.setattr(
+        encoder,
+        'encode_class_token',
+        lambda crops, mask: sizes.append(len(crops)) or encode(crops, mask),
+    )
     cwr = CWR(0.1, max_crops=3)
     cwr(refined, scores, grid, images, text, encoder)
     assert max(sizes) == 3

@@ -1,4 +1,5 @@
 """Direct and tag-guided segmentation: plain twins, parts, and what is refused."""
+
 from copy import deepcopy
 
 import numpy as np
@@ -20,11 +21,19 @@ BACKGROUND = ['sky', 'wall', 'tree']
 def config(encoder_config):
     return {
         'type': 'mmtagclip.DirectSegmentor',
-        'encoder': {**encoder_config, 'positions': 'bicubic_scale',
-                    'last_block': {'type': 'mmtagclip.SCLIPLastBlock'}},
-        'head': {'type': 'mmtagclip.SegTextHead', 'classes': CLASSES, 'background': BACKGROUND,
-                 'templates': ['a photo of a {}.', 'a {}.'], 'background_threshold': 0.16,
-                 'area_threshold': 0.1},
+        'encoder': {
+            **encoder_config,
+            'positions': 'bicubic_scale',
+            'last_block': {'type': 'mmtagclip.SCLIPLastBlock'},
+        },
+        'head': {
+            'type': 'mmtagclip.SegTextHead',
+            'classes': CLASSES,
+            'background': BACKGROUND,
+            'templates': ['a photo of a {}.', 'a {}.'],
+            'background_threshold': 0.16,
+            'area_threshold': 0.1,
+        },
         'windows': {'type': 'mmtagclip.SlidingWindows', 'size': 64, 'stride': 32},
     }
 
@@ -35,6 +44,7 @@ def build(config):
         cfg = {**deepcopy(config), **changes}
         cfg['head'].update(head or {})
         return MODELS.build(cfg)
+
     return build
 
 
@@ -49,9 +59,16 @@ def batch(*sizes, original=None, **extra):
     for height, width, seed in sizes:
         image = picture(height, width, seed)[..., ::-1].copy()
         size = original or (height, width)
-        samples.append(SegDataSample(metainfo={
-            'img_path': f'{seed}.jpg', 'ori_shape': size,
-            'original': picture(*size, seed)[..., ::-1], **extra}))
+        samples.append(
+            SegDataSample(
+                metainfo={
+                    'img_path': f'{seed}.jpg',
+                    'ori_shape': size,
+                    'original': picture(*size, seed)[..., ::-1],
+                    **extra,
+                }
+            )
+        )
         images.append(torch.from_numpy(image).permute(2, 0, 1))
     return {'inputs': images, 'data_samples': samples}
 
@@ -60,25 +77,30 @@ def plain_labels(segmentor, image, size, words, labels, threshold, area, scale, 
     """Labels (H, W) of one image: a loop over windows, words, classes; all the published steps."""
     height, width = image.shape[1:]
     text = segmentor.encoder.encode_names(
-        type(segmentor.head.words).load(words), ['a photo of a {}.', 'a {}.'])
+        type(segmentor.head.words).load(words), ['a photo of a {}.', 'a {}.']
+    )
     total, count = torch.zeros(len(words), height, width), torch.zeros(height, width)
     ys = sorted({min(y, height - 64) for y in range(0, height, 32)})
     xs = sorted({min(x, width - 64) for x in range(0, width, 32)})
     for y in ys:
         for x in xs:
-            patches = segmentor.encoder(image[None, :, y:y + 64, x:x + 64]).patches[0]
+            patches = segmentor.encoder(image[None, :, y : y + 64, x : x + 64]).patches[0]
             for word, feature in enumerate(text):
                 one = (patches @ feature).reshape(1, 1, 4, 4)
                 one = F.interpolate(one, size=(64, 64), mode='bilinear', align_corners=False)
-                total[word, y:y + 64, x:x + 64] += one[0, 0]
-            count[y:y + 64, x:x + 64] += 1
+                total[word, y : y + 64, x : x + 64] += one[0, 0]
+            count[y : y + 64, x : x + 64] += 1
     cosines = F.interpolate((total / count)[None], size=size, mode='bilinear')[0]
     if original is not None:
         cosines = PAMR()(cosines, original)
     p = (scale * cosines).softmax(0)
     present = sorted(set(labels))
-    planes = torch.stack([torch.stack([p[i] for i in range(len(words)) if labels[i] == label])
-                          .amax(0) for label in present])
+    planes = torch.stack(
+        [
+            torch.stack([p[i] for i in range(len(words)) if labels[i] == label]).amax(0)
+            for label in present
+        ]
+    )
     if area:
         won = [(planes.argmax(0) == i).sum().item() for i in range(len(present))]
         for i, label in enumerate(present):
@@ -89,8 +111,18 @@ def plain_labels(segmentor, image, size, words, labels, threshold, area, scale, 
     return out
 
 
-WORDS = ['sky', 'wall', 'tree', 'dog', 'cat', 'kitten', 'bus', 'person', 'person in shirt',
-         'person in dress']
+WORDS = [
+    'sky',
+    'wall',
+    'tree',
+    'dog',
+    'cat',
+    'kitten',
+    'bus',
+    'person',
+    'person in shirt',
+    'person in dress',
+]
 LABELS = [0, 0, 0, 1, 2, 2, 3, 4, 4, 4]
 
 
@@ -100,9 +132,18 @@ def test_agrees_with_the_plain_twin(build, size, pamr):
     segmentor = build(logit_processor={'type': 'mmtagclip.PAMR'} if pamr else None)
     data = batch(size, original=(53, 70))
     image = segmentor.data_preprocessor(batch(size))['inputs'][0]
-    sample, = segmentor.test_step(data)
-    plain = plain_labels(segmentor, image, (53, 70), WORDS, LABELS, 0.16, 0.1, 40.0,
-                         sample.original if pamr else None)
+    (sample,) = segmentor.test_step(data)
+    plain = plain_labels(
+        segmentor,
+        image,
+        (53, 70),
+        WORDS,
+        LABELS,
+        0.16,
+        0.1,
+        40.0,
+        sample.original if pamr else None,
+    )
     got = sample.pred_sem_seg.data[0]
     assert got.shape == (53, 70)
     assert (got != plain).float().mean() < 0.001
@@ -112,25 +153,34 @@ def test_agrees_with_the_plain_twin(build, size, pamr):
 def test_only_the_tags_classes_and_the_background_take_part(segmentor, build):
     given = build(tags='given')
     image = segmentor.data_preprocessor(batch((100, 130, 2)))['inputs'][0]
-    sample, = given.test_step(batch((100, 130, 2), tag_labels=[1, 3]))
+    (sample,) = given.test_step(batch((100, 130, 2), tag_labels=[1, 3]))
     rows = [0, 1, 2, 4, 5, 7, 8, 9]
-    plain = plain_labels(segmentor, image, (100, 130), [WORDS[i] for i in rows],
-                         [LABELS[i] for i in rows], 0.16, 0.1, 40.0)
+    plain = plain_labels(
+        segmentor,
+        image,
+        (100, 130),
+        [WORDS[i] for i in rows],
+        [LABELS[i] for i in rows],
+        0.16,
+        0.1,
+        40.0,
+    )
     got = sample.pred_sem_seg.data[0]
     assert (got != plain).float().mean() < 0.001
     assert set(got.unique().tolist()) <= {0, 2, 4}
     assert sample.tags == ['cat', 'person']
-    alone, = given.test_step(batch((100, 130, 2), tag_labels=[]))
+    (alone,) = given.test_step(batch((100, 130, 2), tag_labels=[]))
     assert (alone.pred_sem_seg.data == 0).all()
 
 
 def test_without_a_background(build):
-    plain = build(head={'background': (), 'background_threshold': 0, 'area_threshold': 0},
-                  tags='given')
+    plain = build(
+        head={'background': (), 'background_threshold': 0, 'area_threshold': 0}, tags='given'
+    )
     assert plain.dataset_meta['classes'] == ('dog', 'cat', 'bus', 'person')
-    one, = plain.test_step(batch((64, 64, 1), tag_labels=[2]))
+    (one,) = plain.test_step(batch((64, 64, 1), tag_labels=[2]))
     assert (one.pred_sem_seg.data == 2).all()
-    none, = plain.test_step(batch((64, 64, 1), tag_labels=[]))
+    (none,) = plain.test_step(batch((64, 64, 1), tag_labels=[]))
     assert (none.pred_sem_seg.data == 255).all()
 
 
@@ -139,30 +189,38 @@ def test_tags_of_the_ground_truth(build):
     mask = torch.zeros(1, 64, 64, dtype=torch.long)
     mask[0, :9], mask[0, 60:] = 3, 255
     data['data_samples'][0].gt_sem_seg = PixelData(data=mask)
-    sample, = build(tags='ground_truth').test_step(data)
+    (sample,) = build(tags='ground_truth').test_step(data)
     assert sample.tag_labels == [2]
 
 
 @pytest.fixture(scope='module')
 def tagger_config():
-    return {'type': 'mmtagclip.TagCLIP', 'classes': [name if isinstance(name, str) else name[0]
-                                                     for name in CLASSES],
-            'background': BACKGROUND, 'templates': ['a photo of a {}.'],
-            'head': {'type': 'mmtagclip.TagCLIPHead', 'threshold': 0.5,
-                     'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)}}}
+    return {
+        'type': 'mmtagclip.TagCLIP',
+        'classes': [name if isinstance(name, str) else name[0] for name in CLASSES],
+        'background': BACKGROUND,
+        'templates': ['a photo of a {}.'],
+        'head': {
+            'type': 'mmtagclip.TagCLIPHead',
+            'threshold': 0.5,
+            'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)},
+        },
+    }
 
 
-def test_own_tags_are_the_tagger_s_on_the_original_picture(build, config, encoder_config,
-                                                            tagger_config):
+def test_own_tags_are_the_tagger_s_on_the_original_picture(
+    build, config, encoder_config, tagger_config
+):
     """At its own size on the patch grid, whatever size the segmentor sees."""
     guided = build(tags='own', tagger={**tagger_config, 'encoder': encoder_config})
-    sample, = guided.test_step(batch((100, 130, 2), original=(128, 192)))
-    tagged, = guided.tagger.test_step({'inputs': batch((128, 192, 2))['inputs']})
+    (sample,) = guided.test_step(batch((100, 130, 2), original=(128, 192)))
+    (tagged,) = guided.tagger.test_step({'inputs': batch((128, 192, 2))['inputs']})
     assert sample.tags == tagged.tags
     assert 0 < len(sample.tags) < len(CLASSES)
     first = sample.pred_sem_seg.data
-    again, = build(tags='given').test_step(
-        batch((100, 130, 2), original=(128, 192), tag_labels=sample.tag_labels))
+    (again,) = build(tags='given').test_step(
+        batch((100, 130, 2), original=(128, 192), tag_labels=sample.tag_labels)
+    )
     assert torch.equal(first, again.pred_sem_seg.data)
 
 
@@ -175,7 +233,7 @@ def test_a_tagger_without_an_encoder_shares_the_segmentor_s(build, tagger_config
 @pytest.mark.parametrize('policy', ['SelfOnly', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP'])
 def test_every_policy_segments(build, config, policy):
     encoder = {**config['encoder'], 'last_block': {'type': f'mmtagclip.{policy}LastBlock'}}
-    sample, = build(encoder=encoder).test_step(batch((100, 130, 2)))
+    (sample,) = build(encoder=encoder).test_step(batch((100, 130, 2)))
     assert sample.pred_sem_seg.data.shape == (1, 100, 130)
 
 
@@ -188,7 +246,7 @@ def test_a_post_processor_sees_probabilities(build):
             return planes.flip(0)
 
     segmentor = build(post_processor=Spy(), head={'area_threshold': 0, 'background_threshold': 0})
-    sample, = segmentor.test_step(batch((64, 64, 1)))
+    (sample,) = segmentor.test_step(batch((64, 64, 1)))
     planes, image = seen[0]
     assert planes.shape == (5, 64, 64)
     assert (planes.sum(0) <= 1 + 1e-5).all()
@@ -229,22 +287,32 @@ def test_the_whole_image_with_and_without_its_remainder(segmentor):
 
 
 def test_a_window_larger_than_the_image(segmentor):
-    with pytest.raises(ValueError, match=r'^7\.jpg: the window of 64x64 pixels is larger than the '
-                                         r'image of 48x100: resize'):
+    with pytest.raises(
+        ValueError,
+        match=r'^7\.jpg: the window of 64x64 pixels is larger than the '
+        r'image of 48x100: resize',
+    ):
         segmentor.test_step(batch((48, 100, 7)))
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    ({'classes': [('desk', 'table'), ('table', 'dining table')]},
-     "the word 'table' occurs twice, in 'desk' and 'table'"),
-    ({'classes': ['bed', 'dog'], 'background': ['wall', 'bed']},
-     "the word 'bed' occurs twice, in the background and 'bed'"),
-    ({'classes': [('dog', 'dog')]}, "the word 'dog' occurs twice, in 'dog'"),
-    ({'classes': []}, 'classes is empty'),
-    ({'classes': ['dog'], 'background_threshold': 0.1}, 'background_threshold=0.1 needs words'),
-    ({'classes': ['dog'], 'area_threshold': 0.1}, 'area_threshold=0.1 needs words'),
-    ({'classes': ['dog'], 'area_threshold': 2}, r'area_threshold in \[0, 1\]'),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (
+            {'classes': [('desk', 'table'), ('table', 'dining table')]},
+            "the word 'table' occurs twice, in 'desk' and 'table'",
+        ),
+        (
+            {'classes': ['bed', 'dog'], 'background': ['wall', 'bed']},
+            "the word 'bed' occurs twice, in the background and 'bed'",
+        ),
+        ({'classes': [('dog', 'dog')]}, "the word 'dog' occurs twice, in 'dog'"),
+        ({'classes': []}, 'classes is empty'),
+        ({'classes': ['dog'], 'background_threshold': 0.1}, 'background_threshold=0.1 needs words'),
+        ({'classes': ['dog'], 'area_threshold': 0.1}, 'area_threshold=0.1 needs words'),
+        ({'classes': ['dog'], 'area_threshold': 2}, r'area_threshold in \[0, 1\]'),
+    ],
+)
 def test_bad_heads(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SegTextHead(**kwargs)

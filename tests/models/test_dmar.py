@@ -1,4 +1,5 @@
 """DMAR against its class-by-class twin, and where the published program is undefined."""
+
 import pytest
 import torch
 

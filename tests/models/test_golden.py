@@ -1,4 +1,5 @@
 """The arrays that the published program returned (tests/golden) are reproduced."""
+
 import json
 from functools import cache
 from pathlib import Path
@@ -51,8 +52,11 @@ def test_names_and_text_features(encoder, name):
 @pytest.mark.parametrize('picture', pictures())
 def test_pictures(encoder, picture):
     name, size = picture.split('/')
-    golden = {key.removeprefix(f'{size}/'): value for key, value in arrays(name).items()
-              if key.startswith(f'{size}/')}
+    golden = {
+        key.removeprefix(f'{size}/'): value
+        for key, value in arrays(name).items()
+        if key.startswith(f'{size}/')
+    }
     _, _, layers, threshold = SETTINGS[name]
     count = len(vocabulary(name)[0])
     text = torch.from_numpy(arrays(name)['text'])
@@ -66,9 +70,14 @@ def test_pictures(encoder, picture):
     final = cwr(refined, scores, features.grid, images, text, encoder)
 
     assert (features.attention.votes[0].numpy() != golden['votes']).mean() <= 0.001
-    for value, key in [(features.class_token, 'image_features_cls'), (coarse, 'coarse'),
-                       (dmar.masked_attention(features.attention), 'attn'),
-                       (refined, 'refined'), (scores, 'pre_cwr'), (final, 'final')]:
+    for value, key in [
+        (features.class_token, 'image_features_cls'),
+        (coarse, 'coarse'),
+        (dmar.masked_attention(features.attention), 'attn'),
+        (refined, 'refined'),
+        (scores, 'pre_cwr'),
+        (final, 'final'),
+    ]:
         np.testing.assert_allclose(value[0].numpy(), golden[key], atol=2e-5, rtol=0, err_msg=key)
 
 
@@ -90,10 +99,17 @@ def test_without_the_early_return_later_candidates_are_refined(encoder, picture)
 
 def test_built_in_lists_are_those_of_the_published_programs():
     names = json.loads((GOLDEN / 'names.json').read_text())
-    lists = {'voc': 'voc', 'voc_background': 'voc_background', 'voc_clsseg': 'voc_clsseg',
-             'coco': 'coco', 'coco_background': 'coco_background', 'coco_clsseg': 'coco_clsseg',
-             'cocostuff171': 'cocostuff', 'cocostuff171_clsseg': 'cocostuff_clsseg',
-             'cocostuff_clsseg_background': 'cocostuff_clsseg_background'}
+    lists = {
+        'voc': 'voc',
+        'voc_background': 'voc_background',
+        'voc_clsseg': 'voc_clsseg',
+        'coco': 'coco',
+        'coco_background': 'coco_background',
+        'coco_clsseg': 'coco_clsseg',
+        'cocostuff171': 'cocostuff',
+        'cocostuff171_clsseg': 'cocostuff_clsseg',
+        'cocostuff_clsseg_background': 'cocostuff_clsseg_background',
+    }
     for published, ours in lists.items():
         vocabulary = Vocabulary.load(ours)
         assert list(vocabulary.names) == names[published]

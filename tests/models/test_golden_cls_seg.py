@@ -1,4 +1,5 @@
 """The CAMs, CRF and PAMR results that the published programs returned are reproduced."""
+
 from functools import cache
 from pathlib import Path
 
@@ -34,9 +35,17 @@ def test_text_features(encoder, name):
         np.testing.assert_allclose(text.numpy(), golden[key], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(('name', 'size'), [
-    ('voc2012', '224x224x1'), ('voc2012', '97x161x2'), ('voc2012', '128x192x5'),
-    ('coco2017', '97x161x2'), ('coco2017', '128x192x5'), ('cocostuff', '128x192x5')])
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        ('voc2012', '224x224x1'),
+        ('voc2012', '97x161x2'),
+        ('voc2012', '128x192x5'),
+        ('coco2017', '97x161x2'),
+        ('coco2017', '128x192x5'),
+        ('cocostuff', '128x192x5'),
+    ],
+)
 def test_cams(encoder, name, size):
     golden = arrays(f'clsseg_{name}')
     _, _, layers, threshold = SETTINGS[name]
@@ -46,7 +55,8 @@ def test_cams(encoder, name, size):
     features = encoder(normalised(encoder, height, width, seed), [layers])
     cams = SoftmaxGradCAM()(features.last_input, text, len(tags), encoder)
     refined = AffinityRefinement(layers, threshold)(
-        cams, features.attention.mean(layers)[0], features.grid)
+        cams, features.attention.mean(layers)[0], features.grid
+    )
     for one, published in zip(refined, golden[f'{size}/cam'], strict=True):
         resized = resize_map(one.unflatten(0, features.grid).numpy(), (height, width))
         np.testing.assert_allclose(resized, published.astype(np.float32), atol=5e-4, rtol=0)

@@ -1,4 +1,5 @@
 """ITACLIP's views, descriptions and closing of labels: plain twins, and what is refused."""
+
 from copy import deepcopy
 
 import numpy as np
@@ -10,19 +11,33 @@ from mmtagclip.models import PAMR, ImageViews, LabelClosing, SegTextHead
 from mmtagclip.registry import MODELS
 from tests.models.test_direct_seg import BACKGROUND, CLASSES, LABELS, WORDS, batch
 
-DESCRIPTIONS = ['A tame wolf, which barks.', 'It purrs and hunts mice.', 'It takes many people.',
-                'A man, a woman or a child.']
+DESCRIPTIONS = [
+    'A tame wolf, which barks.',
+    'It purrs and hunts mice.',
+    'It takes many people.',
+    'A man, a woman or a child.',
+]
 
 
 @pytest.fixture(scope='module')
 def config(encoder_config):
     return {
         'type': 'mmtagclip.DirectSegmentor',
-        'encoder': {**encoder_config, 'positions': 'bicubic_scale',
-                    'last_block': {'type': 'mmtagclip.ITACLIPLastBlock'}},
-        'head': {'type': 'mmtagclip.SegTextHead', 'classes': CLASSES, 'background': BACKGROUND,
-                 'templates': ['a photo of a {}.', 'a {}.'], 'background_threshold': 0.16,
-                 'area_threshold': 0.1, 'descriptions': DESCRIPTIONS, 'description_weight': 0.3},
+        'encoder': {
+            **encoder_config,
+            'positions': 'bicubic_scale',
+            'last_block': {'type': 'mmtagclip.ITACLIPLastBlock'},
+        },
+        'head': {
+            'type': 'mmtagclip.SegTextHead',
+            'classes': CLASSES,
+            'background': BACKGROUND,
+            'templates': ['a photo of a {}.', 'a {}.'],
+            'background_threshold': 0.16,
+            'area_threshold': 0.1,
+            'descriptions': DESCRIPTIONS,
+            'description_weight': 0.3,
+        },
         'windows': {'type': 'mmtagclip.SlidingWindows', 'size': 64, 'stride': 32},
         'views': {'type': 'mmtagclip.ImageViews', 'weight': 0.7},
         'logit_processor': {'type': 'mmtagclip.PAMR'},
@@ -53,19 +68,23 @@ def plain_blur(crop, size=11, sigma=5.0):
     """A crop blurred by the Gaussian's definition, one offset after the other."""
     half = size // 2
     height, width = crop.shape[1:]
-    padded = torch.from_numpy(np.pad(crop.double().numpy(), [(0, 0), (half, half), (half, half)],
-                                     mode='reflect'))
+    padded = torch.from_numpy(
+        np.pad(crop.double().numpy(), [(0, 0), (half, half), (half, half)], mode='reflect')
+    )
     total, weights = torch.zeros(3, height, width, dtype=torch.float64), 0.0
     for dy in range(-half, half + 1):
         for dx in range(-half, half + 1):
             weight = np.exp(-(dx * dx + dy * dy) / (2 * sigma * sigma))
-            total += weight * padded[:, half + dy:half + dy + height, half + dx:half + dx + width]
+            total += (
+                weight * padded[:, half + dy : half + dy + height, half + dx : half + dx + width]
+            )
             weights += weight
     return (total / weights).float()
 
 
 def plain_views(encoder, crop, text, weight):
     """Logits (K, h, w) of a crop: features of three views averaged, flips turned back."""
+
     def features(view):
         return encoder(view[None]).patches[0].reshape(view.shape[1] // 16, view.shape[2] // 16, -1)
 
@@ -94,8 +113,9 @@ def plain_closing(labels, size=3):
         new = np.empty_like(labels)
         for y in range(labels.shape[0]):
             for x in range(labels.shape[1]):
-                new[y, x] = choose(labels[max(y - half, 0):y + half + 1,
-                                          max(x - half, 0):x + half + 1])
+                new[y, x] = choose(
+                    labels[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+                )
         labels = new
     return labels
 
@@ -107,14 +127,16 @@ def plain_itaclip(segmentor, image, size, original):
     total, count = torch.zeros(len(WORDS), height, width), torch.zeros(height, width)
     for y in sorted({min(y, height - 64) for y in range(0, height, 32)}):
         for x in sorted({min(x, width - 64) for x in range(0, width, 32)}):
-            maps = plain_views(segmentor.encoder, image[:, y:y + 64, x:x + 64], text, 0.7)
-            total[:, y:y + 64, x:x + 64] += F.interpolate(maps[None], size=(64, 64),
-                                                          mode='bilinear')[0]
-            count[y:y + 64, x:x + 64] += 1
+            maps = plain_views(segmentor.encoder, image[:, y : y + 64, x : x + 64], text, 0.7)
+            total[:, y : y + 64, x : x + 64] += F.interpolate(
+                maps[None], size=(64, 64), mode='bilinear'
+            )[0]
+            count[y : y + 64, x : x + 64] += 1
     cosines = F.interpolate((total / count)[None], size=size, mode='bilinear')[0]
     p = (40.0 * PAMR()(cosines, original)).softmax(0)
-    planes = torch.stack([p[[i for i, one in enumerate(LABELS) if one == label]].amax(0)
-                          for label in range(5)])
+    planes = torch.stack(
+        [p[[i for i, one in enumerate(LABELS) if one == label]].amax(0) for label in range(5)]
+    )
     won = [(planes.argmax(0) == label).sum().item() for label in range(5)]
     for label in range(1, 5):
         if won[label] <= 0.1 * sum(won[1:]):
@@ -127,7 +149,7 @@ def plain_itaclip(segmentor, image, size, original):
 @pytest.mark.parametrize('size', [(64, 64, 1), (100, 130, 14)])
 def test_all_of_itaclip_agrees_with_the_plain_twin(segmentor, size):
     image = segmentor.data_preprocessor(batch(size))['inputs'][0]
-    sample, = segmentor.test_step(batch(size, original=(53, 70)))
+    (sample,) = segmentor.test_step(batch(size, original=(53, 70)))
     plain = plain_itaclip(segmentor, image, (53, 70), sample.original)
     got = sample.pred_sem_seg.data[0]
     assert (got != plain).float().mean() < 0.001
@@ -141,27 +163,31 @@ def test_views_agree_with_the_plain_twin(segmentor, weight, size):
     image = segmentor.data_preprocessor(batch((*size, 3)))['inputs'][0]
     text = segmentor.text
     got = ImageViews(weight)(image[None], lambda crops: segmentor.cosines(crops, text))[0]
-    torch.testing.assert_close(got, plain_views(segmentor.encoder, image, text, weight),
-                               atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        got, plain_views(segmentor.encoder, image, text, weight), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize('size, sigma', [(1, 1.0), (5, 0.7), (11, 5.0)])
 def test_each_view_is_what_its_name_says(size, sigma):
     crop, seen = torch.randn(3, 20, 33), []
-    ImageViews(blur_size=size, blur_sigma=sigma)(crop[None],
-                                                 lambda crops: seen.append(crops[0]) or crops)
+    ImageViews(blur_size=size, blur_sigma=sigma)(
+        crop[None], lambda crops: seen.append(crops[0]) or crops
+    )
     expected = [crop, plain_grey(crop), plain_blur(crop, size, sigma), crop.flip(1), crop.flip(2)]
     for got, plain in zip(seen, expected, strict=True):
         torch.testing.assert_close(got, plain, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('policy', ['SelfOnly', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP',
-                                    'SCCLIP'])
+@pytest.mark.parametrize(
+    'policy', ['SelfOnly', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP']
+)
 def test_a_batch_of_windows_is_its_windows_alone(config, policy):
     encoder = {**config['encoder'], 'last_block': {'type': f'mmtagclip.{policy}LastBlock'}}
     segmentor = build(config, encoder=encoder)
-    crops = torch.stack([segmentor.data_preprocessor(batch((96, 112, seed)))['inputs'][0]
-                         for seed in range(4)])
+    crops = torch.stack(
+        [segmentor.data_preprocessor(batch((96, 112, seed)))['inputs'][0] for seed in range(4)]
+    )
     together = segmentor.score(crops, segmentor.text)
     alone = torch.cat([segmentor.score(crop[None], segmentor.text) for crop in crops])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -172,12 +198,12 @@ def test_four_images_together_are_four_images_alone(segmentor):
     sizes = [(64, 64, 1), (100, 130, 2), (64, 64, 3), (80, 96, 4)]
     together = segmentor.test_step(batch(*sizes))
     for sample, size in zip(together, sizes, strict=True):
-        alone, = segmentor.test_step(batch(size))
+        (alone,) = segmentor.test_step(batch(size))
         assert torch.equal(sample.pred_sem_seg.data, alone.pred_sem_seg.data)
 
 
 def test_only_the_tags_classes_take_part(config):
-    sample, = build(config, tags='given').test_step(batch((64, 80, 2), tag_labels=[1, 3]))
+    (sample,) = build(config, tags='given').test_step(batch((64, 80, 2), tag_labels=[1, 3]))
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 2, 4}
 
 
@@ -194,22 +220,31 @@ def test_descriptions_are_added_to_each_word_of_a_class(config, segmentor, tmp_p
 
 def test_without_a_background_and_without_descriptions(config, segmentor):
     plain = {'background': (), 'background_threshold': 0, 'area_threshold': 0}
-    first = plain_text(segmentor.encoder, 0.3)[len(BACKGROUND):]
+    first = plain_text(segmentor.encoder, 0.3)[len(BACKGROUND) :]
     torch.testing.assert_close(build(config, plain).text, first, atol=1e-6, rtol=0)
     without = build(config, {'descriptions': None}).text
     assert torch.equal(without, build(config, {'description_weight': 0.0}).text)
 
 
-@pytest.mark.parametrize('descriptions, error, message', [
-    (DESCRIPTIONS[:3], ValueError,
-     r"descriptions must hold one description for each of the 4 classes \('dog' to 'person'\), "
-     'not 3'),
-    (['It barks.', 'It eats.', 'It rolls.', 'It eats.'], ValueError,
-     "descriptions says the same of 'cat' and 'person': 'It eats.'"),
-    (['It barks.', 4, 'It rolls.', 'It eats.'], TypeError, '4 of type int'),
-    (['It barks.', ' ', 'It rolls.', 'It eats.'], ValueError, 'empty'),
-    ('no_such_file.txt', FileNotFoundError, 'no_such_file.txt'),
-])
+@pytest.mark.parametrize(
+    'descriptions, error, message',
+    [
+        (
+            DESCRIPTIONS[:3],
+            ValueError,
+            r'descriptions must hold one description for each of the 4 classes '
+            r"\('dog' to 'person'\), not 3",
+        ),
+        (
+            ['It barks.', 'It eats.', 'It rolls.', 'It eats.'],
+            ValueError,
+            "descriptions says the same of 'cat' and 'person': 'It eats.'",
+        ),
+        (['It barks.', 4, 'It rolls.', 'It eats.'], TypeError, '4 of type int'),
+        (['It barks.', ' ', 'It rolls.', 'It eats.'], ValueError, 'empty'),
+        ('no_such_file.txt', FileNotFoundError, 'no_such_file.txt'),
+    ],
+)
 def test_bad_descriptions(descriptions, error, message):
     with pytest.raises(error, match=message):
         SegTextHead(CLASSES, descriptions=descriptions)
@@ -269,5 +304,8 @@ def test_bad_options(config):
         with pytest.raises(ValueError, match=f'LabelClosing needs an odd size, not {size}'):
             LabelClosing(size)
     with pytest.raises(ValueError, match='a patch_processor refines the cosines of one view'):
-        build(config, patch_processor={'type': 'mmtagclip.MaskCLIPRefinement'},
-              windows={'type': 'mmtagclip.WholeImage'})
+        build(
+            config,
+            patch_processor={'type': 'mmtagclip.MaskCLIPRefinement'},
+            windows={'type': 'mmtagclip.WholeImage'},
+        )

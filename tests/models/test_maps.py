@@ -1,4 +1,5 @@
 """Steps on maps."""
+
 import numpy as np
 import pytest
 import torch
@@ -16,15 +17,21 @@ def test_min_max_scales_to_0_and_1_and_makes_a_constant_1():
     assert min_max(x, dim=1).tolist() == [[0, 1, 0.5], [1, 1, 1]]
 
 
-@pytest.mark.parametrize(('end', 'size', 'edge'), [(5, 5, 4), (4, 5, 4), (3, 5, 3), (1, 1, 1),
-                                                   (2, 2, 1)])
+@pytest.mark.parametrize(
+    ('end', 'size', 'edge'), [(5, 5, 4), (4, 5, 4), (3, 5, 3), (1, 1, 1), (2, 2, 1)]
+)
 def test_far_edge(end, size, edge):
     assert far_edge(end, size) == edge
 
 
 @settings(deadline=None, max_examples=200)
-@given(arrays(np.float32, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12),
-              elements=st.sampled_from(np.float32([0, 0.1, 0.3, 0.5, 0.8, 1]).tolist())))
+@given(
+    arrays(
+        np.float32,
+        array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12),
+        elements=st.sampled_from(np.float32([0, 0.1, 0.3, 0.5, 0.8, 1]).tolist()),
+    )
+)
 def test_fill_boxes_covers_what_boxes_of_contours_cover(score_map):
     quantised = (score_map * 255).astype(np.uint8)
     binary = (quantised > int(score_map.mean() * quantised.max())).astype(np.uint8)

@@ -1,4 +1,5 @@
 """MaskCLIP's prompt denoising and key smoothing against their plain twin."""
+
 from copy import deepcopy
 
 import pytest
@@ -19,7 +20,8 @@ def config(encoder_config):
     return {
         'type': 'mmtagclip.DirectSegmentor',
         'encoder': {**encoder_config, 'positions': 'bicubic'},
-        'head': {'type': 'mmtagclip.SegTextHead', 'classes': WORDS, 'templates': ['a {}.']}}
+        'head': {'type': 'mmtagclip.SegTextHead', 'classes': WORDS, 'templates': ['a {}.']},
+    }
 
 
 def build(config, head=None, **options):
@@ -32,8 +34,9 @@ def build(config, head=None, **options):
 
 def image_of(segmentor, height, width, seed):
     image = torch.from_numpy(picture(height, width, seed)[..., ::-1].copy()).permute(2, 0, 1)
-    return segmentor.data_preprocessor({'inputs': [image], 'data_samples': [SegDataSample()]}
-                                       )['inputs'][0]
+    return segmentor.data_preprocessor({'inputs': [image], 'data_samples': [SegDataSample()]})[
+        'inputs'
+    ][0]
 
 
 @torch.no_grad()
@@ -51,8 +54,11 @@ def plain(segmentor, image, denoising, smoothing, published):
         layer = segmentor.encoder.visual.transformer.resblocks[-1]
         _, k, _ = twins.heads(layer, features.last_input[0])
         keys = layer.attn.out_proj(k.transpose(0, 1).flatten(1))[1:]
-        keys = torch.stack([one / one.norm() for one in keys.T]).T if published else torch.stack(
-            [one / one.norm() for one in keys])
+        keys = (
+            torch.stack([one / one.norm() for one in keys.T]).T
+            if published
+            else torch.stack([one / one.norm() for one in keys])
+        )
         cosines = p.clone()
         for i in range(len(p)):
             if p[i].max() < smoothing:
@@ -61,11 +67,13 @@ def plain(segmentor, image, denoising, smoothing, published):
 
 
 @pytest.mark.parametrize('published', [False, True])
-@pytest.mark.parametrize(('denoising', 'smoothing'),
-                         [(0.5, 0.0), (0.0, 1.0), (0.0, 0.6), (0.5, 0.6), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ('denoising', 'smoothing'), [(0.5, 0.0), (0.0, 1.0), (0.0, 0.6), (0.5, 0.6), (1.0, 0.0)]
+)
 def test_agrees_with_the_plain_twin(config, denoising, smoothing, published):
-    segmentor = build(config, prompt_denoising=denoising, key_smoothing=smoothing,
-                      published_keys=published)
+    segmentor = build(
+        config, prompt_denoising=denoising, key_smoothing=smoothing, published_keys=published
+    )
     changed = 0
     for seed in range(3):
         image = image_of(segmentor, 96, 128, seed)
@@ -100,9 +108,9 @@ def test_two_images_do_not_mix(config):
     images = torch.stack([image_of(segmentor, 96, 128, seed) for seed in (1, 2)])
     together = segmentor.cosines(images, segmentor.text)
     for index, image in enumerate(images):
-        torch.testing.assert_close(together[index],
-                                   segmentor.cosines(image[None], segmentor.text)[0],
-                                   atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(
+            together[index], segmentor.cosines(image[None], segmentor.text)[0], atol=1e-4, rtol=1e-5
+        )
 
 
 def test_what_is_refused(config):

@@ -31,8 +31,9 @@ def plain_pamr(values, image, dilations, steps):
                 likeness = (-np.abs(colours - image[y, x]) / scale).mean(axis=1)
                 weights = np.exp(likeness - likeness.max())
                 weights /= weights.sum()
-                new[:, y, x] = sum(w * values[:, p[0], p[1]]
-                                   for w, p in zip(weights, places, strict=True))
+                new[:, y, x] = sum(
+                    w * values[:, p[0], p[1]] for w, p in zip(weights, places, strict=True)
+                )
         values = new
     return values
 

@@ -1,4 +1,5 @@
 """Attention from another model's features: a plain twin, timm's ViTs, and what is refused."""
+
 from copy import deepcopy
 
 import pytest
@@ -20,8 +21,9 @@ SMALL = {'embed_dim': 48, 'depth': 2, 'num_heads': 3, 'img_size': 64}
 
 def vit(patch=8, name='vit_tiny_patch16_224', **kwargs):
     torch.manual_seed(patch)
-    return timm.create_model(name, num_classes=0, dynamic_img_size=True, patch_size=patch,
-                             **{**SMALL, **kwargs})
+    return timm.create_model(
+        name, num_classes=0, dynamic_img_size=True, patch_size=patch, **{**SMALL, **kwargs}
+    )
 
 
 @pytest.fixture(scope='module')
@@ -38,8 +40,13 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope='module')
 def source(weights):
     def source(patch=8):
-        return {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_tiny_patch16_224',
-                'checkpoint': str(weights[patch]), 'kwargs': {**SMALL, 'patch_size': patch}}
+        return {
+            'type': 'mmtagclip.TimmFeatures',
+            'model': 'vit_tiny_patch16_224',
+            'checkpoint': str(weights[patch]),
+            'kwargs': {**SMALL, 'patch_size': patch},
+        }
+
     return source
 
 
@@ -83,8 +90,10 @@ def test_agrees_with_the_plain_twin_on_rectangles(clip, source, size, patch):
     encoder = DenseEncoder(load_clip(clip), ProxyLastBlock(source(patch), keep_grid=True))
     images = normalised(encoder, *size)
     own = encoder.last_block.source.vit
-    pixels = images * torch.tensor(encoder.std)[:, None, None] + torch.tensor(
-        encoder.mean)[:, None, None]
+    pixels = (
+        images * torch.tensor(encoder.std)[:, None, None]
+        + torch.tensor(encoder.mean)[:, None, None]
+    )
     grid = tuple(-(-side // patch) for side in size[:2])
     fitted = F.interpolate(pixels, size=[side * patch for side in grid], mode='bicubic')
     tokens = own.forward_features((fitted - 0.5) / 0.5)[0, 1:]
@@ -99,28 +108,40 @@ def test_a_batch_equals_single_images(clip, source):
     images = torch.cat([normalised(encoder, 64, 96, seed) for seed in range(4)])
     together = encoder(images).patches
     for index in range(4):
-        torch.testing.assert_close(together[index], encoder(images[index:index + 1]).patches[0],
-                                   atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            together[index], encoder(images[index : index + 1]).patches[0], atol=1e-5, rtol=0
+        )
 
 
 def test_register_tokens_are_left_out(tmp_path):
     own = vit(14, 'vit_small_patch14_reg4_dinov2', img_size=56)
     save_file(own.state_dict(), tmp_path / 'dinov2.safetensors')
-    features = TimmFeatures('vit_small_patch14_reg4_dinov2',
-                            checkpoint=tmp_path / 'dinov2.safetensors',
-                            kwargs={**SMALL, 'img_size': 56})(torch.rand(2, 3, 56, 70)).features
+    features = TimmFeatures(
+        'vit_small_patch14_reg4_dinov2',
+        checkpoint=tmp_path / 'dinov2.safetensors',
+        kwargs={**SMALL, 'img_size': 56},
+    )(torch.rand(2, 3, 56, 70)).features
     assert features.shape == (2, 48, 4, 5)
 
 
 def test_back_on_clips_grid_it_serves_the_refinements(encoder_config, source):
-    head = {'type': 'mmtagclip.TagCLIPHead', 'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.1},
-            'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)}}
-    config = {'type': 'mmtagclip.TagCLIP', 'head': head, 'classes': NAMES,
-              'templates': ['a photo of a {}.'], 'encoder': {
-                  **encoder_config, 'last_block': {'type': 'mmtagclip.ProxyLastBlock',
-                                                   'source': source(8)}}}
+    head = {
+        'type': 'mmtagclip.TagCLIPHead',
+        'cwr': {'type': 'mmtagclip.CWR', 'threshold': 0.1},
+        'dmar': {'type': 'mmtagclip.DMAR', 'layers': (8, 9, 10)},
+    }
+    config = {
+        'type': 'mmtagclip.TagCLIP',
+        'head': head,
+        'classes': NAMES,
+        'templates': ['a photo of a {}.'],
+        'encoder': {
+            **encoder_config,
+            'last_block': {'type': 'mmtagclip.ProxyLastBlock', 'source': source(8)},
+        },
+    }
     tagger = MODELS.build(deepcopy(config))
-    sample, = tagger.test_step(tagger_batch((96, 80, 5)))
+    (sample,) = tagger.test_step(tagger_batch((96, 80, 5)))
     assert torch.isfinite(sample.pred_score).all()
     identity = tagger.encoder.identity['last_block']
     assert 'beta=1.2, gamma=3.0, keep_grid=False) of weights' in identity
@@ -140,10 +161,19 @@ def encode(clip, source, **kwargs):
 
 def test_regions_keep_patches_apart(clip):
     """With a region a patch, each gathers from itself alone; with two, evenly from its own."""
-    itself = encode(clip, Fixed(regions=torch.arange(24).reshape(1, 4, 6)
-                                .repeat_interleave(16, 1).repeat_interleave(16, 2)))
-    values = DenseEncoder(load_clip(clip), MODELS.build(
-        {'type': 'mmtagclip.SelfOnlyLastBlock', 'residual': False, 'mlp': False}))
+    itself = encode(
+        clip,
+        Fixed(
+            regions=torch.arange(24)
+            .reshape(1, 4, 6)
+            .repeat_interleave(16, 1)
+            .repeat_interleave(16, 2)
+        ),
+    )
+    values = DenseEncoder(
+        load_clip(clip),
+        MODELS.build({'type': 'mmtagclip.SelfOnlyLastBlock', 'residual': False, 'mlp': False}),
+    )
     expected = values(normalised(values, 64, 96, 1)).patches
     torch.testing.assert_close(itself.patches, expected, atol=1e-5, rtol=0)
 
@@ -164,14 +194,19 @@ def test_a_picture_of_one_colour_gives_finite_features(clip):
     assert torch.isfinite(encode(clip, Fixed(torch.ones(1, 5, 8, 12))).patches).all()
 
 
-@pytest.mark.parametrize('source, message', [
-    (Fixed(torch.rand(1, 5, 12, 8)), 'a grid of 12x8 for images of 64x96 pixels, which is of '
-                                     'another shape: rows come first'),
-    (Fixed(torch.rand(1, 96, 5)), r"must return features \(B, C', h', w'\) for a batch of 1"),
-    (Fixed(torch.rand(2, 5, 8, 12)), "for a batch of 1, not"),
-    (Fixed(), 'Fixed returned neither features nor regions'),
-    (Fixed(regions=torch.zeros(1, 96, 64)), r'regions \(1, 96, 64\) for images of 64x96'),
-])
+@pytest.mark.parametrize(
+    'source, message',
+    [
+        (
+            Fixed(torch.rand(1, 5, 12, 8)),
+            'a grid of 12x8 for images of 64x96 pixels, which is of another shape: rows come first',
+        ),
+        (Fixed(torch.rand(1, 96, 5)), r"must return features \(B, C', h', w'\) for a batch of 1"),
+        (Fixed(torch.rand(2, 5, 8, 12)), 'for a batch of 1, not'),
+        (Fixed(), 'Fixed returned neither features nor regions'),
+        (Fixed(regions=torch.zeros(1, 96, 64)), r'regions \(1, 96, 64\) for images of 64x96'),
+    ],
+)
 def test_sources_that_do_not_fit(clip, source, message):
     with pytest.raises(ValueError, match=message):
         encode(clip, source)

@@ -1,4 +1,5 @@
 """The head: each step removable, scores and maps, tags."""
+
 import pytest
 import torch
 
@@ -18,7 +19,8 @@ from tests.conftest import normalised
 @pytest.fixture(scope='module')
 def text(encoder):
     return torch.nn.functional.normalize(
-        torch.randn(7, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
+        torch.randn(7, 64, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
 
 
 def run(head, encoder, images, text, foreground=5):
@@ -43,16 +45,28 @@ def test_dmar_and_cwr_are_each_removable(encoder, text):
     refined = twins.dmar(coarse, maps, (8, 9, 10), 4, grid)
 
     def again(scores):
-        return twins.cwr(encoder.visual, encoder.logit_scale, text, scores, scores[:, :5].amax(0),
-                         grid, images, 0.1, False)
+        return twins.cwr(
+            encoder.visual,
+            encoder.logit_scale,
+            text,
+            scores,
+            scores[:, :5].amax(0),
+            grid,
+            images,
+            0.1,
+            False,
+        )
 
     close = {'atol': 2e-5, 'rtol': 0}
-    torch.testing.assert_close(run(TagCLIPHead(dmar), encoder, images, text).scores[0],
-                               refined[:, :5].amax(0), **close)
-    torch.testing.assert_close(run(TagCLIPHead(None, cwr), encoder, images, text).scores[0],
-                               again(coarse), **close)
-    torch.testing.assert_close(run(TagCLIPHead(dmar, cwr), encoder, images, text).scores[0],
-                               again(refined), **close)
+    torch.testing.assert_close(
+        run(TagCLIPHead(dmar), encoder, images, text).scores[0], refined[:, :5].amax(0), **close
+    )
+    torch.testing.assert_close(
+        run(TagCLIPHead(None, cwr), encoder, images, text).scores[0], again(coarse), **close
+    )
+    torch.testing.assert_close(
+        run(TagCLIPHead(dmar, cwr), encoder, images, text).scores[0], again(refined), **close
+    )
 
 
 def test_head_asks_only_for_the_maps_that_it_needs():
@@ -77,8 +91,9 @@ def test_class_token_head_is_plain_clip(encoder, text):
 def test_features_that_are_not_finite_are_an_error(encoder, text, head, value):
     patches = torch.ones(2, 4, 64)
     patches[1, 2, 3] = value
-    features = DenseFeatures(patches, torch.ones(2, 64), (2, 2), torch.ones(2, 5, 128),
-                             AttentionStatistics())
+    features = DenseFeatures(
+        patches, torch.ones(2, 64), (2, 2), torch.ones(2, 5, 128), AttentionStatistics()
+    )
     with pytest.raises(ValueError, match=r'image \[1\] of the batch are not finite'):
         head(features, torch.zeros(2, 3, 32, 32), text, 5, encoder)
 
@@ -88,12 +103,15 @@ def test_coarse_scores_are_probabilities(text):
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 6))
 
 
-@pytest.mark.parametrize(('scores', 'k', 'tags'), [
-    ([0.0, 0.5, 1.0], 0.5, [2]),
-    ([0.0, 0.51, 1.0], 0.5, [1, 2]),
-    ([0.0, 0.2, 1.0], 0.1, [1, 2]),
-    ([0.3, 0.3, 0.3], 0.5, [0]),
-    ([0.7], 0.5, [0]),
-])
+@pytest.mark.parametrize(
+    ('scores', 'k', 'tags'),
+    [
+        ([0.0, 0.5, 1.0], 0.5, [2]),
+        ([0.0, 0.51, 1.0], 0.5, [1, 2]),
+        ([0.0, 0.2, 1.0], 0.1, [1, 2]),
+        ([0.3, 0.3, 0.3], 0.5, [0]),
+        ([0.7], 0.5, [0]),
+    ],
+)
 def test_relative_threshold(scores, k, tags):
     assert relative_threshold(torch.tensor(scores), k).nonzero().flatten().tolist() == tags

@@ -1,4 +1,5 @@
 """Models with other names or options that share one encoder."""
+
 import pytest
 import torch
 
@@ -13,8 +14,15 @@ TEMPLATES = ['a photo of a {}.']
 @pytest.fixture
 def build(encoder_config):
     def tagger(classes=NAMES, background=('sky', 'grass'), **options):
-        return TagCLIP(encoder=encoder_config, head=HEAD, classes=classes, background=background,
-                       templates=TEMPLATES, **options)
+        return TagCLIP(
+            encoder=encoder_config,
+            head=HEAD,
+            classes=classes,
+            background=background,
+            templates=TEMPLATES,
+            **options,
+        )
+
     return tagger
 
 
@@ -23,8 +31,11 @@ def encoded(monkeypatch):
     """Names that were really encoded."""
     names = []
     original = TextEncoder.encode_class
-    monkeypatch.setattr(TextEncoder, 'encode_class',
-                        lambda self, phrases: names.append(phrases[0]) or original(self, phrases))
+    monkeypatch.setattr(
+        TextEncoder,
+        'encode_class',
+        lambda self, phrases: names.append(phrases[0]) or original(self, phrases),
+    )
     return names
 
 
@@ -34,8 +45,9 @@ def test_a_variant_equals_a_tagger_built_with_its_names(build):
     rebuilt = build(['bicycle', 'sky'], ['grass'], with_score_maps=True)
     assert variant.background.names == ('grass',)
     data = (64, 96, 1), (64, 96, 2)
-    for one, other in zip(variant.test_step(batch(*data)), rebuilt.test_step(batch(*data)),
-                          strict=True):
+    for one, other in zip(
+        variant.test_step(batch(*data)), rebuilt.test_step(batch(*data)), strict=True
+    ):
         assert torch.equal(one.pred_score, other.pred_score)
         assert one.tags == other.tags
     assert 'score_maps' not in one
@@ -75,8 +87,7 @@ def test_bad_names_and_thresholds_are_refused(build):
         tagger.variant(threshold=2)
 
 
-AFFINITY = {'type': 'mmtagclip.AffinityRefinement', 'layers': (8, 9, 10),
-            'box_threshold': 0.4}
+AFFINITY = {'type': 'mmtagclip.AffinityRefinement', 'layers': (8, 9, 10), 'box_threshold': 0.4}
 
 
 def test_a_segmentors_variant_equals_one_built_with_its_names(build):
@@ -103,8 +114,14 @@ def test_a_segmentors_variant_equals_one_built_with_its_names(build):
 
 
 def test_a_segmentor_that_merges_classes_takes_no_others(build):
-    merged = CLSSeg(build(), AFFINITY, templates=TEMPLATES, with_background=False,
-                    label_map=[0, 0, 1], groups=['animal', 'vehicle'])
+    merged = CLSSeg(
+        build(),
+        AFFINITY,
+        templates=TEMPLATES,
+        with_background=False,
+        label_map=[0, 0, 1],
+        groups=['animal', 'vehicle'],
+    )
     with pytest.raises(ValueError, match='merges its classes into groups'):
         merged.variant(['bird'])
     assert merged.variant(threshold=0.3).tagger.head.threshold == 0.3

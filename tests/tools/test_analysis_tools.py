@@ -1,4 +1,5 @@
 """The measuring tools: what they count, what they write, and ratios that must not get worse."""
+
 import json
 import sys
 from functools import partial
@@ -16,10 +17,12 @@ from tests.processes import ROOT, run
 
 try:
     from torch.nn.attention import SDPBackend, sdpa_kernel
+
     unfused_attention = partial(sdpa_kernel, SDPBackend.MATH)
 except ImportError:  # torch before 2.3
-    unfused_attention = partial(torch.backends.cuda.sdp_kernel, enable_flash=False,
-                                enable_mem_efficient=False)
+    unfused_attention = partial(
+        torch.backends.cuda.sdp_kernel, enable_flash=False, enable_mem_efficient=False
+    )
 
 FOLDER = ROOT / 'tools/analysis_tools'
 # Ratios of the pictures and parts below on a quiet machine, one thread; see CONTRIBUTING.md.
@@ -34,6 +37,7 @@ def measuring():
     sys.path.insert(0, str(FOLDER))
     try:
         import measuring
+
         yield measuring
     finally:
         sys.path.remove(str(FOLDER))
@@ -62,9 +66,11 @@ def test_operations_are_those_that_torch_counts(encoder, measuring):
 
 
 def test_other_patches_and_heads_count_too(measuring):
-    clip = open_clip.CLIP(embed_dim=32, vision_cfg={
-        'image_size': 56, 'layers': 3, 'width': 64, 'head_width': 32, 'patch_size': 14},
-        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1})
+    clip = open_clip.CLIP(
+        embed_dim=32,
+        vision_cfg={'image_size': 56, 'layers': 3, 'width': 64, 'head_width': 32, 'patch_size': 14},
+        text_cfg={'context_length': 16, 'vocab_size': 49408, 'width': 64, 'heads': 1, 'layers': 1},
+    )
     encoder = DenseEncoder(load_clip(clip))
     with FlopCounterMode(display=False) as counter, unfused_attention(), torch.no_grad():
         plain_forward(encoder, torch.zeros(1, 3, 28, 70))
@@ -73,7 +79,7 @@ def test_other_patches_and_heads_count_too(measuring):
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='memory is read from /proc')
 def test_peak_memory_sees_what_is_freed_again(measuring):
-    size = 50 * 2 ** 20
+    size = 50 * 2**20
     peak = measuring.peak_memory(lambda: torch.ones(size // 4).sum())
     assert size * 0.9 < peak < size * 1.5
     assert measuring.peak_memory(lambda: None) < size * 0.1
@@ -81,9 +87,26 @@ def test_peak_memory_sees_what_is_freed_again(measuring):
 
 def test_ratios_have_not_got_worse(photographs, tmp_path):
     out = tmp_path / 'benchmark.json'
-    process = run(sys.executable, FOLDER / 'benchmark.py', '--photos', photographs, '--out', out,
-                  '--images', 1, '--repeats', 1, '--parts', *PARTS, '--check', MARGIN,
-                  '--against', RATIOS, timeout=900, OMP_NUM_THREADS='1')
+    process = run(
+        sys.executable,
+        FOLDER / 'benchmark.py',
+        '--photos',
+        photographs,
+        '--out',
+        out,
+        '--images',
+        1,
+        '--repeats',
+        1,
+        '--parts',
+        *PARTS,
+        '--check',
+        MARGIN,
+        '--against',
+        RATIOS,
+        timeout=900,
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     rows, earlier = (json.loads(path.read_text())['rows'] for path in (out, RATIOS))
     assert set(rows) | {'encoder_bfloat16'} == set(earlier) | {'encoder_bfloat16'}
@@ -91,9 +114,23 @@ def test_ratios_have_not_got_worse(photographs, tmp_path):
 
 
 def test_a_ratio_that_is_off_ends_with_an_error(photographs, tmp_path):
-    process = run(sys.executable, FOLDER / 'benchmark.py', '--photos', photographs, '--images', 1,
-                  '--repeats', 1, '--parts', 'loading', '--check', 1e-6, '--out',
-                  tmp_path / 'loading.json', OMP_NUM_THREADS='1')
+    process = run(
+        sys.executable,
+        FOLDER / 'benchmark.py',
+        '--photos',
+        photographs,
+        '--images',
+        1,
+        '--repeats',
+        1,
+        '--parts',
+        'loading',
+        '--check',
+        1e-6,
+        '--out',
+        tmp_path / 'loading.json',
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 1
     assert 'off its target by more than 1e-06 times: loading' in process.stderr
     loading = json.loads((tmp_path / 'loading.json').read_text())['rows']['loading']
@@ -102,6 +139,7 @@ def test_a_ratio_that_is_off_ends_with_an_error(photographs, tmp_path):
 
 def test_an_earlier_ratio_is_what_is_compared_with(measuring):
     import benchmark
+
     most = benchmark.Row('ours', 'theirs', 2.0, at_most=1)
     assert [most.holds(1.5), most.holds(1.5, 1.4), most.holds(1.5, 1.0)] == [False, True, False]
     least = benchmark.Row('ours', 'theirs', 2.0, at_least=5)
@@ -122,23 +160,47 @@ def test_nothing_to_measure(key):
 
 
 def test_figure_of_stored_points(tmp_path):
-    points = [{'axis': axis, 'value': value, 'what': 'x', 'seconds': 2.0 * value, 'floor': value,
-               'bytes': 2 ** 20 * value}
-              for axis in ('side', 'classes', 'candidates', 'batch') for value in (1, 2)]
+    points = [
+        {
+            'axis': axis,
+            'value': value,
+            'what': 'x',
+            'seconds': 2.0 * value,
+            'floor': value,
+            'bytes': 2**20 * value,
+        }
+        for axis in ('side', 'classes', 'candidates', 'batch')
+        for value in (1, 2)
+    ]
     (tmp_path / 'points.json').write_text(json.dumps(points))
-    process = run(sys.executable, FOLDER / 'plot_cost.py', '--out', tmp_path / 'points.json',
-                  '--figure', tmp_path / 'figure.png')
+    process = run(
+        sys.executable,
+        FOLDER / 'plot_cost.py',
+        '--out',
+        tmp_path / 'points.json',
+        '--figure',
+        tmp_path / 'figure.png',
+    )
     assert process.returncode == 0, process.stderr
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 
 
 def test_one_axis_is_measured_anew(tmp_path):
     out = tmp_path / 'points.json'
-    old = {'what': 'x', 'seconds': 2.0, 'floor': 1.0, 'bytes': 2 ** 20}
-    out.write_text(json.dumps([{'axis': 'side', 'value': 1, **old},
-                               {'axis': 'batch', 'value': 1, **old}]))
-    process = run(sys.executable, FOLDER / 'plot_cost.py', '--out', out, '--measure', 'side',
-                  '--max-side', 224)
+    old = {'what': 'x', 'seconds': 2.0, 'floor': 1.0, 'bytes': 2**20}
+    out.write_text(
+        json.dumps([{'axis': 'side', 'value': 1, **old}, {'axis': 'batch', 'value': 1, **old}])
+    )
+    process = run(
+        sys.executable,
+        FOLDER / 'plot_cost.py',
+        '--out',
+        out,
+        '--measure',
+        'side',
+        '--max-side',
+        224,
+    )
     assert process.returncode == 0, process.stderr
     kept, *new = json.loads(out.read_text())
     assert kept == {'axis': 'batch', 'value': 1, **old}

@@ -1,4 +1,5 @@
 """The comparison of encoders, on a few of the demo's scenes."""
+
 import argparse
 import importlib.util
 import json
@@ -14,8 +15,16 @@ MASKS = {'direct', 'tag-guided', 'CLS-SEG'}
 
 
 def compare(*arguments):
-    return run(sys.executable, SCRIPT, *arguments, '--images', '60', '--encoders', 'NACLIP',
-               OMP_NUM_THREADS='1')
+    return run(
+        sys.executable,
+        SCRIPT,
+        *arguments,
+        '--images',
+        '60',
+        '--encoders',
+        'NACLIP',
+        OMP_NUM_THREADS='1',
+    )
 
 
 @pytest.fixture(scope='module')
@@ -67,8 +76,13 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch
 
     monkeypatch.setattr(module, 'Runner', Runner)
     monkeypatch.setattr(module, 'test', lambda cfg, key: scored.append(cfg) or {key: 50.0})
-    module.cells({'tags': {}, 'masks': {}}, argparse.Namespace(
-        out=tmp_path / 'out.json', encoders=['SCLIP'], dtype='bfloat16', images=60), tmp_path)
+    module.cells(
+        {'tags': {}, 'masks': {}},
+        argparse.Namespace(
+            out=tmp_path / 'out.json', encoders=['SCLIP'], dtype='bfloat16', images=60
+        ),
+        tmp_path,
+    )
     assert [cfg.model.encoder.dtype for cfg in fitted] == ['float32']
     assert len(scored) == len(TAGS) + len(MASKS)
     encoders = [cfg.model.get('encoder') or cfg.model.tagger.encoder for cfg in scored]

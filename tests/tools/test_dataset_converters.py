@@ -25,8 +25,9 @@ def converter(name):
 
 
 yolo2coco, masks2tags, nus_wide, remap_masks, coco_object, tags2text, text2tags = map(
-    converter, ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object', 'tags2text',
-                'text2tags'))
+    converter,
+    ('yolo2coco', 'masks2tags', 'nus_wide', 'remap_masks', 'coco_object', 'tags2text', 'text2tags'),
+)
 
 
 def run(monkeypatch, module, *arguments):
@@ -36,8 +37,10 @@ def run(monkeypatch, module, *arguments):
 
 
 def labels(dataset):
-    return {Path(dataset.get_data_info(i)['img_path']).name: dataset.get_data_info(i)['gt_label']
-            for i in range(len(dataset))}
+    return {
+        Path(dataset.get_data_info(i)['img_path']).name: dataset.get_data_info(i)['gt_label']
+        for i in range(len(dataset))
+    }
 
 
 # yolo2coco
@@ -58,21 +61,43 @@ def yolo(tmp_path):
 
 def test_yolo_boxes_in_pixels(yolo):
     coco = yolo2coco.convert(*yolo, ('cat', 'dog', 'cow'))
-    assert coco['images'] == [{'id': 1, 'file_name': 'a.jpg', 'width': 80, 'height': 40},
-                              {'id': 2, 'file_name': 'b.PNG', 'width': 10, 'height': 10}]
-    assert coco['categories'] == [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'dog'},
-                                  {'id': 3, 'name': 'cow'}]
+    assert coco['images'] == [
+        {'id': 1, 'file_name': 'a.jpg', 'width': 80, 'height': 40},
+        {'id': 2, 'file_name': 'b.PNG', 'width': 10, 'height': 10},
+    ]
+    assert coco['categories'] == [
+        {'id': 1, 'name': 'cat'},
+        {'id': 2, 'name': 'dog'},
+        {'id': 3, 'name': 'cow'},
+    ]
     assert coco['annotations'] == [
-        {'id': 1, 'image_id': 1, 'category_id': 3, 'bbox': [30, 10, 20, 20], 'area': 400,
-         'iscrowd': 0},
-        {'id': 2, 'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 16, 16], 'area': 256,
-         'iscrowd': 0}]
+        {
+            'id': 1,
+            'image_id': 1,
+            'category_id': 3,
+            'bbox': [30, 10, 20, 20],
+            'area': 400,
+            'iscrowd': 0,
+        },
+        {
+            'id': 2,
+            'image_id': 1,
+            'category_id': 1,
+            'bbox': [0, 0, 16, 16],
+            'area': 256,
+            'iscrowd': 0,
+        },
+    ]
 
 
 def test_yolo_result_loads(yolo, tmp_path):
     out = tmp_path / 'new' / 'instances.json'
-    process = subprocess.run([sys.executable, yolo2coco.__file__, *yolo, out],
-                             capture_output=True, text=True, timeout=300)
+    process = subprocess.run(
+        [sys.executable, yolo2coco.__file__, *yolo, out],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert process.returncode == 0, process.stderr
     assert process.stdout == f'{out}: 2 images, 2 objects\n'
     dataset = CocoMultiLabel(ann_file=str(out), data_prefix=str(yolo[0]), keep_unlabelled=True)
@@ -80,13 +105,16 @@ def test_yolo_result_loads(yolo, tmp_path):
     assert dataset.metainfo['classes'] == Vocabulary.load('coco').names
 
 
-@pytest.mark.parametrize('line, message', [
-    ('3 0.5 0.5 0.2 0.2', 'names the unknown class 3; there are 3, from 0'),
-    ('-1 0.5 0.5 0.2 0.2', 'names the unknown class -1'),
-    ('1 0.5 0.5 0.2', 'is not "class x y width height"'),
-    ('1 0.1 0.1 0.2 0.1 0.2 0.2', 'is not "class x y width height"'),  # a polygon
-    ('cat 0.5 0.5 0.2 0.2', 'is not "class x y width height"'),
-])
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('3 0.5 0.5 0.2 0.2', 'names the unknown class 3; there are 3, from 0'),
+        ('-1 0.5 0.5 0.2 0.2', 'names the unknown class -1'),
+        ('1 0.5 0.5 0.2', 'is not "class x y width height"'),
+        ('1 0.1 0.1 0.2 0.1 0.2 0.2', 'is not "class x y width height"'),  # a polygon
+        ('cat 0.5 0.5 0.2 0.2', 'is not "class x y width height"'),
+    ],
+)
 def test_yolo_bad_line(yolo, line, message):
     (yolo[1] / 'b.txt').write_text(f'0 0.5 0.5 0.2 0.2\n{line}\n')
     with pytest.raises(ValueError, match=rf'b\.txt, line 2 {message}'):
@@ -109,9 +137,13 @@ def test_masks_with_values_and_ignore(tmp_path):
     save_mask(tmp_path / 'a.png', [[7, 3], [255, 7]])
     save_mask(tmp_path / 'b.png', [[255, 254]])
     tags = masks2tags.convert(tmp_path, ('cat', 'dog', 'cow'), (3, 5, 7), ignore=(254, 255))
-    assert tags == {'metainfo': {'classes': ['cat', 'dog', 'cow']},
-                    'data_list': [{'img_path': 'a.jpg', 'gt_label': [0, 2]},
-                                  {'img_path': 'b.jpg', 'gt_label': []}]}
+    assert tags == {
+        'metainfo': {'classes': ['cat', 'dog', 'cow']},
+        'data_list': [
+            {'img_path': 'a.jpg', 'gt_label': [0, 2]},
+            {'img_path': 'b.jpg', 'gt_label': []},
+        ],
+    }
 
 
 def test_masks_of_16_bits_and_palettes(tmp_path):
@@ -153,11 +185,24 @@ def test_masks_unknown_list_of_classes(tmp_path, monkeypatch):
 def test_masks_result_loads(tmp_path, monkeypatch):
     masks, out = tmp_path / 'masks', tmp_path / 'tags.json'
     masks.mkdir()
-    values = [int(line) for line in find_list('cocostuff_values').read_text().splitlines()
-              if not line.startswith('#')]
+    values = [
+        int(line)
+        for line in find_list('cocostuff_values').read_text().splitlines()
+        if not line.startswith('#')
+    ]
     save_mask(masks / '000000000139.png', [[values[0], values[170]], [255, values[100]]])
-    run(monkeypatch, masks2tags, masks, out, '--classes', 'cocostuff', '--values',
-        'cocostuff_values', '--suffix', '.png')
+    run(
+        monkeypatch,
+        masks2tags,
+        masks,
+        out,
+        '--classes',
+        'cocostuff',
+        '--values',
+        'cocostuff_values',
+        '--suffix',
+        '.png',
+    )
     dataset = MultiLabelDataset(ann_file=str(out), data_prefix=str(tmp_path))
     assert labels(dataset) == {'000000000139.png': [0, 100, 170]}
     assert tuple(dataset.metainfo['classes']) == Vocabulary.load('cocostuff').names
@@ -180,8 +225,11 @@ def test_nus_wide_labels(tmp_path):
     root = nus_wide_root(tmp_path, {'sky': '1\n1\n', 'water': '0\n1\n', 'zebra': '0\r\n0\r\n'})
     assert nus_wide.convert(root, 'Test', ('sky', 'water', 'zebra')) == {
         'metainfo': {'classes': ['sky', 'water', 'zebra']},
-        'data_list': [{'img_path': 'actor/0001_1.jpg', 'gt_label': [0]},
-                      {'img_path': 'sky/0002_2.jpg', 'gt_label': [0, 1]}]}
+        'data_list': [
+            {'img_path': 'actor/0001_1.jpg', 'gt_label': [0]},
+            {'img_path': 'sky/0002_2.jpg', 'gt_label': [0, 1]},
+        ],
+    }
 
 
 def test_nus_wide_missing_file(tmp_path):
@@ -251,15 +299,18 @@ def test_remap_refuses(tmp_path):
         remap_masks.convert(tmp_path, tmp_path / 'out', (1,), (1,))
 
 
-@pytest.mark.parametrize('options, count, labels', [
-    ('--values cocostuff_values --labels cocostuff_groups', 171, {*range(27), 255}),
-    ('--values cocostuff_values', 171, {*range(171), 255}),
-    ('--values coco_values --first 1 --other 254', 80, {*range(1, 81), 254}),
-])
+@pytest.mark.parametrize(
+    'options, count, labels',
+    [
+        ('--values cocostuff_values --labels cocostuff_groups', 171, {*range(27), 255}),
+        ('--values cocostuff_values', 171, {*range(171), 255}),
+        ('--values coco_values --first 1 --other 254', 80, {*range(1, 81), 254}),
+    ],
+)
 def test_remap_with_the_built_in_lists(tmp_path, monkeypatch, options, count, labels):
     save_mask(tmp_path / 'a.png', [[*range(256)]])
     run(monkeypatch, remap_masks, tmp_path, tmp_path / 'out', *options.split())
-    row, = read_mask(tmp_path / 'out' / 'a.png')
+    (row,) = read_mask(tmp_path / 'out' / 'a.png')
     assert set(row) == labels
     assert sum(label != max(labels) for label in row) == count
 
@@ -276,16 +327,29 @@ def instances(tmp_path):
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *edges, flat.size]).tolist()
     annotations = [
-        {'category_id': 7, 'segmentation': {'size': [6, 8], 'counts': runs}, 'area': 4,
-         'iscrowd': 1},
+        {
+            'category_id': 7,
+            'segmentation': {'size': [6, 8], 'counts': runs},
+            'area': 4,
+            'iscrowd': 1,
+        },
         {'category_id': 3, 'segmentation': [[1, 1, 7, 1, 7, 5, 1, 5]], 'area': 24, 'iscrowd': 0},
     ]
     path = tmp_path / 'instances.json'
-    path.write_text(json.dumps({
-        'images': [{'id': 1, 'file_name': 'a.jpg', 'height': 6, 'width': 8},
-                   {'id': 2, 'file_name': 'b.jpg', 'height': 6, 'width': 8}],
-        'annotations': [{'id': i, 'image_id': 1, **one} for i, one in enumerate(annotations, 1)],
-        'categories': [{'id': 7, 'name': 'dog'}, {'id': 3, 'name': 'cat'}]}))
+    path.write_text(
+        json.dumps(
+            {
+                'images': [
+                    {'id': 1, 'file_name': 'a.jpg', 'height': 6, 'width': 8},
+                    {'id': 2, 'file_name': 'b.jpg', 'height': 6, 'width': 8},
+                ],
+                'annotations': [
+                    {'id': i, 'image_id': 1, **one} for i, one in enumerate(annotations, 1)
+                ],
+                'categories': [{'id': 7, 'name': 'dog'}, {'id': 3, 'name': 'cat'}],
+            }
+        )
+    )
     return path
 
 
@@ -310,10 +374,17 @@ def test_coco_object_without_a_file(tmp_path):
 def test_tags_as_text(tmp_path, monkeypatch):
     (tmp_path / 'tags.jsonl').write_text(
         '{"image": "a/1.jpg", "tags": ["dog", "cat"], "scores": [0.9, 0.6]}\n'
-        '{"image": "a/2.jpg", "error": "gone"}\n{"image": "a/3.jpg", "tags": []}\n')
+        '{"image": "a/2.jpg", "error": "gone"}\n{"image": "a/3.jpg", "tags": []}\n'
+    )
     (tmp_path / 'names.txt').write_text('cat\ndog\n')
-    run(monkeypatch, tags2text, tmp_path / 'tags.jsonl', tmp_path / 'tags.txt', '--classes',
-        tmp_path / 'names.txt')
+    run(
+        monkeypatch,
+        tags2text,
+        tmp_path / 'tags.jsonl',
+        tmp_path / 'tags.txt',
+        '--classes',
+        tmp_path / 'names.txt',
+    )
     assert (tmp_path / 'tags.txt').read_text() == '1 1 0\n3\n'
 
 
@@ -323,8 +394,14 @@ def test_tags_as_text(tmp_path, monkeypatch):
 def test_text_as_annotations(tmp_path, monkeypatch):
     (tmp_path / 'labels.txt').write_text('COCO_1 1 0 1\nb/2.png\n')
     (tmp_path / 'names.txt').write_text('cat\ndog\n')
-    run(monkeypatch, text2tags, tmp_path / 'labels.txt', tmp_path / 'new/labels.json', '--classes',
-        tmp_path / 'names.txt')
+    run(
+        monkeypatch,
+        text2tags,
+        tmp_path / 'labels.txt',
+        tmp_path / 'new/labels.json',
+        '--classes',
+        tmp_path / 'names.txt',
+    )
     dataset = MultiLabelDataset(ann_file=str(tmp_path / 'new/labels.json'))
     assert dataset.metainfo['classes'] == ['cat', 'dog']
     assert labels(dataset) == {'COCO_1.jpg': [0, 1], '2.png': []}
@@ -333,5 +410,11 @@ def test_text_as_annotations(tmp_path, monkeypatch):
 def test_text_with_an_index_too_many(tmp_path, monkeypatch):
     (tmp_path / 'labels.txt').write_text('COCO_1 80\n')
     with pytest.raises(ValueError, match='line 1 has the class index 80, but there are 80 classes'):
-        run(monkeypatch, text2tags, tmp_path / 'labels.txt', tmp_path / 'labels.json', '--classes',
-            'coco')
+        run(
+            monkeypatch,
+            text2tags,
+            tmp_path / 'labels.txt',
+            tmp_path / 'labels.json',
+            '--classes',
+            'coco',
+        )

@@ -1,4 +1,5 @@
 """tools/train.py fits PIAA's classifier, tools/test.py evaluates the checkpoint."""
+
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ from tests.conftest import picture
 from tests.processes import ROOT, free_port, run
 from tests.tools.test_test import write_voc
 
-CONFIG = '''\
+CONFIG = """\
 _base_ = [
     '{configs}/_base_/models/piaa_vit-base-p16_openai.py',
     '{configs}/_base_/datasets/voc07_piaa.py',
@@ -25,7 +26,7 @@ model = dict(encoder=dict(_delete_=True, **{encoder}), classes={names},
 data = dict(data_root='{root}', classes={names})
 train_dataloader = dict(num_workers=0, dataset=dict(**data))
 test_dataloader = dict(num_workers=0, dataset=dict(**data))
-'''
+"""
 NAMES = ['cat', 'dog', 'person', 'chair', 'sofa', 'car', 'bus']
 
 
@@ -37,13 +38,17 @@ def write_config(tmp_path_factory, encoder_config):
         Image.fromarray(picture(80, 96, 100 + seed)).save(root / 'JPEGImages' / f'1{name}.jpg')
         shutil.copy(root / 'Annotations' / f'{name}.xml', root / 'Annotations' / f'1{name}.xml')
     (root / 'ImageSets/Main/trainval.txt').write_text(
-        '\n'.join([*names, *(f'1{name}' for name in names[:4])]))
+        '\n'.join([*names, *(f'1{name}' for name in names[:4])])
+    )
 
     def write_config(folder, more=''):
         path = folder / 'config.py'
-        path.write_text(CONFIG.format(configs=ROOT / 'configs', encoder=encoder_config, root=root,
-                                      names=NAMES) + more)
+        path.write_text(
+            CONFIG.format(configs=ROOT / 'configs', encoder=encoder_config, root=root, names=NAMES)
+            + more
+        )
         return path
+
     return write_config
 
 
@@ -63,18 +68,31 @@ def fitted(write_config, tmp_path_factory):
 
 def test_the_checkpoint_holds_the_classifier_alone(fitted):
     content = torch.load(fitted[1], weights_only=True)
-    assert {key: tuple(value.shape) for key, value in content['state_dict'].items()
-            if 'identity' not in key} == {'head.scorer.weight': (64, 7), 'head.scorer.bias': (7,)}
+    assert {
+        key: tuple(value.shape)
+        for key, value in content['state_dict'].items()
+        if 'identity' not in key
+    } == {'head.scorer.weight': (64, 7), 'head.scorer.bias': (7,)}
     assert content['meta']['classes'] == NAMES
     assert fitted[1].stat().st_size < 20_000
 
 
 def test_two_processes_fit_the_same(write_config, fitted, tmp_path):
-    process = run('bash', ROOT / 'tools/dist_train.sh', write_config(tmp_path), 2, '--work-dir',
-                  tmp_path, PORT=free_port(), OMP_NUM_THREADS='1')
+    process = run(
+        'bash',
+        ROOT / 'tools/dist_train.sh',
+        write_config(tmp_path),
+        2,
+        '--work-dir',
+        tmp_path,
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stderr
-    one, two = (torch.load(path, weights_only=True)['state_dict']
-                for path in (fitted[1], tmp_path / 'piaa.pth'))
+    one, two = (
+        torch.load(path, weights_only=True)['state_dict']
+        for path in (fitted[1], tmp_path / 'piaa.pth')
+    )
     for key, value in one.items():
         assert torch.equal(value, two[key]), key
 
@@ -87,8 +105,16 @@ def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config,
     content = last.read_bytes()
     last.write_bytes(b'no image')
     try:
-        process = run('bash', ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path,
-                      PORT=free_port(), OMP_NUM_THREADS='1')
+        process = run(
+            'bash',
+            ROOT / 'tools/dist_train.sh',
+            config,
+            2,
+            '--work-dir',
+            tmp_path,
+            PORT=free_port(),
+            OMP_NUM_THREADS='1',
+        )
     finally:
         last.write_bytes(content)
     assert process.returncode != 0
@@ -98,8 +124,10 @@ def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config,
     assert process.returncode == 0, process.stderr
     assert re.search('[3-8] of 9 images are done', process.stdout + process.stderr)
     assert not list(tmp_path.glob('*.safetensors'))
-    one, two = (torch.load(path, weights_only=True)['state_dict']
-                for path in (fitted[1], tmp_path / 'piaa.pth'))
+    one, two = (
+        torch.load(path, weights_only=True)['state_dict']
+        for path in (fitted[1], tmp_path / 'piaa.pth')
+    )
     for key, value in one.items():
         assert torch.equal(value, two[key]), key
 
@@ -125,15 +153,25 @@ def test_other_names_are_refused(write_config, fitted, tmp_path):
     config = write_config(tmp_path, "model['classes'][1] = 'cow'\n")
     process = tool('test.py', config, fitted[1], '--work-dir', tmp_path)
     assert process.returncode != 0
-    assert ("fitted for other class names: it has 'dog' (7 names), the model has 'cow' (7 names)"
-            in process.stderr)
+    assert (
+        "fitted for other class names: it has 'dog' (7 names), the model has 'cow' (7 names)"
+        in process.stderr
+    )
 
 
-@pytest.mark.parametrize('more, message', [
-    ("model['classes'] += ['cow', 'horse', 'tree']\n", '9 images are too few to fit 10 classes'),
-    ("model.update(head=dict(_delete_=True, type='mmtagclip.TagCLIPHead'))\n",
-     'fits the one GaussianClassifier of a tagger, but TagCLIP has 0'),
-])
+@pytest.mark.parametrize(
+    'more, message',
+    [
+        (
+            "model['classes'] += ['cow', 'horse', 'tree']\n",
+            '9 images are too few to fit 10 classes',
+        ),
+        (
+            "model.update(head=dict(_delete_=True, type='mmtagclip.TagCLIPHead'))\n",
+            'fits the one GaussianClassifier of a tagger, but TagCLIP has 0',
+        ),
+    ],
+)
 def test_what_can_not_be_fitted(write_config, tmp_path, more, message):
     process = tool('train.py', write_config(tmp_path, more), '--work-dir', tmp_path)
     assert process.returncode != 0
@@ -142,7 +180,15 @@ def test_what_can_not_be_fitted(write_config, tmp_path, more, message):
 
 def test_a_sampler_that_repeats_images_is_refused(write_config, tmp_path):
     config = write_config(tmp_path, 'train_dataloader.update(sampler=dict(round_up=True))\n')
-    process = run('bash', ROOT / 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path,
-                  PORT=free_port(), OMP_NUM_THREADS='1')
+    process = run(
+        'bash',
+        ROOT / 'tools/dist_train.sh',
+        config,
+        2,
+        '--work-dir',
+        tmp_path,
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode != 0
     assert 'set round_up=False in train_dataloader.sampler' in process.stderr

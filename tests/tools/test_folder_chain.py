@@ -1,4 +1,5 @@
 """A folder of photographs and a list of names in, a trained segmentor out, in three commands."""
+
 import shutil
 import sys
 
@@ -18,27 +19,52 @@ def test_folder_to_segmentor(tmp_path):
     out = tmp_path / 'out'
 
     def command(tool, config, *arguments):
-        process = run(sys.executable, ROOT / 'tools' / tool, CONFIGS / config, *arguments,
-                      PHOTOS=str(tmp_path / 'photos'), CLASSES=str(tmp_path / 'names.txt'),
-                      OUT=str(out), OMP_NUM_THREADS='1')
+        process = run(
+            sys.executable,
+            ROOT / 'tools' / tool,
+            CONFIGS / config,
+            *arguments,
+            PHOTOS=str(tmp_path / 'photos'),
+            CLASSES=str(tmp_path / 'names.txt'),
+            OUT=str(out),
+            OMP_NUM_THREADS='1',
+        )
         assert process.returncode == 0, process.stderr
 
     # The real encoder's place is taken by the demo's, which is in the repository.
-    command('test.py', 'masks_vit-base-p16_openai_folder.py', '--cfg-options',
-            f'model.tagger.encoder.model=local-dir:{ROOT}/demo/model',
-            'model.tagger.encoder.pretrained=None', 'test_dataloader.num_workers=0')
+    command(
+        'test.py',
+        'masks_vit-base-p16_openai_folder.py',
+        '--cfg-options',
+        f'model.tagger.encoder.model=local-dir:{ROOT}/demo/model',
+        'model.tagger.encoder.pretrained=None',
+        'test_dataloader.num_workers=0',
+    )
     manifest, records = read_pseudo_labels(out / 'masks/pseudo_labels')
     assert manifest.classes == ('background', 'dog', 'car', 'owl')
     assert ['error' in record for record in records] == [False, False, False, True]
 
-    command('train.py', 'segformer_mit-b0_folder.py', '--cfg-options',
-            'model.backbone.init_cfg=None', 'train_cfg.max_iters=1',
-            'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
-            'train_dataloader.persistent_workers=False')
+    command(
+        'train.py',
+        'segformer_mit-b0_folder.py',
+        '--cfg-options',
+        'model.backbone.init_cfg=None',
+        'train_cfg.max_iters=1',
+        'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+    )
     assert (out / 'segmentor/iter_1.pth').is_file()
 
     (photos / 'broken.jpg').unlink()
-    command('test.py', 'segformer_mit-b0_folder.py', out / 'segmentor/iter_1.pth', '--show-dir',
-            tmp_path / 'drawn', '--cfg-options', 'model.backbone.init_cfg=None',
-            'test_dataloader.num_workers=0')
+    command(
+        'test.py',
+        'segformer_mit-b0_folder.py',
+        out / 'segmentor/iter_1.pth',
+        '--show-dir',
+        tmp_path / 'drawn',
+        '--cfg-options',
+        'model.backbone.init_cfg=None',
+        'test_dataloader.num_workers=0',
+    )
     assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 3

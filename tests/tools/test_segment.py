@@ -1,4 +1,5 @@
 """tools/test.py on segmentors, each run as a user runs it."""
+
 import importlib.util
 import json
 import sys
@@ -12,20 +13,20 @@ from tests.conftest import picture
 from tests.processes import ROOT, free_port, run
 from tests.tools.test_test import TEST_PY
 
-CONFIG = '''\
+CONFIG = """\
 _base_ = '{configs}/cls_seg/cls-seg_vit-base-p16_openai_voc12.py'
 model = dict(
     tagger=dict(encoder=dict(_delete_=True, **{encoder}), templates='templates_photo'),
     templates='templates_photo', **{model})
 test_dataloader = dict(num_workers=0, dataset=dict(data_root='{root}'))
 test_evaluator = dict(output_dir='{masks}')
-'''
-TAG_FILE = '''\
+"""
+TAG_FILE = """\
 test_pipeline = _base_.test_pipeline
 test_pipeline.insert(1, dict(type='mmtagclip.LoadTags', tag_file='{tags}', classes='voc'))
 test_pipeline[-1].meta_keys += ('tag_labels',)
 test_dataloader['dataset']['pipeline'] = test_pipeline
-'''
+"""
 # Sizes of the pictures, an odd number of them.
 SIZES = {'000001': (64, 80), '000002': (50, 71), '000003': (33, 100)}
 DOG, SOFA = 1 + Vocabulary.load('voc').names.index('dog'), 18
@@ -53,9 +54,18 @@ def write_config(voc, encoder_config):
     def write_config(folder, more='', **model):
         path = folder / 'config.py'
         (folder / 'masks').mkdir()  # else one process might write before another makes it
-        path.write_text(CONFIG.format(configs=ROOT / 'configs', encoder=encoder_config, model=model,
-                                      root=voc, masks=folder / 'masks') + more)
+        path.write_text(
+            CONFIG.format(
+                configs=ROOT / 'configs',
+                encoder=encoder_config,
+                model=model,
+                root=voc,
+                masks=folder / 'masks',
+            )
+            + more
+        )
         return path
+
     return write_config
 
 
@@ -63,8 +73,15 @@ def write_config(voc, encoder_config):
 def one_process(write_config, tmp_path_factory):
     """A finished run: the process, and the folder that it wrote to."""
     out = tmp_path_factory.mktemp('one')
-    return run_test(write_config(out), '--work-dir', out, '--out', out / 'metrics.json',
-                    '--show-dir', out / 'show'), out
+    return run_test(
+        write_config(out),
+        '--work-dir',
+        out,
+        '--out',
+        out / 'metrics.json',
+        '--show-dir',
+        out / 'show',
+    ), out
 
 
 def run_test(*arguments):
@@ -104,8 +121,10 @@ def test_metric_is_that_of_the_written_masks(voc, one_process):
 
 def test_show_dir_has_a_picture_for_each_image(one_process):
     """The ground truth above the prediction, each enlarged to 900 pixels, and the legends."""
-    drawn = {path.name.split('_')[1]: Image.open(path).size
-             for path in (one_process[1] / 'show').rglob('*.png')}
+    drawn = {
+        path.name.split('_')[1]: Image.open(path).size
+        for path in (one_process[1] / 'show').rglob('*.png')
+    }
     assert drawn.keys() == {f'{name}.jpg' for name in SIZES}
     for name, (height, width) in SIZES.items():
         scale = 900 / max(height, width)
@@ -114,9 +133,18 @@ def test_show_dir_has_a_picture_for_each_image(one_process):
 
 
 def test_two_processes_give_the_same(write_config, one_process, tmp_path):
-    process = run('bash', ROOT / 'tools' / 'dist_test.sh', write_config(tmp_path), 2,
-                  '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json', PORT=free_port(),
-                  OMP_NUM_THREADS='1')
+    process = run(
+        'bash',
+        ROOT / 'tools' / 'dist_test.sh',
+        write_config(tmp_path),
+        2,
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'metrics.json',
+        PORT=free_port(),
+        OMP_NUM_THREADS='1',
+    )
     assert process.returncode == 0, process.stderr
     alone = metrics(one_process[1])
     for key in ('aAcc', 'mIoU', 'mAcc'):
@@ -124,8 +152,9 @@ def test_two_processes_give_the_same(write_config, one_process, tmp_path):
 
 
 def test_tta_averages_over_flips_and_scales(write_config, one_process, tmp_path):
-    process = run_test(write_config(tmp_path), '--work-dir', tmp_path, '--tta',
-                       '--out', tmp_path / 'metrics.json')
+    process = run_test(
+        write_config(tmp_path), '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'metrics.json'
+    )
     assert process.returncode == 0, process.stderr
     assert metrics(tmp_path)['mIoU'] > 0
     masks, plain = read(tmp_path / 'masks'), read(one_process[1] / 'masks')
@@ -151,8 +180,10 @@ def test_direct_segmentation(voc, encoder_config, tmp_path, name):
     own = "_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic_scale'"
     words = tmp_path / 'descriptions.txt'
     words.write_text('\n'.join(f'It is number {number}.' for number in range(20)))
-    more = {'itaclip': f"windows=dict(stride=112), head=dict(descriptions='{words}')",
-            'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))'}
+    more = {
+        'itaclip': f"windows=dict(stride=112), head=dict(descriptions='{words}')",
+        'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))',
+    }
     path.write_text(f"""\
 _base_ = '{ROOT}/configs/direct_seg/{name}_vit-base-p16_openai_voc21.py'
 model = dict(encoder=dict({own}, **{encoder_config}), {more[name]})
@@ -193,17 +224,25 @@ test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
     predicted, truth = read(tmp_path / 'masks'), read(root / 'SegmentationClass')
     assert {name: mask.shape for name, mask in predicted.items()} == SIZES
     assert all(mask.min() >= 1 and mask.max() <= 20 for mask in predicted.values())
-    assert metrics(tmp_path)['mIoU'] == pytest.approx(mean_iou(predicted, truth, range(1, 21)),
-                                                      abs=0.01)
-    right = np.concatenate([(mask == truth[name])[np.isin(truth[name], range(1, 21))]
-                            for name, mask in predicted.items()])
+    assert metrics(tmp_path)['mIoU'] == pytest.approx(
+        mean_iou(predicted, truth, range(1, 21)), abs=0.01
+    )
+    right = np.concatenate(
+        [
+            (mask == truth[name])[np.isin(truth[name], range(1, 21))]
+            for name, mask in predicted.items()
+        ]
+    )
     assert metrics(tmp_path)['aAcc'] == pytest.approx(100 * right.mean(), abs=0.01)
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--tta'], '--tta needs tta_model and tta_pipeline in the config'),
-    (['--show-dir', 'drawn'], r'--show-dir needs default_hooks\.visualization'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--tta'], '--tta needs tta_model and tta_pipeline in the config'),
+        (['--show-dir', 'drawn'], r'--show-dir needs default_hooks\.visualization'),
+    ],
+)
 def test_what_a_config_does_not_offer(tmp_path, monkeypatch, arguments, message):
     spec = importlib.util.spec_from_file_location('test_py', TEST_PY)
     module = importlib.util.module_from_spec(spec)

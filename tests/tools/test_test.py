@@ -1,4 +1,5 @@
 """tools/test.py and tools/dist_test.sh, each run as a user runs it."""
+
 import json
 import sys
 
@@ -10,7 +11,7 @@ from tests.processes import ROOT, free_port, run
 
 TEST_PY = ROOT / 'tools' / 'test.py'
 
-CONFIG = '''\
+CONFIG = """\
 _base_ = [
     '{configs}/_base_/models/tagclip_vit-base-p16_openai.py',
     '{configs}/_base_/datasets/{data}.py',
@@ -22,10 +23,15 @@ model = dict(
     background='voc_background',
     templates='templates_photo')
 test_dataloader = dict(num_workers={workers}, dataset=dict({dataset}))
-'''
+"""
 # Sizes of the pictures, an odd number of them, and their objects, difficult ones with an asterisk.
-VOC = {'000001': ((64, 80), 'cat dog'), '000002': ((50, 71), 'person *chair'),
-       '000003': ((33, 100), 'cat'), '000004': ((64, 80), '*sofa'), '000005': ((90, 40), 'car bus')}
+VOC = {
+    '000001': ((64, 80), 'cat dog'),
+    '000002': ((50, 71), 'person *chair'),
+    '000003': ((33, 100), 'cat'),
+    '000004': ((64, 80), '*sofa'),
+    '000005': ((90, 40), 'car bus'),
+}
 
 
 def run_test(*arguments):
@@ -33,9 +39,15 @@ def run_test(*arguments):
 
 
 def write_config(path, encoder_config, data, workers=0, **dataset):
-    path.write_text(CONFIG.format(
-        configs=ROOT / 'configs', data=data, encoder=encoder_config, workers=workers,
-        dataset=', '.join(f'{key}={value!r}' for key, value in dataset.items())))
+    path.write_text(
+        CONFIG.format(
+            configs=ROOT / 'configs',
+            data=data,
+            encoder=encoder_config,
+            workers=workers,
+            dataset=', '.join(f'{key}={value!r}' for key, value in dataset.items()),
+        )
+    )
     return path
 
 
@@ -45,10 +57,15 @@ def write_voc(root):
     (root / 'ImageSets' / 'Main' / 'test.txt').write_text('\n'.join(VOC) + '\n')
     for seed, (name, (size, objects)) in enumerate(VOC.items()):
         Image.fromarray(picture(*size, seed)).save(root / 'JPEGImages' / f'{name}.jpg')
-        (root / 'Annotations' / f'{name}.xml').write_text('<annotation>' + ''.join(
-            f'<object><name>{word.lstrip("*")}</name>'
-            f'<difficult>{int(word.startswith("*"))}</difficult></object>'
-            for word in objects.split()) + '</annotation>')
+        (root / 'Annotations' / f'{name}.xml').write_text(
+            '<annotation>'
+            + ''.join(
+                f'<object><name>{word.lstrip("*")}</name>'
+                f'<difficult>{int(word.startswith("*"))}</difficult></object>'
+                for word in objects.split()
+            )
+            + '</annotation>'
+        )
     return root
 
 
@@ -87,7 +104,8 @@ def test_runs_without_a_checkpoint(one_process):
 def test_tag_file(voc, one_process):
     lines = tags(one_process[1])
     assert [line['image'] for line in lines] == [
-        str(voc[0] / 'JPEGImages' / f'{name}.jpg') for name in VOC]
+        str(voc[0] / 'JPEGImages' / f'{name}.jpg') for name in VOC
+    ]
     assert all(line['tags'] and len(line['tags']) == len(line['scores']) for line in lines)
 
 
@@ -103,13 +121,23 @@ def test_recall_is_that_of_the_tag_file(one_process):
 
 
 def test_two_processes_give_the_same(voc, one_process, tmp_path):
-    process = run('bash', ROOT / 'tools' / 'dist_test.sh', voc[1], 2, '--work-dir', tmp_path,
-                  '--out', tmp_path / 'metrics.json', PORT=free_port())
+    process = run(
+        'bash',
+        ROOT / 'tools' / 'dist_test.sh',
+        voc[1],
+        2,
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'metrics.json',
+        PORT=free_port(),
+    )
     assert process.returncode == 0, process.stderr
     alone = one_process[1]
     assert (tmp_path / 'tags.jsonl').read_bytes() == (alone / 'tags.jsonl').read_bytes()
     assert json.loads((tmp_path / 'metrics.json').read_text()) == json.loads(
-        (alone / 'new' / 'metrics.json').read_text())
+        (alone / 'new' / 'metrics.json').read_text()
+    )
     assert not list(tmp_path.glob('*.part*'))
 
 
@@ -119,8 +147,9 @@ def voc_with_a_gap(tmp_path_factory, encoder_config):
     folder = tmp_path_factory.mktemp('gap')
     root = write_voc(folder / 'VOC2007')
     (root / 'JPEGImages' / '000003.jpg').unlink()
-    return root, write_config(folder / 'voc.py', encoder_config, 'voc07_test', workers=1,
-                              data_root=str(root))
+    return root, write_config(
+        folder / 'voc.py', encoder_config, 'voc07_test', workers=1, data_root=str(root)
+    )
 
 
 def test_missing_image_stops_the_run(voc_with_a_gap, tmp_path):
@@ -133,8 +162,15 @@ def test_missing_image_stops_the_run(voc_with_a_gap, tmp_path):
 
 def test_missing_image_is_skipped_on_request(voc_with_a_gap, one_process, tmp_path):
     root, config = voc_with_a_gap
-    process = run_test(config, '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json',
-                       '--cfg-options', 'test_dataloader.dataset.pipeline.0.on_error=skip')
+    process = run_test(
+        config,
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'metrics.json',
+        '--cfg-options',
+        'test_dataloader.dataset.pipeline.0.on_error=skip',
+    )
     assert process.returncode == 0, process.stderr
     missing = str(root / 'JPEGImages' / '000003.jpg')
     assert tags(tmp_path)[2] == {'image': missing, 'error': f'no image at {missing}'}
@@ -161,8 +197,13 @@ def test_folder_without_labels(encoder_config, tmp_path):
     (photos / 'a.jpg').write_bytes(b'')
     (photos / 'notes.txt').write_text('not a picture')
     config = write_config(tmp_path / 'folder.py', encoder_config, 'folder', data_prefix=str(photos))
-    process = run_test(config, '--work-dir', tmp_path / 'out', '--cfg-options',
-                       f'default_hooks.tags.relative_to={photos}')
+    process = run_test(
+        config,
+        '--work-dir',
+        tmp_path / 'out',
+        '--cfg-options',
+        f'default_hooks.tags.relative_to={photos}',
+    )
     assert process.returncode == 0, process.stderr
     empty, wide, sea = tags(tmp_path / 'out')
     assert empty == {'image': 'a.jpg', 'error': f'{photos / "a.jpg"} is an empty file'}

@@ -1,4 +1,5 @@
 """tools/train.py as a subprocess: a segmentor on pseudo masks, a classifier on pseudo tags."""
+
 import json
 import sys
 
@@ -14,7 +15,7 @@ def train(*arguments, program=(sys.executable, ROOT / 'tools/train.py'), **envir
 
 
 def losses(work_dir):
-    path, = work_dir.glob('*/vis_data/scalars.json')
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line)['loss'] for line in path.read_text().splitlines()]
 
 
@@ -23,14 +24,21 @@ def test_a_segmentor_learns_from_pseudo_masks_and_resumes(segmentor, tmp_path):
     assert len(losses(tmp_path)) == 2
     assert np.isfinite(losses(tmp_path)).all()
     assert (tmp_path / 'iter_2.pth').is_file()
-    resumed = train(segmentor, '--work-dir', tmp_path, '--resume', '--cfg-options',
-                    'train_cfg.max_iters=3')
+    resumed = train(
+        segmentor, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_iters=3'
+    )
     assert 'resumed epoch: 0, iter: 2' in resumed
 
 
 def test_two_processes_on_the_cpu(segmentor, tmp_path):
-    train(segmentor, 2, '--work-dir', tmp_path,
-          program=('bash', ROOT / 'tools/dist_train.sh'), PORT=free_port())
+    train(
+        segmentor,
+        2,
+        '--work-dir',
+        tmp_path,
+        program=('bash', ROOT / 'tools/dist_train.sh'),
+        PORT=free_port(),
+    )
     assert np.isfinite(losses(tmp_path)).all()
     assert (tmp_path / 'iter_2.pth').is_file()
 

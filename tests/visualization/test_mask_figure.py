@@ -1,4 +1,5 @@
 """Pictures of masks and contact sheets."""
+
 import numpy as np
 import pytest
 
@@ -89,11 +90,17 @@ def test_contact_sheet_has_a_place_for_each_picture():
         contact_sheet([])
 
 
-@pytest.mark.parametrize('caption, expected', [
-    ('', []), ('dog', ['dog']), ('dog, cat, bird', ['dog, cat,', 'bird']),
-    ('abcdefghijklmnop', ['abcdefghij', 'klmnop']),
-    ('one two three four five six seven', ['one two', 'three four', 'five six…']),
-    ('aaaaaaaaaa bbbbbbbbbb cccccccccc d', ['aaaaaaaaaa', 'bbbbbbbbbb', 'ccccccccc…'])])
+@pytest.mark.parametrize(
+    'caption, expected',
+    [
+        ('', []),
+        ('dog', ['dog']),
+        ('dog, cat, bird', ['dog, cat,', 'bird']),
+        ('abcdefghijklmnop', ['abcdefghij', 'klmnop']),
+        ('one two three four five six seven', ['one two', 'three four', 'five six…']),
+        ('aaaaaaaaaa bbbbbbbbbb cccccccccc d', ['aaaaaaaaaa', 'bbbbbbbbbb', 'ccccccccc…']),
+    ],
+)
 def test_captions_are_broken_and_cut(caption, expected):
     assert wrap(caption, 10, len) == expected
 

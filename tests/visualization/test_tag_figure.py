@@ -1,4 +1,5 @@
 """Pictures of tags."""
+
 import numpy as np
 import pytest
 
@@ -50,5 +51,6 @@ def test_names_are_no_formulas_and_may_be_long():
     names = ['costs $5 or $6', r'$\frac{1}$', 'a' * 300]
     figure = draw_tags(picture(64, 96, 1), names, [0.9, 0.0004, 0], maps)
     assert figure.shape == (660, 1000, 3)
-    assert np.array_equal(figure, draw_tags(picture(64, 96, 1), [*names[:2], 'a' * 29 + '…'],
-                                            [0.9, 0.0004, 0], maps))
+    assert np.array_equal(
+        figure, draw_tags(picture(64, 96, 1), [*names[:2], 'a' * 29 + '…'], [0.9, 0.0004, 0], maps)
+    )

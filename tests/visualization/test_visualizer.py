@@ -1,4 +1,5 @@
 """Pictures through mmengine's visualizers and the tools."""
+
 import io
 import sys
 
@@ -25,16 +26,22 @@ def tagged():
 
 
 def test_tags_are_drawn_and_given_to_the_backends(tmp_path):
-    visualizer = VISUALIZERS.build({
-        'type': 'mmtagclip.TagVisualizer', 'name': 'tags-of-a-test', 'save_dir': str(tmp_path),
-        'vis_backends': [{'type': 'LocalVisBackend'}]})
+    visualizer = VISUALIZERS.build(
+        {
+            'type': 'mmtagclip.TagVisualizer',
+            'name': 'tags-of-a-test',
+            'save_dir': str(tmp_path),
+            'vis_backends': [{'type': 'LocalVisBackend'}],
+        }
+    )
     assert isinstance(visualizer, TagVisualizer)
     image, sample = picture(64, 96, 1), tagged()
     drawn = visualizer.add_datasample('scene', image, sample, step=7)
-    expected = draw_tags(image, sample.tags, sample.pred_score[[1, 2]].tolist(),
-                         sample.score_maps[[1, 2]].numpy())
+    expected = draw_tags(
+        image, sample.tags, sample.pred_score[[1, 2]].tolist(), sample.score_maps[[1, 2]].numpy()
+    )
     assert np.array_equal(drawn, expected)
-    written, = tmp_path.rglob('scene_7.png')
+    (written,) = tmp_path.rglob('scene_7.png')
     with Image.open(written) as file:
         assert np.array_equal(np.asarray(file), expected)
     visualizer.add_datasample('scene', image, sample, out_file=str(tmp_path / 'alone.png'))
@@ -44,16 +51,22 @@ def test_tags_are_drawn_and_given_to_the_backends(tmp_path):
 def test_tensorboard_gets_the_picture(tmp_path):
     accumulator = pytest.importorskip(
         'tensorboard.backend.event_processing.event_accumulator',
-        reason='tensorboard is not installed')
-    visualizer = VISUALIZERS.build({
-        'type': 'mmtagclip.TagVisualizer', 'name': 'tags-for-tensorboard',
-        'save_dir': str(tmp_path), 'vis_backends': [{'type': 'TensorboardVisBackend'}]})
+        reason='tensorboard is not installed',
+    )
+    visualizer = VISUALIZERS.build(
+        {
+            'type': 'mmtagclip.TagVisualizer',
+            'name': 'tags-for-tensorboard',
+            'save_dir': str(tmp_path),
+            'vis_backends': [{'type': 'TensorboardVisBackend'}],
+        }
+    )
     drawn = visualizer.add_datasample('scene', picture(64, 96, 1), tagged(), step=7)
     visualizer.close()
     events = accumulator.EventAccumulator(str(next(tmp_path.rglob('events.*')).parent))
     events.Reload()
     assert events.Tags()['images'] == ['scene']
-    written, = events.Images('scene')
+    (written,) = events.Images('scene')
     assert written.step == 7
     with Image.open(io.BytesIO(written.encoded_image_string)) as file:
         assert np.array_equal(np.asarray(file), drawn)
@@ -67,22 +80,31 @@ def test_masks_are_drawn_below_the_truth():
     sample = SegDataSample()
     sample.pred_sem_seg = PixelData(data=mask)
     drawn = visualizer.add_datasample('a', image, sample)
-    expected = draw_masks(image, mask[0].numpy(), ['background', 'dog'],
-                          [[0] * 3, [255, 0, 0]], background=0)
+    expected = draw_masks(
+        image, mask[0].numpy(), ['background', 'dog'], [[0] * 3, [255, 0, 0]], background=0
+    )
     assert np.array_equal(drawn, expected)
     sample.gt_sem_seg = PixelData(data=torch.zeros_like(mask))
     both = visualizer.add_datasample('a', image, sample)
     assert both.shape[0] == 2 * drawn.shape[0]
-    assert np.array_equal(both[drawn.shape[0]:, :900], drawn[:, :900])
+    assert np.array_equal(both[drawn.shape[0] :, :900], drawn[:, :900])
 
 
 def test_show_dir_of_the_tagger(tmp_path):
     scenes = tmp_path / 'scenes.txt'
     scenes.write_text('000001\n000040\n')
-    process = run(sys.executable, ROOT / 'tools' / 'test.py', ROOT / 'configs/demo/tagclip_demo.py',
-                  '--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'drawn',
-                  '--cfg-options', f'test_dataloader.dataset.image_set_path={scenes}',
-                  'test_dataloader.num_workers=0')
+    process = run(
+        sys.executable,
+        ROOT / 'tools' / 'test.py',
+        ROOT / 'configs/demo/tagclip_demo.py',
+        '--work-dir',
+        tmp_path / 'work',
+        '--show-dir',
+        tmp_path / 'drawn',
+        '--cfg-options',
+        f'test_dataloader.dataset.image_set_path={scenes}',
+        'test_dataloader.num_workers=0',
+    )
     assert process.returncode == 0, process.stderr
     drawn = sorted((tmp_path / 'drawn').rglob('*.png'))
     assert [path.name for path in drawn] == ['000001_0.png', '000040_1.png']

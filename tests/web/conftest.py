@@ -9,6 +9,7 @@ uvicorn = pytest.importorskip('uvicorn', reason="the web page needs pip install 
 @pytest.fixture(scope='module')
 def model():
     from mmtagclip.apis import SegInferencer
+
     return SegInferencer('cls-seg_demo', show_progress=False).model
 
 

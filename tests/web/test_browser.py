@@ -1,4 +1,5 @@
 """The web page in a real browser, where one is installed."""
+
 import io
 import json
 import shutil
@@ -11,15 +12,26 @@ from tests.apis.conftest import SCENES
 
 webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
 StaleElementReferenceException = pytest.importorskip(
-    'selenium.common.exceptions').StaleElementReferenceException
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which(
-    'google-chrome')
+    'selenium.common.exceptions'
+).StaleElementReferenceException
+CHROMIUM = (
+    shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+)
 DRIVER = shutil.which('chromedriver')
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None,
-    reason='no chromium with chromedriver (Debian: apt-get install chromium chromium-driver)')
-OPTIONS = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-           '--disable-background-networking', '--disable-component-update', '--disable-sync')
+    reason='no chromium with chromedriver (Debian: apt-get install chromium chromium-driver)',
+)
+OPTIONS = (
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+)
 
 
 class Page:
@@ -48,9 +60,12 @@ class Page:
     def answered(self):
         self.until(lambda: self.at('#status').text.endswith(('tags.', 'tag.')))
         # Every picture came.
-        self.until(lambda: self.driver.execute_script(
-            'return [...document.images].filter(i => i.offsetParent).every('
-            'i => i.complete && i.naturalWidth > 0)'))
+        self.until(
+            lambda: self.driver.execute_script(
+                'return [...document.images].filter(i => i.offsetParent).every('
+                'i => i.complete && i.naturalWidth > 0)'
+            )
+        )
 
     def tags(self):
         return [one.text.rsplit(' ', 1)[0] for one in self.all('#tags span')]
@@ -61,13 +76,17 @@ class Page:
         field.send_keys(text)
 
     def errors(self):
-        return [entry['message'] for entry in self.driver.get_log('browser')
-                if entry['level'] == 'SEVERE']
+        return [
+            entry['message']
+            for entry in self.driver.get_log('browser')
+            if entry['level'] == 'SEVERE'
+        ]
 
 
 @pytest.fixture
 def open_page(serve, model, tmp_path):
     from mmtagclip.web import make_app
+
     drivers = []
 
     def start(width=1280, height=1000):
@@ -76,12 +95,15 @@ def open_page(serve, model, tmp_path):
         for option in (*OPTIONS, f'--user-data-dir={tmp_path / "profile"}'):
             options.add_argument(option)
         (tmp_path / 'downloads').mkdir()
-        options.add_experimental_option('prefs', {
-            'download.default_directory': str(tmp_path / 'downloads')})
+        options.add_experimental_option(
+            'prefs', {'download.default_directory': str(tmp_path / 'downloads')}
+        )
         driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         drivers.append(driver)
-        driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
-            'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 600})
+        driver.execute_cdp_cmd(
+            'Emulation.setDeviceMetricsOverride',
+            {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 600},
+        )
         page = Page(driver)
         driver.get(serve(make_app(model, 'the demo')))
         page.until(lambda: page.all('#examples button'))
@@ -106,8 +128,9 @@ def test_upload_type_see_tags_and_download(open_page, tmp_path):
     for kind in ('tags.json', 'masks.png'):
         page.at(f'a[href$="{kind}"]').click()
     folder = tmp_path / 'downloads'
-    page.until(lambda: {path.name for path in folder.iterdir()} == {
-        '000040_tags.json', '000040_masks.png'})
+    page.until(
+        lambda: {path.name for path in folder.iterdir()} == {'000040_tags.json', '000040_masks.png'}
+    )
     assert json.loads((folder / '000040_tags.json').read_text())['tags'] == ['bell']
     assert Image.open(folder / '000040_masks.png').width > 900
     assert not page.errors()
@@ -120,7 +143,8 @@ def test_sliders_answer_at_once(open_page):
     before = page.tags()
     page.driver.execute_script(
         "const s = document.getElementById('threshold'); s.value = 0.95;"
-        "s.dispatchEvent(new Event('input'))")
+        "s.dispatchEvent(new Event('input'))"
+    )
     page.until(lambda: len(page.tags()) < len(before))
     assert page.at('#threshold-value').text == '0.95'
 
@@ -128,11 +152,13 @@ def test_sliders_answer_at_once(open_page):
 def test_keyboard_alone(open_page):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
+
     page = open_page()
 
     def focused():
         return page.driver.execute_script(
-            'return document.activeElement.id || document.activeElement.title')
+            'return document.activeElement.id || document.activeElement.title'
+        )
 
     def tab_to(name):
         for _ in range(20):
@@ -146,8 +172,9 @@ def test_keyboard_alone(open_page):
     ActionChains(page.driver).send_keys(Keys.ENTER).perform()
     page.answered()
     tab_to('classes')
-    ActionChains(page.driver).key_down(Keys.CONTROL).send_keys('a').key_up(
-        Keys.CONTROL).send_keys('train, zebra').perform()
+    ActionChains(page.driver).key_down(Keys.CONTROL).send_keys('a').key_up(Keys.CONTROL).send_keys(
+        'train, zebra'
+    ).perform()
     tab_to('go')
     ActionChains(page.driver).send_keys(Keys.SPACE).perform()
     page.until(lambda: page.tags() == ['train'])
@@ -185,11 +212,14 @@ def test_a_dropped_picture_is_taken(open_page):
     page = open_page()
     buffer = io.BytesIO()
     Image.open(SCENES / '000040.jpg').save(buffer, format='PNG')
-    page.driver.execute_script("""
+    page.driver.execute_script(
+        """
         const file = new File([new Uint8Array(arguments[0])], 'dropped.png', {type: 'image/png'});
         const data = new DataTransfer(); data.items.add(file);
         document.getElementById('drop').dispatchEvent(
             new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
-    """, list(buffer.getvalue()))
+    """,
+        list(buffer.getvalue()),
+    )
     page.answered()
     assert 'dropped.png' in page.at('#name').text

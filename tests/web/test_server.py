@@ -1,4 +1,5 @@
 """The web page's server, over real connections."""
+
 import io
 import json
 import signal
@@ -24,8 +25,12 @@ from tests.apis.conftest import SCENES
 from tests.conftest import picture
 
 SCENE = SCENES / '000045.jpg'
-QUESTION = {'classes': 'mushroom, camera\nzebra', 'background': 'wall', 'threshold': 0.5,
-            'background_level': 0.5}
+QUESTION = {
+    'classes': 'mushroom, camera\nzebra',
+    'background': 'wall',
+    'threshold': 0.5,
+    'background_level': 0.5,
+}
 
 
 class Client:
@@ -33,8 +38,11 @@ class Client:
         self.address = address
 
     def request(self, path, data=None, **headers):
-        request = urllib.request.Request(self.address + path, data, headers={
-            key.replace('_', '-'): value for key, value in headers.items()})
+        request = urllib.request.Request(
+            self.address + path,
+            data,
+            headers={key.replace('_', '-'): value for key, value in headers.items()},
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, response.read(), response.headers
@@ -66,8 +74,11 @@ def key(client):
 
 
 def test_the_page_and_what_it_needs(client):
-    for path, kind in {'/': 'text/html', '/page.css': 'text/css',
-                       '/page.js': 'text/javascript'}.items():
+    for path, kind in {
+        '/': 'text/html',
+        '/page.css': 'text/css',
+        '/page.js': 'text/javascript',
+    }.items():
         status, body, headers = client.request(path)
         assert status == 200
         assert headers['content-type'].startswith(kind)
@@ -86,13 +97,14 @@ def test_answers_are_the_inferencers(client, key):
     status, answer = client.ask(key)
     assert status == 200
     options = {'classes': ['mushroom', 'camera', 'zebra'], 'background': ['wall']}
-    expected, = TagInferencer('tagclip_demo', show_progress=False)(SCENE, **options)
+    (expected,) = TagInferencer('tagclip_demo', show_progress=False)(SCENE, **options)
     final = answer['stages'][-1]
     assert [stage['step'] for stage in answer['stages']] == ['coarse', 'DMAR', 'CWR']
     assert {one['name']: one['score'] for one in final['classes']} == pytest.approx(
-        dict(zip(expected.classes, expected.scores.tolist(), strict=True)), abs=1e-5)
+        dict(zip(expected.classes, expected.scores.tolist(), strict=True)), abs=1e-5
+    )
     assert {one['name'] for one in final['classes'] if one['tag']} == set(expected.tags)
-    masks, = SegInferencer('cls-seg_demo', show_progress=False)(SCENE, **options)
+    (masks,) = SegInferencer('cls-seg_demo', show_progress=False)(SCENE, **options)
     shares = {name: share for name, share in masks.shares.items() if name != 'background'}
     assert {one['name']: one['share'] for one in answer['masks']} == pytest.approx(shares)
     mask = client.request(f'/api/{key}/download/mask.png')[1]
@@ -110,16 +122,22 @@ def test_thresholds_change_without_the_encoder(client, key, monkeypatch):
         return sum(one['tag'] for one in answer['stages'][-1]['classes'])
 
     assert count(few) < count(many)
-    covered = [sum(one['share'] for one in client.ask(key, background_level=level)[1]['masks'])
-               for level in (0.05, 0.95)]
+    covered = [
+        sum(one['share'] for one in client.ask(key, background_level=level)[1]['masks'])
+        for level in (0.05, 0.95)
+    ]
     assert covered[0] > covered[1]
 
 
 def test_pictures_and_downloads(client, key):
     assert client.request(f'/api/{key}/masks.jpg')[0] == 404  # nothing was asked yet
     client.ask(key)
-    for path in ('image.jpg', 'heat.jpg?step=coarse&name=mushroom',
-                 'heat.jpg?step=DMAR&name=zebra', 'masks.jpg'):
+    for path in (
+        'image.jpg',
+        'heat.jpg?step=coarse&name=mushroom',
+        'heat.jpg?step=DMAR&name=zebra',
+        'masks.jpg',
+    ):
         status, body, _ = client.request(f'/api/{key}/{path}')
         assert status == 200
         assert Image.open(io.BytesIO(body)).format == 'JPEG'
@@ -136,9 +154,15 @@ def test_pictures_and_downloads(client, key):
     assert client.request(f'/api/{key}/download/passwords')[0] == 404
 
 
-@pytest.mark.parametrize('content, status, message', [
-    (b'', 400, 'no image, or a damaged one'), (b'<svg/>', 400, 'no image'),
-    (SCENE.read_bytes()[:3000], 400, 'damaged'), (b'x' * 60_000, 413, 'larger than 0 MB')])
+@pytest.mark.parametrize(
+    'content, status, message',
+    [
+        (b'', 400, 'no image, or a damaged one'),
+        (b'<svg/>', 400, 'no image'),
+        (SCENE.read_bytes()[:3000], 400, 'damaged'),
+        (b'x' * 60_000, 413, 'larger than 0 MB'),
+    ],
+)
 def test_what_is_no_image_is_refused(serve, model, content, status, message):
     client = Client(serve(make_app(model, limits=Limits(upload_bytes=50_000, upload_side=900))))
     got, answer = client.upload(content)
@@ -147,8 +171,9 @@ def test_what_is_no_image_is_refused(serve, model, content, status, message):
 
 
 def test_bounds_on_size(serve, model):
-    client = Client(serve(make_app(model, limits=Limits(upload_side=900, kept_side=100,
-                                                        encoder_side=64))))
+    client = Client(
+        serve(make_app(model, limits=Limits(upload_side=900, kept_side=100, encoder_side=64)))
+    )
     buffer = io.BytesIO()
     Image.new('RGB', (901, 10)).save(buffer, format='PNG')
     status, answer = client.upload(buffer.getvalue())
@@ -183,13 +208,18 @@ def test_only_so_many_images_are_held(serve, model):
     assert len(app.state.server.sessions) == 2
 
 
-@pytest.mark.parametrize('changes, message', [
-    ({'classes': 'dog, ' * 3 + ','.join(map(str, range(300)))}, 'names are more than'),
-    ({'classes': 'x' * 200}, 'more than 100 characters'),
-    ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
-    ({'threshold': 7}, 'threshold must be in'), ({'threshold': None}, 'cannot be read'),
-    ({'background_level': 0}, 'background level must be in'),
-    ({'threshold': 'x'}, 'could not convert')])
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'classes': 'dog, ' * 3 + ','.join(map(str, range(300)))}, 'names are more than'),
+        ({'classes': 'x' * 200}, 'more than 100 characters'),
+        ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
+        ({'threshold': 7}, 'threshold must be in'),
+        ({'threshold': None}, 'cannot be read'),
+        ({'background_level': 0}, 'background level must be in'),
+        ({'threshold': 'x'}, 'could not convert'),
+    ],
+)
 def test_bad_questions_are_refused(client, key, changes, message):
     status, answer = client.ask(key, **changes)
     assert status == 400
@@ -205,7 +235,8 @@ def test_a_question_that_is_no_json_or_too_long(client, key):
 def test_no_names_means_the_models(client, key, model):
     answer = client.ask(key, classes=' , ', background=None)[1]
     assert {one['name'] for one in answer['stages'][0]['classes']} <= set(
-        model.tagger.vocabulary.names)
+        model.tagger.vocabulary.names
+    )
 
 
 def test_other_pages_and_other_names_of_the_host_are_refused(client):
@@ -226,13 +257,19 @@ def test_nothing_is_written(client, key, tmp_path, monkeypatch):
 
 def test_names():
     assert parse_names('dog, cat\n"a big, red bus" , dog,\n', Limits()) == [
-        'dog', 'cat', 'a big, red bus']
+        'dog',
+        'cat',
+        'a big, red bus',
+    ]
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
-    process = subprocess.Popen([sys.executable, '-m', 'mmtagclip', 'web', '--port', '0',
-                                '--model', 'tagclip_demo'], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'mmtagclip', 'web', '--port', '0', '--model', 'tagclip_demo'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     line = process.stdout.readline()
     assert line.startswith('tagclip_demo at http://127.0.0.1:')
     client = Client(line.split()[2])

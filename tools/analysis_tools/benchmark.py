@@ -7,6 +7,7 @@ plain version of the method in tests/twins.py, so this runs in a checkout of the
 Weights are random unless a file is given: they are as fast as trained ones, but leave more
 candidates to the reidentification.
 """
+
 import argparse
 import copy
 import json
@@ -95,13 +96,16 @@ class Benchmark:
 
     def each(self, function: Callable[[torch.Tensor], Any]) -> Callable[[], None]:
         """A function of one image, run over all images."""
+
         def run() -> None:
             for image in self.images:
                 function(image)
+
         return run
 
-    def pair(self, ours: Callable[[torch.Tensor], Any], other: Callable[[torch.Tensor], Any]
-             ) -> tuple[float, ...]:
+    def pair(
+        self, ours: Callable[[torch.Tensor], Any], other: Callable[[torch.Tensor], Any]
+    ) -> tuple[float, ...]:
         """Median seconds an image of both, and their ratio."""
         one, two, ratio = measuring.pair(self.each(ours), self.each(other), self.repeats)
         return one / len(self.images), two / len(self.images), ratio
@@ -111,7 +115,7 @@ class Benchmark:
         encoder, templates = self.tagger.encoder, load_templates('templates_85')
         names = (COCO + BACKGROUND).names
         count = min(self.options.images, len(names))
-        sample = names[::len(names) // count][:count]
+        sample = names[:: len(names) // count][:count]
 
         def padded(name: str) -> torch.Tensor:
             tokens = encoder.tokenizer([one.replace('{}', name) for one in templates])
@@ -122,14 +126,25 @@ class Benchmark:
         uncached = TextEncoder(encoder, templates, False)
         ours, other, ratio = measuring.pair(
             lambda: [uncached.encode_class([name]) for name in sample],
-            lambda: [padded(name) for name in sample], max(1, self.repeats // 3))
-        difference = max((uncached.encode_class([name]) - padded(name)).abs().max().item()
-                         for name in sample)
-        yield 'text_cold', Row(
-            f'text features, {len(templates)} prompts a name, cut at their longest, of '
-            f'{len(sample)} names',
-            'every prompt padded to the whole context, one name at a time', 1 / ratio, at_least=6,
-            ours=ours, other=other, details={'names': len(sample), 'max difference': difference})
+            lambda: [padded(name) for name in sample],
+            max(1, self.repeats // 3),
+        )
+        difference = max(
+            (uncached.encode_class([name]) - padded(name)).abs().max().item() for name in sample
+        )
+        yield (
+            'text_cold',
+            Row(
+                f'text features, {len(templates)} prompts a name, cut at their longest, of '
+                f'{len(sample)} names',
+                'every prompt padded to the whole context, one name at a time',
+                1 / ratio,
+                at_least=6,
+                ours=ours,
+                other=other,
+                details={'names': len(sample), 'max difference': difference},
+            ),
+        )
 
     def cache(self) -> Iterator[tuple[str, Row]]:
         """Text features of all names from the cache."""
@@ -142,10 +157,18 @@ class Benchmark:
 
         first = measuring.timed(encode)
         warm = measuring.seconds(encode, self.repeats)
-        yield 'text_warm', Row(
-            f'text features of {len(names)} names from the cache', 'the same, made anew',
-            first / warm, at_least=100, ours=warm, other=first,
-            details={'identical': all(torch.equal(features[0], one) for one in features)})
+        yield (
+            'text_warm',
+            Row(
+                f'text features of {len(names)} names from the cache',
+                'the same, made anew',
+                first / warm,
+                at_least=100,
+                ours=warm,
+                other=first,
+                details={'identical': all(torch.equal(features[0], one) for one in features)},
+            ),
+        )
 
     def encoder(self) -> Iterator[tuple[str, Row]]:
         """The dense encoder with attention statistics beside open_clip's own blocks."""
@@ -164,25 +187,42 @@ class Benchmark:
                 blocks(encoder.embed(image)[0].to(encoder.dtype))
 
         ours, other, ratio = self.pair(dense, plain)
-        yield f'encoder_{dtype}', Row(
-            f'dense encoder with votes and the mean of three maps, {dtype}',
-            'the same open_clip blocks, plainly', ratio, at_most=limit, ours=ours, other=other)
+        yield (
+            f'encoder_{dtype}',
+            Row(
+                f'dense encoder with votes and the mean of three maps, {dtype}',
+                'the same open_clip blocks, plainly',
+                ratio,
+                at_most=limit,
+                ours=ours,
+                other=other,
+            ),
+        )
         if dtype == 'float32':
             image = max(self.images, key=torch.numel)
-            memory = [measuring.peak_memory(lambda: dense(image)),
-                      measuring.peak_memory(lambda: plain(image))]
+            memory = [
+                measuring.peak_memory(lambda: dense(image)),
+                measuring.peak_memory(lambda: plain(image)),
+            ]
             if memory[0] is not None and memory[1] is not None:
-                yield 'encoder_memory', Row(
-                    'peak memory of the same above the loaded model',
-                    'the same open_clip blocks, plainly', memory[0] / memory[1], at_most=1.3,
-                    details={'bytes': memory, 'size': list(image.shape[2:])})
+                yield (
+                    'encoder_memory',
+                    Row(
+                        'peak memory of the same above the loaded model',
+                        'the same open_clip blocks, plainly',
+                        memory[0] / memory[1],
+                        at_most=1.3,
+                        details={'bytes': memory, 'size': list(image.shape[2:])},
+                    ),
+                )
 
     def dmar(self) -> Iterator[tuple[str, Row]]:
         """DMAR beside the encoder."""
         head, encoder = self.tagger.head, self.tagger.encoder
         encoded = [encoder(image, head.attention_layers, True) for image in self.images]
-        scores = [(encoder.logit_scale * one.patches @ self.tagger.text.T).softmax(-1)
-                  for one in encoded]
+        scores = [
+            (encoder.logit_scale * one.patches @ self.tagger.text.T).softmax(-1) for one in encoded
+        ]
 
         def refine() -> None:
             for one, coarse in zip(encoded, scores, strict=True):
@@ -191,8 +231,17 @@ class Benchmark:
         encode = self.each(lambda image: encoder(image, head.attention_layers, True))
         ours, other, ratio = measuring.pair(refine, encode, self.repeats)
         count = len(self.images)
-        yield 'dmar', Row(f'DMAR for {len(self.tagger.text)} names', 'the dense encoder', ratio,
-                          at_most=0.02, ours=ours / count, other=other / count)
+        yield (
+            'dmar',
+            Row(
+                f'DMAR for {len(self.tagger.text)} names',
+                'the dense encoder',
+                ratio,
+                at_most=0.02,
+                ours=ours / count,
+                other=other / count,
+            ),
+        )
 
     def cwr(self) -> Iterator[tuple[str, Row]]:
         """CWR for made candidates beside as many plain forwards."""
@@ -200,7 +249,7 @@ class Benchmark:
         grid = image.shape[2] // encoder.patch_size, image.shape[3] // encoder.patch_size
         for count in (1, 8):
             refined = measuring.made_candidates(count, grid, len(self.tagger.text))
-            scores = refined[..., :len(COCO)].amax(dim=1)
+            scores = refined[..., : len(COCO)].amax(dim=1)
             crops = torch.randn(count, 3, *encoder.native_size)
             candidates = self.tagger.head.cwr.candidates(refined, scores, grid)
             if len(candidates) != count:
@@ -214,9 +263,17 @@ class Benchmark:
                     encoder.clip.encode_image(crops)
 
             ours, other, ratio = measuring.pair(again, plain, self.repeats)
-            yield f'cwr_{count}', Row(
-                f'CWR, candidates: {count}', f'{count} plain forwards at the native size, batched',
-                ratio, at_most=1.1, ours=ours, other=other)
+            yield (
+                f'cwr_{count}',
+                Row(
+                    f'CWR, candidates: {count}',
+                    f'{count} plain forwards at the native size, batched',
+                    ratio,
+                    at_most=1.1,
+                    ours=ours,
+                    other=other,
+                ),
+            )
 
     def twin(self) -> Iterator[tuple[str, Row]]:
         """The whole tagger beside its plain twin."""
@@ -231,17 +288,38 @@ class Benchmark:
             patches, _, maps, grid = twins.dense(encoder.visual, image)
             scores = (encoder.logit_scale * patches @ text.T).softmax(-1)
             refined = twins.dmar(scores, maps, head.dmar.layers, head.dmar.votes, grid)
-            results['twin'].append(twins.cwr(
-                encoder.visual, encoder.logit_scale, text, refined,
-                refined[:, :len(COCO)].amax(0), grid, image, head.cwr.threshold, False))
+            results['twin'].append(
+                twins.cwr(
+                    encoder.visual,
+                    encoder.logit_scale,
+                    text,
+                    refined,
+                    refined[:, : len(COCO)].amax(0),
+                    grid,
+                    image,
+                    head.cwr.threshold,
+                    False,
+                )
+            )
 
         seconds, other, ratio = self.pair(ours, plain)
         count = len(self.images)
-        difference = max((one - two).abs().max().item() for one, two in zip(
-            results['ours'][:count], results['twin'][:count], strict=True))
-        yield 'tagger_twin', Row(
-            'the whole tagger, float32', 'its plain twin: class by class, crop by crop', 1 / ratio,
-            at_least=2, ours=seconds, other=other, details={'max difference': difference})
+        difference = max(
+            (one - two).abs().max().item()
+            for one, two in zip(results['ours'][:count], results['twin'][:count], strict=True)
+        )
+        yield (
+            'tagger_twin',
+            Row(
+                'the whole tagger, float32',
+                'its plain twin: class by class, crop by crop',
+                1 / ratio,
+                at_least=2,
+                ours=seconds,
+                other=other,
+                details={'max difference': difference},
+            ),
+        )
 
     def floor(self) -> Iterator[tuple[str, Row]]:
         """The whole tagger beside what its matrix products alone would take."""
@@ -249,11 +327,22 @@ class Benchmark:
         count, rate = len(self.images), measuring.matmul_rate(torch.float32)
         floor = operations / rate / count
         seconds = measuring.seconds(self.each(self.tagger.score), self.repeats) / count
-        yield 'tagger_floor', Row(
-            'the whole tagger, float32', 'its products at the rate of plain matrix products',
-            seconds / floor, at_most=2, ours=seconds, other=floor,
-            details={'GFLOP an image': operations / count / 1e9, 'GFLOP/s': rate / 1e9,
-                     'candidates an image': crops / count})
+        yield (
+            'tagger_floor',
+            Row(
+                'the whole tagger, float32',
+                'its products at the rate of plain matrix products',
+                seconds / floor,
+                at_most=2,
+                ours=seconds,
+                other=floor,
+                details={
+                    'GFLOP an image': operations / count / 1e9,
+                    'GFLOP/s': rate / 1e9,
+                    'candidates an image': crops / count,
+                },
+            ),
+        )
 
     def operations(self) -> tuple[float, int]:
         """Operations of tagging all images, and the number of crops in it."""
@@ -263,7 +352,7 @@ class Benchmark:
             encoded = encoder(image, head.attention_layers, True)
             coarse = (encoder.logit_scale * encoded.patches @ self.tagger.text.T).softmax(-1)
             refined = head.dmar(coarse, encoded.attention, encoded.grid)
-            scores = refined[..., :len(COCO)].amax(dim=1)
+            scores = refined[..., : len(COCO)].amax(dim=1)
             found = len(head.cwr.candidates(refined, scores, encoded.grid))
             total += measuring.flops(encoder, *image.shape[2:])
             total += found * measuring.flops(encoder, *encoder.native_size)
@@ -275,11 +364,23 @@ class Benchmark:
         if not measuring.has_bfloat16():
             return
         ours, other, ratio = self.pair(self.narrow.score, self.tagger.score)
-        yield 'tagger_bfloat16', Row(
-            'the whole tagger, bfloat16', 'the same in float32', 1 / ratio, at_least=2.5,
-            ours=ours, other=other, details={
-                'plain matrix products, bfloat16 over float32':
-                    measuring.matmul_rate(torch.bfloat16) / measuring.matmul_rate(torch.float32)})
+        yield (
+            'tagger_bfloat16',
+            Row(
+                'the whole tagger, bfloat16',
+                'the same in float32',
+                1 / ratio,
+                at_least=2.5,
+                ours=ours,
+                other=other,
+                details={
+                    'plain matrix products, bfloat16 over float32': measuring.matmul_rate(
+                        torch.bfloat16
+                    )
+                    / measuring.matmul_rate(torch.float32)
+                },
+            ),
+        )
 
     def batches(self) -> Iterator[tuple[str, Row]]:
         """Batches of one grid beside images one by one."""
@@ -290,26 +391,46 @@ class Benchmark:
 
         def grouped() -> None:
             results['grouped'] = {
-                index: one.scores for group, batch in zip(groups, together, strict=True)
-                for index, one in zip(group, self.tagger.score(batch), strict=True)}
+                index: one.scores
+                for group, batch in zip(groups, together, strict=True)
+                for index, one in zip(group, self.tagger.score(batch), strict=True)
+            }
 
         def single() -> None:
-            results['single'] = {index: self.tagger.score(image)[0].scores
-                                 for index, image in enumerate(self.images)}
+            results['single'] = {
+                index: self.tagger.score(image)[0].scores for index, image in enumerate(self.images)
+            }
 
         ours, other, ratio = measuring.pair(grouped, single, self.repeats)
-        difference = max((results['grouped'][index] - results['single'][index]).abs().max().item()
-                         for index in results['single'])
-        yield 'batches', Row(
-            'batches of up to four images of one grid', 'the same images one by one', 1 / ratio,
-            at_least=1, ours=ours / len(sizes), other=other / len(sizes),
-            details={'batch sizes': [len(group) for group in groups],
-                     'max difference': difference})
+        difference = max(
+            (results['grouped'][index] - results['single'][index]).abs().max().item()
+            for index in results['single']
+        )
+        yield (
+            'batches',
+            Row(
+                'batches of up to four images of one grid',
+                'the same images one by one',
+                1 / ratio,
+                at_least=1,
+                ours=ours / len(sizes),
+                other=other / len(sizes),
+                details={
+                    'batch sizes': [len(group) for group in groups],
+                    'max difference': difference,
+                },
+            ),
+        )
 
     def loading(self) -> Iterator[tuple[str, Row]]:
         """What tagging waits for two workers that read, decode and resize."""
-        loader = DataLoader(self.paths * LOADING_ROUNDS, batch_size=None, num_workers=2,
-                            collate_fn=loaded, persistent_workers=True)
+        loader = DataLoader(
+            self.paths * LOADING_ROUNDS,
+            batch_size=None,
+            num_workers=2,
+            collate_fn=loaded,
+            persistent_workers=True,
+        )
         for _ in loader:  # the workers' start, once a run, does not count
             pass
         waited, start = 0.0, time.perf_counter()
@@ -321,10 +442,18 @@ class Benchmark:
             self.tagger.score(image)
         whole = time.perf_counter() - start
         alone = measuring.seconds(lambda: [loaded(path) for path in self.paths], self.repeats)
-        yield 'loading', Row(
-            'waiting for two workers that read and resize', 'the whole with them', waited / whole,
-            at_most=0.5, ours=waited / len(loader), other=whole / len(loader),
-            details={'seconds an image in one process': alone / len(self.paths)})
+        yield (
+            'loading',
+            Row(
+                'waiting for two workers that read and resize',
+                'the whole with them',
+                waited / whole,
+                at_most=0.5,
+                ours=waited / len(loader),
+                other=whole / len(loader),
+                details={'seconds an image in one process': alone / len(self.paths)},
+            ),
+        )
 
 
 def loaded(path: Path) -> torch.Tensor:
@@ -332,37 +461,65 @@ def loaded(path: Path) -> torch.Tensor:
     return measuring.normalise(measuring.load(path))
 
 
-PARTS = ('text', 'cache', 'encoder', 'dmar', 'cwr', 'twin', 'floor', 'bfloat16', 'batches',
-         'loading')
+PARTS = (
+    'text',
+    'cache',
+    'encoder',
+    'dmar',
+    'cwr',
+    'twin',
+    'floor',
+    'bfloat16',
+    'batches',
+    'loading',
+)
 
 
 def import_twins() -> Any:
     """The plain versions that the tests compare with."""
     if not (ROOT / 'tests' / 'twins.py').is_file():
-        raise SystemExit('error: the plain twin is in tests/twins.py: run this in a checkout of '
-                         'the repository')
+        raise SystemExit(
+            'error: the plain twin is in tests/twins.py: run this in a checkout of the repository'
+        )
     sys.path.insert(0, str(ROOT))
     from tests import twins
+
     return twins
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--out', type=Path, help='JSON file to write the rows to')
-    parser.add_argument('--photos', type=Path, help='folder of photographs (default: made '
-                        'pictures of the usual sizes)')
+    parser.add_argument(
+        '--photos',
+        type=Path,
+        help='folder of photographs (default: made pictures of the usual sizes)',
+    )
     parser.add_argument('--weights', type=Path, help=f'file of weights of {measuring.MODEL}')
     parser.add_argument('--images', type=int, default=6, help='how many (default: 6)')
     parser.add_argument('--repeats', type=int, default=5, help='rounds (default: 5)')
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS,
-                        help='what to measure (default: everything)')
-    parser.add_argument('--check', type=float, metavar='MARGIN',
-                        help='fail if a ratio misses its target by more than this factor')
-    parser.add_argument('--against', type=Path, metavar='FILE',
-                        help='let --check compare with the ratios of an earlier --out instead of '
-                        'the targets')
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        choices=PARTS,
+        default=PARTS,
+        help='what to measure (default: everything)',
+    )
+    parser.add_argument(
+        '--check',
+        type=float,
+        metavar='MARGIN',
+        help='fail if a ratio misses its target by more than this factor',
+    )
+    parser.add_argument(
+        '--against',
+        type=Path,
+        metavar='FILE',
+        help='let --check compare with the ratios of an earlier --out instead of the targets',
+    )
     options = parser.parse_args()
     if options.against is not None and options.check is None:
         parser.error('--against needs --check')
@@ -374,17 +531,26 @@ def parse_args() -> argparse.Namespace:
 
 def machine() -> dict[str, Any]:
     """Where it was measured."""
-    return {'processor': platform.processor() or platform.machine(), 'threads':
-            torch.get_num_threads(), 'capability': torch.backends.cpu.get_cpu_capability(),
-            'bfloat16': measuring.has_bfloat16(), 'torch': torch.__version__,
-            'mmtagclip': mmtagclip.__version__}
+    return {
+        'processor': platform.processor() or platform.machine(),
+        'threads': torch.get_num_threads(),
+        'capability': torch.backends.cpu.get_cpu_capability(),
+        'bfloat16': measuring.has_bfloat16(),
+        'torch': torch.__version__,
+        'mmtagclip': mmtagclip.__version__,
+    }
 
 
 def main() -> None:
     """Run the command."""
     args = parse_args()
-    earlier = {} if args.against is None else {
-        key: row['ratio'] for key, row in json.loads(args.against.read_text())['rows'].items()}
+    earlier = (
+        {}
+        if args.against is None
+        else {
+            key: row['ratio'] for key, row in json.loads(args.against.read_text())['rows'].items()
+        }
+    )
     rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as scratch:
         benchmark = Benchmark(args, Path(scratch))
@@ -393,22 +559,27 @@ def main() -> None:
                 rows[key] = row
                 sign, target = ('>=', row.at_least) if row.at_most is None else ('<=', row.at_most)
                 met = 'met' if row.holds() else 'MISSED'
-                print(f'{key:18} {row.ratio:8.3f}  target {sign} {target:<5} {met:7} '
-                      f'{row.what} / {row.against}', flush=True)
+                print(
+                    f'{key:18} {row.ratio:8.3f}  target {sign} {target:<5} {met:7} '
+                    f'{row.what} / {row.against}',
+                    flush=True,
+                )
     if args.out is not None:
-        content = {'machine': machine(), 'rows': {
-            key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()}}
+        content = {
+            'machine': machine(),
+            'rows': {key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()},
+        }
         args.out.parent.mkdir(parents=True, exist_ok=True)
         partial = args.out.with_name(args.out.name + '.part')
         partial.write_text(json.dumps(content, indent=2) + '\n')
         os.replace(partial, args.out)
     if args.check is not None:
-        missed = [key for key, row in rows.items()
-                  if not row.holds(args.check, earlier.get(key))]
+        missed = [key for key, row in rows.items() if not row.holds(args.check, earlier.get(key))]
         if missed:
             yardstick = 'target' if args.against is None else 'earlier ratio'
-            raise SystemExit(f'error: off its {yardstick} by more than {args.check} times: '
-                             f'{", ".join(missed)}')
+            raise SystemExit(
+                f'error: off its {yardstick} by more than {args.check} times: {", ".join(missed)}'
+            )
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ to the very scenes, whose labels are not looked at; in float32 whatever --dtype 
 checkpoint serves any dtype. Cells are written as they are done; started again, the script does
 what is missing.
 """
+
 import argparse
 import json
 import tempfile
@@ -30,8 +31,14 @@ ENCODERS = {
     'SC-CLIP': ('SCCLIP', 'bicubic_scale'),
 }
 # Column of the table and its config.
-TAGS = {'class token': 'clip_demo', 'coarse': 'coarse_demo', '+DMAR': 'dmar_demo',
-        '+DMAR+CWR': 'tagclip_demo', 'PIAA': 'piaa_demo', 'PIAA+DMAR+CWR': 'piaa-dmar-cwr_demo'}
+TAGS = {
+    'class token': 'clip_demo',
+    'coarse': 'coarse_demo',
+    '+DMAR': 'dmar_demo',
+    '+DMAR+CWR': 'tagclip_demo',
+    'PIAA': 'piaa_demo',
+    'PIAA+DMAR+CWR': 'piaa-dmar-cwr_demo',
+}
 MASKS = {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo', 'CLS-SEG': 'cls-seg_demo'}
 
 
@@ -40,8 +47,9 @@ def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> C
     cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
     policy, positions = ENCODERS[encoder]
     owner = cfg.model if 'encoder' in cfg.model else cfg.model.tagger
-    owner.encoder.update(last_block={'type': f'mmtagclip.{policy}LastBlock'}, positions=positions,
-                         dtype=args.dtype)
+    owner.encoder.update(
+        last_block={'type': f'mmtagclip.{policy}LastBlock'}, positions=positions, dtype=args.dtype
+    )
     cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'ERROR', str(time.time_ns())
     for loader in (cfg.test_dataloader, cfg.get('train_dataloader')):
         if loader is not None:
@@ -64,12 +72,15 @@ def test(cfg: Config, key: str) -> dict[str, float]:
 
     runner.model.test_step = timed
     metrics = runner.test()
-    return {key: round(float(metrics['multi-label/mAP' if key == 'mAP' else key]), 2),
-            'seconds': round(sum(seconds) / len(seconds), 4)}
+    return {
+        key: round(float(metrics['multi-label/mAP' if key == 'mAP' else key]), 2),
+        'seconds': round(sum(seconds) / len(seconds), 4),
+    }
 
 
 def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> None:
     """Fill in the missing cells, and write each when it is done."""
+
     def done(kind: str, encoder: str, column: str, cell: dict[str, float]) -> None:
         results[kind].setdefault(encoder, {})[column] = cell
         args.out.write_text(json.dumps(results, indent=2) + '\n')
@@ -96,8 +107,10 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
 
 def table(results: dict[str, Any]) -> str:
     """All cells as Markdown, the best of each kind in bold."""
-    best = {kind: max(cell[key] for row in results[kind].values() for cell in row.values())
-            for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'))}
+    best = {
+        kind: max(cell[key] for row in results[kind].values() for cell in row.values())
+        for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'))
+    }
 
     def text(kind: str, key: str, cell: dict[str, float]) -> str:
         value = f'{cell[key]:.1f}'
@@ -105,34 +118,49 @@ def table(results: dict[str, Any]) -> str:
 
     lines = []
     for kind, key, columns in (('tags', 'mAP', TAGS), ('masks', 'mIoU', MASKS)):
-        lines += [f'| {key} (seconds an image) | ' + ' | '.join(columns) + ' |',
-                  '|---|' + '---|' * len(columns)]
-        lines += [f'| {encoder} | ' + ' | '.join(text(kind, key, row[column])
-                                                 for column in columns) + ' |'
-                  for encoder, row in results[kind].items()]
+        lines += [
+            f'| {key} (seconds an image) | ' + ' | '.join(columns) + ' |',
+            '|---|' + '---|' * len(columns),
+        ]
+        lines += [
+            f'| {encoder} | '
+            + ' | '.join(text(kind, key, row[column]) for column in columns)
+            + ' |'
+            for encoder, row in results[kind].items()
+        ]
         lines.append('')
     return '\n'.join(lines)
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--out', type=Path, required=True, help='JSON file to write')
-    parser.add_argument('--encoders', nargs='+', choices=ENCODERS, default=list(ENCODERS),
-                        metavar='NAME', help=f'some of: {", ".join(ENCODERS)} (default: all)')
-    parser.add_argument('--images', type=int,
-                        help='only the first so many scenes, 60 at least (default: all)')
-    parser.add_argument('--dtype', default='float32',
-                        help="of the image tower while scoring (default: 'float32')")
+    parser.add_argument(
+        '--encoders',
+        nargs='+',
+        choices=ENCODERS,
+        default=list(ENCODERS),
+        metavar='NAME',
+        help=f'some of: {", ".join(ENCODERS)} (default: all)',
+    )
+    parser.add_argument(
+        '--images', type=int, help='only the first so many scenes, 60 at least (default: all)'
+    )
+    parser.add_argument(
+        '--dtype', default='float32', help="of the image tower while scoring (default: 'float32')"
+    )
     args = parser.parse_args()
     settings = {'images': args.images, 'dtype': args.dtype}
     results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}}
     if args.out.is_file():
         results = json.loads(args.out.read_text())
         if {key: results.get(key) for key in settings} != settings:
-            parser.error(f'{args.out} was made with other settings than {settings}; name another '
-                         'file')
+            parser.error(
+                f'{args.out} was made with other settings than {settings}; name another file'
+            )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         cells(results, args, Path(folder))

@@ -6,6 +6,7 @@ r"""Compare pseudo labels with the real labels of the same images.
 Prints mIoU of masks (pixels that they leave out, 255, don't count), or mAP, precision and
 recall of tags (a tag that an image has not got scores 0).
 """
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,18 @@ from mmtagclip.pseudo_labels import read_pseudo_labels
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('labels', type=Path, help='folder of pseudo labels')
     parser.add_argument('config', help='config that trains on the real labels')
-    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={},
-                        help='override config entries: key=value, key="[a,b]", a.b.c=value')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        default={},
+        help='override config entries: key=value, key="[a,b]", a.b.c=value',
+    )
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
@@ -41,10 +48,13 @@ def main() -> None:
     manifest, records = read_pseudo_labels(args.labels, classes)
     found = ImageIndex(args.labels, ((record['image'], record) for record in records))
     compare = _masks if manifest.kind == 'masks' else _tags
-    pairs = ((info, found.find(str(info['img_path'])))
-             for info in tqdm(map(dataset.get_data_info, range(len(dataset))), total=len(dataset)))
-    result = compare([(info, record) for info, record in pairs if 'error' not in record],
-                     args.labels, classes)
+    pairs = (
+        (info, found.find(str(info['img_path'])))
+        for info in tqdm(map(dataset.get_data_info, range(len(dataset))), total=len(dataset))
+    )
+    result = compare(
+        [(info, record) for info, record in pairs if 'error' not in record], args.labels, classes
+    )
     print('  '.join(f'{name}: {value:.2f}' for name, value in result.items()))
 
 
@@ -52,17 +62,30 @@ def _masks(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]
     load, areas, left_out, pixels = LoadAnnotations(), [], 0, 0
     for info, record in pairs:
         real = torch.from_numpy(load({**info, 'seg_fields': []})['gt_seg_map'].astype(np.int64))
-        pseudo = load({**info, 'seg_map_path': str(root / record['masks']), 'label_map': None,
-                       'reduce_zero_label': False, 'seg_fields': []})['gt_seg_map']
+        pseudo = load(
+            {
+                **info,
+                'seg_map_path': str(root / record['masks']),
+                'label_map': None,
+                'reduce_zero_label': False,
+                'seg_fields': [],
+            }
+        )['gt_seg_map']
         unsure = torch.from_numpy(pseudo == 255) & (real != 255)
         left_out, pixels = left_out + int(unsure.sum()), pixels + int((real != 255).sum())
         real[unsure] = 255
-        areas.append(IoUMetric.intersect_and_union(torch.from_numpy(pseudo.astype(np.int64)), real,
-                                                   len(classes), 255))
+        areas.append(
+            IoUMetric.intersect_and_union(
+                torch.from_numpy(pseudo.astype(np.int64)), real, len(classes), 255
+            )
+        )
     metrics = IoUMetric.total_area_to_metrics(
-        *(sum(part) for part in zip(*areas, strict=True)), metrics=['mIoU'])
-    return {'mIoU': 100 * float(np.nanmean(metrics['IoU'])),
-            'pixels left out, %': 100 * left_out / pixels}
+        *(sum(part) for part in zip(*areas, strict=True)), metrics=['mIoU']
+    )
+    return {
+        'mIoU': 100 * float(np.nanmean(metrics['IoU'])),
+        'pixels left out, %': 100 * left_out / pixels,
+    }
 
 
 def _tags(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]:
@@ -72,9 +95,11 @@ def _tags(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]:
         scores[row, labels] = record['scores']
         real[row, info['gt_label']] = 1
     hits = ((scores > 0) * real).sum()
-    return {'mAP': float(AveragePrecision.calculate(torch.from_numpy(scores),
-                                                    torch.from_numpy(real))),
-            'precision': 100 * hits / (scores > 0).sum(), 'recall': 100 * hits / real.sum()}
+    return {
+        'mAP': float(AveragePrecision.calculate(torch.from_numpy(scores), torch.from_numpy(real))),
+        'precision': 100 * hits / (scores > 0).sum(),
+        'recall': 100 * hits / real.sum(),
+    }
 
 
 if __name__ == '__main__':

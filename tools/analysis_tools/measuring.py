@@ -1,4 +1,5 @@
 """What benchmark.py and plot_cost.py share: pictures, taggers, clocks, memory and the floor."""
+
 import ctypes
 import gc
 import sys
@@ -32,8 +33,9 @@ def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
     if folder is not None:
         found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
         if len(found) < count:
-            raise SystemExit(f'error: {folder} holds {len(found)} pictures, fewer than the '
-                             f'{count} asked for')
+            raise SystemExit(
+                f'error: {folder} holds {len(found)} pictures, fewer than the {count} asked for'
+            )
         return found[:count]
     paths = []
     for index in range(count):
@@ -66,9 +68,13 @@ def load_model(weights: Path | None) -> Any:
 
 def build_tagger(clip: Any, classes: Any, background: Any, dtype: str = 'float32') -> TagCLIP:
     """TagCLIP with its published settings and text features of one short template."""
-    return TagCLIP(encoder=CLIPEncoder(clip, dtype=dtype, text_cache=False), head=TagCLIPHead(
-        dmar=DMAR(layers=(8, 9, 10)), cwr=CWR()), classes=classes, background=background,
-        templates=['{}']).eval()
+    return TagCLIP(
+        encoder=CLIPEncoder(clip, dtype=dtype, text_cache=False),
+        head=TagCLIPHead(dmar=DMAR(layers=(8, 9, 10)), cwr=CWR()),
+        classes=classes,
+        background=background,
+        templates=['{}'],
+    ).eval()
 
 
 def made_candidates(count: int, grid: tuple[int, int], names: int) -> torch.Tensor:
@@ -76,7 +82,7 @@ def made_candidates(count: int, grid: tuple[int, int], names: int) -> torch.Tens
     refined = torch.zeros(1, *grid, names)
     for label in range(count):
         top, left = label % (grid[0] // 2), label % (grid[1] // 2)
-        refined[0, top:top + grid[0] // 3, left:left + grid[1] // 3, label] = 1
+        refined[0, top : top + grid[0] // 3, left : left + grid[1] // 3, label] = 1
     return refined.flatten(1, 2)
 
 
@@ -88,8 +94,11 @@ def pair(ours: Callable[[], Any], other: Callable[[], Any], repeats: int) -> tup
         within each round.
     """
     rounds = [(timed(ours), timed(other)) for _ in range(repeats + 1)][1:]
-    return (median(one for one, _ in rounds), median(two for _, two in rounds),
-            median(one / two for one, two in rounds))
+    return (
+        median(one for one, _ in rounds),
+        median(two for _, two in rounds),
+        median(one / two for one, two in rounds),
+    )
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -123,15 +132,18 @@ def peak_memory(function: Callable[[], Any]) -> int | None:
 
 
 def _status(key: str) -> int:
-    line, = (line for line in Path('/proc/self/status').read_text().splitlines()
-             if line.startswith(f'{key}:'))
+    (line,) = (
+        line
+        for line in Path('/proc/self/status').read_text().splitlines()
+        if line.startswith(f'{key}:')
+    )
     return 1024 * int(line.split()[1])
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """Floating point operations a second in products of square matrices."""
     a = torch.randn(size, size).to(dtype)
-    return 2 * size ** 3 / seconds(lambda: a @ a, 5)
+    return 2 * size**3 / seconds(lambda: a @ a, 5)
 
 
 def flops(encoder: DenseEncoder, height: int, width: int) -> float:
@@ -144,16 +156,19 @@ def flops(encoder: DenseEncoder, height: int, width: int) -> float:
     features = visual.conv1.out_channels
     patches = (height // patch) * (width // patch)
     tokens = patches + 1
-    embedding = 2 * patches * 3 * patch ** 2 * features
+    embedding = 2 * patches * 3 * patch**2 * features
     block = visual.transformer.resblocks[0]
-    weights = sum(one.weight.numel() for one in (block.attn.out_proj, block.mlp.c_fc,
-                                                 block.mlp.c_proj))
+    weights = sum(
+        one.weight.numel() for one in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj)
+    )
     weights += block.attn.in_proj_weight.numel()
-    products = 2 * tokens * weights + 4 * tokens ** 2 * features
+    products = 2 * tokens * weights + 4 * tokens**2 * features
     return embedding + encoder.num_blocks * products
 
 
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
-    return any(getattr(torch.cpu, name, bool)()
-               for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'))
+    return any(
+        getattr(torch.cpu, name, bool)()
+        for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    )

@@ -7,6 +7,7 @@ in the same run. Weights and pictures are random: only sizes matter here. The la
 takes minutes; --max-side leaves it out. With --out of an earlier run and no --measure, only the
 figure is drawn again.
 """
+
 import argparse
 import json
 import os
@@ -33,8 +34,12 @@ BATCHES = (1, 2, 4, 8)
 USUAL = (480, 640)
 LAYERS = ((8, 9, 10),)
 # Of an axis: label of its unit, and what is drawn.
-AXES = {'side': 'side of a square image, pixels', 'classes': 'class names',
-        'candidates': 'candidates of CWR', 'batch': 'images a batch'}
+AXES = {
+    'side': 'side of a square image, pixels',
+    'classes': 'class names',
+    'candidates': 'candidates of CWR',
+    'batch': 'images a batch',
+}
 
 
 def image(batch: int, height: int, width: int) -> torch.Tensor:
@@ -47,14 +52,21 @@ def text(count: int, dim: int) -> torch.Tensor:
     return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
-def point(axis: str, value: int, what: str, function: Any, operations: float, rate: float,
-          images: int = 1) -> dict[str, Any]:
+def point(
+    axis: str, value: int, what: str, function: Any, operations: float, rate: float, images: int = 1
+) -> dict[str, Any]:
     """Time and memory of one call."""
     once: list[float] = []
     memory = measuring.peak_memory(lambda: once.append(measuring.timed(function)))
     seconds = once[0] if once[0] > 20 else measuring.seconds(function)
-    return {'axis': axis, 'value': value, 'what': what, 'seconds': seconds / images,
-            'floor': operations / rate / images, 'bytes': memory}
+    return {
+        'axis': axis,
+        'value': value,
+        'what': what,
+        'seconds': seconds / images,
+        'floor': operations / rate / images,
+        'bytes': memory,
+    }
 
 
 class Measurement:
@@ -80,9 +92,14 @@ class Measurement:
         for name, encoder in self.encoders.items():
             for side in (side for side in SIDES if side <= self.max_side):
                 one = image(1, side, side)
-                yield point('side', side, f'dense features, {name}',
-                            lambda e=encoder, x=one: e(x, LAYERS, votes=True),
-                            measuring.flops(encoder, side, side), self.rates[name])
+                yield point(
+                    'side',
+                    side,
+                    f'dense features, {name}',
+                    lambda e=encoder, x=one: e(x, LAYERS, votes=True),
+                    measuring.flops(encoder, side, side),
+                    self.rates[name],
+                )
 
     def classes(self) -> Iterator[dict[str, Any]]:
         """Longer and longer lists of names."""
@@ -96,27 +113,43 @@ class Measurement:
                 dmar(scores, encoded.attention, encoded.grid)
 
             operations = 2 * patches * count * (self.dim + 2 * patches)
-            yield point('classes', count, 'coarse scores and DMAR', refine, operations,
-                        self.rates['float32'])
+            yield point(
+                'classes',
+                count,
+                'coarse scores and DMAR',
+                refine,
+                operations,
+                self.rates['float32'],
+            )
 
     def candidates(self) -> Iterator[dict[str, Any]]:
         """More and more candidates of CWR."""
         names, cwr, one = text(103, self.dim), CWR(max_crops=32), image(1, *USUAL)
         for count in CANDIDATES:
             refined = measuring.made_candidates(count, self.grid, len(names))
-            yield point('candidates', count, 'CWR',
-                        lambda r=refined: cwr(r, r.amax(dim=1), self.grid, one, names, self.exact),
-                        count * measuring.flops(self.exact, *self.exact.native_size),
-                        self.rates['float32'])
+            yield point(
+                'candidates',
+                count,
+                'CWR',
+                lambda r=refined: cwr(r, r.amax(dim=1), self.grid, one, names, self.exact),
+                count * measuring.flops(self.exact, *self.exact.native_size),
+                self.rates['float32'],
+            )
 
     def batch(self) -> Iterator[dict[str, Any]]:
         """Larger and larger batches."""
         for name, encoder in self.encoders.items():
             for size in BATCHES:
                 batch = image(size, *USUAL)
-                yield point('batch', size, f'dense features, {name}',
-                            lambda e=encoder, x=batch: e(x, LAYERS, votes=True),
-                            size * measuring.flops(encoder, *USUAL), self.rates[name], size)
+                yield point(
+                    'batch',
+                    size,
+                    f'dense features, {name}',
+                    lambda e=encoder, x=batch: e(x, LAYERS, votes=True),
+                    size * measuring.flops(encoder, *USUAL),
+                    self.rates[name],
+                    size,
+                )
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
@@ -124,17 +157,18 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(2, len(AXES), figsize=(15, 7), constrained_layout=True)
     for column, (axis, label) in enumerate(AXES.items()):
         time, memory = panels[0, column], panels[1, column]
-        for number, what in enumerate(dict.fromkeys(
-                one['what'] for one in points if one['axis'] == axis)):
+        for number, what in enumerate(
+            dict.fromkeys(one['what'] for one in points if one['axis'] == axis)
+        ):
             mine = [one for one in points if one['axis'] == axis and one['what'] == what]
             values = [one['value'] for one in mine]
             colour = f'C{number}'
             time.plot(values, [one['seconds'] for one in mine], 'o-', color=colour, label=what)
-            time.plot(values, [one['floor'] for one in mine], ':', color=colour,
-                      label='its floor')
+            time.plot(values, [one['floor'] for one in mine], ':', color=colour, label='its floor')
             if all(one['bytes'] for one in mine):
-                memory.plot(values, [one['bytes'] / 2 ** 20 for one in mine], 'o-', color=colour,
-                            label=what)
+                memory.plot(
+                    values, [one['bytes'] / 2**20 for one in mine], 'o-', color=colour, label=what
+                )
         for panel in (time, memory):
             panel.set_xscale('log')
             panel.set_yscale('log')
@@ -153,15 +187,24 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--out', type=Path, required=True, help='JSON file of the points')
     parser.add_argument('--figure', type=Path, help='picture to draw')
-    parser.add_argument('--measure', nargs='*', choices=AXES, metavar='AXIS',
-                        help=f'measure anew: {", ".join(AXES)} (default: all of them); other '
-                        'points of --out stay')
-    parser.add_argument('--max-side', type=int, default=SIDES[-1],
-                        help=f'largest image, pixels a side (default: {SIDES[-1]})')
+    parser.add_argument(
+        '--measure',
+        nargs='*',
+        choices=AXES,
+        metavar='AXIS',
+        help=f'measure anew: {", ".join(AXES)} (default: all of them); other points of --out stay',
+    )
+    parser.add_argument(
+        '--max-side',
+        type=int,
+        default=SIDES[-1],
+        help=f'largest image, pixels a side (default: {SIDES[-1]})',
+    )
     args = parser.parse_args()
     if args.measure is not None or not args.out.is_file():
         points = json.loads(args.out.read_text()) if args.out.is_file() else []

@@ -5,6 +5,7 @@ Smaller objects are painted over larger ones.
     python tools/dataset_converters/coco_object.py \
         data/coco/annotations/instances_val2017.json data/coco/objects/val2017
 """
+
 import argparse
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def convert(ann_file: Path, out: Path) -> int:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('ann_file', type=Path, help='COCO instances file')
     parser.add_argument('out', type=Path, help='folder of masks to write')
     args = parser.parse_args()

@@ -6,6 +6,7 @@ Writes MMPretrain's annotation format (mmpretrain.MultiLabelDataset).
         data/coco/annotations/stuff_tags_val2017.json \
         --classes cocostuff --values cocostuff_values
 """
+
 import argparse
 import json
 from collections.abc import Sequence
@@ -19,8 +20,13 @@ from mmtagclip.clip.vocabulary import load_integers
 from mmtagclip.datasets import read_index_mask
 
 
-def convert(masks: Path, classes: Sequence[str], values: Sequence[int], ignore: Sequence[int],
-            suffix: str = '.jpg') -> dict:
+def convert(
+    masks: Path,
+    classes: Sequence[str],
+    values: Sequence[int],
+    ignore: Sequence[int],
+    suffix: str = '.jpg',
+) -> dict:
     """Read a folder of index images (PNG).
 
     Args:
@@ -45,27 +51,40 @@ def convert(masks: Path, classes: Sequence[str], values: Sequence[int], ignore: 
         present = set(np.unique(read_index_mask(path)).tolist()) - set(ignore)
         unknown = present - labels.keys()
         if unknown:
-            raise ValueError(f'{path} has the pixel value {min(unknown)}, which belongs to no '
-                             'class; see --values and --ignore')
-        data_list.append({'img_path': path.stem + suffix,
-                          'gt_label': sorted(labels[value] for value in present)})
+            raise ValueError(
+                f'{path} has the pixel value {min(unknown)}, which belongs to no '
+                'class; see --values and --ignore'
+            )
+        data_list.append(
+            {'img_path': path.stem + suffix, 'gt_label': sorted(labels[value] for value in present)}
+        )
     return {'metainfo': {'classes': list(classes)}, 'data_list': data_list}
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('masks', type=Path, help='folder of PNG masks')
     parser.add_argument('out', type=Path, help='annotation file to write')
-    parser.add_argument('--classes', required=True,
-                        help='built-in list of names, or a file with one class a line')
-    parser.add_argument('--values', help='built-in list or file with the pixel value of each class '
-                        '(default: 0, 1, 2, ...)')
-    parser.add_argument('--ignore', type=int, nargs='*', default=[255],
-                        help='pixel values that mean no class (default: 255)')
-    parser.add_argument('--suffix', default='.jpg',
-                        help='of the image that belongs to a mask (default: .jpg)')
+    parser.add_argument(
+        '--classes', required=True, help='built-in list of names, or a file with one class a line'
+    )
+    parser.add_argument(
+        '--values',
+        help='built-in list or file with the pixel value of each class (default: 0, 1, 2, ...)',
+    )
+    parser.add_argument(
+        '--ignore',
+        type=int,
+        nargs='*',
+        default=[255],
+        help='pixel values that mean no class (default: 255)',
+    )
+    parser.add_argument(
+        '--suffix', default='.jpg', help='of the image that belongs to a mask (default: .jpg)'
+    )
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
     values = range(len(classes)) if args.values is None else load_integers(args.values)

@@ -10,6 +10,7 @@ Panoptic category ids as COCO-Object, where 0 is the background:
     python tools/dataset_converters/remap_masks.py PANOPTIC OUT \
         --values coco_values --first 1 --other 0
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ from mmtagclip.clip.vocabulary import load_integers
 from mmtagclip.datasets import read_index_mask
 
 
-def convert(masks: Path, out: Path, values: Sequence[int], labels: Sequence[int],
-            other: int = 255) -> int:
+def convert(
+    masks: Path, out: Path, values: Sequence[int], labels: Sequence[int], other: int = 255
+) -> int:
     """Remap a folder of index images (PNG).
 
     Args:
@@ -56,20 +58,24 @@ def convert(masks: Path, out: Path, values: Sequence[int], labels: Sequence[int]
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('masks', type=Path, help='folder of PNG masks')
     parser.add_argument('out', type=Path, help='folder to write')
-    parser.add_argument('--values', required=True,
-                        help='built-in list or file with the pixel values to look for')
-    parser.add_argument('--labels', help='the same with what each becomes (default: counted from '
-                        '--first)')
+    parser.add_argument(
+        '--values', required=True, help='built-in list or file with the pixel values to look for'
+    )
+    parser.add_argument(
+        '--labels', help='the same with what each becomes (default: counted from --first)'
+    )
     parser.add_argument('--first', type=int, default=0, help='label of the first value')
     parser.add_argument('--other', type=int, default=255, help='label of all other pixels')
     args = parser.parse_args()
     values = load_integers(args.values)
-    labels = (load_integers(args.labels) if args.labels
-              else range(args.first, args.first + len(values)))
+    labels = (
+        load_integers(args.labels) if args.labels else range(args.first, args.first + len(values))
+    )
     print(f'\n{args.out}: {convert(args.masks, args.out, values, labels, args.other)} masks')
 
 

@@ -6,6 +6,7 @@ r"""Write a tag file of JSON lines in the published text format, ``image_id 0 3 
 
 Reads what tools/test.py writes, tags.jsonl and pseudo labels alike.
 """
+
 import argparse
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from mmtagclip.datasets import read_tag_file, write_tag_file
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('tags', type=Path, help='tag file of JSON lines')
     parser.add_argument('out', type=Path, help='text file to write')
-    parser.add_argument('--classes', required=True,
-                        help='built-in list or file of the class names, in their order')
+    parser.add_argument(
+        '--classes', required=True, help='built-in list or file of the class names, in their order'
+    )
     args = parser.parse_args()
     records = read_tag_file(args.tags, Vocabulary.load(args.classes).names)
     write_tag_file(args.out, records)

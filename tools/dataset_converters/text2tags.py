@@ -6,6 +6,7 @@ r"""Turn labels in the published text format, ``image_id 0 3 17``, into MMPretra
 For the label lists that TagCLIP and PIAA publish beside their programs, so that a figure
 stands under the very labels of another. Reads JSON lines as well.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -16,24 +17,36 @@ from mmtagclip.datasets import read_tag_file
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('labels', type=Path, help='label file')
     parser.add_argument('out', type=Path, help='annotation file to write')
-    parser.add_argument('--classes', required=True,
-                        help='built-in list or file of the class names, in their order')
-    parser.add_argument('--suffix', default='.jpg',
-                        help="ending of the image files, where an id has none (default: '.jpg')")
+    parser.add_argument(
+        '--classes', required=True, help='built-in list or file of the class names, in their order'
+    )
+    parser.add_argument(
+        '--suffix',
+        default='.jpg',
+        help="ending of the image files, where an id has none (default: '.jpg')",
+    )
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
-    data_list = [{'img_path': record.image if Path(record.image).suffix
-                  else record.image + args.suffix, 'gt_label': sorted(set(record.labels))}
-                 for record in read_tag_file(args.labels, classes)]
+    data_list = [
+        {
+            'img_path': record.image if Path(record.image).suffix else record.image + args.suffix,
+            'gt_label': sorted(set(record.labels)),
+        }
+        for record in read_tag_file(args.labels, classes)
+    ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({'metainfo': {'classes': list(classes)},
-                                    'data_list': data_list}))
-    print(f'{args.out}: {len(data_list)} images, '
-          f'{sum(len(one["gt_label"]) for one in data_list)} labels')
+    args.out.write_text(
+        json.dumps({'metainfo': {'classes': list(classes)}, 'data_list': data_list})
+    )
+    print(
+        f'{args.out}: {len(data_list)} images, '
+        f'{sum(len(one["gt_label"]) for one in data_list)} labels'
+    )
 
 
 if __name__ == '__main__':

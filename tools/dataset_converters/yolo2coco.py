@@ -6,6 +6,7 @@ image's size. An image without a label file has no objects.
 
     python tools/dataset_converters/yolo2coco.py IMAGES LABELS OUT.json --classes coco
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -37,13 +38,16 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
     if not paths:
         raise FileNotFoundError(f'no images ({", ".join(EXTENSIONS)}) in {images}')
     coco: dict[str, list] = {
-        'images': [], 'annotations': [],
-        'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(classes)]}
+        'images': [],
+        'annotations': [],
+        'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(classes)],
+    }
     for image_id, path in enumerate(paths, start=1):
         with Image.open(path) as image:
             width, height = image.size
-        coco['images'].append({'id': image_id, 'file_name': path.name, 'width': width,
-                               'height': height})
+        coco['images'].append(
+            {'id': image_id, 'file_name': path.name, 'width': width, 'height': height}
+        )
         label_file = labels / f'{path.stem}.txt'
         if not label_file.is_file():
             continue
@@ -54,28 +58,39 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
                 index = int(line.split()[0])
                 x, y, w, h = (float(value) for value in line.split()[1:])
             except (ValueError, IndexError):
-                raise ValueError(f'{label_file}, line {number} is not "class x y width height": '
-                                 f'{line!r}') from None
+                raise ValueError(
+                    f'{label_file}, line {number} is not "class x y width height": {line!r}'
+                ) from None
             if not 0 <= index < len(classes):
-                raise ValueError(f'{label_file}, line {number} names the unknown class {index}; '
-                                 f'there are {len(classes)}, from 0')
+                raise ValueError(
+                    f'{label_file}, line {number} names the unknown class {index}; '
+                    f'there are {len(classes)}, from 0'
+                )
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-            coco['annotations'].append({
-                'id': len(coco['annotations']) + 1, 'image_id': image_id,
-                'category_id': index + 1, 'bbox': [round(value, 2) for value in box],
-                'area': round(box[2] * box[3], 2), 'iscrowd': 0})
+            coco['annotations'].append(
+                {
+                    'id': len(coco['annotations']) + 1,
+                    'image_id': image_id,
+                    'category_id': index + 1,
+                    'bbox': [round(value, 2) for value in box],
+                    'area': round(box[2] * box[3], 2),
+                    'iscrowd': 0,
+                }
+            )
     return coco
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('images', type=Path, help='folder of images')
     parser.add_argument('labels', type=Path, help='folder of YOLO label files')
     parser.add_argument('out', type=Path, help='COCO instances file to write')
-    parser.add_argument('--classes', default='coco',
-                        help='built-in list of names, or a file with one class a line')
+    parser.add_argument(
+        '--classes', default='coco', help='built-in list of names, or a file with one class a line'
+    )
     args = parser.parse_args()
     coco = convert(args.images, args.labels, Vocabulary.load(args.classes).names)
     args.out.parent.mkdir(parents=True, exist_ok=True)

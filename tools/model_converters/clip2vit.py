@@ -9,6 +9,7 @@ backbone, which the command prints; MMSegmentation takes the same backbone as
 is CLIP's before it. With ``interpolate_mode='bilinear'`` the positions at other sizes are
 those that TagCLIP reads.
 """
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -32,23 +33,29 @@ def convert(visual: Any) -> dict[str, Tensor]:
     Returns:
         The state dict.
     """
-    state = {'cls_token': visual.class_embedding[None, None],
-             'pos_embed': visual.positional_embedding[None],
-             'patch_embed.projection.weight': visual.conv1.weight,
-             **_named('ln1', visual.ln_post)}
+    state = {
+        'cls_token': visual.class_embedding[None, None],
+        'pos_embed': visual.positional_embedding[None],
+        'patch_embed.projection.weight': visual.conv1.weight,
+        **_named('ln1', visual.ln_post),
+    }
     if isinstance(visual.ln_pre, nn.Identity):  # then MMPretrain's convolution has a bias
         state['patch_embed.projection.bias'] = torch.zeros(len(visual.conv1.weight))
     else:
         state.update(_named('pre_norm', visual.ln_pre))
     for index, block in enumerate(visual.transformer.resblocks):
         layer = f'layers.{index}'
-        state.update({f'{layer}.attn.qkv.weight': block.attn.in_proj_weight,
-                      f'{layer}.attn.qkv.bias': block.attn.in_proj_bias,
-                      **_named(f'{layer}.ln1', block.ln_1),
-                      **_named(f'{layer}.attn.proj', block.attn.out_proj, block.ls_1),
-                      **_named(f'{layer}.ln2', block.ln_2),
-                      **_named(f'{layer}.ffn.layers.0.0', block.mlp.c_fc),
-                      **_named(f'{layer}.ffn.layers.1', block.mlp.c_proj, block.ls_2)})
+        state.update(
+            {
+                f'{layer}.attn.qkv.weight': block.attn.in_proj_weight,
+                f'{layer}.attn.qkv.bias': block.attn.in_proj_bias,
+                **_named(f'{layer}.ln1', block.ln_1),
+                **_named(f'{layer}.attn.proj', block.attn.out_proj, block.ls_1),
+                **_named(f'{layer}.ln2', block.ln_2),
+                **_named(f'{layer}.ffn.layers.0.0', block.mlp.c_fc),
+                **_named(f'{layer}.ffn.layers.1', block.mlp.c_proj, block.ls_2),
+            }
+        )
     return {name: value.detach().clone() for name, value in state.items()}
 
 
@@ -59,14 +66,19 @@ def backbone(visual: Any) -> dict[str, Any]:
     width = first.attn.embed_dim
     return {
         'type': 'mmpretrain.VisionTransformer',
-        'arch': {'embed_dims': width, 'num_layers': len(visual.transformer.resblocks),
-                 'num_heads': first.attn.num_heads,
-                 'feedforward_channels': first.mlp.c_fc.out_features},
-        'img_size': tuple(visual.image_size), 'patch_size': visual.patch_size[0],
+        'arch': {
+            'embed_dims': width,
+            'num_layers': len(visual.transformer.resblocks),
+            'num_heads': first.attn.num_heads,
+            'feedforward_channels': first.mlp.c_fc.out_features,
+        },
+        'img_size': tuple(visual.image_size),
+        'patch_size': visual.patch_size[0],
         'pre_norm': not isinstance(visual.ln_pre, nn.Identity),
         'norm_cfg': {'type': 'LN', 'eps': visual.ln_post.eps},
         'interpolate_mode': 'bilinear',
-        'layer_cfgs': {'act_cfg': {'type': 'mmpretrain.QuickGELU' if quick else 'GELU'}}}
+        'layer_cfgs': {'act_cfg': {'type': 'mmpretrain.QuickGELU' if quick else 'GELU'}},
+    }
 
 
 def _named(name: str, layer: nn.Module, scale: nn.Module | None = None) -> dict[str, Tensor]:
@@ -79,18 +91,23 @@ def _named(name: str, layer: nn.Module, scale: nn.Module | None = None) -> dict[
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('model', help='architecture of open_clip, local-dir:PATH or hf-hub:NAME')
     parser.add_argument('--pretrained', help="a tag of open_clip's, which may download")
     parser.add_argument('--checkpoint', type=Path, help='file of weights')
-    parser.add_argument('--quick-gelu', action=argparse.BooleanOptionalAction, default=None,
-                        help='activation that the checkpoint was trained with, where it does '
-                        'not show')
+    parser.add_argument(
+        '--quick-gelu',
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help='activation that the checkpoint was trained with, where it does not show',
+    )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint to write (.pth)')
     args = parser.parse_args()
-    visual: Any = load_clip(args.model, args.pretrained, args.checkpoint, args.quick_gelu
-                            ).model.visual
+    visual: Any = load_clip(
+        args.model, args.pretrained, args.checkpoint, args.quick_gelu
+    ).model.visual
     args.out.parent.mkdir(parents=True, exist_ok=True)
     partial = args.out.with_name(f'{args.out.name}.part')
     torch.save({'state_dict': convert(visual)}, partial)

@@ -5,8 +5,16 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(
         type='PackSegInputs',
-        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'reduce_zero_label', 'original')),
+        meta_keys=(
+            'img_path',
+            'seg_map_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'reduce_zero_label',
+            'original',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -17,5 +25,7 @@ test_dataloader = dict(
         data_root='data/cityscapes',
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

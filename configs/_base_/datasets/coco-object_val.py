@@ -8,9 +8,18 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(
         type='PackSegInputs',
-        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'flip', 'flip_direction',
-                   'reduce_zero_label', 'original')),
+        meta_keys=(
+            'img_path',
+            'seg_map_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+            'reduce_zero_label',
+            'original',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -22,5 +31,7 @@ test_dataloader = dict(
         data_root='data/coco',
         data_prefix=dict(img_path='val2017', seg_map_path='objects/val2017'),
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -8,12 +8,20 @@ test_pipeline = [
         scale=224,
         edge='short',
         backend='pillow',
-        interpolation='bicubic'),
+        interpolation='bicubic',
+    ),
     dict(type='mmpretrain.CenterCrop', crop_size=224),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+        ),
+    ),
 ]
 train_dataloader = dict(
     batch_size=1,
@@ -25,7 +33,9 @@ train_dataloader = dict(
         data_root='data/coco',
         ann_file='annotations/instances_train2014.json',
         data_prefix='train2014',
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -37,7 +47,9 @@ test_dataloader = dict(
         ann_file='annotations/instances_val2014.json',
         data_prefix='val2014',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = [
     dict(type='mmpretrain.AveragePrecision'),
     dict(type='mmtagclip.RelativeThresholdMetric', k=0.5),

@@ -25,7 +25,10 @@ train_dataloader = dict(
             data_root='data/coco',
             data_prefix='train2014',
             with_label=False,
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -38,7 +41,9 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2014.json',
         data_prefix='val2014',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='AveragePrecision')
 test_evaluator = val_evaluator

@@ -3,8 +3,15 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -17,7 +24,9 @@ test_dataloader = dict(
         ann_file='annotations/instances_val2014.json',
         data_prefix='val2014',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = [
     dict(type='mmpretrain.AveragePrecision'),
     dict(type='mmtagclip.RelativeThresholdMetric', k=0.5),

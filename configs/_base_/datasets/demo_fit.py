@@ -6,4 +6,5 @@ train_dataloader = dict(
     num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='pseudo_collate'),
-    dataset=_base_.test_dataloader.dataset)
+    dataset=_base_.test_dataloader.dataset,
+)

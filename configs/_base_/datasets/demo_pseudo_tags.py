@@ -25,7 +25,10 @@ train_dataloader = dict(
             data_root='data/demo_dev',
             data_prefix='JPEGImages',
             with_label=False,
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=2,
@@ -38,7 +41,9 @@ val_dataloader = dict(
         split='test',
         classes=f'{_data}/classes.txt',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='AveragePrecision')
 test_evaluator = val_evaluator

@@ -7,9 +7,18 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(
         type='PackSegInputs',
-        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'flip', 'flip_direction',
-                   'reduce_zero_label', 'original')),
+        meta_keys=(
+            'img_path',
+            'seg_map_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+            'reduce_zero_label',
+            'original',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -22,5 +31,7 @@ test_dataloader = dict(
         ann_file='ImageSets/Segmentation/test.txt',
         data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

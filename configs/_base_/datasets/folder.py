@@ -5,8 +5,15 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1024),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -17,8 +24,20 @@ test_dataloader = dict(
         type='mmpretrain.CustomDataset',
         data_prefix='data/photos',
         with_label=False,
-        extensions=('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff',
-                    '.gif', '.ppm', '.pgm'),
+        extensions=(
+            '.jpg',
+            '.jpeg',
+            '.png',
+            '.webp',
+            '.bmp',
+            '.tif',
+            '.tiff',
+            '.gif',
+            '.ppm',
+            '.pgm',
+        ),
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = []

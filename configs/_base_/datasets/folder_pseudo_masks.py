@@ -3,8 +3,7 @@
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0),
-         keep_ratio=True),
+    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
@@ -25,9 +24,10 @@ train_dataloader = dict(
         type='mmtagclip.PseudoLabelDataset',
         drop_untagged=True,
         dataset=dict(
-            type='mmtagclip.VocabularySegDataset',
-            img_suffix=_suffixes,
-            pipeline=train_pipeline)))
+            type='mmtagclip.VocabularySegDataset', img_suffix=_suffixes, pipeline=train_pipeline
+        ),
+    ),
+)
 test_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -36,5 +36,7 @@ test_dataloader = dict(
         type='mmtagclip.VocabularySegDataset',
         img_suffix=_suffixes,
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = []

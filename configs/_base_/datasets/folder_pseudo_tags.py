@@ -22,10 +22,10 @@ train_dataloader = dict(
         type='mmtagclip.PseudoLabelDataset',
         drop_untagged=True,
         dataset=dict(
-            type='CustomDataset',
-            with_label=False,
-            extensions=_extensions,
-            pipeline=train_pipeline)))
+            type='CustomDataset', with_label=False, extensions=_extensions, pipeline=train_pipeline
+        ),
+    ),
+)
 test_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -36,5 +36,7 @@ test_dataloader = dict(
         with_label=False,
         extensions=_extensions,
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = []

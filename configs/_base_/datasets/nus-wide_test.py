@@ -4,8 +4,15 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -18,7 +25,9 @@ test_dataloader = dict(
         ann_file='test.json',
         data_prefix='Flickr',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = [
     dict(type='mmpretrain.AveragePrecision'),
     dict(type='mmtagclip.RelativeThresholdMetric', k=0.5),

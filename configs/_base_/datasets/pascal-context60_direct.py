@@ -6,8 +6,16 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(
         type='PackSegInputs',
-        meta_keys=('img_path', 'seg_map_path', 'ori_shape', 'img_shape',
-                   'scale_factor', 'reduce_zero_label', 'original')),
+        meta_keys=(
+            'img_path',
+            'seg_map_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'reduce_zero_label',
+            'original',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -17,8 +25,9 @@ test_dataloader = dict(
         type='PascalContextDataset',
         data_root='data/VOCdevkit/VOC2010',
         ann_file='ImageSets/SegmentationContext/val.txt',
-        data_prefix=dict(
-            img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -3,8 +3,16 @@ test_pipeline = [
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error', 'gt_label_difficult')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+            'gt_label_difficult',
+        ),
+    ),
 ]
 test_dataloader = dict(
     batch_size=1,
@@ -16,22 +24,23 @@ test_dataloader = dict(
         data_root='data/VOCdevkit/VOC2007',
         split='test',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 # Both conventions for objects that VOC marks as difficult: TagCLIP's labels
 # count them as positive; VOC's own evaluation leaves them out.
 test_evaluator = [
     dict(
         type='mmpretrain.VOCAveragePrecision',
         difficult_as_positive=True,
-        prefix='difficult_positive'),
+        prefix='difficult_positive',
+    ),
     dict(
         type='mmtagclip.VOCRelativeThresholdMetric',
         k=0.5,
         difficult_as_positive=True,
-        prefix='difficult_positive'),
+        prefix='difficult_positive',
+    ),
     dict(type='mmpretrain.VOCAveragePrecision', prefix='difficult_ignored'),
-    dict(
-        type='mmtagclip.VOCRelativeThresholdMetric',
-        k=0.5,
-        prefix='difficult_ignored'),
+    dict(type='mmtagclip.VOCRelativeThresholdMetric', k=0.5, prefix='difficult_ignored'),
 ]

@@ -7,12 +7,21 @@ test_pipeline = [
         scale=224,
         edge='short',
         backend='pillow',
-        interpolation='bicubic'),
+        interpolation='bicubic',
+    ),
     dict(type='mmpretrain.CenterCrop', crop_size=224),
     dict(
         type='mmpretrain.PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                   'load_error', 'gt_label_difficult')),
+        meta_keys=(
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'load_error',
+            'gt_label_difficult',
+        ),
+    ),
 ]
 train_dataloader = dict(
     batch_size=1,
@@ -23,7 +32,9 @@ train_dataloader = dict(
         type='mmtagclip.VOCMultiLabel',
         data_root='data/VOCdevkit/VOC2012',
         split='train',
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -34,16 +45,20 @@ test_dataloader = dict(
         data_root='data/VOCdevkit/VOC2012',
         split='val',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 # PIAA's labels: what occurs only as a difficult object does not occur.
 test_evaluator = [
     dict(
         type='mmpretrain.VOCAveragePrecision',
         difficult_as_positive=False,
-        prefix='difficult_negative'),
+        prefix='difficult_negative',
+    ),
     dict(
         type='mmtagclip.VOCRelativeThresholdMetric',
         k=0.5,
         difficult_as_positive=False,
-        prefix='difficult_negative'),
+        prefix='difficult_negative',
+    ),
 ]

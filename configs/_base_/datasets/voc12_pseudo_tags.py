@@ -11,8 +11,8 @@ test_pipeline = [
     dict(type='Resize', scale=(448, 448)),
     dict(
         type='PackInputs',
-        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape',
-                   'gt_label_difficult')),
+        meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'gt_label_difficult'),
+    ),
 ]
 train_dataloader = dict(
     batch_size=32,
@@ -28,7 +28,10 @@ train_dataloader = dict(
             data_root='data/VOCdevkit/VOC2012',
             split='',
             image_set_path='ImageSets/Main/train.txt',
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=4,
@@ -41,7 +44,9 @@ val_dataloader = dict(
         split='',
         image_set_path='ImageSets/Main/val.txt',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='VOCAveragePrecision')
 test_evaluator = val_evaluator

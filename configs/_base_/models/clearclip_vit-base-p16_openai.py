@@ -6,10 +6,9 @@ model = dict(
         model='ViT-B-16-quickgelu',
         pretrained='openai',
         last_block=dict(type='mmtagclip.ClearCLIPLastBlock'),
-        positions='bicubic_scale'),
-    head=dict(
-        type='mmtagclip.SegTextHead',
-        templates='templates_80',
-        logit_scale=50.0),
+        positions='bicubic_scale',
+    ),
+    head=dict(type='mmtagclip.SegTextHead', templates='templates_80', logit_scale=50.0),
     windows=dict(type='mmtagclip.SlidingWindows', size=448, stride=224),
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

@@ -5,8 +5,8 @@ model = dict(
     tagger=_base_.model,
     cam=dict(type='mmtagclip.SoftmaxGradCAM'),
     affinity=dict(
-        type='mmtagclip.AffinityRefinement',
-        layers=(4, 5, 6, 7, 8, 9, 10, 11),
-        box_threshold=0.7),
+        type='mmtagclip.AffinityRefinement', layers=(4, 5, 6, 7, 8, 9, 10, 11), box_threshold=0.7
+    ),
     templates='templates_origami',
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

@@ -11,7 +11,8 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(512, 512)),
+        size=(512, 512),
+    ),
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch='base',
@@ -22,8 +23,8 @@ model = dict(
         interpolate_mode='bilinear',
         layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
         out_type='featmap',
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/vit-base-p16_openai.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit-base-p16_openai.pth'),
+    ),
     decode_head=dict(
         type='FCNHead',
         in_channels=768,
@@ -33,7 +34,8 @@ model = dict(
         concat_input=False,
         dropout_ratio=0.0,
         align_corners=False,
-        loss_decode=dict(
-            type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True)),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0, avg_non_ignore=True),
+    ),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+    test_cfg=dict(mode='whole'),
+)

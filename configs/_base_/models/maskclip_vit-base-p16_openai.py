@@ -7,10 +7,9 @@ model = dict(
         model='ViT-B-16-quickgelu',
         pretrained='openai',
         last_block=dict(type='mmtagclip.SelfOnlyLastBlock'),
-        positions='bicubic'),
-    head=dict(
-        type='mmtagclip.SegTextHead',
-        templates='templates_85',
-        logit_scale=40.0),
+        positions='bicubic',
+    ),
+    head=dict(type='mmtagclip.SegTextHead', templates='templates_85', logit_scale=40.0),
     windows=dict(type='mmtagclip.WholeImage'),
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

@@ -3,12 +3,8 @@
 # its patches when the bank is cleaned: scorer=dict(keep_emptied=False).
 model = dict(
     type='mmtagclip.TagCLIP',
-    encoder=dict(
-        type='mmtagclip.CLIPEncoder',
-        model='ViT-B-16-quickgelu',
-        pretrained='openai'),
-    head=dict(
-        type='mmtagclip.PIAAHead',
-        scorer=dict(type='mmtagclip.GaussianClassifier')),
+    encoder=dict(type='mmtagclip.CLIPEncoder', model='ViT-B-16-quickgelu', pretrained='openai'),
+    head=dict(type='mmtagclip.PIAAHead', scorer=dict(type='mmtagclip.GaussianClassifier')),
     templates=['a photo of a {}'],
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

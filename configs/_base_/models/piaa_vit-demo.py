@@ -4,4 +4,6 @@ model = dict(
     head=dict(
         _delete_=True,
         type='mmtagclip.PIAAHead',
-        scorer=dict(type='mmtagclip.GaussianClassifier', bank_size=64)))
+        scorer=dict(type='mmtagclip.GaussianClassifier', bank_size=64),
+    )
+)

@@ -10,14 +10,13 @@ model = dict(
         last_block=dict(
             type='mmtagclip.ProxyLastBlock',
             source=dict(
-                type='mmtagclip.TimmFeatures',
-                model='vit_base_patch8_224.dino',
-                pretrained=True),
-            keep_grid=True),
-        positions='bicubic_scale'),
-    head=dict(
-        type='mmtagclip.SegTextHead',
-        templates='templates_80',
-        logit_scale=40.0),
+                type='mmtagclip.TimmFeatures', model='vit_base_patch8_224.dino', pretrained=True
+            ),
+            keep_grid=True,
+        ),
+        positions='bicubic_scale',
+    ),
+    head=dict(type='mmtagclip.SegTextHead', templates='templates_80', logit_scale=40.0),
     windows=dict(type='mmtagclip.SlidingWindows', size=336, stride=112),
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

@@ -10,11 +10,11 @@ model = dict(
             similarity_layer=8,
             output_layer=3,
             fusion_layers=(3, 4, 5, 6, 7, 8, 9),
-            class_token_weight=0.3),
-        positions='bicubic_scale'),
-    head=dict(
-        type='mmtagclip.SegTextHead',
-        templates='templates_80',
-        logit_scale=40.0),
+            class_token_weight=0.3,
+        ),
+        positions='bicubic_scale',
+    ),
+    head=dict(type='mmtagclip.SegTextHead', templates='templates_80', logit_scale=40.0),
     windows=dict(type='mmtagclip.SlidingWindows', size=224, stride=112),
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

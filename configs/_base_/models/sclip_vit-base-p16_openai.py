@@ -6,10 +6,9 @@ model = dict(
         model='ViT-B-16-quickgelu',
         pretrained='openai',
         last_block=dict(type='mmtagclip.SCLIPLastBlock'),
-        positions='bicubic_scale'),
-    head=dict(
-        type='mmtagclip.SegTextHead',
-        templates='templates_80',
-        logit_scale=40.0),
+        positions='bicubic_scale',
+    ),
+    head=dict(type='mmtagclip.SegTextHead', templates='templates_80', logit_scale=40.0),
     windows=dict(type='mmtagclip.SlidingWindows', size=224, stride=112),
-    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'))
+    data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
+)

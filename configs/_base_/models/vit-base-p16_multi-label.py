@@ -5,10 +5,8 @@
 model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
-        mean=[122.771, 116.746, 104.094],
-        std=[68.501, 66.632, 70.323],
-        to_rgb=True,
-        to_onehot=True),
+        mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323], to_rgb=True, to_onehot=True
+    ),
     backbone=dict(
         type='VisionTransformer',
         arch='base',
@@ -19,11 +17,13 @@ model = dict(
         interpolate_mode='bilinear',
         layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
         out_type='featmap',
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/vit-base-p16_openai.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit-base-p16_openai.pth'),
+    ),
     head=dict(
         type='CSRAClsHead',
         in_channels=768,
         num_heads=1,
         lam=0.3,
-        loss=dict(type='CrossEntropyLoss', use_sigmoid=True)))
+        loss=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    ),
+)
