@@ -16,7 +16,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmtagclip.datasets import ResizeToPatchGrid, read_image
+from mmtagclip.datasets import ResizeToPatchGrid
+from mmtagclip.images import read_image
 from mmtagclip.models import TagCLIP
 from mmtagclip.registry import MODELS
 from mmtagclip.visualization import draw_tags

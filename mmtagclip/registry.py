@@ -17,7 +17,10 @@ from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmtagclip', locations=['mmtagclip.models']
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmtagclip',
+    locations=['mmtagclip.models', 'mmtagclip.regions'],
 )
 MODEL_WRAPPERS = Registry(
     'model wrapper',

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.datasets.loading import ResizeToPatchGrid
+from mmtagclip.images import PatchGrid
 from tests.golden.weights import openai_clip_state_dict, smooth_image
 
 # The models here are tiny: more threads would only wait for each other.
@@ -96,7 +96,7 @@ def picture(height: int, width: int, seed: int) -> np.ndarray:
 
 def normalised(encoder: DenseEncoder, height: int, width: int, seed: int) -> torch.Tensor:
     """The encoder's input ``(1, 3, H', W')`` for a picture, by the plain formula."""
-    size = ResizeToPatchGrid(encoder.patch_size).target_size(height, width)
+    size = PatchGrid(encoder.patch_size).target_size(height, width)
     image = Image.fromarray(picture(height, width, seed)).resize(
         size[::-1], Image.Resampling.BICUBIC
     )

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.apis.model_zoo import load_config
+from mmtagclip.jobs.pseudo_labels import Manifest, read_pseudo_labels
 from mmtagclip.models import TagCLIP
-from mmtagclip.pseudo_labels import Manifest, read_pseudo_labels
 from tests.processes import ROOT, run
 
 SCENES = ROOT / 'demo' / 'data' / 'JPEGImages'

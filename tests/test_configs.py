@@ -475,7 +475,7 @@ def test_direct(leaf):
         assert model.windows.size % patch == 0
         assert pipeline['Resize'].scale[1] >= model.windows.size
     elif not model.windows.get('cut'):
-        assert pipeline['mmtagclip.ResizeToPatchGrid'].patch_size == patch
+        assert pipeline['mmtagclip.ResizeToPatchGrid'].grid.patch_size == patch
     if Path(leaf).name.startswith('tag-guided'):
         check_tag_guided(cfg, Path(leaf).name.removeprefix('tag-guided-'))
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..clip import weights_digest
-from ..datasets import read_image
-from ..datasets.segmentation import labels_metainfo
-from ..engine.resuming import fingerprint
+from ..images import read_image
+from ..jobs.identity import fingerprint
+from ..jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from ..labels import labels_metainfo
 from ..models import TagCLIP
-from ..pseudo_labels import Manifest, PseudoLabelWriter
 from ..version import __version__
 from ..visualization import contact_sheet
 from .inferencer import ImageInferencer, SegInferencer
@@ -32,7 +32,7 @@ class FolderRun:
     """A run over images whose results go to a folder of pseudo labels.
 
     Started again with the same images and options it does what is missing. The
-    folder is that of :class:`mmtagclip.pseudo_labels.PseudoLabelWriter`.
+    folder is that of :class:`mmtagclip.jobs.pseudo_labels.PseudoLabelWriter`.
 
     Args:
         inferencer: What runs.

@@ -17,13 +17,14 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
+from ..labels import IGNORED
 from ..models import GaussianClassifier, TagCLIP
-from ..models.training_free import TrainingFreeSegmentor
+from ..models.segmentors.base import TrainingFreeSegmentor
 from ..registry import MODELS
 from ..visualization import MaskVisualizer, TagVisualizer
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
-from .results import IGNORED, SegResult, TagResult
+from .results import SegResult, TagResult
 
 # The transforms that read files: an inferencer reads its images itself.
 READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')

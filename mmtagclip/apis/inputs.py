@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..datasets import read_image
-from ..datasets.loading import to_rgb
+from ..images import read_image, to_rgb
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
 

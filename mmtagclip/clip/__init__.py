@@ -1,41 +1,33 @@
-"""The frozen model: loading, dense encoder, last-block policies, text features."""
+"""The frozen model: loading, dense encoder, last blocks, text features."""
 
+from . import last_blocks
 from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures
-from .last_block import (
-    ClearCLIPLastBlock,
-    ITACLIPLastBlock,
-    LastBlock,
-    LastBlockContext,
-    NACLIPLastBlock,
-    OrdinaryLastBlock,
-    SCLIPLastBlock,
-    SelfOnlyLastBlock,
-)
+from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
 from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
-from .sc_clip import SCCLIPLastBlock
 from .text import TextEncoder, encode_text
 from .vocabulary import Vocabulary, load_descriptions, load_templates
 
 __all__ = [
+    'LAST_BLOCKS',
     'AttentionStatistics',
-    'ClearCLIPLastBlock',
     'DenseEncoder',
     'DenseFeatures',
-    'ITACLIPLastBlock',
     'LastBlock',
     'LastBlockContext',
     'LoadedCLIP',
-    'NACLIPLastBlock',
-    'OrdinaryLastBlock',
-    'SCCLIPLastBlock',
-    'SCLIPLastBlock',
-    'SelfOnlyLastBlock',
     'TextEncoder',
     'Vocabulary',
     'encode_text',
+    'last_block',
     'load_clip',
     'load_descriptions',
     'load_templates',
     'read_state_dict',
     'weights_digest',
+    *LAST_BLOCKS,
 ]
+
+
+def __getattr__(name: str) -> type[LastBlock]:
+    """A last block by its class's name."""
+    return getattr(last_blocks, name)

@@ -18,7 +18,7 @@ from .block import (
     ordinary_block,
     query_key_value,
 )
-from .last_block import LastBlock, LastBlockContext, SelfOnlyLastBlock
+from .last_blocks import LastBlock, LastBlockContext, SelfOnlyLastBlock
 from .loading import LoadedCLIP, weights_digest
 
 # Tokens that a CPU encodes together at the most: products of more rows are no faster, and the

@@ -1,13 +1,7 @@
 """Data sets and transforms."""
 
-from .loading import (
-    KeepImage,
-    LoadImage,
-    ResizeToPatchGrid,
-    image_size,
-    read_image,
-    read_index_mask,
-)
+from ..images import image_size, read_image, read_index_mask
+from .loading import KeepImage, LoadImage, ResizeToPatchGrid
 from .multi_label import CocoMultiLabel, VOCMultiLabel
 from .pseudo_label import PseudoLabelDataset
 from .samplers import SameGridBatchSampler, same_grid_batches

@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset, Compose
 from mmseg.datasets import BaseSegDataset
 from torch.utils.data import Dataset
 
-from ..pseudo_labels import Manifest, read_pseudo_labels
+from ..jobs.pseudo_labels import Manifest, read_pseudo_labels
 from ..registry import DATASETS
 from .image_index import ImageIndex
 from .tag_file import read_tag_file

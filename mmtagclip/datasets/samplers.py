@@ -7,8 +7,9 @@ from typing import Any
 from torch.utils.data import BatchSampler
 from tqdm import tqdm
 
+from ..images import image_size
 from ..registry import DATA_SAMPLERS
-from .loading import ResizeToPatchGrid, image_size
+from .loading import ResizeToPatchGrid
 
 
 def same_grid_batches(
@@ -98,4 +99,4 @@ class SameGridBatchSampler(BatchSampler):
             size = image_size(self.dataset.get_data_info(index)['img_path'])
         except (ValueError, OSError):  # which the pipeline treats as it was told to
             return None
-        return self.resize.target_size(*size)
+        return self.resize.grid.target_size(*size)

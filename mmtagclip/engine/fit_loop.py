@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..clip import load_templates
-from ..models.piaa import GaussianClassifier, PatchBank
-from ..models.tagger import group_by_size
+from ..jobs.identity import fingerprint, loader_of
+from ..models.taggers.piaa import GaussianClassifier, PatchBank
+from ..models.taggers.tagger import group_by_size
 from ..registry import LOOPS
 from ..version import __version__
-from .resuming import fingerprint, loader_of
 
 
 @LOOPS.register_module()

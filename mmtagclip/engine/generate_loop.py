@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 
 from ..clip import weights_digest
 from ..datasets import SameGridBatchSampler
+from ..jobs.identity import fingerprint, loader_of
+from ..jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from ..labels import IGNORED
 from ..models import TagCLIP
-from ..models.training_free import IGNORED, TrainingFreeSegmentor
-from ..pseudo_labels import Manifest, PseudoLabelWriter
+from ..models.segmentors.base import TrainingFreeSegmentor
 from ..registry import LOOPS
 from ..version import __version__
-from .resuming import fingerprint, loader_of
 
 
 @LOOPS.register_module()

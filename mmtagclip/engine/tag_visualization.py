@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.visualization import Visualizer
 from mmpretrain.structures import DataSample
 
-from ..datasets import read_image
+from ..images import read_image
 from ..registry import HOOKS
 
 

@@ -6,7 +6,7 @@ import torch
 from mmpretrain.evaluation import MultiLabelMetric
 from mmpretrain.evaluation.metrics.voc_multi_label import VOCMetricMixin
 
-from ..models.tagclip_head import relative_threshold
+from ..models.taggers.heads import relative_threshold
 from ..registry import METRICS
 
 

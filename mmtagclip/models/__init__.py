@@ -1,21 +1,21 @@
 """Registered models and their parts."""
 
-from .affinity import AffinityRefinement
-from .cam import SoftmaxGradCAM
+from ..regions.proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
 from .clip_encoder import CLIPEncoder
-from .cls_seg import CLSSeg, CLSSegTTA
-from .cwr import CWR
 from .data_preprocessor import CLIPDataPreprocessor
-from .direct_seg import DirectSegmentor
-from .dmar import DMAR
-from .maskclip import MaskCLIPRefinement
-from .piaa import GaussianClassifier, PIAAHead
-from .post_processors import PAMR, DenseCRF, LabelClosing
-from .proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
-from .seg_text_head import SegTextHead
-from .tagclip_head import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
-from .tagger import TagCLIP
-from .windows import ImageViews, SlidingWindows, WholeImage
+from .segmentors.affinity import AffinityRefinement
+from .segmentors.cam import SoftmaxGradCAM
+from .segmentors.cls_seg import CLSSeg, CLSSegTTA
+from .segmentors.direct import DirectSegmentor
+from .segmentors.maskclip import MaskCLIPRefinement
+from .segmentors.post_processors import PAMR, DenseCRF, LabelClosing
+from .segmentors.text_head import SegTextHead
+from .segmentors.windows import ImageViews, SlidingWindows, WholeImage
+from .taggers.cwr import CWR
+from .taggers.dmar import DMAR
+from .taggers.heads import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
+from .taggers.piaa import GaussianClassifier, PIAAHead
+from .taggers.tagger import TagCLIP
 
 __all__ = [
     'CWR',

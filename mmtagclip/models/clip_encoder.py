@@ -8,15 +8,9 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..clip import (
-    ClearCLIPLastBlock,
+    LAST_BLOCKS,
     DenseEncoder,
-    ITACLIPLastBlock,
     LastBlock,
-    NACLIPLastBlock,
-    OrdinaryLastBlock,
-    SCCLIPLastBlock,
-    SCLIPLastBlock,
-    SelfOnlyLastBlock,
     TextEncoder,
     Vocabulary,
     load_clip,
@@ -24,15 +18,8 @@ from ..clip import (
 )
 from ..registry import MODELS
 
-for policy in (
-    OrdinaryLastBlock,
-    SelfOnlyLastBlock,
-    SCLIPLastBlock,
-    ClearCLIPLastBlock,
-    NACLIPLastBlock,
-    ITACLIPLastBlock,
-    SCCLIPLastBlock,
-):
+# clip/ knows no OpenMMLab, so its last blocks enter the registry here.
+for policy in LAST_BLOCKS.values():
     MODELS.register_module(module=policy)
 
 

@@ -141,9 +141,8 @@ def mask_legend(
 
 def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
     """A colour that is far enough from those in use: itself, or one of matplotlib's twenty."""
-    spare: list[Any] = [
-        tuple(round(255 * value) for value in one) for one in matplotlib.colormaps['tab20'].colors
-    ]  # type: ignore
+    tab20: Any = matplotlib.colormaps['tab20']
+    spare: list[Any] = [tuple(round(255 * value) for value in one) for one in tab20.colors]
 
     def distance(one: Colour) -> float:
         return min(

@@ -10,7 +10,7 @@ from mmpretrain.visualization import UniversalVisualizer
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
-from ..datasets.segmentation import labels_metainfo
+from ..labels import labels_metainfo
 from ..registry import VISUALIZERS
 from .mask_figure import draw_masks
 from .tag_figure import draw_tags

@@ -26,7 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
-from ..datasets.loading import DECODER_ERRORS, to_rgb
+from ..images import DECODER_ERRORS, to_rgb
 from ..models import CLSSeg, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 

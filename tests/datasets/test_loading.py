@@ -3,7 +3,8 @@ import pytest
 from mmpretrain.datasets import PackInputs
 from PIL import Image
 
-from mmtagclip.datasets import LoadImage, ResizeToPatchGrid, read_image
+from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
+from mmtagclip.images import PatchGrid, read_image
 from tests.conftest import picture
 
 EXIF_ORIENTATION = 0x0112
@@ -260,7 +261,7 @@ def test_fixed_size():
     ],
 )
 def test_max_side_shrinks(height, width, expected):
-    assert ResizeToPatchGrid(max_side=512).target_size(height, width) == expected
+    assert PatchGrid(max_side=512).target_size(height, width) == expected
 
 
 def test_a_max_side_of_nothing_is_refused():

@@ -7,7 +7,7 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from PIL import Image
 
 from mmtagclip.datasets import PseudoLabelDataset, VocabularySegDataset
-from mmtagclip.pseudo_labels import Manifest, PseudoLabelWriter
+from mmtagclip.jobs.pseudo_labels import Manifest, PseudoLabelWriter
 from tests.conftest import picture
 
 NAMES = ('dog', 'cat', 'bus')

@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import CustomDataset
 from PIL import Image, ImageFile
 
-from mmtagclip.datasets import SameGridBatchSampler, image_size, read_image, same_grid_batches
+from mmtagclip.datasets import SameGridBatchSampler, same_grid_batches
+from mmtagclip.images import image_size, read_image
 from tests.conftest import picture
 
 PIPELINE = [

@@ -6,7 +6,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from mmtagclip.datasets import VocabularySegDataset
-from mmtagclip.datasets.segmentation import labels_metainfo
+from mmtagclip.labels import labels_metainfo
 from tests.conftest import picture
 
 MASK = np.array([[0, 1, 2], [255, 2, 0]], np.uint8)

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from mmtagclip.engine import FitLoop
 from mmtagclip.engine.fit_loop import BankFiles
-from mmtagclip.models.piaa import PatchBank
+from mmtagclip.models.taggers.piaa import PatchBank
 from mmtagclip.registry import MODELS
 from tests.conftest import picture
-from tests.models.test_piaa import config
+from tests.models.taggers.test_piaa import config
 
 IMAGES = 6
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mmtagclip.clip import weights_digest
-from mmtagclip.pseudo_labels import read_pseudo_labels
+from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.registry import MODELS
 from mmtagclip.version import __version__
 from tests.conftest import picture

@@ -5,7 +5,7 @@ import torch
 from mmseg.structures import SegDataSample
 
 from mmtagclip.registry import MODELS
-from tests.clip.test_last_block import DEEP, untrained
+from tests.clip.last_blocks.test_last_blocks import DEEP, untrained
 from tests.conftest import picture
 
 POLICIES = ['Ordinary', 'SelfOnly', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP']

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mmtagclip.models.cwr import bounding_box
 from mmtagclip.models.maps import far_edge, fill_boxes, min_max
+from mmtagclip.models.taggers.cwr import bounding_box
 from tests import twins
 
 

@@ -5,7 +5,7 @@ import torch
 
 from mmtagclip.clip import TextEncoder
 from mmtagclip.models import CLSSeg, TagCLIP
-from tests.models.test_tagger import HEAD, batch
+from tests.models.taggers.test_tagger import HEAD, batch
 
 NAMES = ['dog', 'cat', 'bus']
 TEMPLATES = ['a photo of a {}.']

@@ -3,7 +3,7 @@
 import shutil
 import sys
 
-from mmtagclip.pseudo_labels import read_pseudo_labels
+from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from tests.processes import ROOT, run
 
 CONFIGS = ROOT / 'configs/pseudo_labels'

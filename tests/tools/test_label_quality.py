@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmtagclip.pseudo_labels import Manifest, PseudoLabelWriter
+from mmtagclip.jobs.pseudo_labels import Manifest, PseudoLabelWriter
 from tests.processes import ROOT, run
 
 DEMO = ROOT / 'demo/data'

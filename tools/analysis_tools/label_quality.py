@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from mmtagclip.datasets.image_index import ImageIndex
 from mmtagclip.engine import CfgOptions
-from mmtagclip.pseudo_labels import read_pseudo_labels
+from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from mmengine.utils import track_iter_progress
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.clip.vocabulary import load_integers
-from mmtagclip.datasets import read_index_mask
+from mmtagclip.images import read_index_mask
 
 
 def convert(

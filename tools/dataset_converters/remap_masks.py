@@ -20,7 +20,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from mmtagclip.clip.vocabulary import load_integers
-from mmtagclip.datasets import read_index_mask
+from mmtagclip.images import read_index_mask
 
 
 def convert(

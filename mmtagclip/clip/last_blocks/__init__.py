@@ -1,0 +1,18 @@
+"""What block L-1 does, one method a file; a new file in this folder is found by itself."""
+
+import pkgutil
+from importlib import import_module
+
+from .base import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
+
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f'{__name__}.{_module.name}')
+
+__all__ = ['LAST_BLOCKS', 'LastBlock', 'LastBlockContext', 'last_block', *LAST_BLOCKS]
+
+
+def __getattr__(name: str) -> type[LastBlock]:
+    """A policy by its class's name."""
+    if name in LAST_BLOCKS:
+        return LAST_BLOCKS[name]
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,40 @@
+"""NACLIP: keys to keys, near patches the more."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import LastBlock, LastBlockContext, last_block
+
+
+@last_block
+class NACLIPLastBlock(LastBlock):
+    """Keys to keys, and near patches the more (NACLIP, WACV 2025), without residual and MLP.
+
+    Args:
+        std: Of the Gaussian of the distance, in patches, that is added to the
+            logits between patches; published: 5.
+        residual: See :class:`LastBlock`.
+        mlp: See :class:`LastBlock`.
+
+    Raises:
+        ValueError: ``std`` is not positive.
+    """
+
+    def __init__(self, std: float = 5.0, residual: bool = False, mlp: bool = False) -> None:
+        super().__init__(residual, mlp)
+        if std <= 0:
+            raise ValueError(f'NACLIPLastBlock needs std > 0, not {std}')
+        self.std = std
+
+    def attend(self, context: LastBlockContext) -> Tensor:
+        """Keys to keys, with the neighbourhood's Gaussian."""
+        _, k, v = context.qkv
+        return F.scaled_dot_product_attention(k, k, v, attn_mask=self.nearness(context.grid, k))
+
+    def nearness(self, grid: tuple[int, int], like: Tensor) -> Tensor:
+        """``(1+N, 1+N)`` in [0, 1]: 1 on the diagonal, 0 for the class token."""
+        axes = [torch.arange(side, dtype=torch.float32, device=like.device) for side in grid]
+        y, x = (torch.exp(-((axis - axis[:, None]) ** 2) / (2 * self.std**2)) for axis in axes)
+        patches = (y[:, None, :, None] * x[None, :, None, :]).flatten(2).flatten(0, 1)
+        return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)

@@ -1,0 +1,1 @@
+"""Training-free segmentors and their parts."""

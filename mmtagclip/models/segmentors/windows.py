@@ -1,0 +1,172 @@
+"""How an image is shown to the encoder: in windows that overlap, or whole; in several views."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur, rgb_to_grayscale
+
+from ...registry import MODELS
+
+# Crops (n, 3, H, W) to score maps (n, K, h, w).
+ScoreCrops = Callable[[Tensor], Tensor]
+
+
+@MODELS.register_module()
+class SlidingWindows(nn.Module):
+    """Square windows that overlap; their score maps are resized and averaged.
+
+    Args:
+        size: Side of a window, in pixels; a multiple of the patch size.
+        stride: Distance of neighbouring windows, in pixels; the last of a row or
+            column lies at the image's edge.
+        max_windows: Windows that are encoded together at most; bounds the
+            memory.
+
+    Raises:
+        ValueError: A number that is not positive, or a stride that leaves gaps.
+    """
+
+    def __init__(self, size: int = 224, stride: int = 112, max_windows: int = 8) -> None:
+        super().__init__()
+        if not 0 < stride <= size or max_windows < 1:
+            raise ValueError(
+                'SlidingWindows needs 0 < stride <= size and max_windows >= 1, not '
+                f'stride={stride}, size={size}, max_windows={max_windows}'
+            )
+        self.size = size
+        self.stride = stride
+        self.max_windows = max_windows
+
+    def forward(self, image: Tensor, score: ScoreCrops) -> Tensor:
+        """Score maps of one image.
+
+        Args:
+            image: ``(3, H, W)``, normalised.
+            score: Scores the windows ``(n, 3, size, size)``.
+
+        Returns:
+            ``(K, H, W)``.
+
+        Raises:
+            ValueError: The image is smaller than a window.
+        """
+        height, width = image.shape[1:]
+        if min(height, width) < self.size:
+            raise ValueError(
+                f'the window of {self.size}x{self.size} pixels is larger than the '
+                f'image of {height}x{width}: resize images so that their short side '
+                f'is at least {self.size}, or take smaller windows'
+            )
+        places = [(y, x) for y in self.starts(height) for x in self.starts(width)]
+        counts = image.new_zeros(height, width)
+        total = image.new_zeros(1, height, width)
+        for start in range(0, len(places), self.max_windows):
+            some = places[start : start + self.max_windows]
+            maps = resize(
+                score(
+                    torch.stack([image[:, y : y + self.size, x : x + self.size] for y, x in some])
+                ),
+                (self.size, self.size),
+            )
+            if start == 0:
+                total = maps.new_zeros(maps.shape[1], height, width)
+            for one, (y, x) in zip(maps, some, strict=True):
+                total[:, y : y + self.size, x : x + self.size] += one
+                counts[y : y + self.size, x : x + self.size] += 1
+        return total / counts
+
+    def starts(self, length: int) -> list[int]:
+        """First pixel of each window along a side of the image."""
+        return [*range(0, length - self.size, self.stride), length - self.size]
+
+
+@MODELS.register_module()
+class WholeImage(nn.Module):
+    """The image in one piece.
+
+    Args:
+        patch_size: Of the encoder, in pixels.
+        cut: What happens to an image whose sides the patch size does not
+            divide: if True, the rest is cut off, and the score maps are
+            stretched over it (NACLIP on VOC); if False, it is refused.
+    """
+
+    def __init__(self, patch_size: int = 16, cut: bool = False) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.cut = cut
+
+    def forward(self, image: Tensor, score: ScoreCrops) -> Tensor:
+        """Score maps ``(K, H, W)`` of one image; see :class:`SlidingWindows`."""
+        height, width = image.shape[1:]
+        if self.cut:
+            patch = self.patch_size
+            image = image[:, : height // patch * patch, : width // patch * patch]
+        return resize(score(image[None]), (height, width))[0]
+
+
+@MODELS.register_module()
+class ImageViews(nn.Module):
+    """Each window in five views (ITACLIP, CVPRW 2025): itself, grey, blurred, and two flips.
+
+    Score maps are ``weight`` times the mean of the first three, and the rest
+    times the mean of the two flips, turned back. Unit features are averaged and
+    not brought to unit length again, so that the mean of their cosines is the
+    same. Views are made of each window for itself, of the normalised values;
+    the blur reflects at its edges.
+
+    Args:
+        weight: Share of the upright views, in [0, 1]; published: 0.75 (VOC21
+            and Cityscapes 0.7).
+        blur_size: Side of the Gaussian blur's kernel, in pixels, odd;
+            published: 11.
+        blur_sigma: Its standard deviation, in pixels; published: 5.
+
+    Raises:
+        ValueError: A weight outside [0, 1], or a kernel that there is not.
+    """
+
+    def __init__(self, weight: float = 0.75, blur_size: int = 11, blur_sigma: float = 5.0) -> None:
+        super().__init__()
+        if not 0 <= weight <= 1:
+            raise ValueError(f'ImageViews needs weight in [0, 1], not {weight}')
+        if blur_size < 1 or blur_size % 2 == 0 or blur_sigma <= 0:
+            raise ValueError(
+                'ImageViews needs an odd blur_size and blur_sigma > 0, not '
+                f'blur_size={blur_size}, blur_sigma={blur_sigma}'
+            )
+        self.weight = weight
+        self.blur_size = blur_size
+        self.blur_sigma = blur_sigma
+
+    def forward(self, crops: Tensor, score: ScoreCrops) -> Tensor:
+        """Score maps of windows, one view after the other.
+
+        Args:
+            crops: ``(n, 3, H, W)``, normalised, RGB.
+            score: Scores them.
+
+        Returns:
+            ``(n, K, h, w)``.
+
+        Raises:
+            ValueError: A side is not longer than half of the blur's kernel,
+                which can't be reflected then.
+        """
+        if min(crops.shape[2:]) <= self.blur_size // 2:
+            raise ValueError(
+                f'a blur of {self.blur_size} pixels is too wide for windows of '
+                f'{crops.shape[2]}x{crops.shape[3]}: set blur_size'
+            )
+        upright = score(crops)
+        upright = upright + score(rgb_to_grayscale(crops, num_output_channels=3))
+        upright = upright + score(gaussian_blur(crops, [self.blur_size] * 2, [self.blur_sigma] * 2))
+        flipped = score(crops.flip(2)).flip(2) + score(crops.flip(3)).flip(3)
+        return self.weight / 3 * upright + (1 - self.weight) / 2 * flipped
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps ``(n, K, h, w)``, bilinear."""
+    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)

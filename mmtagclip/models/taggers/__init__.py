@@ -1,0 +1,1 @@
+"""The tagger, its heads and their steps."""

@@ -1,0 +1,199 @@
+"""From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ...clip import DenseEncoder, DenseFeatures
+from ...registry import MODELS
+from .cwr import CWR
+from .dmar import DMAR
+
+
+@dataclass
+class TagScores:
+    """Scores of a batch of images of one size.
+
+    Attributes:
+        scores: ``(B, F)`` image scores of the foreground classes.
+        score_maps: ``(B, F, h, w)`` their scores on the patch grid; None where
+            the head makes none.
+    """
+
+    scores: Tensor
+    score_maps: Tensor | None
+
+
+def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+    """Softmax over all names for every patch (TagCLIP, sec. 3.2).
+
+    Args:
+        patches: ``(B, N, D)`` unit length.
+        text: ``(C, D)`` unit length, foreground first.
+        logit_scale: Factor of the cosines.
+
+    Returns:
+        ``(B, N, C)`` probabilities.
+    """
+    return (logit_scale * patches @ text.T).softmax(dim=-1)
+
+
+def relative_threshold(scores: Tensor, k: float) -> Tensor:
+    """Which classes are tags: those above a share of the image's own range of scores.
+
+    Args:
+        scores: ``(..., F)``.
+        k: Tags score above ``min + k * (max - min)``.
+
+    Returns:
+        ``(..., F)`` bool; the first class alone where all scores are equal.
+    """
+    low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
+    tags = scores > low + k * (high - low)
+    none = ~tags.any(-1)
+    tags[..., 0] |= none
+    return tags
+
+
+@MODELS.register_module()
+class TagCLIPHead(nn.Module):
+    """Coarse scores, DMAR, image scores, CWR, each of the last three by its config.
+
+    Args:
+        dmar: Config of the attention refinement, or None for coarse scores.
+        cwr: Config of the reidentification, or None to leave it out.
+        threshold: ``k`` of :func:`relative_threshold` for the tags; published:
+            0.5 (0.1 on COCO-Stuff).
+        scorer: Config of what scores the patches ``(B, N, D)`` in the place of
+            :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
+    """
+
+    def __init__(
+        self,
+        dmar: ConfigDict | dict | DMAR | None = None,
+        cwr: ConfigDict | dict | CWR | None = None,
+        threshold: float = 0.5,
+        scorer: ConfigDict | dict | nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
+        self.dmar = MODELS.build(dmar) if isinstance(dmar, dict) else dmar
+        self.cwr = MODELS.build(cwr) if isinstance(cwr, dict) else cwr
+        self.threshold = threshold
+
+    @property
+    def attention_layers(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of layers whose mean attention map the head needs."""
+        return () if self.dmar is None else (self.dmar.layers,)
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether the head needs the votes of the attention maps."""
+        return self.dmar is not None
+
+    def forward(
+        self,
+        features: DenseFeatures,
+        images: Tensor,
+        text: Tensor,
+        num_foreground: int,
+        encoder: DenseEncoder,
+    ) -> TagScores:
+        """Score a batch.
+
+        Args:
+            features: Of the images, with the statistics that the head needs.
+            images: ``(B, 3, H, W)`` as they were encoded.
+            text: ``(C, D)`` text features, the foreground's first.
+            num_foreground: F.
+            encoder: For the crops of the reidentification.
+
+        Raises:
+            ValueError: The features are not finite, or not on the image's grid
+                where CWR needs it.
+        """
+        check_finite(features)
+        maps = (
+            coarse_scores(features.patches, text, encoder.logit_scale)
+            if self.scorer is None
+            else self.scorer(features.patches)
+        )
+        if self.dmar is not None:
+            maps = self.dmar(maps, features.attention, features.grid)
+        scores = maps[..., :num_foreground].amax(dim=1)
+        if self.cwr is not None:
+            if tuple(side * encoder.patch_size for side in features.grid) != images.shape[2:]:
+                raise ValueError(
+                    f'CWR crops the image by its own patches, but features are on a '
+                    f'grid of {features.grid[0]}x{features.grid[1]}: set '
+                    'keep_grid=False'
+                )
+            scores = self.cwr(maps, scores, features.grid, images, text, encoder)
+        check_scores(scores)
+        foreground = maps[..., :num_foreground].transpose(1, 2)
+        return TagScores(scores, foreground.unflatten(2, features.grid))
+
+
+@MODELS.register_module()
+class ClassTokenHead(nn.Module):
+    """Plain CLIP's global score: the softmax of the class token over all names.
+
+    The baseline that TagCLIP is compared with. Makes no score maps.
+
+    Args:
+        threshold: ``k`` of :func:`relative_threshold` for the tags.
+    """
+
+    attention_layers: tuple[tuple[int, ...], ...] = ()
+    needs_votes = False
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(
+        self,
+        features: DenseFeatures,
+        images: Tensor,
+        text: Tensor,
+        num_foreground: int,
+        encoder: DenseEncoder,
+    ) -> TagScores:
+        """Score a batch; arguments as in :class:`TagCLIPHead`."""
+        check_finite(features)
+        class_token = encoder.ordinary_class_token(features)
+        scores = coarse_scores(class_token[:, None], text, encoder.logit_scale)
+        check_scores(scores[:, 0])
+        return TagScores(scores[:, 0, :num_foreground], None)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores ``(B, F)`` with NaN, such as a crop's features may give.
+
+    Raises:
+        ValueError: Some are not finite.
+    """
+    bad = ~torch.isfinite(scores).all(dim=1)
+    if bad.any():
+        raise ValueError(
+            f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
+            'not finite: the weights are damaged, or the dtype is too narrow for them '
+            '(try float32)'
+        )
+
+
+def check_finite(features: DenseFeatures) -> None:
+    """Refuse features with NaN or infinite values, which would make a wrong tag silently.
+
+    Raises:
+        ValueError: Some are not finite.
+    """
+    bad = ~torch.isfinite(features.patches).flatten(1).all(dim=1)
+    if bad.any():
+        raise ValueError(
+            f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
+            'are not finite: the weights are damaged, or the dtype is too narrow for '
+            'them (try float32)'
+        )

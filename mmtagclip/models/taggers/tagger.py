@@ -1,0 +1,296 @@
+"""The tagger: images to tags, as an MMPretrain classifier."""
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import BaseDataElement
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ...clip import Vocabulary
+from ...registry import MODELS
+from ..clip_encoder import CLIPEncoder
+from ..precision import full_precision
+from .heads import TagScores, relative_threshold
+from .piaa import GaussianClassifier
+
+
+@MODELS.register_module()
+class TagCLIP(BaseClassifier):
+    """Zero-shot multi-label tags from a frozen CLIP (TagCLIP, AAAI 2024).
+
+    Args:
+        encoder: Config of the frozen encoder.
+        head: Config of the head.
+        classes: The F classes to find: a built-in list (``'voc'``), a file or a
+            list; see :meth:`mmtagclip.clip.Vocabulary.load`.
+        background: Names that compete in the softmax but are never tags; the
+            same kinds.
+        templates: Prompt templates: a built-in list, a file or a list.
+        with_score_maps: Whether each result carries its score maps.
+        data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        init_cfg: Of no effect; the encoder loads its weights when it is built.
+
+    Attributes:
+        vocabulary: The foreground classes.
+        background: The names that compete with them.
+        text: ``(C, D)`` text features, foreground first.
+
+    Raises:
+        ValueError: A class that is foreground and background, images normalised
+            otherwise than the encoder was trained with, layers that it has not,
+            or bad names.
+    """
+
+    encoder: CLIPEncoder
+    head: Any
+    text: Tensor
+
+    def __init__(
+        self,
+        encoder: ConfigDict | dict | CLIPEncoder,
+        head: ConfigDict | dict | nn.Module,
+        classes: str | Sequence,
+        background: str | Sequence = (),
+        templates: str | Sequence[str] = 'templates_85',
+        with_score_maps: bool = False,
+        data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if data_preprocessor is None:
+            data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
+        super().__init__(init_cfg, data_preprocessor)
+        foreground, others = _load_names(classes, background)
+        self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
+        self.head = MODELS.build(head) if isinstance(head, dict) else head
+        self.with_score_maps = with_score_maps
+        check_normalisation(self.encoder, self.data_preprocessor)
+        for layer in (layer for layers in self.head.attention_layers for layer in layers):
+            if not 0 <= layer < self.encoder.num_blocks:
+                raise ValueError(
+                    f'the head wants the attention of layer {layer}, but '
+                    f'{self.encoder.name} has only layers 0 to '
+                    f'{self.encoder.num_blocks - 1}'
+                )
+        votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
+        if votes > self.encoder.num_blocks:
+            raise ValueError(
+                f'DMAR wants votes={votes}, but {self.encoder.name} has only '
+                f'{self.encoder.num_blocks} layers to vote'
+            )
+        self.templates = templates
+        self._set_names(foreground, others)
+        for classifier in self._classifiers():
+            classifier.attach(foreground + others, self.encoder)
+        self.register_load_state_dict_post_hook(_encoder_may_be_missing)
+
+    def variant(
+        self,
+        classes: str | Sequence | None = None,
+        background: str | Sequence | None = None,
+        threshold: float | None = None,
+        with_score_maps: bool | None = None,
+    ) -> 'TagCLIP':
+        """This tagger with other names or options.
+
+        It shares the encoder with this one, which stays as it is; only names that
+        were never asked for are encoded. What is None is as here.
+
+        Args:
+            classes: As in the constructor.
+            background: The same. This tagger's own background loses the names that
+                are now classes.
+            threshold: ``k`` of the head's relative threshold.
+            with_score_maps: As in the constructor.
+
+        Raises:
+            ValueError: As the constructor does, a threshold outside [0, 1], or other
+                names for a head that was fitted for its own.
+        """
+        other = copy.copy(self)
+        # A copy of a module shares the dicts of its parts.
+        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
+        if classes is not None or background is not None:
+            foreground, others = _load_names(
+                self.vocabulary if classes is None else classes,
+                () if background is None else background,
+            )
+            if background is None:
+                others = self.background.without(foreground.names)
+            for classifier in self._classifiers():
+                classifier.check_names(foreground + others)
+            other._set_names(foreground, others)
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise ValueError(f'threshold must be in [0, 1], not {threshold}')
+            other.head = copy.copy(self.head)
+            other.head.threshold = threshold
+        if with_score_maps is not None:
+            other.with_score_maps = with_score_maps
+        return other
+
+    def _classifiers(self) -> list[GaussianClassifier]:
+        """Parts of the head that are fitted for the class names and the encoder."""
+        return [part for part in self.head.modules() if isinstance(part, GaussianClassifier)]
+
+    def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
+        text = self.encoder.encode_names(classes + background, self.templates)
+        self.vocabulary, self.background = classes, background
+        device = next(self.encoder.parameters()).device
+        self.register_buffer('text', text.to(device), persistent=False)
+
+    def forward(
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> Tensor | list[DataSample]:
+        """Run the tagger.
+
+        Args:
+            inputs: Normalised images ``(3, H, W)``, of any sizes that the
+                patch size divides.
+            data_samples: One an image.
+            mode: ``'tensor'`` for scores ``(B, F)``, ``'predict'`` for data
+                samples; ``'loss'`` is refused.
+        """
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return torch.stack([result.scores[0] for result in self.score(inputs)])
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        raise ValueError(f"mode must be 'tensor', 'predict' or 'loss', not {mode!r}")
+
+    def loss(self, inputs: Any, data_samples: Any = None) -> Any:
+        """There is nothing to train.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            'TagCLIP is training-free: there is nothing to train. Evaluate it with tools/test.py'
+        )
+
+    def predict(
+        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """Tag images.
+
+        Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
+        indices), ``tags`` (their names) and, if asked for, ``score_maps``
+        ``(F, h, w)``. An image that could not be read (``load_error``) gets no
+        tags, scores of 0, and takes no part in metrics: all its labels become
+        -1, which MMPretrain's metrics ignore.
+
+        Raises:
+            ValueError: Features that are not finite; the message names the
+                images.
+        """
+        if data_samples is None:
+            data_samples = [DataSample() for _ in range(len(inputs))]
+        readable = [
+            index for index, sample in enumerate(data_samples) if sample.get('load_error') is None
+        ]
+        with naming_images([data_samples[index] for index in readable]):
+            results = self.score([inputs[index] for index in readable])
+        for index, result in zip(readable, results, strict=True):
+            self._fill(data_samples[index], result)
+        for index in sorted(set(range(len(data_samples))) - set(readable)):
+            self._fill_unreadable(data_samples[index])
+        return data_samples
+
+    @torch.no_grad()
+    @full_precision
+    def score(self, images: Sequence[Tensor] | Tensor) -> list[TagScores]:
+        """Scores of normalised images, equal sizes in one batch.
+
+        Returns:
+            One result an image, in order, each with a batch dimension of 1.
+        """
+        results: dict[int, TagScores] = {}
+        for group in group_by_size(images):
+            batch = torch.stack([images[index] for index in group])
+            features = self.encoder(batch, self.head.attention_layers, self.head.needs_votes)
+            scored = self.head(features, batch, self.text, len(self.vocabulary), self.encoder)
+            for row, index in enumerate(group):
+                maps = None if scored.score_maps is None else scored.score_maps[row : row + 1]
+                results[index] = TagScores(scored.scores[row : row + 1], maps)
+        return [results[index] for index in range(len(images))]
+
+    def _fill(self, sample: DataSample, result: TagScores) -> None:
+        scores = result.scores[0]
+        labels = relative_threshold(scores, self.head.threshold).nonzero().flatten()
+        sample.set_pred_score(scores).set_pred_label(labels)
+        sample.set_field([self.vocabulary.names[label] for label in labels.tolist()], 'tags')
+        if self.with_score_maps and result.score_maps is not None:
+            sample.set_field(result.score_maps[0], 'score_maps')
+
+    def _fill_unreadable(self, sample: DataSample) -> None:
+        count = len(self.vocabulary)
+        sample.set_pred_score(torch.zeros(count)).set_pred_label(torch.zeros(0, dtype=torch.long))
+        sample.set_gt_score(torch.full((count,), -1.0))
+        if 'gt_label_difficult' in sample:  # which VOC's metrics would write over the -1
+            sample.set_metainfo({'gt_label_difficult': []})
+        sample.set_field([], 'tags')
+
+
+def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> None:
+    """Refuse images that are normalised otherwise than the encoder was trained with.
+
+    Raises:
+        ValueError: They are.
+    """
+    for key in ('mean', 'std'):
+        value = getattr(data_preprocessor, key, None)
+        wanted = torch.tensor(getattr(encoder, key))
+        if value is None or not torch.allclose(value.flatten().cpu(), wanted, atol=1e-4):
+            raise ValueError(
+                f'{encoder.name} was trained with {key}={tuple(wanted.tolist())}, but the '
+                f'data preprocessor has {None if value is None else value.flatten().tolist()}'
+            )
+
+
+def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
+    """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
+    incompatible.missing_keys[:] = [
+        key for key in incompatible.missing_keys if 'encoder.clip.' not in key
+    ]
+
+
+def _load_names(
+    classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
+) -> tuple[Vocabulary, Vocabulary]:
+    foreground, others = Vocabulary.load(classes), Vocabulary.load(background)
+    if not len(foreground):
+        raise ValueError('classes is empty: name at least one class to find')
+    _ = foreground + others  # refuses, before any weights are read, a name that is in both
+    return foreground, others
+
+
+@contextmanager
+def naming_images(samples: Sequence[BaseDataElement]) -> Iterator[None]:
+    """Put the paths of a batch's images, where known, before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        paths = ', '.join(
+            str(sample.img_path) for sample in samples if sample.get('img_path') is not None
+        )
+        if not paths:
+            raise
+        raise ValueError(f'{paths}: {error}') from error
+
+
+def group_by_size(images: Sequence[Tensor] | Tensor) -> list[list[int]]:
+    """Indices of the images of each size, in the order of their first image."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        groups[tuple(image.shape)].append(index)
+    return list(groups.values())

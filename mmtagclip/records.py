@@ -1,0 +1,1 @@
+"""One image's result, written and read in one place."""

@@ -1,0 +1,1 @@
+"""Other models' features, and which places of an image they put together."""

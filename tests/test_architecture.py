@@ -1,0 +1,48 @@
+"""The walls between the rooms: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'mmtagclip'
+FRAMEWORKS = ('mmcv', 'mmengine', 'mmpretrain', 'mmseg')
+GROUND_FLOOR = ('files', 'images', 'labels', 'records')
+# Where a module lies, and what it must not import.
+WALLS = [
+    *((name, ('mmtagclip.',)) for name in GROUND_FLOOR),
+    ('clip', (*FRAMEWORKS, 'mmtagclip.models', 'mmtagclip.datasets', 'mmtagclip.engine')),
+    ('regions', ('mmtagclip.models', 'mmtagclip.datasets', 'mmtagclip.engine', 'mmtagclip.apis')),
+    ('models', ('mmtagclip.datasets', 'mmtagclip.engine', 'mmtagclip.apis', 'mmtagclip.jobs')),
+    ('jobs', ('mmtagclip.engine', 'mmtagclip.apis', 'mmtagclip.web', 'mmtagclip.cli')),
+    ('datasets', ('mmtagclip.models', 'mmtagclip.engine', 'mmtagclip.apis')),
+    ('visualization', ('mmtagclip.models', 'mmtagclip.engine', 'mmtagclip.apis')),
+    ('engine', ('mmtagclip.apis', 'mmtagclip.web', 'mmtagclip.cli')),
+    ('apis', ('mmtagclip.web', 'mmtagclip.cli')),
+]
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, wherever in it."""
+    package = ('mmtagclip', *path.relative_to(PACKAGE).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = '.'.join(package[: len(package) - node.level + 1]) if node.level else ''
+            module = '.'.join(filter(None, (base, node.module)))
+            found |= {module, *(f'{module}.{alias.name}' for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize('room, forbidden', WALLS, ids=[room for room, _ in WALLS])
+def test_rooms_import_only_what_lies_below(room, forbidden):
+    files = [*PACKAGE.glob(f'{room}.py'), *PACKAGE.glob(f'{room}/**/*.py')]
+    assert files
+    for path in files:
+        for module in imported(path):
+            wall = [one for one in forbidden if f'{module}.'.startswith(f'{one.rstrip(".")}.')]
+            if wall == ['mmtagclip.'] and module == 'mmtagclip':
+                continue
+            assert not wall, f'{path.relative_to(PACKAGE)} imports {module}'
