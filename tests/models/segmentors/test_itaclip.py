@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mmtagclip.models import PAMR, ImageViews, LabelClosing, SegTextHead
 from mmtagclip.registry import MODELS
-from tests.models.test_direct_seg import BACKGROUND, CLASSES, LABELS, WORDS, batch
+from tests.models.segmentors.test_direct import BACKGROUND, CLASSES, LABELS, WORDS, batch
 
 DESCRIPTIONS = [
     'A tame wolf, which barks.',
