@@ -14,6 +14,7 @@ GLOBS = (
     'demo/README.md',
     'configs/**/README.md',
     'tools/**/*.py',
+    'demo/*.py',
 )
 WORD_LIST = '## Language'
 

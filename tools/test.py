@@ -1,4 +1,4 @@
-"""Evaluate a model from a config; a training-free one needs no checkpoint."""
+"""Evaluate the model of a config. A training-free model needs no checkpoint."""
 
 import argparse
 import os
@@ -18,11 +18,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of a trained model; leave it out for a training-free one',
+        help='checkpoint of a trained model; training-free models need none',
     )
     parser.add_argument(
         '--work-dir',
-        help='folder of logs, metrics and tag files '
+        help='folder for logs, metrics and tag files '
         "(default: the config's, or work_dirs/<config name>)",
     )
     parser.add_argument('--out', help='JSON file to write the metrics to')
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how several processes were started (see dist_test.sh)',
+        help='launcher of several processes (see dist_test.sh)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def augment(cfg: Config) -> None:
-    """Let the test run under the config's test-time augmentation."""
+    """Turn on the config's test-time augmentation."""
     missing = {'tta_model', 'tta_pipeline'} - cfg.keys()
     if missing:
         raise SystemExit(f'error: --tta needs {" and ".join(sorted(missing))} in the config')

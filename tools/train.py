@@ -1,4 +1,4 @@
-"""Train a model from a config."""
+"""Train the model of a config."""
 
 import argparse
 import os
@@ -16,12 +16,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir',
-        help="folder of logs and checkpoints (default: the config's, or work_dirs/<config name>)",
+        help="folder for logs and checkpoints (default: the config's, or work_dirs/<config name>)",
     )
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the latest checkpoint in the working directory',
+        help='resume from the latest checkpoint in the working directory',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (on GPUs)')
     parser.add_argument(
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how several processes were started (see dist_train.sh)',
+        help='launcher of several processes (see dist_train.sh)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -3,8 +3,8 @@ r"""Compare pseudo labels with the real labels of the same images.
     python tools/analysis_tools/label_quality.py work_dirs/masks_demo/pseudo_labels \
         configs/pseudo_labels/fcn_vit-w128_demo_true-masks.py
 
-Prints mIoU of masks (pixels that they leave out, 255, don't count), or mAP, precision and
-recall of tags (a tag that an image has not got scores 0).
+Prints mIoU for masks, without the pixels that the pseudo masks leave out (255). Prints mAP,
+precision and recall for tags; a missing tag scores 0.
 """
 
 import argparse

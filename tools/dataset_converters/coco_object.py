@@ -26,7 +26,7 @@ def convert(ann_file: Path, out: Path) -> int:
         The number of masks.
 
     Raises:
-        FileNotFoundError: There is no such annotation file.
+        FileNotFoundError: The annotation file does not exist.
     """
     if not ann_file.is_file():
         raise FileNotFoundError(f'no COCO annotation file at {ann_file}')
@@ -49,7 +49,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('ann_file', type=Path, help='COCO instances file')
-    parser.add_argument('out', type=Path, help='folder of masks to write')
+    parser.add_argument('out', type=Path, help='folder to write the masks to')
     args = parser.parse_args()
     print(f'\n{args.out}: {convert(args.ann_file, args.out)} masks')
 

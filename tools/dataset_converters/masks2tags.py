@@ -27,17 +27,17 @@ def convert(
     ignore: Sequence[int],
     suffix: str = '.jpg',
 ) -> dict:
-    """Read a folder of index images (PNG).
+    """Read the tags of a folder of index images (PNG).
 
     Args:
         masks: Folder of masks.
         classes: C class names.
         values: The pixel value of each class.
-        ignore: Pixel values that mean no class.
-        suffix: Of the image that belongs to a mask.
+        ignore: Pixel values that belong to no class.
+        suffix: Ending of the image files.
 
     Raises:
-        FileNotFoundError: There is no mask.
+        FileNotFoundError: The folder has no PNG masks.
         ValueError: A mask is not an index image, or has an unknown value.
     """
     if len(values) != len(classes):
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument('masks', type=Path, help='folder of PNG masks')
     parser.add_argument('out', type=Path, help='annotation file to write')
     parser.add_argument(
-        '--classes', required=True, help='built-in list of names, or a file with one class a line'
+        '--classes', required=True, help='built-in list of names, or a file with one class per line'
     )
     parser.add_argument(
         '--values',
@@ -80,10 +80,10 @@ def main() -> None:
         type=int,
         nargs='*',
         default=[255],
-        help='pixel values that mean no class (default: 255)',
+        help='pixel values that belong to no class (default: 255)',
     )
     parser.add_argument(
-        '--suffix', default='.jpg', help='of the image that belongs to a mask (default: .jpg)'
+        '--suffix', default='.jpg', help='ending of the image files (default: .jpg)'
     )
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names

@@ -1,7 +1,7 @@
 """Turn NUS-WIDE's label files into MMPretrain's annotation format.
 
 Reads ``ImageList/TestImagelist.txt`` and, for each of the 81 concepts,
-``Groundtruth/TrainTestLabels/Labels_<concept>_Test.txt`` with a 0 or 1 a line.
+``Groundtruth/TrainTestLabels/Labels_<concept>_Test.txt`` with one 0 or 1 per line.
 
     python tools/dataset_converters/nus_wide.py data/nus_wide data/nus_wide/test.json
 """
@@ -23,7 +23,7 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> dict:
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A label file has not one 0 or 1 for each image.
+        ValueError: A label file does not hold one 0 or 1 per image.
     """
 
     def read(path: Path) -> list[str]:
