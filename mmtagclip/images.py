@@ -20,6 +20,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 # Kinds of files that are opened, whatever else Pillow knows: some of its readers start other
 # programs (EPS: Ghostscript), others are for files that are no photographs.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'AVIF', 'JPEG2000')
+# Endings by which image files are found in a folder, and which are no part of an image's name.
+SUFFIXES = (
+    '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.avif',
+    '.jp2',
+)  # fmt: skip
 # Pillow warns of larger images, and refuses those of twice as many pixels.
 MAX_PIXELS = 89_478_485
 # Encoders write 10 to 25 scans; each costs as much time as a whole image.
@@ -192,6 +197,12 @@ def to_rgb(image: Image.Image, name: object = 'the image') -> np.ndarray:
         strip = convert(image.crop((0, top, width, bottom)))
         pixels[top:bottom] = strip if strip.ndim == 3 else strip[..., None]
     return pixels
+
+
+def image_stem(path: str | Path) -> str:
+    """File name of an image without folder and ending; other dots belong to the name."""
+    path = Path(path)
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:

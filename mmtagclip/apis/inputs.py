@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..images import read_image, upright
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
+from ..images import SUFFIXES, read_image, upright
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from PIL import Image
-
 from mmtagclip.clip import Vocabulary
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+from mmtagclip.images import SUFFIXES, image_size
 
 
 def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
@@ -31,20 +28,23 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
 
     Raises:
         FileNotFoundError: The folder has no images.
-        ValueError: A line is not a YOLO label, or names an unknown class; the
-            message names the line.
+        ValueError: A line is not a YOLO label, or names an unknown class; the message names the
+            line. Also if two images would have the same label file, or an image is damaged.
     """
-    paths = sorted(p for p in images.iterdir() if p.suffix.lower() in EXTENSIONS)
+    paths = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise FileNotFoundError(f'no images ({", ".join(EXTENSIONS)}) in {images}')
+        raise FileNotFoundError(f'no images ({", ".join(SUFFIXES)}) in {images}')
     coco: dict[str, list] = {
         'images': [],
         'annotations': [],
         'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(classes)],
     }
+    owner: dict[str, Path] = {}
     for image_id, path in enumerate(paths, start=1):
-        with Image.open(path) as image:
-            width, height = image.size
+        if path.stem in owner:
+            raise ValueError(f'{owner[path.stem]} and {path} would have the same label file')
+        owner[path.stem] = path
+        height, width = image_size(path)
         coco['images'].append(
             {'id': image_id, 'file_name': path.name, 'width': width, 'height': height}
         )
