@@ -154,7 +154,7 @@ def test_a_head_s_own_background_loses_all_words_of_the_classes():
     assert head.words_for([('heaven', 'sky'), 'tree']).background == ('wall',)
     assert head.words_for(['sky', 'wall', 'tree']).labels == [0, 1, 2]
     assert head.words_for(['cat'], ['sky']).labels == [0, 1]
-    with pytest.raises(ValueError, match='area_threshold=0.1 needs words of a background'):
+    with pytest.raises(ValueError, match=r'area_threshold=0\.1 needs words of a background'):
         SegTextHead(['dog'], ['sky'], area_threshold=0.1).words_for(['sky'])
     with pytest.raises(ValueError, match="'sky' occurs twice, in the background and 'sky'"):
         head.words_for(['sky'], ['sky'])
