@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.clip.block import ordinary_block
 from tests.conftest import picture
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run, run_script
 
 try:
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -114,8 +114,7 @@ def test_ratios_have_not_got_worse(photographs, tmp_path):
 
 
 def test_a_ratio_that_is_off_ends_with_an_error(photographs, tmp_path):
-    process = run(
-        sys.executable,
+    process = run_script(
         FOLDER / 'benchmark.py',
         '--photos',
         photographs,
@@ -129,7 +128,6 @@ def test_a_ratio_that_is_off_ends_with_an_error(photographs, tmp_path):
         1e-6,
         '--out',
         tmp_path / 'loading.json',
-        OMP_NUM_THREADS='1',
     )
     assert process.returncode == 1
     assert 'off its target by more than 1e-06 times: loading' in process.stderr
@@ -147,14 +145,14 @@ def test_an_earlier_ratio_is_what_is_compared_with(measuring):
 
 
 def test_too_few_photographs(tmp_path):
-    process = run(sys.executable, FOLDER / 'benchmark.py', '--photos', tmp_path)
+    process = run_script(FOLDER / 'benchmark.py', '--photos', tmp_path)
     assert process.returncode == 1
     assert f'{tmp_path} holds 0 pictures, fewer than the 6 asked for' in process.stderr
 
 
 @pytest.mark.parametrize('key', ['images', 'repeats'])
 def test_nothing_to_measure(key):
-    process = run(sys.executable, FOLDER / 'benchmark.py', f'--{key}', 0)
+    process = run_script(FOLDER / 'benchmark.py', f'--{key}', 0)
     assert process.returncode == 2
     assert process.stderr.strip().endswith(f'error: --{key} must be at least 1, not 0')
 
@@ -173,8 +171,7 @@ def test_figure_of_stored_points(tmp_path):
         for value in (1, 2)
     ]
     (tmp_path / 'points.json').write_text(json.dumps(points))
-    process = run(
-        sys.executable,
+    process = run_script(
         FOLDER / 'plot_cost.py',
         '--out',
         tmp_path / 'points.json',
