@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all, and lines that end where `\\n` is and nowhere else."""
+r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowhere else."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -45,10 +46,8 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        except FileNotFoundError:
-            pass
         raise
 
 
@@ -88,7 +87,7 @@ def sync_folder(path: Path) -> None:
 
 
 def whole_lines(path: str | Path) -> Iterator[bytes]:
-    """Lines of a file with their end, ``\\n``; a last line without one was cut off: dropped."""
+    r"""Lines of a file with their end, ``\n``; a last line without one was cut off: dropped."""
     with Path(path).open('rb') as file:
         for line in file:
             if line.endswith(b'\n'):

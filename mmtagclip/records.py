@@ -54,7 +54,9 @@ class ImageRecord:
         if not isinstance(self.scores, tuple):
             raise TypeError(f'"scores" must be a list of numbers, not {self.scores!r}')
         for score in self.scores:
-            if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+            if score is not None and (
+                isinstance(score, bool) or not isinstance(score, int | float)
+            ):
                 raise TypeError(f'"scores" must be numbers or null, not {score!r}')
             if score is not None and not math.isfinite(score):
                 raise ValueError(f'"scores" must be finite, not {score!r}')
@@ -87,7 +89,9 @@ class ImageRecord:
         """
         if not isinstance(content, dict) or not isinstance(content.get('image'), str):
             raise ValueError('a record must be an object with "image" (a string)')
-        known = {key: content[key] for key in ('image', 'tags', 'scores', 'error') if key in content}
+        known = {
+            key: content[key] for key in ('image', 'tags', 'scores', 'error') if key in content
+        }
         if 'error' not in known and not isinstance(known.get('tags'), list):
             raise ValueError(
                 'a record must have "image" (a string) and "tags" (a list of names), or "error"'

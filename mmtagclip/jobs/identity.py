@@ -57,9 +57,7 @@ def dataset_sources(dataset: Any) -> list[Source]:
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         files = sorted(key for key in info if key.endswith('_path') and isinstance(info[key], str))
-        sources.append(
-            Source(str(info['img_path']), [file_stamp(info[key]) for key in files])
-        )
+        sources.append(Source(str(info['img_path']), [file_stamp(info[key]) for key in files]))
     return sources
 
 
@@ -103,8 +101,8 @@ class _Describer:
         self.known: dict[int, tuple[Any, Any]] = {}
 
     def describe(self, part: Any, where: str) -> Any:
-        if part is None or isinstance(part, bool | int | float | str) and not _is_enum(part):
-            return part.item() if isinstance(part, np.generic) else part
+        if part is None or type(part) in (bool, int, float, str):
+            return part
         value = _plain(part)
         if value is not None:
             return value
@@ -176,6 +174,8 @@ def _plain(part: Any) -> Any:
         return part.item()
     if isinstance(part, types.ModuleType):
         return part.__name__
+    if isinstance(part, bool | int | float | str):  # of a class of their own
+        return next(kind(part) for kind in (bool, int, float, str) if isinstance(part, kind))
     if isinstance(part, type | types.FunctionType | types.BuiltinFunctionType | types.MethodType):
         return _name(part)
     return None
@@ -251,10 +251,6 @@ def _short(value: Any) -> str:
 
 def _name(thing: Any) -> str:
     return f'{thing.__module__}.{thing.__qualname__}'
-
-
-def _is_enum(part: Any) -> bool:
-    return isinstance(part, enum.Enum)
 
 
 def _key(key: Any, where: str) -> str:
