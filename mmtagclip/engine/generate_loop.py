@@ -202,7 +202,7 @@ class GenerateLoop(BaseLoop):
             'model': identity(model),
             'data': dataset_identity(dataset),
             'batches': self._batching(),
-            'options': {key: getattr(self, key) for key in self._options()},
+            'options': {key: getattr(self, key) for key in sorted(self._options())},
         }
         return Job(
             self.out_dir,

@@ -74,6 +74,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'classes', tuple(self.classes))
+        # In one order, so that every process writes the same bytes.
+        object.__setattr__(self, 'job', dict(sorted(self.job.items())))
 
     @cached_property
     def description(self) -> dict[str, Any]:

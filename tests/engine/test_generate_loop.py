@@ -326,7 +326,7 @@ def test_a_direct_segmentor_s_masks_and_tags(kind, request, tmp_path):
         assert np.array_equal(labels, sample.pred_sem_seg.data[0])
         found = [NAMES[label - 1] for label in np.unique(labels) if label]
         assert list(record.tags) == (found if kind == 'direct' else sample.tags)
-        assert set(found) <= set(list(record.tags))
+        assert set(found) <= set(record.tags)
     assert any(list(record.tags) for record in records)
 
 

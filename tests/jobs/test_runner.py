@@ -489,7 +489,7 @@ def test_a_folder_that_another_job_takes_ends_it(tmp_path):
     job.add(0, record(0))
     remove_results(tmp_path)
     begin(tmp_path, Manifest('tags', ('cat',)))
-    with pytest.raises(ValueError, match='was taken over by another job'):
+    with pytest.raises(ValueError, match=r'was taken over by another job'):
         job.commit()
 
 
