@@ -118,6 +118,7 @@ examples:
     _add_demo(commands)
     _add_web(commands)
     _add_export(commands)
+    _add_check(commands)
     return parser
 
 
@@ -315,6 +316,21 @@ It needs: pip install mmtagclip[onnx]""",
         help=f'name of a model (see mmtagclip models) or config (default: {TAGGER})',
     )
     _add_model_options(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        'check',
+        'check a folder of results against its digests',
+        run_check,
+        """\
+examples:
+  mmtagclip check masks
+
+Run the job again to mend what is damaged or missing.""",
+    )
+    parser.add_argument('folder', metavar='DIR', help='folder that --out or GenerateLoop wrote')
 
 
 def names_from(text: str) -> Any:
@@ -655,4 +671,16 @@ def run_export(args: argparse.Namespace) -> int:
         f'{args.out}: patches, class_token, attention (mean of layers '
         f'{", ".join(map(str, sorted(set(layers))))}), votes'
     )
+    return OK
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """``mmtagclip check``."""
+    from .jobs.runner import Manifest, check_folder
+
+    problems = check_folder(args.folder)
+    if problems:
+        more = f'\n... and {len(problems) - 20} more' if len(problems) > 20 else ''
+        raise ValueError('\n'.join(problems[:20]) + more)
+    print(f'{args.folder}: {Manifest.load(args.folder).num_images} images, all as written')
     return OK

@@ -16,7 +16,8 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.apis.model_zoo import load_config
-from mmtagclip.jobs.pseudo_labels import Manifest, read_pseudo_labels
+from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
+from mmtagclip.jobs.runner import Manifest
 from mmtagclip.models import TagCLIP
 from tests.processes import ROOT, run
 
@@ -151,7 +152,7 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert 'is there already; add --overwrite' in capsys.readouterr().err
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
-    assert 'was begun by another job: its classes is' in capsys.readouterr().err
+    assert 'was begun by another job: classes was' in capsys.readouterr().err
     assert (
         mmtagclip(
             'segment',
@@ -423,8 +424,22 @@ def test_a_reader_that_stops_is_no_error(words):
     assert process.wait() == 0
 
 
+def test_checking_a_folder(photos, tmp_path, capsys):
+    out = tmp_path / 'masks'
+    words = ['segment', photos / '000040.jpg', *SEGMENT, '--out', out]
+    assert mmtagclip(*words) == 0
+    assert mmtagclip('check', out) == 0
+    assert '1 images, all as written' in capsys.readouterr().out
+    (mask,) = out.glob('masks/*/*')
+    mask.write_bytes(b'other')
+    assert mmtagclip('check', out) == 2
+    assert '000040.jpg, is damaged' in capsys.readouterr().err
+    assert mmtagclip('check', photos) == 2
+    assert 'holds no results' in capsys.readouterr().err
+
+
 def test_help_is_quick_and_has_examples():
-    for command in ([], ['tag'], ['segment'], ['models'], ['demo'], ['web'], ['export']):
+    for command in ([], ['tag'], ['segment'], ['models'], ['demo'], ['web'], ['export'], ['check']):
         process = run(sys.executable, '-X', 'importtime', '-m', 'mmtagclip', *command, '--help')
         assert process.returncode == 0
         assert 'examples:' in process.stdout
@@ -439,7 +454,7 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
     manifest, records = read_pseudo_labels(tmp_path / 'masks', expected[0].classes)
     assert manifest.kind == 'masks'
     for record, result in zip(records, expected, strict=True):
-        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+        with Image.open(tmp_path / 'masks' / record.more['masks']) as mask:
             assert np.array_equal(np.array(mask), result.mask)
 
 
@@ -508,7 +523,7 @@ def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text(names.replace('bell', 'ringing bell'))
     assert mmtagclip(*command) == 2
-    assert 'was begun by another job: its config is' in capsys.readouterr().err
+    assert 'was begun by another job: model.prompts.phrases was' in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_that_of_every_encoder():

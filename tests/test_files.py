@@ -122,7 +122,14 @@ def test_lines_end_at_newlines_alone(tmp_path, odd):
 
 @pytest.mark.parametrize(
     ('text', 'lines'),
-    [('', []), ('\n', ['']), ('a', ['a']), ('a\n', ['a']), ('a\n\n', ['a', '']), ('a\rb', ['a\rb'])],
+    [
+        ('', []),
+        ('\n', ['']),
+        ('a', ['a']),
+        ('a\n', ['a']),
+        ('a\n\n', ['a', '']),
+        ('a\rb', ['a\rb']),
+    ],
 )
 def test_split_lines(text, lines):
     assert split_lines(text) == lines

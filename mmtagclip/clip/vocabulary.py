@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import split_lines
+
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
 
 
@@ -198,6 +200,6 @@ def _lines(path: Path) -> list[str]:
         ) from None
     return [
         line.strip()
-        for line in text.splitlines()
+        for line in split_lines(text)
         if line.strip() and not line.lstrip().startswith('#')
     ]

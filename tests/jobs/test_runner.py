@@ -18,6 +18,7 @@ from mmtagclip.jobs.identity import Source
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.jobs.runner import Job, Manifest, check_folder, read_results, remove_results
 from mmtagclip.records import ImageRecord
+from tests.forgetful import Forgetful, restore
 from tests.processes import ROOT, run
 
 COUNT = 60
@@ -497,7 +498,7 @@ def test_commits_by_itself(tmp_path):
     job = begin(tmp_path, commit_seconds=0)
     job.add(0, record(0))
     assert begin(tmp_path).done == {0}
-    with pytest.raises(ValueError, match="image 1 is 'bilder/ü1.jpg', but its record"):
+    with pytest.raises(ValueError, match="image 1 is 'bilder/ü1\\.jpg', but its record"):
         job.add(1, record(2))
 
 
@@ -577,3 +578,29 @@ def test_unreadable_folders(tmp_path):
     (tmp_path / 'manifest.json').write_text('{"kind": "tags"')
     with pytest.raises(ValueError, match='is no manifest of results'):
         read_pseudo_labels(tmp_path)
+
+
+def test_a_power_failure_at_any_moment_loses_nothing_that_was_safe(tmp_path, monkeypatch):
+    """Whatever was not flushed is forgotten; what was committed stays, and finished is finished."""
+    root, commits = tmp_path / 'disk', {}
+    root.mkdir()
+    images = sources(4)
+    with monkeypatch.context() as patch:
+        disk = Forgetful(root, patch)
+        job = begin(root / 'out', images=images, commit_seconds=1e9)
+        for index in range(4):
+            job.add(index, record(index), files(index))
+            job.commit()
+            commits[len(disk.failures)] = set(range(index + 1))
+        assert job.finish()
+        finished = len(disk.failures)
+    whole = content(root / 'out')
+    for number, failure in enumerate(disk.failures, start=1):
+        safe = max((done for at, done in commits.items() if at <= number), key=len, default=set())
+        for kind, left in enumerate(failure):
+            again = restore(left, tmp_path / f'{number}-{kind}') / 'out'
+            assert begin(again, images=images).done >= safe
+            if (again / 'labels.jsonl').exists():
+                assert check_folder(again) == []
+            if number == finished:
+                assert whole.items() <= content(again).items()

@@ -11,7 +11,6 @@ candidates to the reidentification.
 import argparse
 import copy
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from torch.utils.data import DataLoader
 import mmtagclip
 from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
 from mmtagclip.datasets import same_grid_batches
+from mmtagclip.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Pictures that the loading is measured with are each read so often.
@@ -569,10 +569,7 @@ def main() -> None:
             'machine': machine(),
             'rows': {key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()},
         }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.out.with_name(args.out.name + '.part')
-        partial.write_text(json.dumps(content, indent=2) + '\n')
-        os.replace(partial, args.out)
+        write_whole(args.out, json.dumps(content, indent=2).encode(), b'\n')
     if args.check is not None:
         missed = [key for key, row in rows.items() if not row.holds(args.check, earlier.get(key))]
         if missed:

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmtagclip.clip import Vocabulary
+from mmtagclip.files import write_whole
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
 
@@ -93,8 +94,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     coco = convert(args.images, args.labels, Vocabulary.load(args.classes).names)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(coco))
+    write_whole(args.out, json.dumps(coco).encode())
     print(f'{args.out}: {len(coco["images"])} images, {len(coco["annotations"])} objects')
 
 
