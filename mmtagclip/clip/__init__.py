@@ -5,7 +5,7 @@ from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures
 from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
 from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
 from .text import TextEncoder, encode_text
-from .vocabulary import Vocabulary, load_descriptions, load_templates
+from .vocabulary import Vocabulary, load_descriptions, load_templates, parse_names
 
 __all__ = [
     'LAST_BLOCKS',
@@ -22,6 +22,7 @@ __all__ = [
     'load_clip',
     'load_descriptions',
     'load_templates',
+    'parse_names',
     'read_state_dict',
     'weights_digest',
     *LAST_BLOCKS,
