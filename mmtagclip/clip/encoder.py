@@ -111,6 +111,36 @@ class DenseFeatures:
         attention = AttentionStatistics.cat([one.attention for one in parts])
         return cls(patches, class_token, parts[0].grid, last_input, attention)
 
+    def __getitem__(self, image: int) -> 'DenseFeatures':
+        """The features of one image, with a batch dimension of 1."""
+        one = slice(image, image + 1)
+        return DenseFeatures(
+            self.patches[one],
+            self.class_token[one],
+            self.grid,
+            self.last_input[one],
+            self.attention[image],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A batch of images of one size, what the encoder says of them, and the encoder.
+
+    Attributes:
+        features: With the attention statistics that the encoder was asked for.
+        images: ``(B, 3, H, W)`` normalised, as they were encoded.
+        encoder: The encoder, for whoever shows it parts of the images once more.
+    """
+
+    features: DenseFeatures
+    images: Tensor
+    encoder: 'DenseEncoder'
+
+    def __getitem__(self, image: int) -> 'Encoded':
+        """One image, with a batch dimension of 1."""
+        return Encoded(self.features[image], self.images[image : image + 1], self.encoder)
+
 
 class DenseEncoder(nn.Module):
     """A frozen CLIP that returns patch features and attention statistics.

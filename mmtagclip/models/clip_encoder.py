@@ -11,9 +11,11 @@ from ..clip import (
     LAST_BLOCKS,
     DenseEncoder,
     LastBlock,
+    Names,
     TextEncoder,
     Vocabulary,
     load_clip,
+    load_names,
     load_templates,
 )
 from ..registry import MODELS
@@ -68,6 +70,26 @@ class CLIPEncoder(DenseEncoder):
         self.std = self.std if std is None else tuple(std)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
+
+    def names(
+        self,
+        classes: str | Path | Sequence | Vocabulary,
+        background: str | Path | Sequence | Vocabulary,
+        templates: Any,
+    ) -> Names:
+        """Names with their text features, on the encoder's device.
+
+        Args:
+            classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
+            background: The names that compete with them; the same.
+            templates: See :func:`mmtagclip.clip.load_templates`.
+
+        Raises:
+            ValueError: See :func:`mmtagclip.clip.load_names`.
+        """
+        foreground, others = load_names(classes, background)
+        text = self.encode_names(foreground + others, templates)
+        return Names(foreground, others, text.to(next(self.parameters()).device))
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
         """Text features ``(C, D)``, float32, unit length, on the CPU.
