@@ -11,12 +11,11 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from ..clip import weights_digest
+from ..clip import Names, weights_digest
 from ..images import read_image
 from ..jobs.identity import fingerprint
 from ..jobs.pseudo_labels import Manifest, PseudoLabelWriter
 from ..labels import labels_metainfo
-from ..models import TagCLIP
 from ..version import __version__
 from ..visualization import contact_sheet
 from .inferencer import ImageInferencer, SegInferencer
@@ -202,7 +201,8 @@ class FolderRun:
     def _manifest(self) -> Manifest:
         options = {key: value for key, value in self.options.items() if key != 'vis_dir'}
         names = {key: options.pop(key, None) for key in ('classes', 'background')}
-        model = self.inferencer.variant(**names, threshold=options.get('threshold'))
+        model = self.inferencer.model
+        words = self.inferencer.names_for(**names)
         # All weights: a fitted classifier's, another encoder's, a source's of affinities.
         config = self.inferencer.cfg.to_dict()
         decides = fingerprint(
@@ -211,14 +211,14 @@ class FolderRun:
             self.inferencer.max_side,
             self.batch_size,
             options,
-            _words(model),
+            _words(words),
             [image.name for image in self.images],
             weights_digest(model),
         )
         return Manifest(
             kind='masks' if self.segments else 'tags',
             classes=tuple(
-                model.dataset_meta['classes'] if self.segments else model.vocabulary.names
+                words.dataset_meta['classes'] if self.segments else words.vocabulary.names
             ),
             num_images=len(self.images),
             model=model.encoder.name,
@@ -228,10 +228,10 @@ class FolderRun:
         )
 
 
-def _words(model: Any) -> list[Any]:
+def _words(names: Any) -> list[Any]:
     """The lists of names of a tagger, which a call may have given."""
-    tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
-    return [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
+    tagging = names if isinstance(names, Names) else names.tagger
+    return [] if tagging is None else [tagging.vocabulary.phrases, tagging.background.phrases]
 
 
 def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
