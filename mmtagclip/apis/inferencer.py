@@ -1,10 +1,10 @@
 """From pictures to results, as mmengine's inferencers have it."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
 DEFAULT_MAX_SIDE = 1024
 
 Result = TypeVar('Result', TagResult, SegResult)
+# Class names as a call takes them; see typed_names.
+NameSource = (
+    str | Path | Iterable[str | Sequence[str]] | Mapping[str, str | Sequence[str]] | Vocabulary
+)
 
 
 @dataclass
@@ -115,10 +119,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         self,
         inputs: Any,
         *,
-        classes: Any = None,
-        background: Any = None,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
         threshold: float | None = None,
-        on_error: str | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
         out_dir: str | Path | None = None,
         vis_dir: str | Path | None = None,
         show: bool = False,
@@ -177,10 +181,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         self,
         inputs: Any,
         *,
-        classes: Any = None,
-        background: Any = None,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
         threshold: float | None = None,
-        on_error: str | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
         out_dir: str | Path | None = None,
         vis_dir: str | Path | None = None,
         show: bool = False,
@@ -206,7 +210,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             postprocess={'return_datasample': return_datasamples},
         )
 
-    def names_for(self, classes: Any = None, background: Any = None) -> Any:
+    def names_for(
+        self, classes: NameSource | None = None, background: NameSource | None = None
+    ) -> Any:
         """The names of a call, and their text features.
 
         Args:
@@ -516,10 +522,10 @@ class TagInferencer(ImageInferencer[TagResult]):
         self,
         inputs: Any,
         *,
-        classes: Any = None,
-        background: Any = None,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
         threshold: float | None = None,
-        on_error: str | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
         out_dir: str | Path | None = None,
         vis_dir: str | Path | None = None,
         show: bool = False,
@@ -553,10 +559,10 @@ class TagInferencer(ImageInferencer[TagResult]):
         self,
         inputs: Any,
         *,
-        classes: Any = None,
-        background: Any = None,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
         threshold: float | None = None,
-        on_error: str | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
         out_dir: str | Path | None = None,
         vis_dir: str | Path | None = None,
         show: bool = False,
@@ -711,7 +717,7 @@ class SegInferencer(ImageInferencer[SegResult]):
         return MaskVisualizer(name='seg-inferencer')
 
 
-def typed_names(names: Any) -> Vocabulary:
+def typed_names(names: NameSource) -> Vocabulary:
     """Class names as a call takes them.
 
     Args:
