@@ -7,7 +7,6 @@ what it was given is wrong; 130, interrupted.
 import argparse
 import json
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -472,14 +471,7 @@ def print_results(
             print(result.to_json(), flush=True)
         elif result.error is None:
             print(f'{result.image}: {describe(result)}', flush=True)
-        record = {'image': result.image, 'error': result.error}
-        if result.error is None:
-            record = {
-                'image': result.image,
-                'tags': list(result.tags),
-                'scores': list(result.tags.values()),
-            }
-        records.append(record)
+        records.append(result.record.to_dict())
     return records
 
 
@@ -495,13 +487,13 @@ def write_results(
 ) -> list[dict[str, Any]]:
     """Write all results, going on where an earlier run stopped; returns the records."""
     from .apis.folder_run import FolderRun
+    from .jobs.runner import remove_results
 
     path = Path(args.out)
     root = results_folder(args)
-    if args.overwrite:
-        _remove(root, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    run = FolderRun(inferencer, images, root, args.batch_size, options)
+    run = FolderRun(inferencer, images, root, args.batch_size, options, replace=args.overwrite)
+    for text in run.job.notes:
+        note(args, text)
     if run.num_done:
         note(args, f'{run.num_done} of {len(images)} images are done already')
     try:
@@ -515,19 +507,9 @@ def write_results(
     records = run.records()
     if root != path:
         run.export(path)
-        shutil.rmtree(root)
+        remove_results(root)
     note(args, f'results of {len(images)} images in {path}')
     return records
-
-
-def _remove(root: Path, path: Path) -> None:
-    """Remove an earlier run's results, and nothing that is not ours."""
-    if root.is_dir():
-        if not (root / 'manifest.json').is_file():
-            raise ValueError(f'{root} is not a folder of results, so --overwrite leaves it alone')
-        shutil.rmtree(root)
-    if path.is_file():
-        path.unlink()
 
 
 def note(args: argparse.Namespace, text: str) -> None:

@@ -438,6 +438,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         )
 
     @abstractmethod
+    def label_names(self, names: Any) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+
+    @abstractmethod
     def result(self, names: Any, image: LoadedImage, sample: Any) -> Result:
         """Result of one image from the names of the call and its data sample."""
 
@@ -603,6 +607,10 @@ class TagInferencer(ImageInferencer[TagResult]):
             preds = [replace(result, score_maps=None) for result in preds]
         return super().postprocess(preds, visualization, return_datasample)
 
+    def label_names(self, names: Names) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+        return names.vocabulary.names
+
     def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
         """Result of one image from its data sample."""
         maps = sample.get('score_maps')
@@ -650,6 +658,10 @@ class SegInferencer(ImageInferencer[SegResult]):
         super().write(path, result)
         if result.error is None:
             Path(f'{path}.png').write_bytes(result.mask_png())
+
+    def label_names(self, names: Any) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+        return tuple(self._meta(names)['classes'])
 
     def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from the names of the call and its data sample."""
