@@ -425,12 +425,7 @@ class DenseEncoder(nn.Module):
             return embedding
         height, width = self.native_grid
         square = embedding[1:].reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        if self.positions == 'bicubic_scale':
-            # torch samples with the factors themselves, so this is not the same as the size.
-            factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
-            resized = F.interpolate(square, scale_factor=factors, mode='bicubic')
-        else:
-            resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
+        resized = resize_positions(square, grid, self.positions)
         return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -443,6 +438,27 @@ class DenseEncoder(nn.Module):
     def project(self, x: Tensor) -> Tensor:
         """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
         return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
+
+
+def resize_positions(square: Tensor, grid: tuple[int, int], how: str) -> Tensor:
+    """Resize the positional embedding of a grid of patches.
+
+    Args:
+        square: ``(1, width, h0, w0)``, as trained.
+        grid: ``(h, w)`` that is wanted; the native one changes nothing.
+        how: One of :data:`POSITIONS`, see :class:`DenseEncoder`.
+
+    Returns:
+        ``(1, width, h, w)``.
+    """
+    height, width = square.shape[2:]
+    if grid == (height, width):
+        return square
+    if how == 'bicubic_scale':
+        # torch samples with the factors themselves, so this is not the same as the size.
+        factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
+        return F.interpolate(square, scale_factor=factors, mode='bicubic')
+    return F.interpolate(square, size=grid, mode=how, align_corners=False)
 
 
 def _record(

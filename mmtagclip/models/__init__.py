@@ -1,7 +1,7 @@
 """Registered models and their parts."""
 
 from ..clip import Encoded, Names
-from ..regions.proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
 from .clip_encoder import CLIPEncoder
 from .data_preprocessor import CLIPDataPreprocessor
 from .segmentors.affinity import AffinityRefinement

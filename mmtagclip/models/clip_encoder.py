@@ -1,6 +1,6 @@
 """The frozen CLIP encoder as a config names it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class CLIPEncoder(DenseEncoder):
         std: The same.
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
+        tokenizer: What makes token ids of texts, for a model whose vocabulary
+            is not CLIP's; see :func:`mmtagclip.clip.load_clip`.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class CLIPEncoder(DenseEncoder):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         text_cache: str | Path | bool | None = None,
+        tokenizer: Callable[..., Tensor] | None = None,
     ) -> None:
-        clip = load_clip(model, pretrained, checkpoint, quick_gelu)
+        clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         super().__init__(clip, policy, dtype, positions)
         self.mean = self.mean if mean is None else tuple(mean)
