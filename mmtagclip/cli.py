@@ -5,7 +5,6 @@ what it was given is wrong; 130, interrupted.
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -333,26 +332,6 @@ Run the job again to mend what is damaged or missing.""",
     parser.add_argument('folder', metavar='DIR', help='folder that --out or GenerateLoop wrote')
 
 
-def names_from(text: str) -> Any:
-    """Class names of the command line.
-
-    Args:
-        text: A file, a built-in list, or names separated by commas.
-
-    Raises:
-        FileNotFoundError: It looks like a file, but there is none.
-    """
-    from .clip.vocabulary import find_list
-
-    try:
-        return str(find_list(text))
-    except (FileNotFoundError, OSError):
-        if ',' not in text and ('/' in text or text.endswith(('.txt', '.csv'))):
-            raise FileNotFoundError(f'no file of names at {text}') from None
-    names = next(csv.reader([text], skipinitialspace=True), [])
-    return [name.strip() for name in names if name.strip()]
-
-
 def config_of(args: argparse.Namespace) -> Any:
     """The config that the command line describes.
 
@@ -384,13 +363,14 @@ def config_of(args: argparse.Namespace) -> Any:
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     from .apis import SegInferencer, TagInferencer, inferencer_class
+    from .clip import parse_names
 
     check_out(args)
     images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else names_from(text)
+        options[key] = None if text is None else parse_names(text)
     options = {key: value for key, value in options.items() if value is not None}
     kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.

@@ -128,11 +128,11 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypa
     assert mmtagclip(*command, tmp_path / 'whole.jsonl') == 0
     score, calls = TagCLIP.score, []
 
-    def interrupted(self, images):
+    def interrupted(self, images, names=None):
         calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return score(self, images)
+        return score(self, images, names)
 
     monkeypatch.setattr(TagCLIP, 'score', interrupted)
     assert mmtagclip(*command, tmp_path / 'parts.jsonl') == 130
@@ -361,24 +361,6 @@ def test_options_reach_the_config(monkeypatch):
     assert config.model.tagger.head.threshold == 0.3
 
 
-@pytest.mark.parametrize(
-    'text, expected',
-    [
-        ('dog', ['dog']),
-        ('dog,cat', ['dog', 'cat']),
-        ('dog, traffic light ,"big, red bus",', ['dog', 'traffic light', 'big, red bus']),
-    ],
-)
-def test_names(text, expected):
-    assert cli.names_from(text) == expected
-
-
-def test_names_of_files_and_built_in_lists(tmp_path):
-    (tmp_path / 'names.txt').write_text('dog\ncat\n')
-    assert cli.names_from(str(tmp_path / 'names.txt')) == str(tmp_path / 'names.txt')
-    assert Path(cli.names_from('voc')).name == 'voc.txt'
-
-
 def test_models(capsys):
     assert mmtagclip('models', 'demo') == 0
     out = capsys.readouterr().out
@@ -470,15 +452,35 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
             assert np.array_equal(np.array(mask), result.mask)
 
 
-def test_other_segmentors_are_exported_but_have_no_page(tmp_path, capsys):
+@pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
+def test_other_segmentors_take_other_names(photos, tmp_path, capsys, model):
+    words = ['segment', photos, '--model', model, '--quiet', '--classes', 'bell, zebra']
+    options = {'classes': ['bell', 'zebra'], 'background': ['wall', 'sky']}
+    words += ['--background', 'wall, sky']
+    if model == 'direct_demo':
+        assert mmtagclip(*words, '--threshold', 0.9) == 2
+        assert 'has no tagger, so it takes no threshold' in capsys.readouterr().err
+    else:
+        words += ['--threshold', 0.9]
+        options['threshold'] = 0.9
+    assert mmtagclip(*words, '--out', tmp_path / 'masks') == 0
+    expected = SegInferencer(model, show_progress=False)(photos, **options)
+    assert Manifest.load(tmp_path / 'masks').classes == ('background', 'bell', 'zebra')
+    records = lines(tmp_path / 'masks/labels.jsonl')
+    for record, result in zip(records, expected, strict=True):
+        assert record['tags'] == list(result.tags)
+        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+            assert np.array_equal(np.array(mask), result.mask)
+    assert any('bell' in result.shares for result in expected)
+
+
+def test_other_segmentors_are_exported(tmp_path, capsys):
     pytest.importorskip('onnx')
     words = ['export', tmp_path / 'encoder.onnx', '--model', 'direct_demo']
     assert mmtagclip(*words) == 2
     assert 'direct_demo uses no attention maps: say which --layers' in capsys.readouterr().err
     assert mmtagclip(*words, '--layers', 1, 2) == 0
     assert (tmp_path / 'encoder.onnx').is_file()
-    assert mmtagclip('web', '--model', 'direct_demo') == 2
-    assert 'the page shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])

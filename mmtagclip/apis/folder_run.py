@@ -190,16 +190,19 @@ class FolderRun:
         return {'images': images, 'categories': categories, 'annotations': annotations}
 
     def _manifest(self) -> Manifest:
-        options = {key: self.options.get(key) for key in ('classes', 'background', 'threshold')}
-        model = self.inferencer.variant(**options)
-        classes = model.dataset_meta['classes'] if self.segments else model.vocabulary.names
+        names = self.inferencer.names_for(
+            self.options.get('classes'), self.options.get('background')
+        )
+        classes = self.inferencer.label_names(names)
         description = {
-            'model': identity(model),
+            'model': identity(self.inferencer.model),
+            'names': identity(names),
+            'threshold': self.options.get('threshold'),
             'pipeline': identity(self.inferencer.pipeline),
             'file_max_side': self.inferencer.file_max_side,
             'batch_size': self.batch_size,
         }
-        return Manifest('masks' if self.segments else 'tags', tuple(classes), flatten(description))
+        return Manifest('masks' if self.segments else 'tags', classes, flatten(description))
 
 
 def _stamp(image: ImageInput) -> Any:

@@ -498,7 +498,7 @@ def test_commits_by_itself(tmp_path):
     job = begin(tmp_path, commit_seconds=0)
     job.add(0, record(0))
     assert begin(tmp_path).done == {0}
-    with pytest.raises(ValueError, match="image 1 is 'bilder/ü1\\.jpg', but its record"):
+    with pytest.raises(ValueError, match=r"image 1 is 'bilder/ü1\.jpg', but its record"):
         job.add(1, record(2))
 
 
