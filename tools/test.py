@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmtagclip.engine import CfgOptions, prepare_distributed
+from mmtagclip.files import write_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,8 +94,7 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     if args.out is not None and runner.rank == 0:
-        mmengine.mkdir_or_exist(Path(args.out).parent)
-        mmengine.dump(metrics, args.out, indent=2)
+        write_whole(args.out, mmengine.dump(metrics, file_format='json', indent=2).encode())
 
 
 if __name__ == '__main__':

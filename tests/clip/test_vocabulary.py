@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmtagclip.clip import Vocabulary, load_templates
+from mmtagclip.clip import Vocabulary, load_templates, parse_names
 from mmtagclip.clip.vocabulary import BUILTIN_DIR, load_integers
 
 
@@ -11,6 +11,12 @@ def test_list_of_names_and_synonyms():
     assert vocabulary.names == ('dog', 'cat')
     assert vocabulary.phrases == (('dog',), ('cat', 'kitten'))
     assert len(vocabulary + Vocabulary.load(['sky'])) == 3
+
+
+def test_names_with_their_synonyms_as_a_dict_and_names_that_come_one_by_one():
+    vocabulary = Vocabulary.load({'dog': ['puppy', 'hound'], 'cat': 'kitten', 'bird': ()})
+    assert vocabulary.phrases == (('dog', 'puppy', 'hound'), ('cat', 'kitten'), ('bird',))
+    assert Vocabulary.load(name for name in ('dog', 'cat')).names == ('dog', 'cat')
 
 
 def test_file_with_synonyms_quotes_comments_and_a_byte_order_mark(tmp_path):
@@ -48,6 +54,8 @@ def test_built_in_lists_load(name):
         (['dog', 'cat', 'dog'], ValueError, r"more than once: \['dog'\]"),
         (['dog', 7], TypeError, '7 of type int'),
         (7, TypeError, 'not 7'),
+        ({'dog', 'cat'}, TypeError, 'a set of class names has no order'),
+        ({'dog': ['puppy', '']}, ValueError, 'class 0 has an empty name or synonym'),
         ('no_such_list', FileNotFoundError, 'built-in list .*voc'),
     ],
 )
@@ -111,3 +119,43 @@ def test_integers(tmp_path):
     path.write_text('1\ntwo\n')
     with pytest.raises(ValueError, match=r'values\.txt must hold an integer a line'):
         load_integers(path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('dog', 'dog'),
+        ('dog,cat', 'dog cat'),
+        (' dog, traffic  light ,"big, red bus" ,', 'dog traffic_light big,_red_bus'),
+        ('dog, cat\nbird\r\ndog', 'dog cat bird'),
+        ('"big,\nred bus"', 'big,_red_bus'),
+        ('tv/monitor, dog', 'tv/monitor dog'),
+        ('~nobody', '~nobody'),
+        (' , \n', ''),
+        (', '.join(['dog', *map(str, range(3000))]), ' '.join(['dog', *map(str, range(3000))])),
+    ],
+)
+@pytest.mark.parametrize('files', [True, False])
+def test_typed_names(text, expected, files):
+    names = parse_names(text, files).names
+    assert names == tuple(name.replace('_', ' ') for name in expected.split())
+
+
+def test_typed_names_of_lists_and_files(tmp_path):
+    path = tmp_path / 'names'
+    path.write_text('dog, puppy\ncat\n')
+    assert parse_names(' voc\n') == parse_names('voc', files=False) == Vocabulary.load('voc')
+    assert parse_names(str(path)).phrases == (('dog', 'puppy'), ('cat',))
+    with pytest.raises(FileNotFoundError, match='names, as files are not read here'):
+        parse_names(str(path), files=False)
+
+
+@pytest.mark.parametrize('text', ['names.txt', 'my/names', 'dog, names.csv'])
+def test_a_typed_file_that_is_not_there_is_no_name(text):
+    with pytest.raises(FileNotFoundError, match='no file of names at '):
+        parse_names(text)
+
+
+def test_a_typed_quote_that_is_not_closed_is_an_error():
+    with pytest.raises(ValueError, match='a quote is not closed in the names'):
+        parse_names('dog, "big, red bus')

@@ -10,7 +10,6 @@ are random: they are as fast as trained ones, but give more candidates for CWR.
 import argparse
 import copy
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from torch.utils.data import DataLoader
 import mmtagclip
 from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
 from mmtagclip.datasets import same_grid_batches
+from mmtagclip.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # How often each image is read to measure the loading.
@@ -570,10 +570,7 @@ def main() -> None:
             'machine': machine(),
             'rows': {key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()},
         }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.out.with_name(args.out.name + '.part')
-        partial.write_text(json.dumps(content, indent=2) + '\n')
-        os.replace(partial, args.out)
+        write_whole(args.out, json.dumps(content, indent=2).encode(), b'\n')
     if args.check is not None:
         missed = [key for key, row in rows.items() if not row.holds(args.check, earlier.get(key))]
         if missed:

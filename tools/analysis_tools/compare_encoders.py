@@ -18,6 +18,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmtagclip.files import write_whole
+
 ROOT = Path(__file__).resolve().parents[2]
 # As published: the last block, and how the positional embedding is resized.
 ENCODERS = {
@@ -82,7 +84,7 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
 
     def done(kind: str, encoder: str, column: str, cell: dict[str, float]) -> None:
         results[kind].setdefault(encoder, {})[column] = cell
-        args.out.write_text(json.dumps(results, indent=2) + '\n')
+        write_whole(args.out, json.dumps(results, indent=2).encode(), b'\n')
         print(f'{encoder}, {column}: {cell}', flush=True)
 
     for number, encoder in enumerate(args.encoders):

@@ -10,7 +10,6 @@ the script only draws the figure again.
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from matplotlib.ticker import LogLocator
 from torch.nn import functional as F
 
 from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.files import write_whole
 from mmtagclip.models import CWR, DMAR
 
 matplotlib.use('Agg')
@@ -214,9 +214,7 @@ def main() -> None:
             for one in getattr(measurement, axis)():
                 points.append(one)
                 print(json.dumps(one), flush=True)
-            partial = args.out.with_name(args.out.name + '.part')
-            partial.write_text(json.dumps(points, indent=1) + '\n')
-            os.replace(partial, args.out)
+            write_whole(args.out, json.dumps(points, indent=1).encode(), b'\n')
     if args.figure is not None:
         draw(json.loads(args.out.read_text()), args.figure)
 

@@ -17,6 +17,7 @@ from mmengine.utils import track_iter_progress
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.files import write_whole
 from mmtagclip.images import read_index_mask
 
 
@@ -89,8 +90,7 @@ def main() -> None:
     classes = Vocabulary.load(args.classes).names
     values = range(len(classes)) if args.values is None else load_integers(args.values)
     tags = convert(args.masks, classes, values, args.ignore, args.suffix)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(tags))
+    write_whole(args.out, json.dumps(tags).encode())
     print(f'\n{args.out}: {len(tags["data_list"])} images')
 
 

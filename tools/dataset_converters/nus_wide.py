@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
+from mmtagclip.files import write_whole
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> dict:
@@ -70,8 +71,7 @@ def main() -> None:
     parser.add_argument('--split', choices=['Train', 'Test'], default='Test')
     args = parser.parse_args()
     tags = convert(args.root, args.split, Vocabulary.load('nus_wide').names)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(tags))
+    write_whole(args.out, json.dumps(tags).encode())
     print(f'{args.out}: {len(tags["data_list"])} images')
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.datasets import read_tag_file
+from mmtagclip.files import write_whole
 
 
 def main() -> None:
@@ -39,10 +40,8 @@ def main() -> None:
         }
         for record in read_tag_file(args.labels, classes)
     ]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        json.dumps({'metainfo': {'classes': list(classes)}, 'data_list': data_list})
-    )
+    content = {'metainfo': {'classes': list(classes)}, 'data_list': data_list}
+    write_whole(args.out, json.dumps(content).encode())
     print(
         f'{args.out}: {len(data_list)} images, '
         f'{sum(len(one["gt_label"]) for one in data_list)} labels'

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
+from mmtagclip.files import write_whole
 from mmtagclip.images import SUFFIXES, image_size
 
 
@@ -95,8 +96,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     coco = convert(args.images, args.labels, Vocabulary.load(args.classes).names)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(coco))
+    write_whole(args.out, json.dumps(coco).encode())
     print(f'{args.out}: {len(coco["images"])} images, {len(coco["annotations"])} objects')
 
 

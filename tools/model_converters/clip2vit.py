@@ -11,6 +11,7 @@ that TagCLIP uses.
 """
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from mmtagclip.clip import load_clip
+from mmtagclip.files import write_whole
 
 
 def convert(visual: Any) -> dict[str, Tensor]:
@@ -108,10 +110,9 @@ def main() -> None:
     visual: Any = load_clip(
         args.model, args.pretrained, args.checkpoint, args.quick_gelu
     ).model.visual
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(f'{args.out.name}.part')
-    torch.save({'state_dict': convert(visual)}, partial)
-    partial.replace(args.out)
+    content = io.BytesIO()
+    torch.save({'state_dict': convert(visual)}, content)
+    write_whole(args.out, content.getvalue())
     config = {**backbone(visual), 'init_cfg': {'type': 'Pretrained', 'checkpoint': str(args.out)}}
     print(Config({'backbone': config}).pretty_text)
 
