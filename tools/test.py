@@ -8,7 +8,7 @@ import mmengine
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
 from mmtagclip.files import write_whole
 
 
@@ -32,6 +32,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--show-dir', help='folder to draw the results in')
     parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
+        'weights, numbers and strings are read',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=CfgOptions,
@@ -48,6 +54,11 @@ def parse_args() -> argparse.Namespace:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         parser.error(f'no config file at {args.config}')
+    if args.checkpoint is not None and '://' in args.checkpoint and not args.trust_checkpoint:
+        parser.error(
+            f'{args.checkpoint} would be unpickled by MMEngine: download it and name the file, or '
+            'pass --trust-checkpoint'
+        )
     if args.out is not None and Path(args.out).suffix != '.json':
         parser.error(f'--out writes metrics as JSON, so it must end in .json, not {args.out}')
     return args
@@ -90,6 +101,8 @@ def main() -> None:
         augment(cfg)
     if args.show_dir is not None:
         draw(cfg, args.show_dir)
+    if not args.trust_checkpoint:
+        read_checkpoints_as_data()
     prepare_distributed(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,6 +24,12 @@ def parse_args() -> argparse.Namespace:
         help='resume from the latest checkpoint in the working directory',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (on GPUs)')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
+        'weights, numbers and strings are read',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -63,6 +69,8 @@ def main() -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+    if not args.trust_checkpoint:
+        read_checkpoints_as_data()
     prepare_distributed(cfg, args.launcher, train=True)
     Runner.from_cfg(cfg).train()
 
