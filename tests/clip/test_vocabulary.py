@@ -145,8 +145,9 @@ PUBLISHED = {
     'voc_background': GOLDEN_NAMES['voc_background'],
     'voc_clsseg': GOLDEN_NAMES['voc_clsseg'],
 }
-# Where it is published elsewhere: the first digits of the SHA-256 of its lines, and where. Compare
-# a list with its source again before changing its digest.
+# Where it is published elsewhere: the first digits of the SHA-256 of its lines, and where. Those in
+# the repositories of SCLIP, ITACLIP and ProxyCLIP were compared line by line; do so again before
+# changing a digest.
 DIGESTS = {
     'cityscapes': ('6f6782fc1bf92bfd', 'configs/cls_city_scapes.txt of SCLIP'),
     'cocostuff27': ('787105e7b08b120d', 'the groups of the published class map of COCO-Stuff'),
@@ -165,7 +166,10 @@ DIGESTS = {
         '8786029bfc5903e4',
         "configs/cls_coco_object.txt of ProxyCLIP, its first line without 'bed'",
     ),
-    'seg_coco_itaclip': ('5dcff91d827709ad', 'configs/cls_coco_object.txt of ITACLIP'),
+    'seg_coco_itaclip': (
+        '5dcff91d827709ad',
+        'configs/cls_coco_object.txt of ITACLIP, but for its first line',
+    ),
     'seg_coco_plain': (
         'd7654b2610157284',
         'configs/cls_coco_object.txt of ProxyCLIP, but for its first line',

@@ -48,6 +48,10 @@ OPERATORS = {
     '*': '/',
     '/': '*',
     '//': '/',
+    '+=': '-=',
+    '-=': '+=',
+    '*=': '/=',
+    '/=': '*=',
     'and': 'or',
     'or': 'and',
 }
@@ -242,7 +246,7 @@ def _try(copy: Copy, chosen: Sequence[Fault], args: argparse.Namespace) -> Itera
         options, seconds = plans[frozenset(tests)]
         start = time.monotonic()
         with copy.with_fault(fault):
-            status = copy.run(tests, options, timeout=2 * seconds + 20)
+            status = copy.run(tests, options, timeout=3 * seconds + 10)
         verdict = {PASSED: 'NOT SEEN', TIMEOUT: 'seen (timeout)'}.get(status, 'seen')
         print(
             f'{verdict:<14} {time.monotonic() - start:5.1f} s  {fault.path}:{fault.line}  '
@@ -359,7 +363,7 @@ def _git(tree: Path, *arguments: str) -> str:
 
 
 def _short(text: str) -> str:
-    text = ' '.join(text.split())
+    text = ' '.join(text.split()) or '(nothing)'
     return text if len(text) <= 40 else f'{text[:37]}...'
 
 
@@ -433,6 +437,10 @@ def _python(text: str) -> Iterator[Change]:
                     yield from operator(SYMBOLS[type(op)], left, right)
         elif isinstance(node, ast.BinOp) and type(node.op) in SYMBOLS:
             yield from operator(SYMBOLS[type(node.op)], node.left, node.right)
+        elif isinstance(node, ast.AugAssign) and type(node.op) in SYMBOLS:
+            symbol = f'{SYMBOLS[type(node.op)]}='
+            if symbol in OPERATORS:
+                yield from operator(symbol, node.target, node.value)
         elif isinstance(node, ast.BoolOp):
             yield from operator(SYMBOLS[type(node.op)], node.values[0], node.values[1])
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
