@@ -55,14 +55,11 @@ class VocabularySegDataset(BaseSegDataset):
         """A sample as the pipeline makes it, its mask checked."""
         sample = super().prepare_data(idx)
         if isinstance(sample, dict):
-            packed = sample.get('data_samples')
-            mask = (
-                sample.get('gt_seg_map')
-                if packed is None
-                else packed.gt_sem_seg.data[0]
-                if 'gt_sem_seg' in packed
-                else None
-            )
+            packed = sample.get('data_samples', {})
+            if 'gt_sem_seg' in packed:
+                mask = packed.gt_sem_seg.data.squeeze(0)  # of a colour image (H, W, channels)
+            else:
+                mask = sample.get('gt_seg_map')
             if mask is not None:
                 self._check_mask(np.asarray(mask), self.get_data_info(idx)['seg_map_path'])
         return sample
