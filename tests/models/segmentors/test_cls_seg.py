@@ -156,7 +156,7 @@ def test_ties(build, monkeypatch, values, label, with_background):
         segmentor = build(
             tags='given', with_background=with_background, with_probabilities=with_probabilities
         )
-        monkeypatch.setattr(segmentor, 'tag_maps', lambda *_: [TagMaps(tags, maps)])
+        monkeypatch.setattr(segmentor, 'refined_cams', lambda *_: torch.from_numpy(maps))
         (sample,) = segmentor.test_step(batch((32, 48, 1), tag_labels=tags))
         assert sample.pred_sem_seg.data.unique().tolist() == [label]
 

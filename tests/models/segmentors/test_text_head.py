@@ -58,21 +58,22 @@ def test_of_equal_labels_the_first_wins():
 
 def test_planes_are_the_best_word_of_each_label():
     cosines = torch.tensor([0.1, 0.3, 0.0, 0.2, 0.4])[:, None, None]
-    planes, labels = head(logit_scale=2.0).probabilities(cosines, range(5))
+    planes, labels = head(logit_scale=2.0).probabilities(cosines, head().own.labels)
     words = (2 * cosines.flatten()).softmax(dim=0)
     assert labels == [0, 1, 2]
     torch.testing.assert_close(planes.flatten(), words[[1, 2, 4]])
-    planes, labels = head(logit_scale=2.0).probabilities(cosines[[1, 4]], [1, 4])
+    planes, labels = head(logit_scale=2.0).probabilities(cosines[[1, 4]], [0, 2])
     assert labels == [0, 2]
     expected = (2 * cosines[[1, 4]].flatten()).softmax(dim=0)
     torch.testing.assert_close(planes.flatten(), expected)
 
 
 def test_words_of_tags():
-    assert head().rows(None) == [0, 1, 2, 3, 4]
-    assert head().rows([1]) == [0, 1, 3, 4]
-    assert head().rows([]) == [0, 1]
-    assert SegTextHead(['dog', 'cat'], templates=['{}']).rows([0]) == [0]
+    words = head().own
+    assert words.rows(None) == [0, 1, 2, 3, 4]
+    assert words.rows([1]) == [0, 1, 3, 4]
+    assert words.rows([]) == [0, 1]
+    assert SegTextHead(['dog', 'cat'], templates=['{}']).own.rows([0]) == [0]
 
 
 @pytest.mark.parametrize('key', ['background_threshold', 'area_threshold', 'description_weight'])
