@@ -360,6 +360,22 @@ def test_a_direct_segmentor_s_probabilities(kind, request, tmp_path):
     assert unsure
 
 
+@pytest.mark.parametrize(('confidence', 'label'), [(0.125, 0), (0.126, 255)])
+def test_a_pixel_at_the_confidence_keeps_its_label(direct_config, tmp_path, confidence, label):
+    """Eight words that are all as likely: each pixel's best probability is 1/8."""
+    config = deepcopy(direct_config)
+    behind = ['sky', 'grass', 'wall', 'road']
+    config['model'].update(with_probabilities=True)
+    config['model']['head'].update(background=behind, logit_scale=0.0, area_threshold=0.0)
+    config['test_cfg'].update(confidence=confidence)
+    config['test_dataloader']['dataset']['indices'] = [0]
+    generate(config, tmp_path)
+    (record,) = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
+    with Image.open(tmp_path / 'pseudo_labels' / record['masks']) as mask:
+        assert np.unique(np.asarray(mask)).tolist() == [label]
+    assert record['tags'] == []
+
+
 def test_other_weights_of_the_tagger_alone_are_another_job(guided_config, state_dict, tmp_path):
     config, path = deepcopy(guided_config), tmp_path / 'tagger.safetensors'
     config['model']['tagger']['encoder']['checkpoint'] = str(path)
