@@ -1,6 +1,6 @@
 # tools/test.py of a segmentor writes pseudo masks in the place of metrics:
 # runtime, and how images are read. A leaf config names model and images.
-_base_ = './seg_runtime.py'
+_base_ = './pipelines/masks.py'
 test_pipeline = [
     dict(type='mmtagclip.LoadImage', on_error='skip'),
     dict(type='mmtagclip.KeepImage'),
@@ -10,9 +10,6 @@ test_pipeline = [
         meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'original', 'load_error'),
     ),
 ]
-test_dataloader = dict(
-    batch_size=1, num_workers=2, sampler=dict(type='DefaultSampler', shuffle=False)
-)
 test_evaluator = []
 test_cfg = dict(_delete_=True, type='mmtagclip.GenerateLoop')
 default_hooks = dict(

@@ -1,6 +1,6 @@
 # tools/test.py of a tagger writes pseudo tags in the place of metrics: runtime,
 # and how images are read. A leaf config names model and images.
-_base_ = './default_runtime.py'
+_base_ = './pipelines/tags.py'
 test_pipeline = [
     dict(type='mmtagclip.LoadImage', on_error='skip'),
     dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1024),
@@ -9,12 +9,6 @@ test_pipeline = [
         meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'load_error'),
     ),
 ]
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-)
 test_evaluator = []
 test_cfg = dict(type='mmtagclip.GenerateLoop')
 default_hooks = dict(

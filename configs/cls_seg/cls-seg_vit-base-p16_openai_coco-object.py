@@ -1,10 +1,17 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/cls-seg_vit-base-p16_openai.py',
-    '../_base_/datasets/coco-object_val.py',
-    '../_base_/seg_runtime.py',
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/coco-object.py',
+    '../_base_/pipelines/masks.py',
 ]
 model = dict(
-    tagger=dict(classes='coco', background='coco_background'),
-    prompts='coco_clsseg',
-    background_prompts='coco_background',
+    **_base_.parts.CLSSeg,
+    tagger=dict(
+        **_base_.parts.TagCLIP,
+        encoder=_base_.backbone.encoder,
+        head=dict(dmar=_base_.backbone.DMAR),
+    ),
+    affinity=_base_.backbone.AffinityRefinement,
 )
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,20 +1,19 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/cls-seg_vit-base-p16_openai.py',
-    '../_base_/datasets/cocostuff27_val.py',
-    '../_base_/seg_runtime.py',
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/cocostuff27.py',
+    '../_base_/pipelines/masks.py',
 ]
 model = dict(
+    **_base_.parts.CLSSeg,
     tagger=dict(
-        classes='cocostuff',
+        **_base_.parts.TagCLIP,
+        encoder=_base_.backbone.encoder,
         head=dict(
-            dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)),
-            cwr=dict(threshold=0.1),
-            threshold=0.1,
+            **_base_.parts.TagCLIPHead, dmar=_base_.backbone.DMAR_stuff, cwr=_base_.parts.CWR
         ),
     ),
-    prompts='cocostuff_clsseg',
-    background_prompts='cocostuff_clsseg_background',
-    with_background=False,
-    label_map='cocostuff_groups',
-    groups='cocostuff27',
+    affinity=_base_.backbone.AffinityRefinement,
 )
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,11 +1,17 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/cls-seg_vit-base-p16_openai.py',
-    '../_base_/datasets/voc12_seg_val.py',
-    '../_base_/seg_runtime.py',
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/voc12.py',
+    '../_base_/pipelines/masks.py',
 ]
 model = dict(
-    tagger=dict(classes='voc', background='voc_background'),
-    prompts='voc_clsseg',
-    background_prompts='voc_background',
-    affinity=dict(layers=(4, 5, 6, 7, 8, 9, 10), box_threshold=0.4),
+    **_base_.parts.CLSSeg,
+    tagger=dict(
+        **_base_.parts.TagCLIP,
+        encoder=_base_.backbone.encoder,
+        head=dict(dmar=_base_.backbone.DMAR),
+    ),
+    affinity=dict(**_base_.backbone.AffinityRefinement_voc, **_base_.parts.AffinityRefinement),
 )
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

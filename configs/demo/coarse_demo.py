@@ -1,7 +1,3 @@
-_base_ = [
-    '../_base_/models/tagclip_vit-demo.py',
-    '../_base_/datasets/demo_test.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './tagclip_demo.py'
 # Coarse scores alone.
 model = dict(head=dict(dmar=None, cwr=None))

@@ -1,5 +1,13 @@
+# Direct segmentation by the demo model; the background's names are its words.
 _base_ = [
-    '../_base_/models/direct_vit-demo.py',
-    '../_base_/datasets/demo_seg_test.py',
-    '../_base_/direct_seg_runtime.py',
+    '../_base_/methods/maskclip.py',
+    '../_base_/backbones/vit-demo.py',
+    '../_base_/datasets/masks/demo.py',
+    '../_base_/pipelines/masks.py',
 ]
+model = dict(
+    # Positions as the demo model was trained with them.
+    encoder=dict(**_base_.backbone.encoder, positions='bilinear'),
+    head=dict(logit_scale=100.0, **_base_.parts.SegTextHead),
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

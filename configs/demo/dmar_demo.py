@@ -1,7 +1,3 @@
-_base_ = [
-    '../_base_/models/tagclip_vit-demo.py',
-    '../_base_/datasets/demo_test.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = './tagclip_demo.py'
 # Without the reidentification.
 model = dict(head=dict(cwr=None))

@@ -4,8 +4,12 @@ model = dict(
     head=dict(
         _delete_=True,
         type='mmtagclip.TagCLIPHead',
-        scorer=dict(type='mmtagclip.GaussianClassifier', bank_size=64, score_temperature=1.0),
-        dmar=dict(type='mmtagclip.DMAR', layers=(8, 9, 10), votes=4),
+        scorer=dict(
+            type='mmtagclip.GaussianClassifier',
+            score_temperature=1.0,
+            **_base_.parts.GaussianClassifier,
+        ),
+        dmar=dict(type='mmtagclip.DMAR', **_base_.backbone.DMAR),
         cwr=dict(type='mmtagclip.CWR', threshold=0.5),
     )
 )

@@ -1,19 +1,17 @@
 _base_ = './direct_demo.py'
-# Only classes that TagCLIP tags the scene with are looked for.
-_demo = '{{fileDirname}}/../../demo'
+# Only classes that TagCLIP tags the image with are looked for.
 model = dict(
     tags='own',
     tagger=dict(
         type='mmtagclip.TagCLIP',
-        encoder=dict(type='mmtagclip.CLIPEncoder', model=f'local-dir:{_demo}/model'),
+        encoder=dict(type='mmtagclip.CLIPEncoder', **_base_.backbone.encoder),
         head=dict(
             type='mmtagclip.TagCLIPHead',
-            dmar=dict(type='mmtagclip.DMAR', layers=(8, 9, 10), votes=4),
+            dmar=dict(type='mmtagclip.DMAR', **_base_.backbone.DMAR),
             cwr=dict(type='mmtagclip.CWR', threshold=0.5),
             threshold=0.5,
         ),
-        classes=f'{_demo}/data/classes.txt',
-        background=f'{_demo}/data/background.txt',
         templates='templates_85',
+        **_base_.parts.TagCLIP,
     ),
 )

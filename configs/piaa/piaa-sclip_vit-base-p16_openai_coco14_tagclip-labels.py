@@ -1,13 +1,14 @@
-_base_ = './piaa-sclip_vit-base-p16_openai_coco14.py'
-# The list published with TagCLIP, made by tools/dataset_converters/text2tags.py.
-test_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='mmpretrain.MultiLabelDataset',
-        data_root='data/coco',
-        ann_file='annotations/tagclip_val2014.json',
-        data_prefix='val2014',
-        pipeline=_base_.test_pipeline,
-        test_mode=True,
-    )
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/piaa-sclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/piaa/coco14_tagclip-labels.py',
+    '../_base_/pipelines/piaa.py',
+]
+model = dict(
+    **_base_.parts.TagCLIP,
+    encoder=_base_.backbone.encoder,
+    head=dict(**_base_.parts.PIAAHead, scorer=_base_.parts.GaussianClassifier),
 )
+train_dataloader = dict(dataset=dict(**_base_.train_dataset, pipeline=_base_.test_pipeline))
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

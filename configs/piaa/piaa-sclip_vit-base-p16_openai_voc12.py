@@ -1,9 +1,10 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/piaa_vit-base-p16_openai.py',
-    '../_base_/datasets/voc12_piaa.py',
-    '../_base_/fit_runtime.py',
+    '../_base_/methods/piaa-sclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/piaa/voc12.py',
+    '../_base_/pipelines/piaa.py',
 ]
-model = dict(
-    encoder=dict(last_block=dict(type='mmtagclip.SCLIPLastBlock'), positions='bicubic_scale'),
-    classes='voc',
-)
+model = dict(**_base_.parts.TagCLIP, encoder=_base_.backbone.encoder)
+train_dataloader = dict(dataset=dict(**_base_.train_dataset, pipeline=_base_.test_pipeline))
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

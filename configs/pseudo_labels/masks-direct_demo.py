@@ -1,9 +1,14 @@
 # As masks_demo.py, by SCLIP's direct segmentation: tags are the classes of the mask.
-_base_ = ['../_base_/models/direct_vit-demo.py', '../_base_/pseudo_masks.py']
+_base_ = [
+    '../_base_/methods/sclip.py',
+    '../_base_/backbones/vit-demo.py',
+    '../_base_/datasets/names_demo.py',
+    '../_base_/pseudo_masks.py',
+]
 model = dict(
-    encoder=dict(
-        last_block=dict(_delete_=True, type='mmtagclip.SCLIPLastBlock'), positions='bicubic_scale'
-    )
+    encoder=_base_.backbone.encoder,
+    head=dict(templates='templates_85', logit_scale=100.0, **_base_.parts.SegTextHead),
+    windows=dict(_delete_=True, type='mmtagclip.WholeImage'),
 )
 test_dataloader = dict(
     dataset=dict(

@@ -1,6 +1,22 @@
 # Pseudo masks of 1,500 rendered scenes: see demo/README.md.
-_base_ = ['../_base_/models/cls-seg_vit-demo.py', '../_base_/pseudo_masks.py']
-model = dict(post_processor=dict(type='mmtagclip.DenseCRF'), with_probabilities=True)
+_base_ = [
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-demo.py',
+    '../_base_/datasets/names_demo.py',
+    '../_base_/pseudo_masks.py',
+]
+model = dict(
+    tagger=dict(
+        encoder=_base_.backbone.encoder,
+        head=dict(dmar=_base_.backbone.DMAR),
+        **_base_.parts.TagCLIP,
+    ),
+    affinity=dict(**_base_.backbone.AffinityRefinement, **_base_.parts.AffinityRefinement),
+    templates=['a photo of a {}.'],
+    **_base_.parts.CLSSeg,
+    post_processor=dict(type='mmtagclip.DenseCRF'),
+    with_probabilities=True,
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VocabularySegDataset',

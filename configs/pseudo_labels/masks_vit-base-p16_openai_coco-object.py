@@ -1,12 +1,18 @@
 # Pseudo masks of COCO's training images.
 _base_ = [
-    '../_base_/models/cls-seg_vit-base-p16_openai.py',
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/coco-object.py',
     '../_base_/pseudo_masks.py',
 ]
 model = dict(
-    tagger=dict(classes='coco', background='coco_background'),
-    prompts='coco_clsseg',
-    background_prompts='coco_background',
+    tagger=dict(
+        encoder=_base_.backbone.encoder,
+        head=dict(dmar=_base_.backbone.DMAR),
+        **_base_.parts.TagCLIP,
+    ),
+    affinity=_base_.backbone.AffinityRefinement,
+    **_base_.parts.CLSSeg,
     post_processor=dict(type='mmtagclip.DenseCRF'),
     with_probabilities=True,
 )

@@ -1,13 +1,18 @@
 # Pseudo masks of VOC2012's 10,582 augmented training images.
 _base_ = [
-    '../_base_/models/cls-seg_vit-base-p16_openai.py',
+    '../_base_/methods/cls-seg.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/voc12.py',
     '../_base_/pseudo_masks.py',
 ]
 model = dict(
-    tagger=dict(classes='voc', background='voc_background'),
-    prompts='voc_clsseg',
-    background_prompts='voc_background',
-    affinity=dict(layers=(4, 5, 6, 7, 8, 9, 10), box_threshold=0.4),
+    tagger=dict(
+        encoder=_base_.backbone.encoder,
+        head=dict(dmar=_base_.backbone.DMAR),
+        **_base_.parts.TagCLIP,
+    ),
+    affinity=dict(**_base_.backbone.AffinityRefinement_voc, **_base_.parts.AffinityRefinement),
+    **_base_.parts.CLSSeg,
     post_processor=dict(type='mmtagclip.DenseCRF'),
     with_probabilities=True,
 )

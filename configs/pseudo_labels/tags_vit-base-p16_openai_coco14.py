@@ -1,9 +1,15 @@
 # Pseudo tags of COCO2014's training images.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
     '../_base_/pseudo_tags.py',
 ]
-model = dict(classes='coco', background='coco_background')
+model = dict(
+    encoder=_base_.backbone.encoder,
+    head=dict(dmar=_base_.backbone.DMAR),
+    classes='coco',
+    background='coco_background',
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmpretrain.CustomDataset',

@@ -1,11 +1,17 @@
 # Step 1 of a folder of photographs: pseudo tags.
 _base_ = [
     './folder.py',
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
     '../_base_/pseudo_tags.py',
 ]
 work_dir = f'{_base_.out}/tags'
-model = dict(classes=_base_.classes, background='coco_background')
+model = dict(
+    encoder=_base_.backbone.encoder,
+    head=dict(dmar=_base_.backbone.DMAR),
+    classes=_base_.classes,
+    background='coco_background',
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmpretrain.CustomDataset',

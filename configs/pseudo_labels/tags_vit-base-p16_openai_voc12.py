@@ -1,9 +1,15 @@
 # Pseudo tags of VOC2012's 5,717 training images.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
     '../_base_/pseudo_tags.py',
 ]
-model = dict(classes='voc', background='voc_background')
+model = dict(
+    encoder=_base_.backbone.encoder,
+    head=dict(dmar=_base_.backbone.DMAR),
+    classes='voc',
+    background='voc_background',
+)
 test_dataloader = dict(
     dataset=dict(
         type='mmtagclip.VOCMultiLabel',

@@ -1,10 +1,11 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
-    '../_base_/datasets/voc07_test.py',
-    '../_base_/default_runtime.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_laion2b.py',
+    '../_base_/datasets/tags/voc07.py',
+    '../_base_/pipelines/tags.py',
 ]
 model = dict(
-    encoder=dict(model='ViT-B-16', pretrained='laion2b_s34b_b88k'),
-    classes='voc',
-    background='voc_background',
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
 )
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,8 +1,11 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
-    '../_base_/datasets/coco14_val.py',
-    '../_base_/default_runtime.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/coco14.py',
+    '../_base_/pipelines/tags.py',
 ]
-# All 116,592 labels that the annotations name, as in PIAA. TagCLIP's figure is on
-# its own list: the config that ends in _tagclip-labels.
-model = dict(classes='coco', background='coco_background')
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,11 +1,13 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
-    '../_base_/datasets/cocostuff_val.py',
-    '../_base_/default_runtime.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/cocostuff.py',
+    '../_base_/pipelines/tags.py',
 ]
 model = dict(
-    classes='cocostuff',
-    head=dict(
-        dmar=dict(layers=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)), cwr=dict(threshold=0.1), threshold=0.1
-    ),
+    **_base_.parts.TagCLIP,
+    encoder=_base_.backbone.encoder,
+    head=dict(**_base_.parts.TagCLIPHead, dmar=_base_.backbone.DMAR_stuff, cwr=_base_.parts.CWR),
 )
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,7 +1,14 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
-    '../_base_/datasets/folder.py',
-    '../_base_/default_runtime.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/folder.py',
+    '../_base_/pipelines/tags.py',
 ]
-# Set classes to your own: a list, or a file with one class a line.
-model = dict(classes='coco', background='coco_background')
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+)
+test_pipeline = _base_.test_pipeline
+test_pipeline[0].on_error = 'skip'
+test_pipeline[1].max_side = 1024
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=test_pipeline))

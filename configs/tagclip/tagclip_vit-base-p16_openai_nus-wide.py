@@ -1,8 +1,11 @@
+# Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/models/tagclip_vit-base-p16_openai.py',
-    '../_base_/datasets/nus-wide_test.py',
-    '../_base_/default_runtime.py',
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/nus-wide.py',
+    '../_base_/pipelines/tags.py',
 ]
-# The paper does not use NUS-WIDE; no background names, since its concepts
-# hold sky, water, road and the like themselves.
-model = dict(classes='nus_wide')
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

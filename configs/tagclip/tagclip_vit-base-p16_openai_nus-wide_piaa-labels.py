@@ -1,4 +1,11 @@
-_base_ = './tagclip_vit-base-p16_openai_nus-wide.py'
-# PIAA's images: the 60,260 of its published list, made by
-# tools/dataset_converters/text2tags.py.
-test_dataloader = dict(dataset=dict(ann_file='piaa_test.json'))
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/nus-wide_piaa-labels.py',
+    '../_base_/pipelines/tags.py',
+]
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

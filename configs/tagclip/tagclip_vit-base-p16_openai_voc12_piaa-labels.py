@@ -1,17 +1,11 @@
-_base_ = './tagclip_vit-base-p16_openai_voc12.py'
-# PIAA's images: the 5,823 of val, not the 1,449 of the segmentation split.
-test_dataloader = dict(dataset=dict(image_set_path='ImageSets/Main/val.txt'))
-# PIAA's labels: what occurs only as a difficult object does not occur.
-test_evaluator = [
-    dict(
-        type='mmpretrain.VOCAveragePrecision',
-        difficult_as_positive=False,
-        prefix='difficult_negative',
-    ),
-    dict(
-        type='mmtagclip.VOCRelativeThresholdMetric',
-        k=0.5,
-        difficult_as_positive=False,
-        prefix='difficult_negative',
-    ),
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/tags/voc12_piaa-labels.py',
+    '../_base_/pipelines/tags.py',
 ]
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

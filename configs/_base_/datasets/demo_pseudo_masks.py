@@ -1,5 +1,5 @@
 # Trained on the pseudo masks of masks_demo.py, evaluated on the demo's scenes.
-_data = '{{fileDirname}}/../../../demo/data'
+_base_ = ['../pipelines/learn_masks.py', './masks/demo.py']
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -8,21 +8,14 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
+test_pipeline = _base_.test_pipeline
+test_pipeline.pop(1)
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='mmtagclip.PseudoLabelDataset',
         labels='work_dirs/masks_demo/pseudo_labels',
         dataset=dict(
-            type='mmtagclip.VocabularySegDataset',
             classes='data/demo_dev/classes.txt',
             data_root='data/demo_dev',
             data_prefix=dict(img_path='JPEGImages'),
@@ -31,19 +24,10 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
+    _base_.test_dataloader,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='mmtagclip.VocabularySegDataset',
-        classes=f'{_data}/classes.txt',
-        data_root=_data,
-        ann_file='ImageSets/Segmentation/test.txt',
-        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    dataset=dict(**_base_.dataset, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -1,24 +1,13 @@
 # Trained on the pseudo tags of tags_demo.py, evaluated on the demo's scenes.
-_data = '{{fileDirname}}/../../../demo/data'
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=192, crop_ratio_range=(0.5, 1.0)),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(224, 224)),
-    dict(type='PackInputs'),
-]
+_base_ = '../pipelines/learn_tags.py'
+_demo = '{{fileDirname}}/../../../demo/data'
+train_pipeline = _base_.train_pipeline
+train_pipeline[1].scale = 192
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (224, 224)
 train_dataloader = dict(
-    batch_size=32,
     num_workers=2,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='mmtagclip.PseudoLabelDataset',
         labels='work_dirs/tags_demo/pseudo_labels',
         dataset=dict(
             type='CustomDataset',
@@ -30,16 +19,14 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=32,
+    _base_.test_dataloader,
     num_workers=2,
     persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mmtagclip.VOCMultiLabel',
-        data_root=_data,
+        data_root=_demo,
         split='test',
-        classes=f'{_data}/classes.txt',
+        classes=f'{_demo}/classes.txt',
         pipeline=test_pipeline,
         test_mode=True,
     ),

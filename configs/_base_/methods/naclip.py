@@ -1,0 +1,3 @@
+# NACLIP (WACV 2025).
+_base_ = './direct.py'
+model = dict(encoder=dict(last_block=dict(type='mmtagclip.NACLIPLastBlock')))

@@ -1,0 +1,2 @@
+_base_ = './piaa.py'
+model = dict(encoder=dict(last_block=dict(type='mmtagclip.SCLIPLastBlock')))

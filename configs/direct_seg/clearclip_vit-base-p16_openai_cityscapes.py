@@ -1,9 +1,0 @@
-_base_ = [
-    '../_base_/models/clearclip_vit-base-p16_openai.py',
-    '../_base_/datasets/cityscapes_direct.py',
-    '../_base_/direct_seg_runtime.py',
-]
-model = dict(head=dict(classes='cityscapes'), windows=dict(size=224, stride=224))
-test_pipeline = _base_.test_pipeline
-test_pipeline[2].scale = (2048, 448)
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

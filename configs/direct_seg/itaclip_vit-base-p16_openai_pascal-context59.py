@@ -1,7 +1,0 @@
-_base_ = [
-    '../_base_/models/itaclip_vit-base-p16_openai.py',
-    '../_base_/datasets/pascal-context59_direct.py',
-    '../_base_/direct_seg_runtime.py',
-]
-# Not in the paper: settings are those of COCO-Stuff.
-model = dict(head=dict(classes='seg_pascal_context_itaclip'))

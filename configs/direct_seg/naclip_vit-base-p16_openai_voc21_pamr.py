@@ -1,2 +1,0 @@
-_base_ = './naclip_vit-base-p16_openai_voc21.py'
-model = dict(logit_processor=dict(type='mmtagclip.PAMR'))

@@ -1,8 +1,0 @@
-_base_ = [
-    '../_base_/models/proxyclip_vit-base-p16_openai.py',
-    '../_base_/datasets/voc21_direct.py',
-    '../_base_/direct_seg_runtime.py',
-]
-model = dict(
-    head=dict(classes='seg_voc_plain', background='seg_voc_background', background_threshold=0.2)
-)

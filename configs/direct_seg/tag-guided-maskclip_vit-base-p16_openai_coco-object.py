@@ -1,8 +1,0 @@
-_base_ = [
-    './maskclip_vit-base-p16_openai_coco-object.py',
-    '../_base_/models/tagger_vit-base-p16_openai.py',
-]
-# Only classes that TagCLIP tags the image with are looked for.
-tagger = _base_.tagger
-tagger.update(classes='coco', background='coco_background')
-model = dict(tags='own', tagger=tagger)

@@ -1,0 +1,3 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = './naclip_vit-base-p16_openai_coco-object.py'
+model = dict(logit_processor=dict(type='mmtagclip.PAMR'))

@@ -1,0 +1,18 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/scclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/voc21.py',
+    '../_base_/pipelines/masks_resized.py',
+]
+model = dict(
+    encoder=_base_.backbone.encoder,
+    head=dict(
+        classes='seg_voc',
+        background='seg_voc_background',
+        background_threshold=0.15,
+        logit_scale=50.0,
+        area_threshold=0.1,
+    ),
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -1,0 +1,11 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/sclip.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/coco-object.py',
+    '../_base_/pipelines/masks_resized.py',
+]
+model = dict(
+    encoder=_base_.backbone.encoder, head=dict(**_base_.parts.SegTextHead, logit_scale=50.0)
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))
