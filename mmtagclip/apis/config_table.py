@@ -25,7 +25,6 @@ from .model_zoo import zoo_root
 
 WIDTH = 100
 ENCODER = 'CLIPEncoder'  # whose settings are the backbone's ``encoder``
-PREFIXES = ('tag-guided',)  # variants that stand in front of a method's name
 HEADER = '# Made of published.yml by tools/dev/make_configs.py.'
 
 
@@ -63,7 +62,7 @@ class Method:
     """A method of the table.
 
     Attributes:
-        name: As in the names of its configs.
+        name: As in the names of its configs; what follows an underscore stands at their end.
         folder: Of its configs, below ``configs``.
         data: Folder of its data sets, below ``_base_/datasets``.
         pipeline: Its pipeline, below ``_base_/pipelines``.
@@ -84,9 +83,8 @@ class Method:
 
     def leaf(self, backbone: str, data: str) -> str:
         """Name of the config of a cell."""
-        if self.variant in ('', *PREFIXES):
-            return f'{self.name}_{backbone}_{data}'
-        return f'{self.plain}_{backbone}_{data}_{self.variant}'
+        stem, _, ending = self.name.partition('_')
+        return f'{stem}_{backbone}_{data}{"_" if ending else ""}{ending}'
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,8 @@ class ConfigTable:
         for folder, table in self.published.items():
             for plain, rows in table['methods'].items():
                 rows = {data: Row(**(row or {})) for data, row in rows.items()}
-                for variant in ('', *table.get('variants', ())):
-                    name = plain
-                    if variant:
-                        name = f'{variant}-{plain}' if variant in PREFIXES else f'{plain}_{variant}'
+                for variant, name in {'': '{}', **table.get('variants', {})}.items():
+                    name = name.format(plain)
                     methods[name] = Method(
                         name,
                         folder,
@@ -182,6 +178,16 @@ class ConfigTable:
                 yield Cell(method, method.backbone, data, row.results)
                 for backbone, results in row.backbones.items():
                     yield Cell(method, backbone, data, results or {})
+
+    def listing(self) -> str:
+        """All names, as ``mmtagclip config`` prints them."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name in self.methods:
+            groups.setdefault(tuple(self.datasets(name)), []).append(name)
+        lines = ['backbones: ' + ', '.join(self.backbones)]
+        for datasets, methods in groups.items():
+            lines += ['', 'methods: ' + ', '.join(methods), '  data sets: ' + ', '.join(datasets)]
+        return '\n'.join(lines)
 
     def find(self, method: str, backbone: str, data: str) -> tuple[Method, str, str]:
         """A cell by its names.
@@ -278,7 +284,7 @@ class ConfigTable:
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
                 if not source:
                     continue
-                if variant_only and set(source) & set(part) or set(source) & set(settings):
+                if (variant_only and set(source) & set(part)) or set(source) & set(settings):
                     settings = _merge(source, settings)
                 else:
                     name = kind if where == 'parts' else key
