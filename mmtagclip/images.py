@@ -1,27 +1,51 @@
-"""Image files to upright RGB pixels, pixels to the patch grid, and index masks."""
+"""Image files to upright RGB pixels, pixels to the patch grid, and index masks.
 
+Every file is read, or named in one sentence. What a file may cost is known before its pixels are
+decoded: :data:`MAX_PIXELS` of at most 12 bytes each, and :data:`MAX_SCANS` passes over them.
+"""
+
+import io
 import math
+import re
 import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-# What Pillow's decoders raise on damaged files.
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+# Kinds of files that are opened, whatever else Pillow knows: some of its readers start other
+# programs (EPS: Ghostscript), others are for files that are no photographs.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'AVIF', 'JPEG2000')
+# Endings by which image files are found in a folder, and which are no part of an image's name.
+SUFFIXES = (
+    '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.avif',
+    '.jp2',
+)  # fmt: skip
+# Pillow warns of larger images, and refuses those of twice as many pixels.
+MAX_PIXELS = 89_478_485
+# Encoders write 10 to 25 scans; each costs as much time as a whole image.
+MAX_SCANS = 64
+# Rows that are converted together; all that is held at once besides the image and the result.
+STRIP_PIXELS = 1 << 20
+_TURNS = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}
+# 16 bits to 8.
+_EIGHT_BITS = (np.arange(65536) / 257).round().astype(np.uint8)
+
+
+class ImageTooLarge(ValueError):
+    """An image that would cost more memory or time than is allowed."""
 
 
 @dataclass(frozen=True)
@@ -82,29 +106,47 @@ class PatchGrid:
         return np.array(resized)  # a copy, which can be written to
 
 
-def read_image(path: str | Path, max_side: int = 16384) -> np.ndarray:
+def read_image(
+    source: str | Path | bytes,
+    max_side: int = 16384,
+    max_pixels: int = MAX_PIXELS,
+    name: object = None,
+) -> np.ndarray:
     """Read an image file.
 
     Args:
-        path: The file.
+        source: The file, or its content.
         max_side: Limit of the longer side, in pixels.
+        max_pixels: Limit of all pixels. Pillow has a limit of its own above it,
+            ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
+        name: What messages call the image; its path if None.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB in [0, 255], upright.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is empty, truncated, no image or too large; the message
-            names it.
+        ImageTooLarge: It would cost more memory or time than is allowed.
+        ValueError: It is empty, truncated or no image. Each message names it.
     """
-    with _opened(path) as image:
-        size = image.size
-        if max(size) <= max_side:
-            return to_rgb(ImageOps.exif_transpose(image))
-    raise ValueError(
-        f'{path} is {size[0]}x{size[1]} pixels, over the limit of '
-        f'max_side={max_side}; raise it in LoadImage if there is enough memory'
-    )
+    name = _called(source, name)
+    with _opened(source, name) as image:
+        width, height = image.size
+        if max(width, height) > max_side:
+            raise ImageTooLarge(
+                f'{name} is {width}x{height} pixels, over the limit of max_side={max_side}; raise '
+                'it in LoadImage if there is enough memory'
+            )
+        if width * height > max_pixels:
+            raise ImageTooLarge(
+                f'{name} is {width}x{height} pixels, over the limit of max_pixels={max_pixels}; '
+                'raise it in LoadImage if there is enough memory'
+            )
+        if image.info.get('progressive'):
+            _check_scans(image, name)
+        with _damage(name):
+            image.load()
+            return upright(image, name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -117,33 +159,50 @@ def image_size(path: str | Path) -> tuple[int, int]:
         FileNotFoundError: There is no such file.
         ValueError: It is empty or no image; the message names it.
     """
-    with _opened(path) as image:
-        exif = Image.Image.getexif(image)  # that of Pillow's PNG reader decodes the whole picture
+    with _opened(path, path) as image:
         width, height = image.size
-        if image.format == 'TIFF':  # whose size Pillow may have turned already
-            width, height = exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength]
-        lies = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return (width, height) if lies else (height, width)
+        if image.format == 'TIFF':  # whose size Pillow has turned already
+            return height, width
+        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """A file opened as an image, with one clear error for whatever is wrong with it."""
+def upright(image: Image.Image, name: object = 'the image') -> np.ndarray:
+    """A PIL image as ``(H, W, 3)`` uint8 RGB, turned as its EXIF entry says.
+
+    Raises:
+        ValueError: See :func:`to_rgb`.
+    """
+    pixels = to_rgb(image, name)
+    # Pillow turns a TIFF itself, when it is decoded.
+    turn = None if image.format == 'TIFF' else _TURNS.get(_orientation(image))
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def to_rgb(image: Image.Image, name: object = 'the image') -> np.ndarray:
+    """Any PIL image as ``(H, W, 3)`` uint8 RGB; transparent parts become white.
+
+    Values of 16 bits become 8. Floating-point values are those of [0, 1], of 8 bits or of 16
+    bits, the narrowest range that they fit.
+
+    Raises:
+        ValueError: Values that no picture has, or 16-bit values which use 12 bits or less, so
+            that nobody can tell whether the image is dark or of fewer bits.
+    """
+    width, height = image.size
+    convert = _converter(image, name)
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = convert(image.crop((0, top, width, bottom)))
+        pixels[top:bottom] = strip if strip.ndim == 3 else strip[..., None]
+    return pixels
+
+
+def image_stem(path: str | Path) -> str:
+    """File name of an image without folder and ending; other dots belong to the name."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no image at {path}')
-    if path.stat().st_size == 0:
-        raise ValueError(f'{path} is an empty file')
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # max_side is the limit here
-    try:
-        with Image.open(path) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise ValueError(f'{path} is not an image of a known kind') from None
-    except DECODER_ERRORS as error:
-        raise ValueError(f'{path} is a damaged or truncated image: {error}') from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:
@@ -156,23 +215,163 @@ def read_index_mask(path: str | Path) -> np.ndarray:
         ``(H, W)`` of integers.
 
     Raises:
-        ValueError: It is a colour image; the message names it.
+        FileNotFoundError: There is no such file.
+        ValueError: It is a colour image, damaged or none; the message names it.
     """
-    with Image.open(path) as image:
+    with _opened(path, path) as image:
         if image.mode not in ('L', 'P', 'I', 'I;16'):
             raise ValueError(f'{path} has mode {image.mode}, so it is not an index image')
-        return np.asarray(image)
+        with _damage(path):
+            return np.asarray(image)
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """Any PIL image as ``(H, W, 3)`` uint8 RGB; transparent parts become white."""
-    if image.mode.startswith('I') or image.mode == 'F':
-        values = np.asarray(image).astype(np.float64)
-        if image.mode != 'F' or values.max(initial=0) > 255:
-            values = values / 257  # 16 bits to 8
-        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+def _called(source: str | Path | bytes, name: object) -> object:
+    if name is None:
+        return 'the image' if isinstance(source, bytes) else source
+    return name
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, name: object) -> Iterator[Image.Image]:
+    """A file opened as an image; nothing is decoded yet."""
+    if isinstance(source, bytes):
+        file: io.BytesIO | Path = io.BytesIO(source)
+        empty = not source
+    else:
+        file = Path(source)
+        if not file.is_file():
+            raise FileNotFoundError(f'no image at {file}')
+        empty = file.stat().st_size == 0
+    if empty:
+        raise ValueError(f'{name} is an empty file')
+    try:
+        with _damage(name):
+            Image.init()
+            image = Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ValueError(f'{name} is not an image of a known kind ({", ".join(FORMATS)})') from None
+    with image:
+        yield image
+
+
+@contextmanager
+def _damage(name: object) -> Iterator[None]:
+    """One clear error for whatever a decoder raises: each has errors of its own."""
+    try:
+        yield
+    except (UnidentifiedImageError, FileNotFoundError, PermissionError):
+        raise
+    except MemoryError:
+        raise ValueError(f'{name} needs more memory than there is to be decoded') from None
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f'{name} is too large: {error}') from None
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:
+        raise ValueError(f'{name} is a damaged or truncated image: {error}') from None
+
+
+class _Refused(ValueError):
+    """A whole image that is not taken; its sentence is complete."""
+
+
+def _check_scans(image: Image.Image, name: object) -> None:
+    """Refuse a progressive JPEG with more passes over its pixels than any encoder writes."""
+    file = getattr(image, 'fp', None)
+    if file is None:
+        return
+    place = file.tell()
+    file.seek(0)
+    scans = count_scans(file.read())
+    file.seek(place)
+    if scans > MAX_SCANS:
+        raise ImageTooLarge(
+            f'{name} is a JPEG of {scans} scans, over the limit of {MAX_SCANS}; save it again '
+            'with another program'
+        )
+
+
+def count_scans(content: bytes) -> int:
+    """Number of the scans of a JPEG file: how often its pixels are gone through."""
+    scans, place = 0, 2
+    marker = re.compile(rb'\xff+[^\x00\xd0-\xd7\xff]')
+    while (found := marker.search(content, place)) is not None:
+        kind, place = content[found.end() - 1], found.end()
+        if kind == 0xD9:  # the end of the image; another one may follow
+            return scans
+        scans += kind == 0xDA
+        place += int.from_bytes(content[place : place + 2], 'big')
+    return scans
+
+
+def _converter(image: Image.Image, name: object) -> Callable[[Image.Image], np.ndarray]:
+    """What makes uint8 RGB, or grey, of a strip of the image."""
+    if image.mode == 'F':
+        low, high = cast(tuple[float, float], image.getextrema())
+        top = next((top for top in (1, 255, 65535) if 0 <= low <= high <= top), None)
+        if top is None:
+            raise _Refused(
+                f'{name} has floating-point values from {low} to {high}, which are none of a '
+                'picture: scale them to [0, 1]'
+            )
+        return lambda strip: _finite(np.asarray(strip), name, 255 / top)
+    if image.mode.startswith('I'):
+        low, high = cast(tuple[int, int], image.getextrema())
+        if low < 0 or high > 65535:
+            raise _Refused(
+                f'{name} has values from {low} to {high}, which are neither of 8 nor of 16 bits'
+            )
+        if 255 < high < 4096:
+            raise _Refused(
+                f'{name} has 16-bit values up to {high} only: a nearly black image, or one of 12 '
+                'bits; save it with 8 bits'
+            )
+        return lambda strip: _EIGHT_BITS[np.asarray(strip)]
     if image.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        image = Image.alpha_composite(white, image)
-    return np.array(image.convert('RGB'))
+        return _on_white
+    return lambda strip: np.asarray(strip.convert('RGB'))
+
+
+def _finite(values: np.ndarray, name: object, factor: float) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise _Refused(f'{name} has values that are not finite')
+    return (values * factor).round().astype(np.uint8)
+
+
+def _on_white(strip: Image.Image) -> np.ndarray:
+    strip = strip.convert('RGBA')
+    white = Image.new('RGBA', strip.size, 'white')
+    return np.asarray(Image.alpha_composite(white, strip).convert('RGB'))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none, or none that can be read.
+
+    Nothing else of the EXIF entry is needed, so nothing else of it can fail.
+    """
+    found = _orientation_in(image.info.get('exif'))
+    if found is None:  # other places: XMP, text of a PNG
+        with suppress(Exception):
+            # That of Pillow's PNG reader would decode the whole image.
+            found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    return found if found in _TURNS else 1
+
+
+def _orientation_in(exif: object) -> int | None:
+    """The same from an EXIF entry: a walk over its first IFD, where Pillow reads it as a whole."""
+    if not isinstance(exif, bytes):
+        return None
+    start = 6 if exif.startswith(b'Exif\x00\x00') else 0
+    order = {b'II': '<', b'MM': '>'}.get(exif[start : start + 2])
+    try:
+        if order is None:
+            return None
+        (place,) = struct.unpack_from(f'{order}I', exif, start + 4)
+        (count,) = struct.unpack_from(f'{order}H', exif, start + place)
+        for entry in range(start + place + 2, start + place + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f'{order}HH', exif, entry)
+            if tag == ExifTags.Base.Orientation and kind == 3:
+                return struct.unpack_from(f'{order}H', exif, entry + 8)[0]
+    except struct.error:
+        pass
+    return None

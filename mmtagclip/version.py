@@ -1,3 +1,3 @@
 """The package's version, read by the build and recorded in caches and outputs."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -1,6 +1,9 @@
-"""Shared fixtures: a tiny CLIP with rebuildable random weights, and pictures."""
+"""Shared fixtures: a tiny CLIP with rebuildable random weights, the demo's models, pictures."""
 
+import os
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -14,6 +17,41 @@ from tests.golden.weights import openai_clip_state_dict, smooth_image
 
 # The models here are tiny: more threads would only wait for each other.
 torch.set_num_threads(1)
+
+# A start of a Python process imports torch and the frameworks: 8 seconds of CPU time. More starts
+# than this fail the suite; tests/processes.py has `run_script`, which needs none.
+MOST_STARTS = 40
+starts = 0
+
+
+def count_starts(event, arguments):
+    """Count what a test starts: Python, or one of tools/dist_*.sh, which is one start here."""
+    global starts
+    if event == 'subprocess.Popen' and 'PYTEST_CURRENT_TEST' in os.environ:
+        names = [Path(os.fsdecode(part)).name for part in arguments[1][:4]]
+        starts += any(name.startswith(('python', 'dist_')) for name in names)
+
+
+sys.addaudithook(count_starts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    global starts
+    starts += getattr(node, 'workeroutput', {}).get('starts', 0)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, 'workeroutput'):  # one of xdist's processes
+        session.config.workeroutput['starts'] = starts
+    elif starts > MOST_STARTS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    words = f'{starts} starts of a Python process, at most {MOST_STARTS} are allowed'
+    terminalreporter.write_line(words, red=starts > MOST_STARTS)
+
 
 # The architecture of the golden arrays' weights.
 TINY = {
@@ -87,6 +125,22 @@ def encoder_config(checkpoint):
         'checkpoint': str(checkpoint),
         'text_cache': False,
     }
+
+
+@pytest.fixture(scope='session')
+def demo_tagger():
+    """The inferencer of the demo's tagger; leave it as it is."""
+    from mmtagclip.apis import TagInferencer
+
+    return TagInferencer('tagclip_demo', show_progress=False)
+
+
+@pytest.fixture(scope='session')
+def demo_segmentor():
+    """The inferencer of the demo's segmentor; leave it as it is."""
+    from mmtagclip.apis import SegInferencer
+
+    return SegInferencer('cls-seg_demo', show_progress=False)
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:

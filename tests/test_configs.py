@@ -685,8 +685,8 @@ def test_direct_words(encoder, data, classes, background):
     assert model.head.classes == classes
     assert head.with_background == bool(background)
     if background:
-        assert (head.word_labels == 0).sum() == background
-    assert set(head.word_labels.tolist()) == set(range(len(head.vocabulary) + head.with_background))
+        assert head.own.labels.count(0) == background
+    assert set(head.own.labels) == set(range(len(head.vocabulary) + head.with_background))
 
 
 @pytest.mark.parametrize(

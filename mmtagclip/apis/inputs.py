@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..images import read_image, to_rgb
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm', '.pgm')
+from ..images import SUFFIXES, read_image, upright
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class ImageInput:
                     f'(H, W, 4), not {image.shape}'
                 )
             image = Image.fromarray(image)
-        return to_rgb(ImageOps.exif_transpose(image))
+        return upright(image, self.name)
 
 
 def list_images(inputs: Any) -> list[ImageInput]:

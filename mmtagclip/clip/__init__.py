@@ -1,26 +1,31 @@
 """The frozen model: loading, dense encoder, last blocks, text features."""
 
 from . import last_blocks
-from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures
+from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
 from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
 from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
+from .names import Names, load_names
 from .text import TextEncoder, encode_text
-from .vocabulary import Vocabulary, load_descriptions, load_templates
+from .vocabulary import Vocabulary, load_classes, load_descriptions, load_templates
 
 __all__ = [
     'LAST_BLOCKS',
     'AttentionStatistics',
     'DenseEncoder',
     'DenseFeatures',
+    'Encoded',
     'LastBlock',
     'LastBlockContext',
     'LoadedCLIP',
+    'Names',
     'TextEncoder',
     'Vocabulary',
     'encode_text',
     'last_block',
+    'load_classes',
     'load_clip',
     'load_descriptions',
+    'load_names',
     'load_templates',
     'read_state_dict',
     'weights_digest',

@@ -111,6 +111,36 @@ class DenseFeatures:
         attention = AttentionStatistics.cat([one.attention for one in parts])
         return cls(patches, class_token, parts[0].grid, last_input, attention)
 
+    def __getitem__(self, image: int) -> 'DenseFeatures':
+        """The features of one image, with a batch dimension of 1."""
+        one = slice(image, image + 1)
+        return DenseFeatures(
+            self.patches[one],
+            self.class_token[one],
+            self.grid,
+            self.last_input[one],
+            self.attention[image],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A batch of images of one size, what the encoder says of them, and the encoder.
+
+    Attributes:
+        features: With the attention statistics that the encoder was asked for.
+        images: ``(B, 3, H, W)`` normalised, as they were encoded.
+        encoder: The encoder, for whoever shows it parts of the images once more.
+    """
+
+    features: DenseFeatures
+    images: Tensor
+    encoder: 'DenseEncoder'
+
+    def __getitem__(self, image: int) -> 'Encoded':
+        """One image, with a batch dimension of 1."""
+        return Encoded(self.features[image], self.images[image : image + 1], self.encoder)
+
 
 class DenseEncoder(nn.Module):
     """A frozen CLIP that returns patch features and attention statistics.
@@ -390,12 +420,7 @@ class DenseEncoder(nn.Module):
             return embedding
         height, width = self.native_grid
         square = embedding[1:].reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        if self.positions == 'bicubic_scale':
-            # torch samples with the factors themselves, so this is not the same as the size.
-            factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
-            resized = F.interpolate(square, scale_factor=factors, mode='bicubic')
-        else:
-            resized = F.interpolate(square, size=grid, mode=self.positions, align_corners=False)
+        resized = resize_positions(square, grid, self.positions)
         return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -408,6 +433,27 @@ class DenseEncoder(nn.Module):
     def project(self, x: Tensor) -> Tensor:
         """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
         return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
+
+
+def resize_positions(square: Tensor, grid: tuple[int, int], how: str) -> Tensor:
+    """Resize the positional embedding of a grid of patches.
+
+    Args:
+        square: ``(1, width, h0, w0)``, as trained.
+        grid: ``(h, w)`` that is wanted; the native one changes nothing.
+        how: One of :data:`POSITIONS`, see :class:`DenseEncoder`.
+
+    Returns:
+        ``(1, width, h, w)``.
+    """
+    height, width = square.shape[2:]
+    if grid == (height, width):
+        return square
+    if how == 'bicubic_scale':
+        # torch samples with the factors themselves, so this is not the same as the size.
+        factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
+        return F.interpolate(square, scale_factor=factors, mode='bicubic')
+    return F.interpolate(square, size=grid, mode=how, align_corners=False)
 
 
 def _record(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -12,14 +13,25 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.pretrained import get_pretrained_cfg
-from open_clip.tokenizer import HFTokenizer
+from open_clip import hf_model
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.hf_model import HFTextEncoder
+from open_clip.model import CLIPTextCfg, convert_to_custom_text_state_dict
+from open_clip.pretrained import (
+    download_pretrained,
+    download_pretrained_from_hf,
+    get_pretrained_cfg,
+)
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# Names of the weights in a folder of open_clip's layout, the safest first.
+from .torch_file import read_torch_zip
+
+# Names of the architecture and the weights in a folder of open_clip's layout, the safest first.
+FOLDER_CONFIG = 'open_clip_config.json'
 FOLDER_WEIGHTS = (
     'open_clip_model.safetensors',
     'model.safetensors',
@@ -28,6 +40,16 @@ FOLDER_WEIGHTS = (
 )
 # Entries of OpenAI's published archives and state dicts that hold no weights.
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
+# Tensors of theirs, and of old text towers, that a model makes for itself.
+MADE_BY_MODEL = ('attn_mask', 'position_ids')
+# What an architecture may say of its tokenizer; others would reach transformers' own loader.
+TOKENIZER_OPTIONS = {
+    'additional_special_tokens',
+    'clean',
+    'language',
+    'reduction_mask',
+    'strip_sep_token',
+}
 
 
 @dataclass(frozen=True)
@@ -70,62 +92,41 @@ def load_clip(
             trained with. May be left out where the file shows that it is
             OpenAI's, or where ``model`` says it (a name that ends in
             ``-quickgelu``, or a dict with the key ``quick_gelu``).
-        tokenizer: For an already built model; open_clip's CLIP tokenizer if
-            None.
+        tokenizer: What makes token ids of texts. If None, what the
+            architecture names, else CLIP's, which is refused for a text tower
+            with another vocabulary.
 
     Raises:
-        FileNotFoundError: There is no such file or folder.
+        FileNotFoundError: There is no such file, folder or repository.
+        ImportError: The text tower is one of Hugging Face and transformers is
+            not installed.
         TypeError: ``model`` is of none of these kinds.
         ValueError: Unknown name or tag, weights of another architecture, a
-            damaged or unsafe file, an activation that is unknown or wrong, or
-            an image tower that has no class token.
+            damaged or unsafe file, an activation that is unknown or wrong, an
+            image tower that has no class token, or a tokenizer that nobody
+            named or that would run code.
     """
     if isinstance(model, nn.Module):
         if pretrained is not None or checkpoint is not None:
             raise ValueError('an already built model takes neither pretrained nor checkpoint')
         name, clip = type(model).__name__, deepcopy(model)  # the caller's stays as it is
-        if tokenizer is None:
-            tokenizer = open_clip.SimpleTokenizer(context_length=context_length(clip))
+        check_image_tower(clip, name)
+        text: Mapping[str, Any] = {}
+        folder = None
     elif isinstance(model, str | Mapping):
-        if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
-            if pretrained is not None or checkpoint is not None:
-                raise ValueError(
-                    f'{model!r} brings its own weights: leave out pretrained and checkpoint'
-                )
-            name, clip = model, _from_folder(model)
-        elif pretrained is not None and checkpoint is not None:
-            raise ValueError(
-                f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
-                'are given; set the one that is not meant to None'
-            )
-        elif pretrained is None and checkpoint is None:
-            raise ValueError(
-                f'say where the weights of {model!r} come from: either pretrained '
-                "(a tag, such as 'openai') or checkpoint (a file)"
-            )
-        elif pretrained is not None:
-            if not isinstance(model, str):
-                raise ValueError(
-                    f'pretrained={pretrained!r} needs the name of an architecture, not a dict'
-                )
-            name, clip = f'{model} ({pretrained})', _from_tag(model, pretrained)
-        else:
-            called = model if isinstance(model, str) else 'CLIP'
-            name, clip = (
-                f'{called} ({checkpoint})',
-                _from_file(model, Path(str(checkpoint)), quick_gelu),
-            )
-        if tokenizer is None:
-            tokenizer = _tokenizer(model, clip)
+        source = _source(model, pretrained, checkpoint, quick_gelu)
+        name, clip = source.name, _build(source)
+        text, folder = source.config['text_cfg'], source.folder
     else:
         raise TypeError(
             f'model must be a name, a dict or an open_clip model, not {type(model).__name__}'
         )
-    check_image_tower(clip, name)
+    if tokenizer is None:
+        tokenizer = _tokenizer(text, clip, name, folder)
     return LoadedCLIP(clip.float().eval().requires_grad_(False), tokenizer, name)
 
 
-def check_image_tower(clip: nn.Module, name: str) -> None:
+def check_image_tower(clip: Any, name: str) -> None:
     """Refuse an image tower that is not an open_clip ViT with a class token.
 
     Raises:
@@ -134,12 +135,14 @@ def check_image_tower(clip: nn.Module, name: str) -> None:
     visual = getattr(clip, 'visual', None)
     tower = f'the image tower of {name} ({type(visual).__name__})'
     if not isinstance(visual, VisionTransformer):
+        trunk = getattr(getattr(visual, 'trunk', None), 'pretrained_cfg', {}).get('architecture')
+        what = f"is timm's {trunk} and not" if trunk else 'is not'
         raise ValueError(
-            f"{tower} is not open_clip's VisionTransformer; TagCLIP needs a ViT with "
+            f"{tower} {what} open_clip's VisionTransformer; TagCLIP needs a ViT with "
             'a class token, such as ViT-B-16'
         )
     if visual.attn_pool is not None or visual.pool_type != 'tok':
-        pool = 'an attention pool' if visual.attn_pool is not None else visual.pool_type
+        pool = 'attention' if visual.attn_pool is not None else visual.pool_type
         raise ValueError(f'{tower} pools by {pool} and not by its class token, which TagCLIP needs')
     if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
         raise ValueError(
@@ -151,37 +154,70 @@ def check_image_tower(clip: nn.Module, name: str) -> None:
 
 
 def check_vision_config(config: Mapping[str, Any], name: str) -> None:
-    """Refuse, before anything is downloaded or built, an architecture without a class token.
+    """Refuse an architecture before any of its weights are downloaded or read.
+
+    Its image tower is built without memory, on the meta device, and
+    :func:`check_image_tower` is asked.
 
     Raises:
+        ImportError: Its text tower needs transformers, which is not installed.
         ValueError: Not an architecture, or one sentence that names the tower
             and what is wrong with it.
     """
     missing = {'embed_dim', 'vision_cfg', 'text_cfg'} - config.keys()
     if missing:
         raise ValueError(f'an architecture needs {", ".join(sorted(missing))} too')
+    for key in ('vision_cfg', 'text_cfg'):
+        if not isinstance(config[key], Mapping):
+            raise ValueError(f'{key} of {name} must be a dict, not {config[key]!r}')
     vision = config['vision_cfg']
-    faults = {
-        f"is timm's {vision.get('timm_model_name')}": 'timm_model_name' in vision,
-        'is a ResNet': isinstance(vision.get('layers'), list | tuple),
-        'pools by attention': bool(vision.get('attentional_pool')),
-        f'pools by {vision.get("pool_type")}': vision.get('pool_type', 'tok') != 'tok',
-    }
-    for fault, there in faults.items():
-        if there:
-            raise ValueError(
-                f'the image tower of {name} {fault}; TagCLIP needs the class token of '
-                "open_clip's ViT, so take one such as ViT-B-16"
-            )
+    if vision.get('timm_model_name'):  # not built, as timm may fetch what it names
+        raise ValueError(
+            f"the image tower of {name} is timm's {vision['timm_model_name']}; TagCLIP needs "
+            "open_clip's ViT with a class token, such as ViT-B-16"
+        )
+    smallest = {'context_length': 1, 'vocab_size': 1, 'width': 1, 'heads': 1, 'layers': 1}
+    try:
+        with torch.device('meta'):
+            clip = open_clip.CLIP(config['embed_dim'], dict(vision), smallest)
+    except (TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
+        raise ValueError(f'the image tower of {name} can not be built: {error}') from None
+    check_image_tower(clip, name)
     if 'multimodal_cfg' in config:
         raise ValueError(
             f'{name} is a CoCa, which is read in another way than a CLIP; take a '
             'model such as ViT-B-16'
         )
+    _check_text_config(config['text_cfg'], name)
+
+
+def _check_text_config(text: Mapping[str, Any], name: str) -> None:
+    """Refuse a text tower or tokenizer that can not be built, or asks to run code of its own."""
+    options = text.get('tokenizer_kwargs') or {}
+    if 'trust_remote_code' in {*text, *options}:
+        raise ValueError(
+            f'{name} asks for trust_remote_code, that is, to run code that comes with it, '
+            'which is refused; remove it from text_cfg'
+        )
+    unknown = sorted(
+        text.keys() - CLIPTextCfg.__dataclass_fields__.keys() | options.keys() - TOKENIZER_OPTIONS
+    )
+    if unknown:
+        raise ValueError(f'text_cfg of {name} has the unknown {", ".join(unknown)}; remove it')
+    # open_clip looks for transformers once, when it is imported itself.
+    if (text.get('hf_model_name') or text.get('hf_tokenizer_name')) and (
+        hf_model.transformers is None
+    ):
+        raise ImportError(
+            f'the text tower or tokenizer of {name} needs transformers: pip install transformers'
+        )
 
 
 def context_length(clip: Any) -> int:
-    """Number of tokens that the text tower takes, start and end included."""
+    """Number of tokens that a text is cut or padded to, start and end included."""
+    if isinstance(getattr(clip, 'text', None), HFTextEncoder):
+        # Those know how many they could take; open_clip trains and tokenises with fewer.
+        return DEFAULT_CONTEXT_LENGTH
     length = getattr(clip, 'context_length', None)
     return int(length if length is not None else clip.text.context_length)
 
@@ -190,8 +226,9 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     """Read the weights of a file without running any code in it.
 
     Args:
-        path: ``.safetensors``, a TorchScript archive, or a file of
-            ``torch.save`` that holds tensors and plain containers only.
+        path: ``.safetensors``, a TorchScript archive, of which only the
+            tensors are read, or a file of ``torch.save`` that holds tensors
+            and plain containers only.
 
     Returns:
         The state dict, without ``module.`` prefixes, and whether the file shows
@@ -205,13 +242,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
-        if path.suffix == '.safetensors':
-            content: Any = load_file(path)
-        elif _is_torchscript(path):
-            _refuse_code_at_load(path)
-            content = torch.jit.load(str(path), map_location='cpu').state_dict()
-        else:
-            content = torch.load(path, map_location='cpu', weights_only=True)
+        content = _read_file(path)
     except pickle.UnpicklingError:
         raise ValueError(
             f'{path} is damaged or holds pickled Python objects, which could run '
@@ -231,7 +262,24 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     if all(key.startswith('module.') for key in state):
         state = {key.removeprefix('module.'): value for key, value in state.items()}
     from_openai = any(key in state for key in OPENAI_KEYS)
-    return {key: value for key, value in state.items() if key not in OPENAI_KEYS}, from_openai
+    return {
+        key: value
+        for key, value in state.items()
+        if key not in OPENAI_KEYS and key.rpartition('.')[2] not in MADE_BY_MODEL
+    }, from_openai
+
+
+def _read_file(path: Path) -> Any:
+    """What a checkpoint file holds."""
+    if path.suffix == '.safetensors':
+        return load_file(path)
+    with path.open('rb') as file:
+        start = file.read(4)
+    if zipfile.is_zipfile(path) or start == b'PK\x03\x04':
+        return read_torch_zip(path)
+    if tarfile.is_tarfile(path):
+        raise ValueError('it is a tar archive, as PyTorch wrote before 2018')
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
@@ -247,30 +295,106 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _from_folder(model: str) -> Any:
-    if model.startswith('hf-hub:'):
-        return open_clip.create_model(model, require_pretrained=True)
+@dataclass(frozen=True)
+class _Source:
+    """An architecture and where its weights are.
+
+    Attributes:
+        name: For messages.
+        config: The architecture, checked; its text tower is built without
+            weights of its own.
+        weights: Path of the weights, fetched once everything else is checked.
+        quick_gelu: Their activation; None if nobody has said it.
+        preprocess: What they were trained with; ``mean`` and ``std`` at least.
+        folder: Where a tokenizer is looked for first.
+    """
+
+    name: str
+    config: dict[str, Any]
+    weights: Callable[[], Path]
+    quick_gelu: bool | None
+    preprocess: Mapping[str, Any] | None = None
+    folder: Path | None = None
+
+
+def _source(
+    model: str | Mapping[str, Any],
+    pretrained: str | None,
+    checkpoint: str | Path | None,
+    quick_gelu: bool | None,
+) -> _Source:
+    """What the arguments of :func:`load_clip` mean."""
+    if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
+        if pretrained is not None or checkpoint is not None:
+            raise ValueError(
+                f'{model!r} brings its own weights: leave out pretrained and checkpoint'
+            )
+        return _hub(model) if model.startswith('hf-hub:') else _folder(model)
+    if pretrained is not None and checkpoint is not None:
+        raise ValueError(
+            f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
+            'are given; set the one that is not meant to None'
+        )
+    if pretrained is not None:
+        if not isinstance(model, str):
+            raise ValueError(
+                f'pretrained={pretrained!r} needs the name of an architecture, not a dict'
+            )
+        return _tag(model, pretrained)
+    if checkpoint is None:
+        raise ValueError(
+            f'say where the weights of {model!r} come from: either pretrained '
+            "(a tag, such as 'openai') or checkpoint (a file)"
+        )
+    path = Path(str(checkpoint)).expanduser()
+    called = model if isinstance(model, str) else 'CLIP'
+    config = _checked(_architecture(model) if isinstance(model, str) else model, called)
+    said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
+    return _Source(f'{called} ({checkpoint})', config, lambda: path, said)
+
+
+def _hub(model: str) -> _Source:
+    repository = model.removeprefix('hf-hub:')
+    # Its architecture first, which is small; its weights if that is one that works.
+    path = Path(download_pretrained_from_hf(repository, filename=FOLDER_CONFIG))
+    config, preprocess = _folder_config(path)
+    config = _checked(config, model)
+    return _Source(
+        model,
+        config,
+        lambda: Path(download_pretrained_from_hf(repository)),
+        config.get('quick_gelu', False),
+        preprocess,
+    )
+
+
+def _folder(model: str) -> _Source:
     folder = Path(model.removeprefix('local-dir:')).expanduser()
-    path = folder / 'open_clip_config.json'
+    path = folder / FOLDER_CONFIG
     if not path.is_file():
         raise FileNotFoundError(f'{model!r} needs {path}, as open_clip writes it')
-    try:
-        config = json.loads(path.read_text(encoding='utf-8'))
-        architecture, preprocess = config['model_cfg'], config.get('preprocess_cfg', {})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
+    config, preprocess = _folder_config(path)
+    config = _checked(config, model)
     weights = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
     if not weights:
         raise FileNotFoundError(f'no weights in {folder}: none of {", ".join(FOLDER_WEIGHTS)}')
     # In this layout a missing quick_gelu means GELU.
-    clip = _from_file(architecture, weights[0], architecture.get('quick_gelu', False))
-    clip.visual.preprocess_cfg = preprocess
-    return clip
+    quick_gelu = config.get('quick_gelu', False)
+    return _Source(model, config, lambda: weights[0], quick_gelu, preprocess, folder)
 
 
-def _from_tag(model: str, tag: str) -> nn.Module:
-    config = _architecture(model)
-    check_vision_config(config, f'{model} ({tag})')
+def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Architecture and preprocessing of a folder in open_clip's layout."""
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+        return dict(config['model_cfg']), dict(config.get('preprocess_cfg', {}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
+
+
+def _tag(model: str, tag: str) -> _Source:
+    name = f'{model} ({tag})'
+    config = _checked(_architecture(model), name)
     weights = get_pretrained_cfg(model, tag)
     if not weights:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -279,46 +403,59 @@ def _from_tag(model: str, tag: str) -> nn.Module:
             'name a file with checkpoint='
         )
     trained, built = weights.get('quick_gelu', False), config.get('quick_gelu', False)
-    if trained != built:
-        base = model.removesuffix('-quickgelu')
+    base = model.removesuffix('-quickgelu')
+    twin = base if model != base else f'{base}-quickgelu'
+    # Where an architecture is of one activation only, its weights are too, whatever the tag says.
+    if trained != built and twin in open_clip.list_models():
         raise ValueError(
             f'the weights {tag!r} were trained with {_activation(trained)}, but '
-            f'{model!r} computes {_activation(built)}: use '
-            f'{base + "-quickgelu" if trained else base!r}'
+            f'{model!r} computes {_activation(built)}: use {twin!r}'
         )
-    return open_clip.create_model(model, pretrained=tag, require_pretrained=True)
+    return _Source(name, config, lambda: Path(download_pretrained(weights)), built, weights)
 
 
-def _from_file(model: str | Mapping[str, Any], path: Path, quick_gelu: bool | None) -> Any:
-    config = deepcopy(dict(model)) if isinstance(model, Mapping) else _architecture(model)
-    check_vision_config(config, model if isinstance(model, str) else 'CLIP')
+def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A copy of an architecture that can be built and works."""
+    check_vision_config(config, name)
+    copy = deepcopy(dict(config))
+    if copy['text_cfg'].get('hf_model_name'):
+        copy['text_cfg']['hf_model_pretrained'] = False
+    return copy
+
+
+def _build(source: _Source) -> Any:
+    """The model with its weights."""
+    path, config = source.weights(), dict(source.config)
     state, from_openai = read_state_dict(path)
-    said = quick_gelu
-    if said is None and (isinstance(model, Mapping) or model.endswith('-quickgelu')):
-        said = config.get('quick_gelu')
-    if from_openai:
-        if said is False:
-            raise ValueError(
-                f'{path} is a checkpoint of OpenAI, trained with QuickGELU, but the '
-                'config says quick_gelu=False'
-            )
-        said = True
-    if said is None:
+    if from_openai and source.quick_gelu is False:
+        raise ValueError(
+            f'{path} is a checkpoint of OpenAI, trained with QuickGELU, but the '
+            'config says quick_gelu=False'
+        )
+    if source.quick_gelu is None and not from_openai:
         raise ValueError(
             f'{path} does not show which activation it was trained with: set '
             'quick_gelu=True (OpenAI, DFN, MetaCLIP) or quick_gelu=False (LAION, '
             'DataComp and most others)'
         )
-    config['quick_gelu'] = said
-    custom_text = config.pop('custom_text', False) or 'hf_model_name' in config.get('text_cfg', {})
-    if 'hf_model_name' in config.get('text_cfg', {}):
-        config['text_cfg']['hf_model_pretrained'] = False
-    clip = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
-    _load_weights(clip, state, path, model)
+    config['quick_gelu'] = from_openai or source.quick_gelu
+    custom_text = config.pop('custom_text', False) or bool(config['text_cfg'].get('hf_model_name'))
+    try:
+        clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
+    except (TypeError, OSError) as error:
+        raise ValueError(f'{source.name} can not be built: {error}') from None
+    if custom_text:
+        state = convert_to_custom_text_state_dict(state)
+    _load_weights(clip, state, path, source.name)
+    if source.preprocess is not None:
+        known = {'mean': OPENAI_DATASET_MEAN, 'std': OPENAI_DATASET_STD}
+        clip.visual.preprocess_cfg = {
+            key: source.preprocess.get(key) or value for key, value in known.items()
+        }
     return clip
 
 
-def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: object) -> None:
+def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:
     expected = clip.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
@@ -333,7 +470,7 @@ def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: 
         facts += [f'it has the unknown {unknown[0]} and {len(unknown) - 1} more'] if unknown else []
         facts += shapes[:1]
         raise ValueError(
-            f'{path} holds weights of another architecture than {model!r}: ' + '; '.join(facts)
+            f'{path} holds weights of another architecture than {model}: ' + '; '.join(facts)
         )
     clip.load_state_dict({key: value.reshape(expected[key].shape) for key, value in state.items()})
 
@@ -349,34 +486,31 @@ def _architecture(model: str) -> dict[str, Any]:
     return config
 
 
-def _tokenizer(model: str | Mapping[str, Any], clip: nn.Module) -> Callable[..., Tensor]:
-    if isinstance(model, str):
-        return open_clip.get_tokenizer(model)
-    text = model.get('text_cfg', {})
+def _tokenizer(
+    text: Mapping[str, Any], clip: Any, name: str, folder: Path | None = None
+) -> Callable[..., Tensor]:
+    """The tokenizer that a text tower was trained with.
+
+    Raises:
+        ValueError: Nothing says which it is.
+    """
+    options = {'context_length': context_length(clip), **(text.get('tokenizer_kwargs') or {})}
     if text.get('hf_tokenizer_name'):
         return HFTokenizer(
-            text['hf_tokenizer_name'],
-            context_length=context_length(clip),
-            **text.get('tokenizer_kwargs', {}),
+            str(folder or text['hf_tokenizer_name']),
+            tokenizer_mode=text.get('tokenizer_mode'),
+            trust_remote_code=False,
+            **options,
         )
-    return open_clip.SimpleTokenizer(context_length=context_length(clip))
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any('/code/' in name for name in archive.namelist())
-
-
-def _refuse_code_at_load(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith('.py') and b'__setstate__' in archive.read(name):
-                raise ValueError(
-                    f'{path} is a TorchScript archive with code that runs when it is '
-                    'loaded, which is refused; save its weights as .safetensors'
-                )
+    tokenizer = open_clip.SimpleTokenizer(**options)
+    size = getattr(clip, 'vocab_size', None) or clip.token_embedding.num_embeddings
+    if size != tokenizer.vocab_size or isinstance(getattr(clip, 'text', None), HFTextEncoder):
+        raise ValueError(
+            f'the text tower of {name} has a vocabulary of {size} tokens, not the '
+            f"{tokenizer.vocab_size} of CLIP's tokenizer: pass the one that it was trained with "
+            'as tokenizer='
+        )
+    return tokenizer
 
 
 def _activation(quick: bool) -> str:

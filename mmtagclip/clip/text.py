@@ -15,7 +15,7 @@ import open_clip
 import platformdirs
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import TextTransformer, text_global_pool
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
@@ -69,9 +69,11 @@ class TextEncoder:
         """Text features ``(C, D)`` float32 of unit length, on the CPU.
 
         Raises:
-            ValueError: A prompt is longer than the text tower takes (names the
-                class), or a feature is not finite (damaged weights).
+            ValueError: Two classes are the same to the tokenizer, a prompt is
+                longer than the text tower takes (names the class), or a
+                feature is not finite (damaged weights).
         """
+        self.check_doubles(vocabulary)
         missing = []
         for phrases in dict.fromkeys(vocabulary.phrases):
             if phrases not in self._known:
@@ -91,6 +93,29 @@ class TextEncoder:
             self._write(phrases, feature)
             self._known[phrases] = feature
         return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
+
+    def check_doubles(self, vocabulary: Vocabulary) -> None:
+        """Refuse two classes of one name, as the tokenizer reads it.
+
+        CLIP's folds case, white space, forms of Unicode and HTML entities, so
+        that ``Bell`` and ``bell`` have one feature and halve each other's
+        probability.
+
+        Raises:
+            ValueError: There are such; names both.
+        """
+        names = vocabulary.names
+        if len(names) < 2:
+            return
+        first: dict[tuple[int, ...], str] = {}
+        tokens = self.tokenizer(list(names), context_length=self.context_length)
+        for name, row in zip(names, tokens.tolist(), strict=True):
+            other = first.setdefault(tuple(row), name)
+            if other != name:
+                raise ValueError(
+                    f'{other!r} and {name!r} are one and the same name to the tokenizer of this '
+                    'model, so that their scores would be halved: leave one of them out'
+                )
 
     @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:
@@ -150,7 +175,7 @@ class TextEncoder:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _read(self, phrases: Sequence[str]) -> Tensor | None:
-        """A cached feature; None if there is none or the file is damaged."""
+        """A cached feature; None if there is none or the file holds anything else."""
         if self.cache_dir is None:
             return None
         key = self._key(phrases)
@@ -161,6 +186,12 @@ class TextEncoder:
         except (OSError, SafetensorError):
             return None
         if facts.get('key') != key or facts.get('sha256') != _digest(feature):
+            return None
+        # The digest shows that the file is whole, not who wrote it.
+        size = self.clip.visual.output_dim
+        if feature.dtype != np.float32 or feature.shape != (size,):
+            return None
+        if not abs(float(np.linalg.norm(feature)) - 1) < 1e-3:  # not so either where it is NaN
             return None
         return torch.from_numpy(feature)
 
@@ -199,18 +230,28 @@ class TextEncoder:
 def encode_text(clip: Any, tokens: Tensor) -> Tensor:
     """Text features ``(n, D)``, not normalised, of token ids ``(n, context_length)``.
 
-    A causal text tower looks at nothing behind the end-of-text token, so the
+    A causal text tower looks at nothing behind the token that it reads, so the
     batch is cut at its longest prompt; that changes no number beyond float
     round-off. Any other text tower runs whole.
     """
-    if type(clip) is not open_clip.CLIP or clip.text_pool_type != 'argmax':
+    text: Any = getattr(clip, 'text', None)
+    if type(clip) is open_clip.CLIP:
+        text, mask, pool, end = clip, clip.attn_mask, clip.text_pool_type, clip.text_eos_id
+    elif type(text) is TextTransformer and text.cls_emb is None and not text.output_tokens:
+        mask, pool, end = text.attn_mask, text.pool_type, text.eos_id
+    else:
         return clip.encode_text(tokens)
-    length = int(tokens.argmax(dim=-1).max()) + 1
+    if mask is None or pool not in ('argmax', 'eos'):
+        return clip.encode_text(tokens)
+    ends = tokens.argmax(dim=-1) if pool == 'argmax' else (tokens == end).int().argmax(dim=-1)
+    length = int(ends.max()) + 1
     tokens = tokens[:, :length]
-    x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-    x = text_global_pool(clip.ln_final(x), tokens, clip.text_pool_type)
-    projection = clip.text_projection
+    x = text.token_embedding(tokens) + text.positional_embedding[:length]
+    x = text.transformer(x, attn_mask=mask[:length, :length])
+    x = text_global_pool(text.ln_final(x), tokens, pool, eos_token_id=end)
+    projection = text.text_projection
+    if projection is None:
+        return x
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 

@@ -97,6 +97,18 @@ class Vocabulary:
         )
 
 
+def load_classes(source: str | Path | Sequence[str | Sequence[str]] | Vocabulary) -> Vocabulary:
+    """Read the classes to find; see :meth:`Vocabulary.load`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    classes = Vocabulary.load(source)
+    if not len(classes):
+        raise ValueError('classes is empty: name at least one class to find')
+    return classes
+
+
 def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     """Read prompt templates, each with one ``{}`` for the class name.
 

@@ -3,7 +3,7 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ..images import PatchGrid, read_image
+from ..images import MAX_PIXELS, PatchGrid, read_image
 from ..registry import TRANSFORMS
 
 
@@ -20,6 +20,7 @@ class LoadImage(BaseTransform):
 
     Args:
         max_side: Images with a longer side, in pixels, are refused.
+        max_pixels: Images of more pixels are refused.
         on_error: ``'raise'`` stops at an image that can't be read; ``'skip'``
             marks it with ``load_error`` (a sentence) and goes on.
 
@@ -29,16 +30,19 @@ class LoadImage(BaseTransform):
         FileNotFoundError: There is no such file.
     """
 
-    def __init__(self, max_side: int = 16384, on_error: str = 'raise') -> None:
+    def __init__(
+        self, max_side: int = 16384, on_error: str = 'raise', max_pixels: int = MAX_PIXELS
+    ) -> None:
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
         self.max_side = max_side
         self.on_error = on_error
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict:
         """Load ``results['img_path']``."""
         try:
-            image = read_image(results['img_path'], self.max_side)
+            image = read_image(results['img_path'], self.max_side, self.max_pixels)
         except (ValueError, OSError) as error:
             if self.on_error == 'raise':
                 raise

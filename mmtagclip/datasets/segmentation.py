@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from ..clip import Vocabulary
-from ..labels import labels_metainfo
+from ..labels import IGNORED, labels_metainfo
 from ..registry import DATASETS
 
 
@@ -15,8 +16,8 @@ from ..registry import DATASETS
 class VocabularySegDataset(BaseSegDataset):
     """Images with index masks, whose classes are a vocabulary.
 
-    Without an ``ann_file``, which lists the images, those that have no mask take
-    no part (COCO's images without objects).
+    Without an ``ann_file``, which lists the images, those that have no mask are
+    left out (COCO's images without objects).
 
     Args:
         classes: A built-in list, a file or a list of names.
@@ -26,6 +27,9 @@ class VocabularySegDataset(BaseSegDataset):
             an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
+
+    A sample whose mask is a colour image, or has labels beyond the classes, raises a ValueError
+    that names the mask.
 
     Raises:
         FileNotFoundError: No image has a mask, or there is no image.
@@ -46,6 +50,30 @@ class VocabularySegDataset(BaseSegDataset):
         super().__init__(
             img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, metainfo=metainfo, **kwargs
         )
+
+    def prepare_data(self, idx: int) -> Any:
+        """A sample as the pipeline makes it, its mask checked."""
+        sample = super().prepare_data(idx)
+        if isinstance(sample, dict):
+            packed = sample.get('data_samples', {})
+            if 'gt_sem_seg' in packed:
+                mask = packed.gt_sem_seg.data.squeeze(0)  # of a colour image (H, W, channels)
+            else:
+                mask = sample.get('gt_seg_map')
+            if mask is not None:
+                self._check_mask(np.asarray(mask), self.get_data_info(idx)['seg_map_path'])
+        return sample
+
+    def _check_mask(self, mask: np.ndarray, path: str) -> None:
+        if mask.ndim != 2:
+            raise ValueError(f'{path} is a colour image, not an index image')
+        count = len(self.metainfo['classes'])
+        beyond = (mask >= count) & (mask != IGNORED)
+        if beyond.any():
+            raise ValueError(
+                f'{path} has the label {mask[beyond].max()}, but the {count} classes have labels '
+                f'0 to {count - 1}, and {IGNORED} is ignored'
+            )
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""

@@ -1,11 +1,19 @@
 """Registered models and their parts."""
 
-from ..regions.proxy import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+from ..clip import Encoded, Names
+from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
 from .clip_encoder import CLIPEncoder
 from .data_preprocessor import CLIPDataPreprocessor
 from .segmentors.affinity import AffinityRefinement
+from .segmentors.base import (
+    CLSSegTTA,
+    EncodedImage,
+    SegNames,
+    TrainingFreeSegmentor,
+    TrainingFreeTTA,
+)
 from .segmentors.cam import SoftmaxGradCAM
-from .segmentors.cls_seg import CLSSeg, CLSSegTTA
+from .segmentors.cls_seg import CLSSeg
 from .segmentors.direct import DirectSegmentor
 from .segmentors.maskclip import MaskCLIPRefinement
 from .segmentors.post_processors import PAMR, DenseCRF, LabelClosing
@@ -13,7 +21,14 @@ from .segmentors.text_head import SegTextHead
 from .segmentors.windows import ImageViews, SlidingWindows, WholeImage
 from .taggers.cwr import CWR
 from .taggers.dmar import DMAR
-from .taggers.heads import ClassTokenHead, TagCLIPHead, coarse_scores, relative_threshold
+from .taggers.heads import (
+    ClassTokenHead,
+    Tag,
+    TagCLIPHead,
+    TagScores,
+    coarse_scores,
+    relative_threshold,
+)
 from .taggers.piaa import GaussianClassifier, PIAAHead
 from .taggers.tagger import TagCLIP
 
@@ -31,18 +46,26 @@ __all__ = [
     'ClassTokenHead',
     'DenseCRF',
     'DirectSegmentor',
+    'Encoded',
+    'EncodedImage',
     'GaussianClassifier',
     'ImageViews',
     'LabelClosing',
     'MaskCLIPRefinement',
+    'Names',
     'PIAAHead',
     'ProxyLastBlock',
+    'SegNames',
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'Tag',
     'TagCLIP',
     'TagCLIPHead',
+    'TagScores',
     'TimmFeatures',
+    'TrainingFreeSegmentor',
+    'TrainingFreeTTA',
     'WholeImage',
     'coarse_scores',
     'relative_threshold',

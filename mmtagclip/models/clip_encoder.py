@@ -1,6 +1,6 @@
 """The frozen CLIP encoder as a config names it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from ..clip import (
     LAST_BLOCKS,
     DenseEncoder,
     LastBlock,
+    Names,
     TextEncoder,
     Vocabulary,
     load_clip,
+    load_names,
     load_templates,
 )
 from ..registry import MODELS
@@ -46,6 +48,8 @@ class CLIPEncoder(DenseEncoder):
         std: The same.
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
+        tokenizer: What makes token ids of texts, for a model whose vocabulary
+            is not CLIP's; see :func:`mmtagclip.clip.load_clip`.
     """
 
     def __init__(
@@ -60,14 +64,35 @@ class CLIPEncoder(DenseEncoder):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         text_cache: str | Path | bool | None = None,
+        tokenizer: Callable[..., Tensor] | None = None,
     ) -> None:
-        clip = load_clip(model, pretrained, checkpoint, quick_gelu)
+        clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         super().__init__(clip, policy, dtype, positions)
         self.mean = self.mean if mean is None else tuple(mean)
         self.std = self.std if std is None else tuple(std)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
+
+    def names(
+        self,
+        classes: str | Path | Sequence | Vocabulary,
+        background: str | Path | Sequence | Vocabulary,
+        templates: Any,
+    ) -> Names:
+        """Names with their text features, on the encoder's device.
+
+        Args:
+            classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
+            background: The names that compete with them; the same.
+            templates: See :func:`mmtagclip.clip.load_templates`.
+
+        Raises:
+            ValueError: See :func:`mmtagclip.clip.load_names`.
+        """
+        foreground, others = load_names(classes, background)
+        text = self.encode_names(foreground + others, templates)
+        return Names(foreground, others, text.to(next(self.parameters()).device))
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
         """Text features ``(C, D)``, float32, unit length, on the CPU.

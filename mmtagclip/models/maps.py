@@ -48,6 +48,17 @@ def scale_cam(cams: Tensor) -> Tensor:
     return cams / (1e-7 + cams.amax(dim=1, keepdim=True))
 
 
+def flip_back(maps: Tensor, direction: str | None) -> Tensor:
+    """Turn maps ``(..., h, w)`` of a flipped image back; the same ones if None.
+
+    Args:
+        maps: The maps.
+        direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'``, as mmcv has it.
+    """
+    dims = {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+    return maps.flip(dims[direction])
+
+
 def resize_map(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize a map ``(h, w)`` to ``size`` ``(H, W)``, OpenCV bilinear, float32."""
     return cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)

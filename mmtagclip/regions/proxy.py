@@ -1,121 +1,14 @@
 """A last block whose attention comes from another model's features (ProxyCLIP, ECCV 2024)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import timm
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip.block import attention_output
 from ..clip.last_blocks import LastBlock, LastBlockContext
-from ..clip.loading import read_state_dict
 from ..registry import MODELS
-
-
-@dataclass(frozen=True)
-class Affinity:
-    """What an affinity source says of a batch of images; one of both, or both.
-
-    Attributes:
-        features: ``(B, C', h', w')`` on a grid of the source's own.
-        regions: ``(B, H, W)`` integers, the region of each pixel: patches of
-            different regions have nothing to do with each other.
-    """
-
-    features: Tensor | None = None
-    regions: Tensor | None = None
-
-
-class AffinitySource(nn.Module):
-    """Tells which places of an image belong together, by whatever means."""
-
-    def forward(self, pixels: Tensor) -> Affinity:
-        """Look at images.
-
-        Args:
-            pixels: ``(B, 3, H, W)`` RGB in [0, 1].
-        """
-        raise NotImplementedError
-
-
-@MODELS.register_module()
-class TimmFeatures(AffinitySource):
-    """Patch features of a frozen ViT of timm, such as DINO or DINOv2.
-
-    Images may have any size; sides that the ViT's patch size does not divide
-    are enlarged to the next multiple.
-
-    Args:
-        model: timm's name (``'vit_base_patch8_224.dino'``).
-        pretrained: Whether timm may download the weights.
-        checkpoint: File of weights instead, in timm's names.
-        kwargs: Further arguments of :func:`timm.create_model`.
-
-    Raises:
-        ValueError: Neither or both of ``pretrained`` and ``checkpoint``,
-            weights of another architecture, or a model that is no plain ViT.
-    """
-
-    vit: Any
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        model: str,
-        pretrained: bool = False,
-        checkpoint: str | Path | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__()
-        if pretrained == (checkpoint is not None):
-            raise ValueError(
-                f'say where the weights of {model!r} come from: either '
-                'pretrained=True or checkpoint (a file)'
-            )
-        try:
-            self.vit = timm.create_model(
-                model, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **(kwargs or {})
-            )
-        except TypeError as error:
-            raise ValueError(
-                f'{model!r} is not a ViT that takes images of any size: {error}'
-            ) from None
-        if checkpoint is not None:
-            state, _ = read_state_dict(checkpoint)
-            try:
-                self.vit.load_state_dict(state)
-            except RuntimeError as error:
-                raise ValueError(
-                    f'{checkpoint} holds weights of another architecture than {model!r}: {error}'
-                ) from None
-        self.vit.eval().requires_grad_(False)
-        self.name = model
-        normalisation: dict[str, Any] = self.vit.pretrained_cfg
-        for key in ('mean', 'std'):
-            self.register_buffer(
-                key, torch.tensor(normalisation[key]).view(3, 1, 1), persistent=False
-            )
-
-    def extra_repr(self) -> str:
-        """The model's name."""
-        return self.name
-
-    def forward(self, pixels: Tensor) -> Affinity:
-        """Features after the last norm."""
-        patch_height, patch_width = self.vit.patch_embed.patch_size
-        grid = (-(-pixels.shape[2] // patch_height), -(-pixels.shape[3] // patch_width))
-        size = (grid[0] * patch_height, grid[1] * patch_width)
-        if size != tuple(pixels.shape[2:]):
-            pixels = F.interpolate(pixels, size=size, mode='bicubic', align_corners=False)
-        tokens = self.vit.forward_features((pixels.float() - self.mean) / self.std)
-        patches = tokens[:, self.vit.num_prefix_tokens :]
-        return Affinity(patches.transpose(1, 2).unflatten(2, grid))
+from .features import Affinity, AffinitySource
 
 
 @MODELS.register_module()
@@ -149,6 +42,11 @@ class ProxyLastBlock(LastBlock):
         self.beta = beta
         self.gamma = gamma
         self.keep_grid = keep_grid
+
+    def extra_repr(self) -> str:
+        """The source and the options, as they are printed."""
+        source = f'{type(self.source).__name__}({self.source.extra_repr()})'
+        return f'source={source}, {super().extra_repr()}'
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block; the class token of the result is that of the block's input.

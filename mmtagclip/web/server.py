@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
-from PIL import Image, ImageOps
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -26,7 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
-from ..images import DECODER_ERRORS, to_rgb
+from ..images import ImageTooLarge, read_image
 from ..models import CLSSeg, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 
@@ -53,6 +53,8 @@ class Limits:
     Attributes:
         upload_bytes: Of an uploaded file.
         upload_side: Longer side of an uploaded image, in pixels.
+        upload_pixels: All its pixels, each of which takes 12 bytes while it is decoded; one
+            image is decoded at a time.
         kept_side: Larger images are shrunk to this before anything is done, in pixels.
         encoder_side: And to this for the encoder.
         images: Images that are held in memory; the one that was used longest ago
@@ -63,6 +65,7 @@ class Limits:
 
     upload_bytes: int = 20_000_000
     upload_side: int = 8192
+    upload_pixels: int = 40_000_000
     kept_side: int = 1600
     encoder_side: int = 640
     images: int = 8
@@ -104,6 +107,7 @@ class Server:
         self.sessions: OrderedDict[str, Session] = OrderedDict()
         # One question at a time: the model and the memory are one.
         self.lock = threading.Lock()
+        self.decoding = threading.Lock()
         self.segments = hasattr(self.model, 'encoded_masks')
         self.tagger = self.model.tagger if self.segments else self.model
         self.tagger.encoder.forget_disk()
@@ -222,7 +226,8 @@ class Server:
         )
 
     def _encode(self, content: bytes, name: str) -> Response:
-        pixels = decode(content, self.limits)
+        with self.decoding:
+            pixels = decode(content, self.limits)
         with self.lock:
             analysis = Analysis(self.model, pixels, name, self.limits.encoder_side)
             key = secrets.token_urlsafe(16)
@@ -455,19 +460,14 @@ def decode(content: bytes, limits: Limits) -> np.ndarray:
         HTTPException: It is no image, damaged or too large.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            size = image.size
-            if max(size) <= limits.upload_side:
-                pixels = to_rgb(ImageOps.exif_transpose(image))
-                shrunk = Image.fromarray(pixels)
-                shrunk.thumbnail((limits.kept_side, limits.kept_side), Image.Resampling.BICUBIC)
-                return np.array(shrunk)
-    except (*DECODER_ERRORS, Image.DecompressionBombError):
+        pixels = read_image(content, limits.upload_side, limits.upload_pixels, 'this file')
+    except ImageTooLarge as error:
+        raise HTTPException(413, str(error)) from None
+    except ValueError:
         raise HTTPException(400, 'this file is no image, or a damaged one') from None
-    raise HTTPException(
-        413,
-        f'{size[0]}x{size[1]} pixels are more than the {limits.upload_side} a side that are taken',
-    )
+    shrunk = Image.fromarray(pixels)
+    shrunk.thumbnail((limits.kept_side, limits.kept_side), Image.Resampling.BICUBIC)
+    return np.array(shrunk)
 
 
 def jpeg(pixels: np.ndarray, side: int = 800) -> Response:

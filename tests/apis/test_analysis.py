@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtagclip.apis import Analysis, SegInferencer, TagInferencer, list_images
+from mmtagclip.apis import Analysis, TagInferencer, list_images
 from mmtagclip.clip import DenseEncoder
 from tests.apis.conftest import SCENES
 
@@ -12,8 +12,8 @@ from tests.apis.conftest import SCENES
 
 
 @pytest.fixture(scope='module')
-def segmentor():
-    return SegInferencer('cls-seg_demo', show_progress=False)
+def segmentor(demo_segmentor):
+    return demo_segmentor
 
 
 @pytest.fixture(scope='module')

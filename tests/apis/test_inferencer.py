@@ -21,14 +21,14 @@ from tests.apis.conftest import ROOT, SCENES
 CONFIG = ROOT / 'configs' / 'demo' / 'tagclip_demo.py'
 
 
-@pytest.fixture(scope='module')
-def tagger():
-    return TagInferencer('tagclip_demo', show_progress=False)
+@pytest.fixture
+def tagger(demo_tagger):
+    return demo_tagger
 
 
-@pytest.fixture(scope='module')
-def segmentor():
-    return SegInferencer('cls-seg_demo', show_progress=False)
+@pytest.fixture
+def segmentor(demo_segmentor):
+    return demo_segmentor
 
 
 def plain(path, **changes):

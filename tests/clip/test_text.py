@@ -1,18 +1,31 @@
 """Text features: cut prompts, synonyms, and the cache."""
 
+import hashlib
 import multiprocessing
+from copy import deepcopy
 
+import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch.nn.functional import normalize
 
 from mmtagclip.clip import DenseEncoder, TextEncoder, Vocabulary, encode_text, load_clip
 from mmtagclip.clip import text as text_module
+from mmtagclip.clip.vocabulary import BUILTIN_DIR
+from mmtagclip.registry import MODELS
 from tests import twins
 from tests.conftest import TINY
 
 TEMPLATES = ('a photo of a {}.', 'there is the {} in the scene, seen from very far away.')
+# The built-in lists of names.
+LISTS = sorted(
+    path.stem
+    for path in BUILTIN_DIR.glob('*.txt')
+    if not path.stem.startswith('templates') and not path.stem.endswith(('values', 'groups'))
+)
 NAMES = Vocabulary.load(['dog', 'traffic light', ('person', 'people', 'human being')])
 
 
@@ -36,12 +49,95 @@ def test_cut_prompts_are_cut(encoder, monkeypatch):
     assert lengths == [6]
 
 
-def test_a_text_tower_that_is_not_causal_runs_whole():
+@pytest.mark.parametrize('custom', [False, True])
+@pytest.mark.parametrize(
+    'options, cut',
+    [
+        ({}, True),
+        ({'proj_type': 'none'}, True),
+        ({'proj_bias': True}, True),
+        ({'pool_type': 'eos', 'eos_id': 49407}, True),
+        ({'no_causal_mask': True}, False),
+        ({'no_causal_mask': True, 'proj_type': 'none'}, False),
+        ({'pool_type': 'last'}, False),
+        ({'pool_type': 'first', 'no_causal_mask': True}, False),
+    ],
+)
+def test_every_text_tower_gives_what_open_clip_gives(monkeypatch, custom, options, cut):
+    """Cut at the longest prompt where it is causal, and whole otherwise."""
     torch.manual_seed(0)
-    config = {**TINY, 'text_cfg': {**TINY['text_cfg'], 'no_causal_mask': True, 'pool_type': 'last'}}
+    config = deepcopy({**TINY, 'text_cfg': {**TINY['text_cfg'], **options}})
+    clip = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config).eval()
+    tokens = open_clip.SimpleTokenizer(context_length=77)(['dog', 'a very long name'])
+    with torch.no_grad():
+        expected = clip.encode_text(tokens)
+        tower = clip.text.transformer if custom else clip.transformer
+        forward, lengths = tower.forward, []
+        monkeypatch.setattr(
+            tower,
+            'forward',
+            lambda x, attn_mask=None: lengths.append(x.shape[1]) or forward(x, attn_mask=attn_mask),
+        )
+        got = encode_text(clip, tokens)
+    assert lengths == [6 if cut else 77]
+    if cut:
+        torch.testing.assert_close(got, expected, atol=2e-6, rtol=0)
+    else:
+        assert torch.equal(got, expected)
+
+
+def test_a_text_tower_with_a_class_token_runs_whole():
+    torch.manual_seed(0)
+    config = deepcopy(TINY)
+    config['text_cfg'].update(embed_cls=True)
     clip = open_clip.CustomTextCLIP(**config).eval()
     tokens = open_clip.SimpleTokenizer(context_length=77)(['dog'])
-    assert torch.equal(encode_text(clip, tokens), clip.encode_text(tokens))
+    with torch.no_grad():
+        assert torch.equal(encode_text(clip, tokens), clip.encode_text(tokens))
+
+
+@pytest.mark.parametrize(
+    'first, second',
+    [
+        ('bell', 'Bell'),
+        ('traffic light', 'traffic  light'),
+        ('traffic light', 'traffic\tlight'),
+        ('caf\u00e9', 'cafe\u0301'),
+        ('cats & dogs', 'cats &amp; dogs'),
+        ('fi', '\ufb01'),
+        ('caf\u00e9', 'caf\u00c3\u00a9'),  # UTF-8 read as Latin-1
+        ('bell', 'BELL&nbsp;'),
+    ],
+)
+def test_names_that_are_one_to_the_tokenizer_are_refused(encoder, first, second):
+    encode = TextEncoder(encoder, TEMPLATES, cache_dir=False)
+    same = Vocabulary.load([first, 'sky', second])
+    with pytest.raises(ValueError, match='are one and the same name') as error:
+        encode(same)
+    assert repr(first) in str(error.value)
+    assert repr(second) in str(error.value)
+
+
+def test_names_of_the_background_are_compared_too(encoder_config):
+    config = {
+        'type': 'mmtagclip.TagCLIP',
+        'encoder': encoder_config,
+        'head': {'type': 'mmtagclip.TagCLIPHead'},
+        'classes': ['bell', 'dog'],
+        'background': ['wall', 'BELL'],
+        'templates': TEMPLATES,
+    }
+    with pytest.raises(ValueError, match="'bell' and 'BELL' are one and the same name"):
+        MODELS.build(config)
+
+
+def test_the_built_in_lists_hold_no_doubles(encoder):
+    """Nor does any of them together with the words of any background."""
+    encode = TextEncoder(encoder, TEMPLATES, cache_dir=False)
+    words = {name: dict.fromkeys(sum(Vocabulary.load(name).phrases, ())) for name in LISTS}
+    for name in LISTS:
+        for background in ('', *(one for one in LISTS if 'background' in one)):
+            encode.check_doubles(Vocabulary.load([*(words[name] | words.get(background, {}))]))
 
 
 def test_synonyms_are_averaged(encoder):
@@ -68,8 +164,6 @@ def test_too_long_a_prompt_names_the_class(encoder):
 
 
 def test_damaged_weights_are_an_error(clip):
-    from copy import deepcopy
-
     broken = deepcopy(clip)
     broken.ln_final.weight.data[0] = float('nan')
     encode = TextEncoder(DenseEncoder(load_clip(broken)), ('{}',), cache_dir=False)
@@ -101,8 +195,6 @@ def test_cache_gives_the_same_bits_and_encodes_only_what_is_new(encoder, tmp_pat
 
 
 def test_cache_key_is_the_content(encoder, clip, tmp_path, counted, monkeypatch):
-    from copy import deepcopy
-
     TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
     changed = deepcopy(clip)
     changed.text_projection.data[0, 0] += 1e-3
@@ -137,6 +229,32 @@ def test_a_damaged_file_is_made_again(encoder, tmp_path, counted, damage):
     )
     assert torch.equal(TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES), cold)
     assert len(counted) == 4
+    assert torch.equal(TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES), cold)
+    assert len(counted) == 4
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(np.float16),
+        lambda x: x.astype(np.int32),
+        lambda x: x[None],
+        lambda x: x[:32],
+        lambda x: np.concatenate([x, x]) / np.float32(2**0.5),
+        lambda x: x * np.float32(1.01),
+        lambda x: x * 0,
+        lambda x: np.full_like(x, np.nan),
+        lambda x: np.full_like(x, np.inf),
+    ],
+)
+def test_a_whole_file_of_other_values_is_made_again(encoder, tmp_path, counted, change):
+    cold = TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
+    path = sorted(tmp_path.rglob('*.safetensors'))[0]
+    with safe_open(path, framework='numpy') as file:
+        feature, facts = change(file.get_tensor('feature')), file.metadata()
+    digest = hashlib.sha256(feature.tobytes()).hexdigest()
+    save_file({'feature': feature}, path, metadata={**facts, 'sha256': digest})
     assert torch.equal(TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES), cold)
     assert len(counted) == 4
 

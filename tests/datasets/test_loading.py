@@ -88,11 +88,10 @@ def test_very_wide_image(tmp_path):
     assert load(path, max_side=30000)['img'].shape == (2, 30000, 3)
 
 
-def test_max_side_alone_limits_the_size(tmp_path, monkeypatch):
+def test_max_pixels(tmp_path):
     path = save(tmp_path / 'large.png', picture(32, 32, 0))
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
-    assert read_image(path).shape == (32, 32, 3)
-    assert Image.MAX_IMAGE_PIXELS == 10
+    with pytest.raises(ValueError, match=r'large\.png is 32x32 pixels.*max_pixels=1023'):
+        load(path, max_pixels=1023)
 
 
 # Kinds of images

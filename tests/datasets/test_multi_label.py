@@ -64,7 +64,7 @@ def test_coco_wrong_number_of_classes(tmp_path):
 
 def test_coco_unknown_category(tmp_path):
     stray = [*ANNOTATIONS, {'id': 5, 'image_id': 20, 'category_id': 3}]
-    with pytest.raises(ValueError, match=r'instances\.json gives image 20 the unknown category 3'):
+    with pytest.raises(ValueError, match=r'instances\.json gives annotation 5 the unknown cat'):
         coco(coco_file(tmp_path, annotations=stray))
 
 
@@ -85,6 +85,45 @@ def test_coco_missing_part(tmp_path, part):
     # A test split's file has no annotations: without labels nothing can be evaluated.
     with pytest.raises(ValueError, match=f"is not in COCO's layout: .*{part}"):
         coco(coco_file(tmp_path, **{part: None}))
+
+
+@pytest.mark.parametrize(
+    'part, entries, message',
+    [
+        ('images', [{**IMAGES[0], 'id': 10}, *IMAGES[1:]], 'has the id 10 twice among its images'),
+        (
+            'images',
+            [{**IMAGES[0], 'file_name': 'a.jpg'}, *IMAGES[1:]],
+            "the file_name 'a.jpg' twice",
+        ),
+        (
+            'categories',
+            [{**CATEGORIES[0], 'id': 2}, *CATEGORIES[1:]],
+            'has the id 2 twice among its c',
+        ),
+        ('categories', [{**CATEGORIES[0], 'name': 'brush'}, *CATEGORIES[1:]], "name 'brush' twice"),
+        ('categories', [{'id': 7}, *CATEGORIES[1:]], "COCO's layout: KeyError\\('name'"),
+        ('images', [{'id': 30}, *IMAGES[1:]], "COCO's layout: KeyError\\('file_name'"),
+        ('images', [{'id': 30, 'file_name': 7}, *IMAGES[1:]], 'file_name must be a text, not 7'),
+        ('annotations', [{'id': 1, 'image_id': 30}], "COCO's layout: KeyError\\('category_id'"),
+        ('annotations', [{'id': 1, 'category_id': 7}], "COCO's layout: KeyError\\('image_id'"),
+        (
+            'annotations',
+            [{'id': 1, 'image_id': '30', 'category_id': 7}],
+            r"annotation 1 the unknown image '30' \(it has 30: a number is not a text\)",
+        ),
+        (
+            'annotations',
+            [{'id': 1, 'image_id': 31, 'category_id': 7}],
+            'annotation 1 the unknown image 31$',
+        ),
+        ('annotations', {}, 'annotations is no list'),
+        ('annotations', [None], "COCO's layout: TypeError"),
+    ],
+)
+def test_coco_nothing_is_believed(tmp_path, part, entries, message):
+    with pytest.raises(ValueError, match=rf'instances\.json .*{message}'):
+        coco(coco_file(tmp_path, **{part: entries}))
 
 
 def voc_object(name, difficult=0):
@@ -157,3 +196,15 @@ def test_voc_missing_annotation(tmp_path):
     (tmp_path / 'Annotations' / '000001.xml').unlink()
     with pytest.raises(FileNotFoundError, match=r'000001\.xml'):
         VOCMultiLabel(data_root=str(tmp_path), split='test', test_mode=True)
+
+
+@pytest.mark.parametrize('text', ['Unspecified', '', ' 0 '])
+def test_voc_difficult_that_nobody_set(tmp_path, text):
+    assert labels(voc(tmp_path, voc_object('dog', text))) == [[11]]
+
+
+def test_voc_difficult_that_says_nothing(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"000001\.xml has difficult='maybe' for 'dog'; it is '0' or"
+    ):
+        voc(tmp_path, voc_object('dog', 'maybe'))

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from mmseg.datasets.transforms import LoadAnnotations
+from mmcv.transforms import LoadImageFromFile
+from mmseg.datasets.transforms import LoadAnnotations, PackSegInputs
 from PIL import Image
 
 from mmtagclip.datasets import VocabularySegDataset
@@ -90,3 +91,19 @@ def test_a_class_is_not_called_background_beside_the_background():
     with pytest.raises(ValueError, match='is label 0 already'):
         labels_metainfo(['dog', 'background'], True)
     assert labels_metainfo(['dog', 'background'], False)['classes'] == ('dog', 'background')
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_labels_beyond_the_classes_are_refused(build, tmp_path, packed):
+    data = build(classes=['cat', 'dog'])
+    if packed:
+        data.pipeline.transforms = [LoadImageFromFile(), LoadAnnotations(), PackSegInputs()]
+    assert data[0] is not None
+    Image.fromarray(np.array([[0, 3, 255], [1, 2, 9]], np.uint8)).save(tmp_path / 'masks' / 'a.png')
+    with pytest.raises(
+        ValueError, match=r'a\.png has the label 9, but the 3 classes have labels 0'
+    ):
+        data[0]
+    Image.fromarray(picture(2, 3, 1)).convert('RGBA').save(tmp_path / 'masks' / 'a.png')
+    with pytest.raises(ValueError, match=r'a\.png is a colour image'):
+        data[0]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.processes import ROOT, run_script
+
 # Made by demo/run.py and tools/test.py on configs/demo/cls-seg_demo.py. A broken step moves
 # a row by more than the margin; round-off does not.
 EXPECTED = json.loads((Path(__file__).parent / 'expected.json').read_text())
@@ -45,21 +46,16 @@ def test_pictures(out):
 
 def metrics(config, work_dir, *options):
     result = work_dir / 'metrics.json'
-    subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / 'tools/test.py'),
-            str(ROOT / f'configs/demo/{config}.py'),
-            '--work-dir',
-            str(work_dir),
-            '--out',
-            str(result),
-            *options,
-        ],
-        check=True,
-        timeout=600,
-        capture_output=True,
+    process = run_script(
+        ROOT / 'tools/test.py',
+        ROOT / f'configs/demo/{config}.py',
+        '--work-dir',
+        work_dir,
+        '--out',
+        result,
+        *options,
     )
+    assert process.returncode == 0, process.stderr
     return json.loads(result.read_text())
 
 

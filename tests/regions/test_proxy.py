@@ -1,40 +1,19 @@
-"""Attention from another model's features: a plain twin, timm's ViTs, and what is refused."""
+"""Attention from another model's features: a plain twin, and what is refused."""
 
 from copy import deepcopy
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.models import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+from mmtagclip.models import Affinity, AffinitySource, ProxyLastBlock
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.conftest import normalised
 from tests.models.taggers.test_tagger import NAMES
 from tests.models.taggers.test_tagger import batch as tagger_batch
-
-SMALL = {'embed_dim': 48, 'depth': 2, 'num_heads': 3, 'img_size': 64}
-
-
-def vit(patch=8, name='vit_tiny_patch16_224', **kwargs):
-    torch.manual_seed(patch)
-    return timm.create_model(
-        name, num_classes=0, dynamic_img_size=True, patch_size=patch, **{**SMALL, **kwargs}
-    )
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """Random weights of small ViTs, by patch size."""
-    folder = tmp_path_factory.mktemp('vit')
-    paths = {}
-    for patch in (8, 14, 16):
-        paths[patch] = folder / f'{patch}.safetensors'
-        save_file(vit(patch).state_dict(), paths[patch])
-    return paths
+from tests.regions.conftest import SMALL
 
 
 @pytest.fixture(scope='module')
@@ -111,17 +90,6 @@ def test_a_batch_equals_single_images(clip, source):
         torch.testing.assert_close(
             together[index], encoder(images[index : index + 1]).patches[0], atol=1e-5, rtol=0
         )
-
-
-def test_register_tokens_are_left_out(tmp_path):
-    own = vit(14, 'vit_small_patch14_reg4_dinov2', img_size=56)
-    save_file(own.state_dict(), tmp_path / 'dinov2.safetensors')
-    features = TimmFeatures(
-        'vit_small_patch14_reg4_dinov2',
-        checkpoint=tmp_path / 'dinov2.safetensors',
-        kwargs={**SMALL, 'img_size': 56},
-    )(torch.rand(2, 3, 56, 70)).features
-    assert features.shape == (2, 48, 4, 5)
 
 
 def test_back_on_clips_grid_it_serves_the_refinements(encoder_config, source):
@@ -210,16 +178,3 @@ def test_a_picture_of_one_colour_gives_finite_features(clip):
 def test_sources_that_do_not_fit(clip, source, message):
     with pytest.raises(ValueError, match=message):
         encode(clip, source)
-
-
-def test_bad_arguments(weights):
-    name = 'vit_tiny_patch16_224'
-    for kwargs in ({}, {'pretrained': True, 'checkpoint': weights[8]}):
-        with pytest.raises(ValueError, match=f"weights of '{name}' come from"):
-            TimmFeatures(name, **kwargs)
-    with pytest.raises(ValueError, match='weights of another architecture than'):
-        TimmFeatures(name, checkpoint=weights[8])
-    with pytest.raises(ValueError, match="'resnet18' is not a ViT"):
-        TimmFeatures('resnet18', checkpoint=weights[8])
-    with pytest.raises(NotImplementedError):
-        AffinitySource()(None)

@@ -7,30 +7,18 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run, run_script
 
 SCRIPT = ROOT / 'tools/analysis_tools/compare_encoders.py'
 TAGS = {'class token', 'coarse', '+DMAR', '+DMAR+CWR', 'PIAA', 'PIAA+DMAR+CWR'}
 MASKS = {'direct', 'tag-guided', 'CLS-SEG'}
-
-
-def compare(*arguments):
-    return run(
-        sys.executable,
-        SCRIPT,
-        *arguments,
-        '--images',
-        '60',
-        '--encoders',
-        'NACLIP',
-        OMP_NUM_THREADS='1',
-    )
+SOME = ('--images', '60', '--encoders', 'NACLIP')
 
 
 @pytest.fixture(scope='module')
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp('compared') / 'new' / 'encoders.json'
-    process = compare('--out', out)
+    process = run(sys.executable, SCRIPT, '--out', out, *SOME, OMP_NUM_THREADS='1')
     assert process.returncode == 0, process.stderr
     return out, process.stdout
 
@@ -54,7 +42,7 @@ def test_it_goes_on_where_it_stopped(compared):
     shortened = json.loads(out.read_text())
     del shortened['masks']['NACLIP']['direct']
     out.write_text(json.dumps(shortened))
-    process = compare('--out', out)
+    process = run_script(SCRIPT, '--out', out, *SOME)
     assert process.returncode == 0, process.stderr
     after = json.loads(out.read_text())
     assert after['tags'] == before['tags']
@@ -91,6 +79,6 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch
 
 
 def test_a_file_of_other_settings_is_refused(compared):
-    process = compare('--out', compared[0], '--dtype', 'bfloat16')
+    process = run_script(SCRIPT, '--out', compared[0], *SOME, '--dtype', 'bfloat16')
     assert process.returncode == 2
     assert 'was made with other settings' in process.stderr

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run
+from tests.processes import ROOT, free_port, run, run_script
 from tests.tools.test_test import write_voc
 
 CONFIG = """\
@@ -53,7 +52,7 @@ def write_config(tmp_path_factory, encoder_config):
 
 
 def tool(name, *arguments):
-    return run(sys.executable, ROOT / 'tools' / name, *arguments, OMP_NUM_THREADS='1')
+    return run_script(ROOT / 'tools' / name, *arguments)
 
 
 @pytest.fixture(scope='module')

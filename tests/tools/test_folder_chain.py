@@ -1,10 +1,9 @@
 """A folder of photographs and a list of names in, a trained segmentor out, in three commands."""
 
 import shutil
-import sys
 
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run_script
 
 CONFIGS = ROOT / 'configs/pseudo_labels'
 
@@ -19,15 +18,13 @@ def test_folder_to_segmentor(tmp_path):
     out = tmp_path / 'out'
 
     def command(tool, config, *arguments):
-        process = run(
-            sys.executable,
+        process = run_script(
             ROOT / 'tools' / tool,
             CONFIGS / config,
             *arguments,
             PHOTOS=str(tmp_path / 'photos'),
             CLASSES=str(tmp_path / 'names.txt'),
             OUT=str(out),
-            OMP_NUM_THREADS='1',
         )
         assert process.returncode == 0, process.stderr
 

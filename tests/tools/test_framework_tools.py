@@ -14,10 +14,11 @@ from PIL import Image
 
 from mmtagclip.compat import installed_versions
 from tests.conftest import picture
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run, run_script
 
 
 def tool(package, path, *arguments):
+    """In a process of its own, which has not imported this package before it reads the config."""
     process = run(
         sys.executable,
         Path(package.__file__).parent / '.mim/tools' / path,
@@ -67,8 +68,7 @@ def test_browse_tags(classifier, tmp_path):
 
 
 def test_tta_and_drawings_while_testing(segmentor, tmp_path):
-    process = run(
-        sys.executable,
+    process = run_script(
         ROOT / 'tools/test.py',
         segmentor,
         '--tta',
@@ -76,12 +76,10 @@ def test_tta_and_drawings_while_testing(segmentor, tmp_path):
         tmp_path / 'work',
         '--out',
         tmp_path / 'metrics.json',
-        OMP_NUM_THREADS='1',
     )
     assert process.returncode == 0, process.stderr
     assert json.loads((tmp_path / 'metrics.json').read_text())['mIoU'] >= 0
-    process = run(
-        sys.executable,
+    process = run_script(
         ROOT / 'tools/test.py',
         segmentor,
         '--work-dir',
@@ -90,7 +88,6 @@ def test_tta_and_drawings_while_testing(segmentor, tmp_path):
         tmp_path / 'drawn',
         '--cfg-options',
         'default_hooks.visualization.type=SegVisualizationHook',
-        OMP_NUM_THREADS='1',
     )
     assert process.returncode == 0, process.stderr
     assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 6

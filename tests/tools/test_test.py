@@ -1,4 +1,4 @@
-"""tools/test.py and tools/dist_test.sh, each run as a user runs it."""
+"""tools/test.py and tools/dist_test.sh."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run
+from tests.processes import ROOT, free_port, run, run_script
 
 TEST_PY = ROOT / 'tools' / 'test.py'
 
@@ -35,7 +35,7 @@ VOC = {
 
 
 def run_test(*arguments):
-    return run(sys.executable, TEST_PY, *arguments)
+    return run_script(TEST_PY, *arguments)
 
 
 def write_config(path, encoder_config, data, workers=0, **dataset):
@@ -83,9 +83,12 @@ def voc(tmp_path_factory, encoder_config):
 
 @pytest.fixture(scope='module')
 def one_process(voc, tmp_path_factory):
-    """A finished run: the process, and the folder that it wrote to."""
+    """A finished run as a user starts it: the process, and the folder that it wrote to."""
     out = tmp_path_factory.mktemp('one')
-    return run_test(voc[1], '--work-dir', out, '--out', out / 'new' / 'metrics.json'), out
+    process = run(
+        sys.executable, TEST_PY, voc[1], '--work-dir', out, '--out', out / 'new' / 'metrics.json'
+    )
+    return process, out
 
 
 def test_runs_without_a_checkpoint(one_process):

@@ -1,7 +1,6 @@
 """Pictures through mmengine's visualizers and the tools."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from PIL import Image
 from mmtagclip.registry import VISUALIZERS
 from mmtagclip.visualization import MaskVisualizer, TagVisualizer, draw_masks, draw_tags
 from tests.conftest import picture
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run_script
 
 
 def tagged():
@@ -93,8 +92,7 @@ def test_masks_are_drawn_below_the_truth():
 def test_show_dir_of_the_tagger(tmp_path):
     scenes = tmp_path / 'scenes.txt'
     scenes.write_text('000001\n000040\n')
-    process = run(
-        sys.executable,
+    process = run_script(
         ROOT / 'tools' / 'test.py',
         ROOT / 'configs/demo/tagclip_demo.py',
         '--work-dir',

@@ -7,10 +7,8 @@ uvicorn = pytest.importorskip('uvicorn', reason="the web page needs pip install 
 
 
 @pytest.fixture(scope='module')
-def model():
-    from mmtagclip.apis import SegInferencer
-
-    return SegInferencer('cls-seg_demo', show_progress=False).model
+def model(demo_segmentor):
+    return demo_segmentor.model
 
 
 @pytest.fixture

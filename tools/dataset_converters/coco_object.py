@@ -7,16 +7,19 @@ Smaller objects are painted over larger ones.
 """
 
 import argparse
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image
-from pycocotools.coco import COCO
+
+from mmtagclip.datasets.coco import read_coco
+from mmtagclip.images import image_stem
 
 
 def convert(ann_file: Path, out: Path) -> int:
-    """Write a PNG for each image that has an object.
+    """Write a PNG for each image that has an object, in the same folders as the images.
 
     Args:
         ann_file: COCO instances file.
@@ -27,20 +30,41 @@ def convert(ann_file: Path, out: Path) -> int:
 
     Raises:
         FileNotFoundError: There is no such annotation file.
+        ValueError: It is not in COCO's layout, or two images would have one mask.
     """
-    if not ann_file.is_file():
-        raise FileNotFoundError(f'no COCO annotation file at {ann_file}')
-    coco = COCO(str(ann_file))
+    coco = read_coco(ann_file)
     labels = {category: label for label, category in enumerate(sorted(coco.cats), start=1)}
     image_ids = sorted(image_id for image_id in coco.imgs if coco.imgToAnns[image_id])
-    out.mkdir(parents=True, exist_ok=True)
+    paths = mask_paths({image_id: coco.imgs[image_id]['file_name'] for image_id in image_ids})
     for image_id in track_iter_progress(image_ids):
         image = coco.imgs[image_id]
         mask = np.zeros((image['height'], image['width']), dtype=np.uint8)
         for annotation in sorted(coco.imgToAnns[image_id], key=lambda one: -one['area']):
             mask[coco.annToMask(annotation) > 0] = labels[annotation['category_id']]
-        Image.fromarray(mask).save(out / f'{Path(image["file_name"]).stem}.png')
+        path = out / paths[image_id]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
     return len(image_ids)
+
+
+def mask_paths(names: Mapping[int, str]) -> dict[int, str]:
+    """Path of each image's mask, relative, by the image's id.
+
+    Raises:
+        ValueError: Two images that differ only in their ending, or one outside of the folder.
+    """
+    owner: dict[str, str] = {}
+    paths = {}
+    for image_id, name in names.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or '..' in path.parts:
+            raise ValueError(f'the image {name!r} lies outside of its folder')
+        mask = str(path.with_name(f'{image_stem(path.name)}.png'))
+        if mask in owner:
+            raise ValueError(f'{owner[mask]!r} and {name!r} would have the same mask, {mask}')
+        owner[mask] = name
+        paths[image_id] = mask
+    return paths
 
 
 def main() -> None:

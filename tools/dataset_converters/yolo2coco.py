@@ -11,11 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from PIL import Image
-
 from mmtagclip.clip import Vocabulary
-
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp')
+from mmtagclip.images import SUFFIXES, image_size
 
 
 def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
@@ -32,19 +29,23 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
     Raises:
         FileNotFoundError: There is no image.
         ValueError: A line is no YOLO label, or names an unknown class; the
-            message says where.
+            message says where. Or two images would have one label file, or one
+            is damaged.
     """
-    paths = sorted(p for p in images.iterdir() if p.suffix.lower() in EXTENSIONS)
+    paths = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise FileNotFoundError(f'no images ({", ".join(EXTENSIONS)}) in {images}')
+        raise FileNotFoundError(f'no images ({", ".join(SUFFIXES)}) in {images}')
     coco: dict[str, list] = {
         'images': [],
         'annotations': [],
         'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(classes)],
     }
+    owner: dict[str, Path] = {}
     for image_id, path in enumerate(paths, start=1):
-        with Image.open(path) as image:
-            width, height = image.size
+        if path.stem in owner:
+            raise ValueError(f'{owner[path.stem]} and {path} would have the same label file')
+        owner[path.stem] = path
+        height, width = image_size(path)
         coco['images'].append(
             {'id': image_id, 'file_name': path.name, 'width': width, 'height': height}
         )

@@ -3,12 +3,13 @@
 #
 #     bash tools/dev/test_official.sh FOLDER [PYTHON] [pytest's arguments]
 #
-# The first call makes a virtual environment of PYTHON (tried: 3.10) in FOLDER, outside the tree:
-# 3 GB of downloads, 6 GB on disk, most of it torch, and mmcv built from its source with its
-# operators for CPUs. Later calls only run the tests. FOLDER/versions.txt says what is installed.
+# The first call makes a virtual environment of PYTHON (default: python3.11; torch 2.1 has no wheels
+# for newer ones) in FOLDER, outside the tree: 3 GB of downloads, 6 GB on disk, most of it torch, and
+# mmcv built from its source with its operators for CPUs. Later calls only run the tests.
+# FOLDER/versions.txt says what is installed.
 set -euo pipefail
 folder=$(realpath -m "$1")
-python=${2:-python3.10}
+python=${2:-python3.11}
 shift $(($# < 2 ? $# : 2))
 cd "$(dirname "$0")/../.."
 case "$folder/" in

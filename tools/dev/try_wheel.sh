@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install a wheel in a clean environment and run the demo from an empty folder.
 #
-#     bash tools/dev/try_wheel.sh dist/mmtagclip-0.1.0-py3-none-any.whl [PYTHON]
+#     bash tools/dev/try_wheel.sh dist/mmtagclip-0.2.0-py3-none-any.whl [PYTHON]
 #
 # The dependencies are those of PYTHON's environment, which the new one looks at through a .pth
 # file, so that torch is not installed a second time. Nothing of the repository is on its path.

@@ -1,47 +1,169 @@
-"""What training-free segmentors share: their labels' names, tags of samples, and refusals."""
+"""What training-free segmentors share: names of a call, tags of samples, results, refusals."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
 from mmseg.models.segmentors import BaseSegmentor
+from mmseg.models.segmentors.seg_tta import SegTTAModel
 from mmseg.structures import SegDataSample
-from torch import nn
+from torch import Tensor, nn
 
-from ...labels import labels_metainfo
+from ...clip import DenseFeatures, Encoded, Names, Vocabulary
+from ...labels import IGNORED, labels_metainfo
 from ...registry import MODELS
+from ..clip_encoder import CLIPEncoder
+from ..precision import full_precision
+from ..taggers.heads import Tag
+from ..taggers.tagger import TagCLIP, check_normalisation, naming_images, readable_samples
 
-IGNORED = 255
 TAG_SOURCES = ('own', 'given', 'ground_truth')
+LEAST = 1e-12  # probability whose logarithm stands for that of 0
 
 
-class TrainingFreeSegmentor(BaseSegmentor):
+@dataclass(frozen=True, eq=False)
+class SegNames:
+    """What a segmentor needs of the names of a call; :meth:`TrainingFreeSegmentor.names_for`.
+
+    Attributes:
+        vocabulary: The F classes.
+        dataset_meta: ``classes``, the name of each label, and ``palette``, its RGB colour.
+        with_background: Whether label 0 is the background.
+        tagger: The tagger's names; None where the segmentor has no tagger.
+    """
+
+    vocabulary: Vocabulary
+    dataset_meta: dict[str, Any]
+    with_background: bool
+    tagger: Names | None
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels."""
+        return len(self.dataset_meta['classes'])
+
+
+N = TypeVar('N', bound=SegNames)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """One image, encoded for a segmentor; see :meth:`TrainingFreeSegmentor.encode`.
+
+    Attributes:
+        size: ``(H, W)`` of the original image, in pixels.
+        original: ``(H, W, 3)`` uint8 BGR; None where no part asks for it.
+        flip: How the encoded image was flipped: ``'horizontal'``, ``'vertical'``,
+            ``'diagonal'``, or None.
+        image: ``(3, H', W')``, normalised.
+        tagging: What the tagger's head scores; None without a tagger, or where tags come
+            from elsewhere.
+        features: What the encoder said of each batch that it was shown of the image, in
+            order; None where they are not kept.
+    """
+
+    size: tuple[int, int]
+    original: np.ndarray | None
+    flip: str | None
+    image: Tensor
+    tagging: Encoded | None
+    features: Sequence[DenseFeatures] | None
+
+    @classmethod
+    def of(
+        cls,
+        sample: SegDataSample,
+        image: Tensor,
+        tagging: Encoded | None,
+        features: Sequence[DenseFeatures] | None,
+    ) -> 'EncodedImage':
+        """An image with what its sample says of it."""
+        return cls(
+            size=tuple(sample.ori_shape[:2]),
+            original=sample.get('original'),
+            flip=sample.flip_direction if sample.get('flip') else None,
+            image=image,
+            tagging=tagging,
+            features=features,
+        )
+
+
+@dataclass
+class Masks:
+    """The masks of one image.
+
+    Attributes:
+        labels: ``(H, W)`` int64; 255 is no label.
+        planes: ``(P, H, W)`` probabilities; None where they were not asked for.
+        plane_labels: The P labels.
+    """
+
+    labels: Tensor
+    planes: Tensor | None
+    plane_labels: list[int]
+
+
+class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     """A segmentor of MMSegmentation that has nothing to train.
 
+    Whoever derives from it has an ``encoder`` and a ``tagger`` (or None), calls
+    :meth:`set_own` with the names that it was built with, and writes :attr:`names`,
+    :meth:`names_for`, :meth:`encode_group` and :meth:`segment`.
+
     Args:
-        names: Of the labels but for the background.
-        with_background: Whether label 0 is the background and the names follow
-            from 1.
+        tags: Where tags come from, one of ``TAG_SOURCES``, or None where all classes are
+            looked for.
+        with_probabilities: Whether results carry ``probabilities`` ``(P, H, W)`` and
+            ``plane_labels``, the label of each.
+        with_seg_logits: Whether results carry ``seg_logits`` ``(labels, H, W)``, logarithms
+            of the probabilities; for averaging over augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
         init_cfg: Of no effect.
+
+    Raises:
+        ValueError: ``tags`` of another kind.
     """
+
+    encoder: CLIPEncoder
+    tagger: TagCLIP | None
+    tags_needed = True  # whether there must be a source of tags
+    tagger_sees_original = False  # or the same image as the segmentor
 
     def __init__(
         self,
-        names: Sequence[str],
-        with_background: bool,
+        tags: str | None,
+        with_probabilities: bool = False,
+        with_seg_logits: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(data_preprocessor, init_cfg)
+        if tags not in TAG_SOURCES and (self.tags_needed or tags is not None):
+            none = '' if self.tags_needed else ', or None'
+            raise ValueError(f'tags must be one of {", ".join(TAG_SOURCES)}{none}, not {tags!r}')
+        self.tags = tags
+        self.with_probabilities = with_probabilities
+        self.with_seg_logits = with_seg_logits
         self.align_corners = False  # which test-time augmentation asks for
-        self.set_label_names(names, with_background)
 
-    def set_label_names(self, names: Sequence[str], with_background: bool) -> None:
-        """Name the labels; arguments as in the constructor."""
+    def set_own(self, names: Sequence[str], with_background: bool) -> None:
+        """Name the labels; checks what the parts must agree on.
+
+        Args:
+            names: Of the labels but for the background.
+            with_background: Whether label 0 is the background and the names follow from 1.
+
+        Raises:
+            ValueError: Images are normalised otherwise than the encoder was trained with.
+        """
+        check_normalisation(self.encoder, self.data_preprocessor)
         self.with_background = with_background
         self._dataset_meta = labels_metainfo(names, with_background)
         # What test-time augmentation and inferencers ask of a segmentor.
@@ -62,6 +184,263 @@ class TrainingFreeSegmentor(BaseSegmentor):
         if list(meta['classes']) == list(self._dataset_meta['classes']):
             self._dataset_meta = dict(meta)
 
+    # Names
+
+    @property
+    @abstractmethod
+    def names(self) -> N:
+        """The segmentor's own names, which a call may replace by those of :meth:`names_for`."""
+
+    @abstractmethod
+    def names_for(
+        self,
+        classes: str | Sequence | Vocabulary | None = None,
+        background: str | Sequence | Vocabulary | None = None,
+    ) -> N:
+        """Other names for a call; the segmentor's own stay as they are.
+
+        The encoder is the same, and only names that were never asked for are encoded. What
+        is None is as the segmentor has it.
+
+        Args:
+            classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
+            background: The names that compete with them, of the tagger too; the same. If
+                None, each part keeps its own, without the names that are now classes.
+
+        Raises:
+            ValueError: As the constructor does, or the segmentor takes no other names.
+        """
+
+    # The steps
+
+    @abstractmethod
+    def encode_group(
+        self,
+        images: Sequence[Tensor],
+        samples: Sequence[SegDataSample],
+        tagging: bool,
+        keep: bool,
+    ) -> tuple[Encoded | None, list[EncodedImage]]:
+        """Encode images that :meth:`batches` put together.
+
+        Args:
+            images: ``(3, H', W')``, normalised.
+            samples: One an image.
+            tagging: Whether for the tagger too.
+            keep: Whether masks of other names must be possible without the encoder.
+
+        Returns:
+            What the tagger's head scores, all images in one batch (None without
+            ``tagging``), and each image.
+        """
+
+    @abstractmethod
+    def segment(
+        self,
+        encoded: EncodedImage,
+        names: N,
+        tags: Sequence[Tag] | None,
+        background_level: float | None,
+        with_planes: bool,
+    ) -> Masks:
+        """Masks of one image.
+
+        Args:
+            encoded: The image.
+            names: Of the call.
+            tags: The classes to look for; all if None.
+            background_level: See :meth:`predict`.
+            with_planes: Whether the probabilities are wanted.
+        """
+
+    def batches(self, images: Sequence[Tensor]) -> list[list[int]]:
+        """Indices of the images that are encoded together: each alone."""
+        return [[index] for index in range(len(images))]
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether masks need the original image."""
+        return False
+
+    # What a user calls
+
+    def predict(
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: list[SegDataSample] | None = None,
+        names: N | None = None,
+        threshold: float | None = None,
+        background_level: float | None = None,
+    ) -> list[SegDataSample]:
+        """Segment images.
+
+        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
+        original image and what the options ask for; where classes are looked for by
+        tags, ``tag_labels``, ``tags`` (their names) and, if known, ``tag_scores``, in the
+        order of the classes. An image that could not be read (``load_error``) gets none
+        of these.
+
+        Args:
+            inputs: Normalised images ``(3, H', W')``.
+            data_samples: One an image.
+            names: Of :meth:`names_for`; the segmentor's own if None.
+            threshold: ``k`` of the tagger's relative threshold; its own if None.
+            background_level: Pixels where no class is above this, in (0, 1), become
+                background; as the segmentor's own options say if None.
+
+        Raises:
+            ValueError: An option that this segmentor can't have, a sample lacks what the
+                options need, its mask has another size than its image, or the image is
+                smaller than a window; the message names the image.
+        """
+        names = self.names if names is None else names
+        self.check_call(names, threshold, background_level)
+        if data_samples is None:
+            data_samples = [
+                SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
+            ]
+        readable = readable_samples(data_samples)
+        own = self.tags == 'own'
+        for index in readable:
+            self.check_sample(data_samples[index], self.tags, own)
+        for places in self.batches([inputs[index] for index in readable]):
+            group = [readable[place] for place in places]
+            samples = [data_samples[index] for index in group]
+            with naming_images(samples):
+                tagging, images = self._encode(
+                    [inputs[index] for index in group], samples, own, False
+                )
+                tags = self._find_tags(tagging, samples, names, threshold)
+            for sample, image, found in zip(samples, images, tags, strict=True):
+                with naming_images([sample]):
+                    self._fill(sample, image, names, found, background_level)
+        return data_samples
+
+    def encode(
+        self,
+        image: Tensor,
+        original: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> EncodedImage:
+        """Encode one image once, for :meth:`masks` and for the tagger's head.
+
+        ``tagger.head(encoded.tagging, names.tagger)`` are the tags' scores, where the
+        segmentor has a tagger.
+
+        Args:
+            image: ``(3, H', W')``, normalised by the segmentor's data preprocessor, of a
+                size as its pipeline makes it.
+            original: ``(H, W, 3)`` uint8 BGR; needed where :attr:`needs_original`, or by
+                the tagger of a :class:`DirectSegmentor`.
+            size: ``(H, W)`` of the masks; the original's if None, or else the image's.
+
+        Raises:
+            ValueError: As :meth:`predict` does.
+        """
+        if size is None:
+            height, width = image.shape[1:] if original is None else original.shape[:2]
+            size = (height, width)
+        sample = SegDataSample(metainfo={'ori_shape': size})
+        if original is not None:
+            sample.set_metainfo({'original': original})
+        tagging = self.tagger is not None
+        self.check_sample(sample, None, tagging)
+        _, (encoded,) = self._encode([image], [sample], tagging, True)
+        return encoded
+
+    def masks(
+        self,
+        encoded: EncodedImage,
+        names: N | None = None,
+        tags: Sequence[Tag] | None = None,
+        background_level: float | None = None,
+    ) -> SegDataSample:
+        """Masks of an encoded image, without the encoder (but for crops of CWR).
+
+        Args:
+            encoded: Of :meth:`encode`.
+            names: Of :meth:`names_for`; the segmentor's own if None.
+            tags: The classes to look for, as indices of the names' classes, with scores or
+                None; if None, those of the tagger, or all classes where there is no tagger.
+            background_level: See :meth:`predict`.
+
+        Returns:
+            As :meth:`predict` fills it.
+
+        Raises:
+            ValueError: An option that this segmentor can't have.
+        """
+        names = self.names if names is None else names
+        self.check_call(names, None, background_level)
+        sample = SegDataSample(metainfo={'ori_shape': encoded.size})
+        if tags is None and encoded.tagging is not None:
+            (tags,) = self._own_tags(encoded.tagging, names, None)
+        self._fill(sample, encoded, names, tags, background_level)
+        return sample
+
+    # Refusals
+
+    def check_call(
+        self, names: N, threshold: float | None = None, background_level: float | None = None
+    ) -> None:
+        """Refuse options of a call that this segmentor can't have; see :meth:`predict`.
+
+        Raises:
+            ValueError: There is one.
+        """
+        if threshold is not None:
+            if self.tagger is None:
+                raise ValueError(
+                    f'this {type(self).__name__} has no tagger, so it takes no threshold of tags'
+                )
+            self.tagger.threshold_of(threshold)
+        if background_level is None:
+            return
+        if not 0 < background_level < 1:
+            raise ValueError(f'the background level must be in (0, 1), not {background_level}')
+        if not names.with_background:
+            raise ValueError(
+                f'this {type(self).__name__} has no background, so it takes no background level'
+            )
+
+    def check_sample(self, sample: SegDataSample, tags: str | None, tagging: bool) -> None:
+        """Refuse a sample that lacks what the options need.
+
+        Args:
+            sample: Of one image.
+            tags: Where its tags come from: one of ``TAG_SOURCES``, or None.
+            tagging: Whether the tagger sees the image.
+
+        Raises:
+            ValueError: It does, or its mask has another size than its image; the
+                message names the image.
+        """
+        path = sample.get('img_path', 'an image')
+        size = tuple(sample.ori_shape[:2])
+        if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
+            raise ValueError(
+                f'{path} is {size[1]}x{size[0]} pixels, but its mask '
+                f'{sample.get("seg_map_path")} is '
+                f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}'
+            )
+        if (
+            self.needs_original or (tagging and self.tagger_sees_original)
+        ) and 'original' not in sample:
+            raise ValueError(
+                f'{path}: {"a post-processor" if self.needs_original else "the tagger"} needs '
+                'the original picture; put mmtagclip.KeepImage behind the loading transform and '
+                "'original' among PackSegInputs' meta_keys"
+            )
+        if tags == 'given' and 'tag_labels' not in sample:
+            raise ValueError(
+                f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
+                "'tag_labels' among PackSegInputs' meta_keys"
+            )
+        if tags == 'ground_truth' and 'gt_sem_seg' not in sample:
+            raise ValueError(
+                f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in the pipeline"
+            )
+
     def loss(self, inputs: Any, data_samples: Any) -> Any:
         """There is nothing to train.
 
@@ -73,45 +452,131 @@ class TrainingFreeSegmentor(BaseSegmentor):
             'train. Evaluate it with tools/test.py'
         )
 
+    # What frameworks call
 
-def check_sample(sample: SegDataSample, tags: str | None, needs_original: bool) -> None:
-    """Refuse a sample that lacks what a segmentor's options need.
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Patch features ``(B, N, D)`` of normalised images of one size."""
+        return self.encoder(inputs).patches
+
+    def encode_decode(self, inputs: Any, batch_data_samples: Any) -> Any:
+        """Labels ``(H, W)`` of each image."""
+        return self._forward(inputs, batch_data_samples)
+
+    def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
+        return [sample.pred_sem_seg.data[0] for sample in self.predict(inputs, data_samples)]
+
+    def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
+        """Labels ``(H, W)`` of an image from the ``seg_logits`` of its augmented views."""
+        total = sum((one.softmax(dim=0) for one in logits), torch.zeros_like(logits[0]))
+        return (total / len(logits)).argmax(dim=0)
+
+    # Inside
+
+    @torch.no_grad()
+    @full_precision
+    def _encode(self, *args: Any) -> tuple[Encoded | None, list[EncodedImage]]:
+        return self.encode_group(*args)
+
+    @torch.no_grad()
+    @full_precision
+    def _own_tags(self, tagging: Encoded, names: N, threshold: float | None) -> list[list[Tag]]:
+        assert self.tagger is not None
+        assert names.tagger is not None
+        scores = self.tagger.head(tagging, names.tagger).scores
+        return [self.tagger.tags(one, threshold) for one in scores]
+
+    def _find_tags(
+        self,
+        tagging: Encoded | None,
+        samples: Sequence[SegDataSample],
+        names: N,
+        threshold: float | None,
+    ) -> Sequence[list[Tag] | None]:
+        """The tags of each image of a group, in the order of the classes; None for all classes."""
+        if tagging is not None:
+            return self._own_tags(tagging, names, threshold)
+        if self.tags is None:
+            return [None] * len(samples)
+        return [
+            sample_tags(sample, self.tags, len(names.vocabulary), names.with_background)
+            for sample in samples
+        ]
+
+    @torch.no_grad()
+    @full_precision
+    def _fill(
+        self,
+        sample: SegDataSample,
+        encoded: EncodedImage,
+        names: N,
+        tags: Sequence[Tag] | None,
+        background_level: float | None,
+    ) -> None:
+        with_planes = self.with_probabilities or self.with_seg_logits
+        masks = self.segment(encoded, names, tags, background_level, with_planes)
+        sample.set_data({'pred_sem_seg': PixelData(data=masks.labels[None])})
+        if self.with_probabilities:
+            sample.set_data({'probabilities': PixelData(data=masks.planes)})
+            sample.set_field(masks.plane_labels, 'plane_labels', field_type='metainfo')
+        if self.with_seg_logits and masks.planes is not None:
+            logits = seg_logits(masks.planes, masks.plane_labels, names.num_labels)
+            sample.set_data({'seg_logits': PixelData(data=logits)})
+        if tags is not None:
+            fields = {
+                'tag_labels': [tag.label for tag in tags],
+                'tags': [names.vocabulary.names[tag.label] for tag in tags],
+            }
+            if all(tag.score is not None for tag in tags):
+                fields['tag_scores'] = [tag.score for tag in tags]
+            for key, value in fields.items():
+                sample.set_field(value, key, field_type='metainfo')
+
+
+@MODELS.register_module()
+class TrainingFreeTTA(SegTTAModel):
+    """Mean over augmentations of what a training-free segmentor sees, as ``seg_logits``."""
+
+    def __init__(self, module: Any, **kwargs: Any) -> None:
+        super().__init__(module=module, **kwargs)
+        self.module.with_seg_logits = True
+
+    def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
+        """Merge the views of each image; where none has a tag or background, all is 255."""
+        merged = []
+        for views in data_samples_list:
+            labels = self.module.merge_views([view.seg_logits.data for view in views])
+            if not self.module.with_background and all(
+                view.get('tag_labels') == [] for view in views
+            ):
+                labels.fill_(IGNORED)
+            sample = views[-1]
+            sample.set_data({'pred_sem_seg': PixelData(data=labels[None])})
+            if 'gt_sem_seg' in views[0]:
+                sample.set_data({'gt_sem_seg': views[0].gt_sem_seg})
+            merged.append(sample)
+        return merged
+
+
+@MODELS.register_module()
+class CLSSegTTA(TrainingFreeTTA):
+    """An earlier name of :class:`TrainingFreeTTA`."""
+
+
+def seg_logits(planes: Tensor, plane_labels: Sequence[int], count: int) -> Tensor:
+    """Logarithms ``(count, H, W)`` of the probabilities of all labels.
 
     Args:
-        sample: Of one image.
-        tags: Where its tags come from: one of ``TAG_SOURCES``, or None.
-        needs_original: Whether the original picture is needed.
-
-    Raises:
-        ValueError: It does, or its mask has another size than its image; the
-            message names the image.
+        planes: ``(P, H, W)`` probabilities; of several planes of a label the greatest counts.
+        plane_labels: Label of each.
+        count: Number of labels.
     """
-    path = sample.get('img_path', 'an image')
-    size = tuple(sample.ori_shape[:2])
-    if 'gt_sem_seg' in sample and tuple(sample.gt_sem_seg.shape) != size:
-        raise ValueError(
-            f'{path} is {size[1]}x{size[0]} pixels, but its mask '
-            f'{sample.get("seg_map_path")} is '
-            f'{sample.gt_sem_seg.shape[1]}x{sample.gt_sem_seg.shape[0]}'
-        )
-    if needs_original and 'original' not in sample:
-        raise ValueError(
-            f'{path}: a post-processor needs the original picture; put '
-            "mmtagclip.KeepImage behind the loading transform and 'original' "
-            "among PackSegInputs' meta_keys"
-        )
-    if tags == 'given' and 'tag_labels' not in sample:
-        raise ValueError(
-            f"{path}: tags='given' needs mmtagclip.LoadTags in the pipeline and "
-            "'tag_labels' among PackSegInputs' meta_keys"
-        )
-    if tags == 'ground_truth' and 'gt_sem_seg' not in sample:
-        raise ValueError(
-            f"{path}: tags='ground_truth' needs a mask; put LoadAnnotations in the pipeline"
-        )
+    full = planes.new_zeros(count, *planes.shape[1:])
+    for label, plane in zip(plane_labels, planes, strict=True):
+        torch.maximum(full[label], plane, out=full[label])
+    return full.clamp_(min=LEAST).log_()
 
 
-def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: bool) -> list[int]:
+def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: bool) -> list[Tag]:
     """Tags that a sample brings along, or those of its mask.
 
     Args:
@@ -121,7 +586,7 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
         with_background: Whether value 0 of the mask is the background.
 
     Returns:
-        Indices of the classes, in order.
+        The tags, without scores, in the order of the classes.
 
     Raises:
         ValueError: An index that there is not; the message names the image.
@@ -142,7 +607,7 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
             f'{sample.get("img_path", "an image")} has the {kind} {bad[0]}, but '
             f'there are {count} classes'
         )
-    return sorted(set(labels))
+    return [Tag(label, None) for label in sorted(set(labels))]
 
 
 def build(part: Any) -> Any:

@@ -1,28 +1,46 @@
 """Segmentation straight from dense features: windows, words, post-processing; with tags or not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
-from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ...clip import DenseFeatures, Encoded, Vocabulary
 from ...images import PatchGrid
+from ...labels import labels_metainfo
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
-from ..precision import full_precision
-from ..taggers.heads import relative_threshold
-from ..taggers.tagger import TagCLIP, check_normalisation, naming_images
-from .base import TAG_SOURCES, TrainingFreeSegmentor, build, check_sample, sample_tags
-from .text_head import SegTextHead
+from ..maps import flip_back
+from ..taggers.heads import Tag
+from ..taggers.tagger import TagCLIP
+from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build
+from .text_head import SegTextHead, Words
 from .windows import WholeImage, resize
+
+# Images (n, 3, H, W) to their features.
+Encode = Callable[[Tensor], DenseFeatures]
+
+
+@dataclass(frozen=True, eq=False)
+class WordNames(SegNames):
+    """The names of a call of :class:`DirectSegmentor`.
+
+    Attributes:
+        words: The words of the classes and of the background.
+        text: ``(K, D)`` their text features.
+    """
+
+    words: Words
+    text: Tensor
 
 
 @MODELS.register_module()
-class DirectSegmentor(TrainingFreeSegmentor):
+class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     """A training-free segmentor: every patch is compared with words (MaskCLIP and its successors).
 
     Cosines of the patches are resized and averaged over windows, resized to the
@@ -61,6 +79,9 @@ class DirectSegmentor(TrainingFreeSegmentor):
         with_probabilities: Whether results carry ``probabilities`` ``(P, H, W)``,
             those of the labels that were looked for, and ``plane_labels``, which
             these are.
+        with_seg_logits: Whether results carry ``seg_logits`` ``(labels, H, W)``,
+            logarithms of the probabilities, 0 for labels that were not looked for; for
+            averaging over augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
         pretrained: Of no effect, but frameworks set it.
         train_cfg: Of no effect, but frameworks set it.
@@ -74,6 +95,8 @@ class DirectSegmentor(TrainingFreeSegmentor):
     """
 
     text: Tensor
+    tags_needed = False
+    tagger_sees_original = True
 
     def __init__(
         self,
@@ -89,25 +112,19 @@ class DirectSegmentor(TrainingFreeSegmentor):
         tagger: ConfigDict | dict | TagCLIP | None = None,
         max_side: int = 1344,
         with_probabilities: bool = False,
+        with_seg_logits: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
         pretrained: Any = None,
         train_cfg: Any = None,
         test_cfg: Any = None,
         init_cfg: dict | None = None,
     ) -> None:
-        text_head: SegTextHead = build(head)
-        super().__init__(
-            text_head.vocabulary.names, text_head.with_background, data_preprocessor, init_cfg
-        )
-        if tags is not None and tags not in TAG_SOURCES:
-            raise ValueError(f'tags must be one of {", ".join(TAG_SOURCES)}, or None, not {tags!r}')
+        super().__init__(tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg)
         if (tags == 'own') != (tagger is not None):
             raise ValueError("a tagger belongs to tags='own', and to nothing else")
-        self.tags = tags
-        self.with_probabilities = with_probabilities
-        self.head = text_head
+        self.head: SegTextHead = build(head)
         self.encoder: CLIPEncoder = build(encoder)
-        check_normalisation(self.encoder, self.data_preprocessor)
+        self.set_own(self.head.vocabulary.names, self.head.with_background)
         self.windows = WholeImage(self.encoder.patch_size) if windows is None else build(windows)
         self.views = build(views)
         self.patch_processor = build(patch_processor)
@@ -121,10 +138,7 @@ class DirectSegmentor(TrainingFreeSegmentor):
                 'a patch_processor looks at all patches of an image together: it '
                 'needs windows of the type WholeImage'
             )
-        if text_head.background_threshold and getattr(self.patch_processor, 'key_smoothing', 0):
-            raise ValueError(
-                'key_smoothing leaves no probabilities for a background_threshold: set it to 0'
-            )
+        self._check_threshold(self.head.background_threshold)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.label_processor = build(label_processor)
@@ -133,147 +147,186 @@ class DirectSegmentor(TrainingFreeSegmentor):
             if isinstance(tagger, dict)
             else tagger
         )
+        self.max_side = max_side
         if self.tagger is not None:
-            if len(self.tagger.vocabulary) != len(text_head.vocabulary):
-                raise ValueError(
-                    f'the tagger has {len(self.tagger.vocabulary)} classes, the head '
-                    f'{len(text_head.vocabulary)}'
-                )
+            theirs, ours = self.tagger.vocabulary, self.head.vocabulary
+            if len(theirs) != len(ours):
+                raise ValueError(f'the tagger has {len(theirs)} classes, the head {len(ours)}')
             self.tagger_grid = PatchGrid(self.tagger.encoder.patch_size, max_side=max_side)
-        self.register_buffer('text', text_head.text(self.encoder), persistent=False)
+        self.register_buffer('text', self.head.text(self.encoder), persistent=False)
 
-    def predict(
-        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[SegDataSample] | None = None
-    ) -> list[SegDataSample]:
-        """Segment images.
+    @property
+    def needs_original(self) -> bool:
+        """Whether a processor needs the original image."""
+        return self.logit_processor is not None or self.post_processor is not None
 
-        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
-        original image and, with ``tags``, ``tag_labels`` and ``tags`` (their
-        names), and what the options ask for. An image that could not be read
-        (``load_error``) gets none of these.
+    @property
+    def names(self) -> WordNames:
+        """The segmentor's own names, which a call may replace by those of :meth:`names_for`."""
+        return WordNames(
+            vocabulary=self.head.vocabulary,
+            dataset_meta=self.dataset_meta,
+            with_background=self.with_background,
+            tagger=None if self.tagger is None else self.tagger.names,
+            words=self.head.own,
+            text=self.text,
+        )
 
-        Args:
-            inputs: Normalised images ``(3, H', W')``.
-            data_samples: One an image.
+    def names_for(
+        self,
+        classes: str | Sequence | Vocabulary | None = None,
+        background: str | Sequence | Vocabulary | None = None,
+    ) -> WordNames:
+        """See :meth:`TrainingFreeSegmentor.names_for`; synonyms are words of their own.
 
         Raises:
-            ValueError: A sample lacks what the options need, its mask has
-                another size than its image, or the image is smaller than a
-                window; the message names the image.
+            ValueError: As the constructor does, or the head has descriptions of its own
+                classes.
         """
-        if data_samples is None:
-            data_samples = [
-                SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
-            ]
-        refines = self.logit_processor is not None or self.post_processor is not None
-        for image, sample in zip(inputs, data_samples, strict=True):
-            if sample.get('load_error') is not None:
-                continue
-            check_sample(sample, self.tags, refines or self.tags == 'own')
-            with naming_images([sample]):
-                labels = self.find_tags(sample)
-                planes, plane_labels = self.probabilities(
-                    image, tuple(sample.ori_shape[:2]), labels, sample.get('original')
-                )
-            label = self.labels(planes, plane_labels)
-            sample.set_data({'pred_sem_seg': PixelData(data=label[None])})
-            if self.with_probabilities:
-                sample.set_data({'probabilities': PixelData(data=planes)})
-                sample.set_field(plane_labels, 'plane_labels', field_type='metainfo')
-            if labels is not None:
-                names = self.head.vocabulary.names
-                sample.set_field(labels, 'tag_labels', field_type='metainfo')
-                sample.set_field([names[c] for c in labels], 'tags', field_type='metainfo')
-        return data_samples
+        if classes is None and background is None:
+            return self.names
+        tagger = None if self.tagger is None else self.tagger.names_for(classes, background)
+        words = self.head.words_for(classes, background)
+        names = words.vocabulary.names
+        return WordNames(
+            vocabulary=words.vocabulary,
+            dataset_meta=labels_metainfo(names, words.with_background),
+            with_background=words.with_background,
+            tagger=tagger,
+            words=words,
+            text=self.head.text(self.encoder, words).to(self.text.device),
+        )
 
-    def find_tags(self, sample: SegDataSample) -> list[int] | None:
-        """The classes to look for in an image, in order; None for all."""
-        if self.tags is None:
-            return None
-        if self.tagger is None:
-            return sample_tags(sample, self.tags, len(self.head.vocabulary), self.with_background)
-        fitted = self.tagger_grid.resize(sample.original, sample.get('img_path', 'an image'))
-        image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
-        scores = self.tagger.score([self.tagger.data_preprocessor.normalise(image)])[0].scores[0]
-        return relative_threshold(scores, self.tagger.head.threshold).nonzero().flatten().tolist()
+    def check_call(
+        self,
+        names: WordNames,
+        threshold: float | None = None,
+        background_level: float | None = None,
+    ) -> None:
+        """See :meth:`TrainingFreeSegmentor.check_call`."""
+        super().check_call(names, threshold, background_level)
+        self._check_threshold(background_level)
+
+    def encode_group(
+        self,
+        images: Sequence[Tensor],
+        samples: Sequence[SegDataSample],
+        tagging: bool,
+        keep: bool,
+    ) -> tuple[Encoded | None, list[EncodedImage]]:
+        """Encode one image; without ``keep``, its windows' turn comes with their cosines."""
+        (image,), (sample,) = images, samples
+        encoded = self._encode_original(sample) if tagging else None
+        features = self._window_features(image) if keep else None
+        return encoded, [EncodedImage.of(sample, image, encoded, features)]
 
     def segment(
         self,
-        image: Tensor,
-        size: tuple[int, int],
-        tags: Sequence[int] | None = None,
-        original: Any = None,
-    ) -> Tensor:
-        """Labels ``(H, W)`` of one image; arguments as those of :meth:`probabilities`."""
-        return self.labels(*self.probabilities(image, size, tags, original))
-
-    def labels(self, planes: Tensor, labels: Sequence[int]) -> Tensor:
-        """Label of each pixel ``(H, W)``; arguments as those of :meth:`SegTextHead.labels`."""
-        label = self.head.labels(planes, labels)
-        return label if self.label_processor is None else self.label_processor(label)
-
-    @torch.no_grad()
-    @full_precision
-    def probabilities(
-        self,
-        image: Tensor,
-        size: tuple[int, int],
-        tags: Sequence[int] | None = None,
-        original: Any = None,
-    ) -> tuple[Tensor, list[int]]:
-        """Probabilities of one image's labels.
-
-        Args:
-            image: ``(3, H', W')``, normalised.
-            size: ``(H, W)`` of the original image, in pixels.
-            tags: Classes to look for; all if None.
-            original: ``(H, W, 3)`` uint8 BGR, for the processors.
-
-        Returns:
-            ``(P, H, W)``, and the P labels: all that were looked for.
+        encoded: EncodedImage,
+        names: WordNames,
+        tags: Sequence[Tag] | None,
+        background_level: float | None,
+        with_planes: bool,
+    ) -> Masks:
+        """Masks of one image; see :meth:`TrainingFreeSegmentor.segment`.
 
         Raises:
             ValueError: The features are not finite, or the image does not fit
                 the windows.
         """
-        rows = self.head.rows(tags)
+        rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
+        planes, plane_labels = self._probabilities(encoded, names, rows)
+        labels = self._labels(planes, plane_labels, background_level)
+        return Masks(labels, planes, plane_labels)
+
+    def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
+        """Labels ``(H, W)`` from the mean probabilities of the views.
+
+        Unlike those of CLS-SEG they mean the same in each view, and are not scaled, so that
+        ``background_threshold`` counts as without augmentation.
+        """
+        mean = sum((one.exp() for one in logits), torch.zeros_like(logits[0])) / len(logits)
+        return self._labels(mean, range(len(mean)), None)
+
+    def _probabilities(
+        self, encoded: EncodedImage, names: WordNames, rows: list[int]
+    ) -> tuple[Tensor, list[int]]:
+        """Probabilities ``(P, H, W)`` of the labels that were looked for, and the P labels."""
+        image = encoded.image
         if not rows:
-            return image.new_zeros(0, *size), []
-        cosines = self.windows(image, lambda crops: self.score(crops, self.text[rows]))
+            return image.new_zeros(0, *encoded.size), []
+        encode: Encode = self.encoder
+        if encoded.features is not None:
+            kept = iter(encoded.features)
+            encode = lambda crops: next(kept)  # noqa: E731
+        text = names.text[rows]
+        cosines = self.windows(image, lambda crops: self.score(crops, text, encode))
         if not torch.isfinite(cosines).all():
             raise ValueError(
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        cosines = resize(cosines[None], size)[0]
+        cosines = resize(flip_back(cosines, encoded.flip)[None], encoded.size)[0]
         if self.logit_processor is not None:
-            cosines = self.logit_processor(cosines, original)
-        planes, labels = self.head.probabilities(cosines, rows)
+            cosines = self.logit_processor(cosines, encoded.original)
+        word_labels = names.words.labels
+        planes, labels = self.head.probabilities(cosines, [word_labels[row] for row in rows])
         if self.post_processor is not None:
-            planes = self.post_processor(planes, original)
+            planes = self.post_processor(planes, encoded.original)
         return self.head.rule_out(planes), labels
 
-    def score(self, crops: Tensor, text: Tensor) -> Tensor:
+    def _labels(
+        self, planes: Tensor, labels: Sequence[int], background_level: float | None
+    ) -> Tensor:
+        label = self.head.labels(planes, labels, background_level)
+        return label if self.label_processor is None else self.label_processor(label)
+
+    def _encode_original(self, sample: SegDataSample) -> Encoded:
+        """What the tagger sees of an image: the original, on the patch grid."""
+        assert self.tagger is not None
+        fitted = self.tagger_grid.resize(sample.original, sample.get('img_path', 'an image'))
+        image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
+        return self.tagger.encode(self.tagger.data_preprocessor.normalise(image)[None])
+
+    def _window_features(self, image: Tensor) -> list[DenseFeatures]:
+        """Features of all windows and views of an image, in the order of :meth:`score`."""
+        kept: list[DenseFeatures] = []
+
+        def encode(crops: Tensor) -> Tensor:
+            features = self.encoder(crops)
+            if self.patch_processor is None:  # which alone looks at more than the patches
+                none = features.patches.new_zeros(0)
+                features = replace(features, last_input=none, class_token=none)
+            kept.append(features)
+            return features.patches.new_zeros(len(crops), 1, *features.grid)
+
+        self.windows(
+            image, encode if self.views is None else lambda crops: self.views(crops, encode)
+        )
+        return kept
+
+    def _check_threshold(self, threshold: float | None) -> None:
+        if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
+            raise ValueError(
+                'key_smoothing leaves no probabilities for a background_threshold: set it to 0'
+            )
+
+    def score(self, crops: Tensor, text: Tensor, encode: Encode | None = None) -> Tensor:
         """The same as :meth:`cosines`, in all views."""
         if self.views is None:
-            return self.cosines(crops, text)
-        return self.views(crops, lambda view: self.cosines(view, text))
+            return self.cosines(crops, text, encode)
+        return self.views(crops, lambda view: self.cosines(view, text, encode))
 
-    def cosines(self, crops: Tensor, text: Tensor) -> Tensor:
-        """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined."""
-        features = self.encoder(crops)
+    def cosines(self, crops: Tensor, text: Tensor, encode: Encode | None = None) -> Tensor:
+        """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined.
+
+        Args:
+            crops: Normalised.
+            text: Of the words.
+            encode: Makes the features; the encoder if None.
+        """
+        features = (self.encoder if encode is None else encode)(crops)
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)
         return cosines.transpose(1, 2).unflatten(2, features.grid)
-
-    def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
-        return [self.segment(image, tuple(image.shape[1:])) for image in inputs]
-
-    def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Patch features ``(B, N, D)`` of normalised images of one size."""
-        return self.encoder(inputs).patches
-
-    def encode_decode(self, inputs: Any, batch_data_samples: Any) -> Any:
-        """Labels of each image, all classes looked for."""
-        return self._forward(inputs, batch_data_samples)

@@ -55,8 +55,11 @@ class DenseCRF(nn.Module):
                 'mmtagclip.PAMR needs nothing more'
             ) from None
         self.iterations = iterations
-        self.gaussian = {'sxy': gaussian_sxy, 'compat': gaussian_weight}
-        self.bilateral = {'sxy': bilateral_sxy, 'srgb': bilateral_srgb, 'compat': bilateral_weight}
+        self.gaussian_sxy = gaussian_sxy
+        self.gaussian_weight = gaussian_weight
+        self.bilateral_sxy = bilateral_sxy
+        self.bilateral_srgb = bilateral_srgb
+        self.bilateral_weight = bilateral_weight
         self.wrapped_input = wrapped_input
 
     def forward(self, probabilities: Tensor, image: np.ndarray) -> Tensor:
@@ -76,8 +79,13 @@ class DenseCRF(nn.Module):
         if self.wrapped_input:
             centred = image.astype(np.float32) - PUBLISHED_BGR_MEAN
             image = centred.astype(np.int64).astype(np.uint8)
-        crf.addPairwiseGaussian(**self.gaussian)
-        crf.addPairwiseBilateral(**self.bilateral, rgbim=np.ascontiguousarray(image))
+        crf.addPairwiseGaussian(sxy=self.gaussian_sxy, compat=self.gaussian_weight)
+        crf.addPairwiseBilateral(
+            sxy=self.bilateral_sxy,
+            srgb=self.bilateral_srgb,
+            compat=self.bilateral_weight,
+            rgbim=np.ascontiguousarray(image),
+        )
         refined = np.array(crf.inference(self.iterations)).reshape(count, height, width)
         return torch.from_numpy(refined).to(probabilities.device)
 

@@ -1,14 +1,79 @@
 """From cosines with words to labels: synonyms, background, thresholds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...clip import Vocabulary, load_descriptions
+from ...clip import Vocabulary, load_classes, load_descriptions
 from ...labels import IGNORED
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of the classes and of the background, each with a text feature of its own.
+
+    Attributes:
+        vocabulary: The F classes with their synonyms.
+        background: Words of the background; label 0 if there are any.
+
+    Raises:
+        ValueError: A word of two classes, or of a class and the background.
+    """
+
+    vocabulary: Vocabulary
+    background: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        owner: dict[str, str] = {}
+        names = [repr(name) for name in self.vocabulary.names]
+        for name, group in zip(
+            ['the background'] * self.with_background + names, self._groups, strict=True
+        ):
+            for word in group:
+                if word in owner:
+                    others = f'{owner[word]} and {name}' if owner[word] != name else name
+                    raise ValueError(
+                        f'the word {word!r} occurs twice, in {others}: whose pixels '
+                        'are those that it wins? Leave it out of one'
+                    )
+                owner[word] = name
+
+    @property
+    def with_background(self) -> bool:
+        """Whether label 0 is the background."""
+        return bool(self.background)
+
+    @property
+    def words(self) -> Vocabulary:
+        """The K words, the background's first."""
+        return Vocabulary(tuple((word,) for group in self._groups for word in group))
+
+    @property
+    def labels(self) -> list[int]:
+        """Label of each of the K words."""
+        return [label for label, group in enumerate(self._groups) for _ in group]
+
+    def rows(self, tags: Sequence[int] | None) -> list[int]:
+        """Words that take part where only some classes are looked for.
+
+        Args:
+            tags: Indices of the classes; all if None.
+        """
+        labels = self.labels
+        if tags is None:
+            return list(range(len(labels)))
+        first = int(self.with_background)
+        wanted = {*([0] if first else []), *(tag + first for tag in tags)}
+        return [row for row, label in enumerate(labels) if label in wanted]
+
+    @property
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Words of each label."""
+        return [*([self.background] * self.with_background), *self.vocabulary.phrases]
 
 
 @MODELS.register_module()
@@ -37,9 +102,8 @@ class SegTextHead(nn.Module):
             again; published: 0.05 to 0.2. Of no effect without descriptions.
 
     Attributes:
-        vocabulary: The classes.
-        words: The K words, the background's first.
-        word_labels: ``(K,)`` label of each word.
+        own: The head's own words, which a call may replace by those of
+            :meth:`words_for`.
 
     Raises:
         ValueError: A word of two classes, a threshold without background words,
@@ -58,87 +122,109 @@ class SegTextHead(nn.Module):
         description_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.vocabulary = Vocabulary.load(classes)
-        if not len(self.vocabulary):
-            raise ValueError('classes is empty: name at least one class to find')
-        groups = list(self.vocabulary.phrases)
-        background_words = [
-            word for phrases in Vocabulary.load(background).phrases for word in phrases
-        ]
-        self.with_background = bool(background_words)
-        if self.with_background:
-            groups.insert(0, tuple(background_words))
+        self.classes, self.background = load_classes(classes), Vocabulary.load(background)
         for key, value in {
             'background_threshold': background_threshold,
             'area_threshold': area_threshold,
+            'description_weight': description_weight,
         }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'SegTextHead needs {key} in [0, 1], not {value}')
-            if value and not self.with_background:
-                raise ValueError(
-                    f'{key}={value} needs words of a background, which takes the '
-                    'pixels that classes lose'
-                )
-        if not 0 <= description_weight <= 1:
-            raise ValueError(
-                f'SegTextHead needs description_weight in [0, 1], not {description_weight}'
-            )
         self.descriptions = (
-            None if descriptions is None else load_descriptions(descriptions, self.vocabulary.names)
+            None if descriptions is None else load_descriptions(descriptions, self.classes.names)
         )
         self.description_weight = description_weight
-        self._check_words(groups)
-        self.words = Vocabulary.load([word for group in groups for word in group])
-        self.word_labels = torch.tensor(
-            [label for label, group in enumerate(groups) for _ in group]
-        )
         self.templates = templates
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
         self.area_threshold = area_threshold
+        self.own = self._words(self.classes, self.background)
 
-    def text(self, encoder: CLIPEncoder) -> Tensor:
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The head's own classes."""
+        return self.classes
+
+    @property
+    def with_background(self) -> bool:
+        """Whether label 0 is the background where the words are the head's own."""
+        return self.own.with_background
+
+    def words_for(
+        self,
+        classes: str | Sequence | Vocabulary | None = None,
+        background: str | Sequence | Vocabulary | None = None,
+    ) -> Words:
+        """Other words for a call; the head's own stay as they are.
+
+        Args:
+            classes: As in the constructor; as here if None.
+            background: The same. The head's own loses the words that are now those of
+                a class.
+
+        Raises:
+            ValueError: As the constructor does, or the head has descriptions, which are
+                of its own classes.
+        """
+        if classes is None and background is None:
+            return self.own
+        if self.descriptions is not None:
+            raise ValueError(
+                'this head has a description of each of its own classes, so it takes no '
+                'others; use one without descriptions'
+            )
+        foreground = load_classes(self.classes if classes is None else classes)
+        if background is None:
+            taken = {word for phrases in foreground.phrases for word in phrases}
+            kept = [word for phrases in self.background.phrases for word in phrases]
+            return self._words(foreground, Vocabulary.load([w for w in kept if w not in taken]))
+        return self._words(foreground, Vocabulary.load(background))
+
+    def text(self, encoder: CLIPEncoder, words: Words | None = None) -> Tensor:
         """Text features ``(K, D)`` of the words, float32, on the CPU.
 
         They are of unit length, but for words of classes with descriptions,
         which are prompts of their own, without a template.
+
+        Args:
+            encoder: The encoder.
+            words: Of :meth:`words_for`; the head's own if None.
         """
-        text = encoder.encode_names(self.words, self.templates)
+        words = self.own if words is None else words
+        text = encoder.encode_names(words.words, self.templates)
         if self.descriptions is None:
             return text
         described = encoder.encode_names(self.descriptions, ['{}'])
-        classes = self.word_labels - int(self.with_background)
+        classes = torch.tensor(words.labels) - int(words.with_background)
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
 
-    def rows(self, tags: Sequence[int] | None) -> list[int]:
-        """Words that take part where only some classes are looked for.
+    def _words(self, classes: Vocabulary, background: Vocabulary) -> Words:
+        words = Words(classes, tuple(word for phrases in background.phrases for word in phrases))
+        for key in ('background_threshold', 'area_threshold'):
+            if getattr(self, key) and not words.with_background:
+                raise ValueError(
+                    f'{key}={getattr(self, key)} needs words of a background, which takes '
+                    'the pixels that classes lose'
+                )
+        return words
 
-        Args:
-            tags: Indices of the classes; all if None.
-        """
-        if tags is None:
-            return list(range(len(self.words)))
-        first = int(self.with_background)
-        wanted = {*([0] if first else []), *(tag + first for tag in tags)}
-        return [row for row, label in enumerate(self.word_labels.tolist()) if label in wanted]
-
-    def probabilities(self, cosines: Tensor, rows: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def probabilities(self, cosines: Tensor, labels: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Probability planes of the labels.
 
         Args:
-            cosines: ``(k, H, W)`` with the words in ``rows``.
-            rows: The words, at least one.
+            cosines: ``(k, H, W)`` with some words, at least one.
+            labels: Label of each of these.
 
         Returns:
             ``(P, H, W)``, the best word's of each label, and the P labels.
         """
         words = (self.logit_scale * cosines).softmax(dim=0)
-        labels, index = self.word_labels[list(rows)].unique(return_inverse=True)
-        planes = words.new_zeros(len(labels), *words.shape[1:])
+        present, index = torch.tensor(list(labels)).unique(return_inverse=True)
+        planes = words.new_zeros(len(present), *words.shape[1:])
         for row, plane in enumerate(index.tolist()):
             torch.maximum(planes[plane], words[row], out=planes[plane])
-        return planes, labels.tolist()
+        return planes, present.tolist()
 
     def rule_out(self, planes: Tensor) -> Tensor:
         """Set the probabilities of classes under the ``area_threshold`` to 0.
@@ -154,32 +240,22 @@ class SegTextHead(nn.Module):
         kept[0] = True
         return planes * kept[:, None, None]
 
-    def labels(self, planes: Tensor, labels: Sequence[int]) -> Tensor:
+    def labels(
+        self, planes: Tensor, labels: Sequence[int], background_threshold: float | None = None
+    ) -> Tensor:
         """Label of each pixel ``(H, W)``.
 
         Args:
             planes: ``(P, H, W)`` probabilities, of classes that are not ruled out.
             labels: Of the planes, in order; all 255 if there are none.
+            background_threshold: In place of the head's, if not None.
         """
+        if background_threshold is None:
+            background_threshold = self.background_threshold
         if not labels:
             return torch.full(planes.shape[1:], IGNORED, dtype=torch.long, device=planes.device)
         best, index = planes.max(dim=0)
         label = torch.tensor(list(labels), device=planes.device)[index]
-        if self.background_threshold:
-            label[best < self.background_threshold] = 0
+        if background_threshold:
+            label[best < background_threshold] = 0
         return label
-
-    def _check_words(self, groups: Sequence[tuple[str, ...]]) -> None:
-        names = (['the background'] if self.with_background else []) + [
-            repr(name) for name in self.vocabulary.names
-        ]
-        owner: dict[str, str] = {}
-        for name, group in zip(names, groups, strict=True):
-            for word in group:
-                if word in owner:
-                    others = f'{owner[word]} and {name}' if owner[word] != name else name
-                    raise ValueError(
-                        f'the word {word!r} occurs twice, in {others}: whose pixels '
-                        'are those that it wins? Leave it out of one'
-                    )
-                owner[word] = name

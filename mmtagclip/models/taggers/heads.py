@@ -1,15 +1,28 @@
 """From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ...clip import DenseEncoder, DenseFeatures
+from ...clip import DenseFeatures, Encoded, Names
 from ...registry import MODELS
 from .cwr import CWR
 from .dmar import DMAR
+
+
+class Tag(NamedTuple):
+    """A class that an image shows.
+
+    Attributes:
+        label: Index of the class.
+        score: Its score; None where tags have none (given ones, those of a mask).
+    """
+
+    label: int
+    score: float | None
 
 
 @dataclass
@@ -57,6 +70,17 @@ def relative_threshold(scores: Tensor, k: float) -> Tensor:
     return tags
 
 
+def tags_of(scores: Tensor, k: float) -> list[Tag]:
+    """The tags of one image, in the order of the classes.
+
+    Args:
+        scores: ``(F,)``.
+        k: See :func:`relative_threshold`.
+    """
+    labels = relative_threshold(scores, k).nonzero().flatten()
+    return [Tag(*tag) for tag in zip(labels.tolist(), scores[labels].tolist(), strict=True)]
+
+
 @MODELS.register_module()
 class TagCLIPHead(nn.Module):
     """Coarse scores, DMAR, image scores, CWR, each of the last three by its config.
@@ -93,46 +117,40 @@ class TagCLIPHead(nn.Module):
         """Whether the head needs the votes of the attention maps."""
         return self.dmar is not None
 
-    def forward(
-        self,
-        features: DenseFeatures,
-        images: Tensor,
-        text: Tensor,
-        num_foreground: int,
-        encoder: DenseEncoder,
-    ) -> TagScores:
+    def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch.
 
         Args:
-            features: Of the images, with the statistics that the head needs.
-            images: ``(B, 3, H, W)`` as they were encoded.
-            text: ``(C, D)`` text features, the foreground's first.
-            num_foreground: F.
-            encoder: For the crops of the reidentification.
+            encoded: The images, with the attention statistics that the head needs.
+            names: What to find, and what competes.
 
         Raises:
             ValueError: The features are not finite, or not on the image's grid
                 where CWR needs it.
         """
+        features, encoder = encoded.features, encoded.encoder
         check_finite(features)
         maps = (
-            coarse_scores(features.patches, text, encoder.logit_scale)
+            coarse_scores(features.patches, names.text, encoder.logit_scale)
             if self.scorer is None
             else self.scorer(features.patches)
         )
         if self.dmar is not None:
             maps = self.dmar(maps, features.attention, features.grid)
-        scores = maps[..., :num_foreground].amax(dim=1)
+        scores = maps[..., : names.num_foreground].amax(dim=1)
         if self.cwr is not None:
-            if tuple(side * encoder.patch_size for side in features.grid) != images.shape[2:]:
+            if (
+                tuple(side * encoder.patch_size for side in features.grid)
+                != encoded.images.shape[2:]
+            ):
                 raise ValueError(
                     f'CWR crops the image by its own patches, but features are on a '
                     f'grid of {features.grid[0]}x{features.grid[1]}: set '
                     'keep_grid=False'
                 )
-            scores = self.cwr(maps, scores, features.grid, images, text, encoder)
+            scores = self.cwr(maps, scores, features.grid, encoded.images, names.text, encoder)
         check_scores(scores)
-        foreground = maps[..., :num_foreground].transpose(1, 2)
+        foreground = maps[..., : names.num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 
 
@@ -153,20 +171,13 @@ class ClassTokenHead(nn.Module):
         super().__init__()
         self.threshold = threshold
 
-    def forward(
-        self,
-        features: DenseFeatures,
-        images: Tensor,
-        text: Tensor,
-        num_foreground: int,
-        encoder: DenseEncoder,
-    ) -> TagScores:
+    def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
-        check_finite(features)
-        class_token = encoder.ordinary_class_token(features)
-        scores = coarse_scores(class_token[:, None], text, encoder.logit_scale)
+        check_finite(encoded.features)
+        class_token = encoded.encoder.ordinary_class_token(encoded.features)
+        scores = coarse_scores(class_token[:, None], names.text, encoded.encoder.logit_scale)
         check_scores(scores[:, 0])
-        return TagScores(scores[:, 0, :num_foreground], None)
+        return TagScores(scores[:, 0, : names.num_foreground], None)
 
 
 def check_scores(scores: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ...clip import DenseEncoder, DenseFeatures, Vocabulary, read_state_dict
+from ...clip import DenseEncoder, Encoded, Names, Vocabulary, read_state_dict
 from ...registry import MODELS
 from .heads import TagScores, check_finite, check_scores, coarse_scores
 
@@ -378,21 +378,15 @@ class PIAAHead(nn.Module):
         self.class_token_weight = class_token_weight
         self.threshold = threshold
 
-    def forward(
-        self,
-        features: DenseFeatures,
-        images: Tensor,
-        text: Tensor,
-        num_foreground: int,
-        encoder: DenseEncoder,
-    ) -> TagScores:
+    def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
+        features = encoded.features
         check_finite(features)
-        class_token = encoder.ordinary_class_token(features)
+        class_token = encoded.encoder.ordinary_class_token(features)
         maps = self.scorer(features.patches)
-        scores = self.scores(maps, class_token, text)[:, :num_foreground]
+        scores = self.scores(maps, class_token, names.text)[:, : names.num_foreground]
         check_scores(scores)
-        foreground = maps[..., :num_foreground].transpose(1, 2)
+        foreground = maps[..., : names.num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 
     def scores(self, maps: Tensor, class_token: Tensor, text: Tensor) -> Tensor:

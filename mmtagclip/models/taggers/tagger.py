@@ -1,6 +1,5 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ...clip import Vocabulary
+from ...clip import Encoded, Names, Vocabulary, load_names
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
-from .heads import TagScores, relative_threshold
+from .heads import Tag, TagScores, relative_threshold, tags_of
 from .piaa import GaussianClassifier
 
 
@@ -38,8 +37,7 @@ class TagCLIP(BaseClassifier):
         init_cfg: Of no effect; the encoder loads its weights when it is built.
 
     Attributes:
-        vocabulary: The foreground classes.
-        background: The names that compete with them.
+        background: The names that compete with the classes.
         text: ``(C, D)`` text features, foreground first.
 
     Raises:
@@ -66,18 +64,14 @@ class TagCLIP(BaseClassifier):
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(init_cfg, data_preprocessor)
-        foreground, others = _load_names(classes, background)
+        # Before any weights are read: a name that is in both is refused.
+        self.classes, self.background = load_names(classes, background)
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
         check_normalisation(self.encoder, self.data_preprocessor)
-        for layer in (layer for layers in self.head.attention_layers for layer in layers):
-            if not 0 <= layer < self.encoder.num_blocks:
-                raise ValueError(
-                    f'the head wants the attention of layer {layer}, but '
-                    f'{self.encoder.name} has only layers 0 to '
-                    f'{self.encoder.num_blocks - 1}'
-                )
+        for layers in self.head.attention_layers:
+            check_layers('the head', layers, self.encoder)
         votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
         if votes > self.encoder.num_blocks:
             raise ValueError(
@@ -85,65 +79,55 @@ class TagCLIP(BaseClassifier):
                 f'{self.encoder.num_blocks} layers to vote'
             )
         self.templates = templates
-        self._set_names(foreground, others)
+        names = self.encoder.names(self.classes, self.background, templates)
+        self.register_buffer('text', names.text, persistent=False)
         for classifier in self._classifiers():
-            classifier.attach(foreground + others, self.encoder)
+            classifier.attach(self.classes + self.background, self.encoder)
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
-    def variant(
-        self,
-        classes: str | Sequence | None = None,
-        background: str | Sequence | None = None,
-        threshold: float | None = None,
-        with_score_maps: bool | None = None,
-    ) -> 'TagCLIP':
-        """This tagger with other names or options.
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The foreground classes."""
+        return self.classes
 
-        It shares the encoder with this one, which stays as it is; only names that
-        were never asked for are encoded. What is None is as here.
+    @property
+    def names(self) -> Names:
+        """The tagger's own names, which a call may replace by those of :meth:`names_for`."""
+        return Names(self.classes, self.background, self.text)
+
+    def names_for(
+        self,
+        classes: str | Sequence | Vocabulary | None = None,
+        background: str | Sequence | Vocabulary | None = None,
+    ) -> Names:
+        """Other names for a call; the tagger's own stay as they are.
+
+        Only names that were never asked for are encoded. What is None is as here.
 
         Args:
             classes: As in the constructor.
             background: The same. This tagger's own background loses the names that
                 are now classes.
-            threshold: ``k`` of the head's relative threshold.
-            with_score_maps: As in the constructor.
 
         Raises:
-            ValueError: As the constructor does, a threshold outside [0, 1], or other
-                names for a head that was fitted for its own.
+            ValueError: As the constructor does, or other names for a head that was
+                fitted for its own.
         """
-        other = copy.copy(self)
-        # A copy of a module shares the dicts of its parts.
-        other._buffers, other._modules = dict(self._buffers), dict(self._modules)
-        if classes is not None or background is not None:
-            foreground, others = _load_names(
-                self.vocabulary if classes is None else classes,
-                () if background is None else background,
-            )
-            if background is None:
-                others = self.background.without(foreground.names)
-            for classifier in self._classifiers():
-                classifier.check_names(foreground + others)
-            other._set_names(foreground, others)
-        if threshold is not None:
-            if not 0 <= threshold <= 1:
-                raise ValueError(f'threshold must be in [0, 1], not {threshold}')
-            other.head = copy.copy(self.head)
-            other.head.threshold = threshold
-        if with_score_maps is not None:
-            other.with_score_maps = with_score_maps
-        return other
+        if classes is None and background is None:
+            return self.names
+        foreground, others = load_names(
+            self.classes if classes is None else classes,
+            () if background is None else background,
+        )
+        if background is None:
+            others = self.background.without(foreground.names)
+        for classifier in self._classifiers():
+            classifier.check_names(foreground + others)
+        return self.encoder.names(foreground, others, self.templates)
 
     def _classifiers(self) -> list[GaussianClassifier]:
         """Parts of the head that are fitted for the class names and the encoder."""
         return [part for part in self.head.modules() if isinstance(part, GaussianClassifier)]
-
-    def _set_names(self, classes: Vocabulary, background: Vocabulary) -> None:
-        text = self.encoder.encode_names(classes + background, self.templates)
-        self.vocabulary, self.background = classes, background
-        device = next(self.encoder.parameters()).device
-        self.register_buffer('text', text.to(device), persistent=False)
 
     def forward(
         self,
@@ -179,7 +163,12 @@ class TagCLIP(BaseClassifier):
         )
 
     def predict(
-        self, inputs: Sequence[Tensor] | Tensor, data_samples: list[DataSample] | None = None
+        self,
+        inputs: Sequence[Tensor] | Tensor,
+        data_samples: list[DataSample] | None = None,
+        names: Names | None = None,
+        threshold: float | None = None,
+        with_score_maps: bool | None = None,
     ) -> list[DataSample]:
         """Tag images.
 
@@ -189,51 +178,98 @@ class TagCLIP(BaseClassifier):
         tags, scores of 0, and takes no part in metrics: all its labels become
         -1, which MMPretrain's metrics ignore.
 
+        Args:
+            inputs: As in :meth:`forward`.
+            data_samples: One an image.
+            names: Of :meth:`names_for`; the tagger's own if None.
+            threshold: ``k`` of the relative threshold; the head's if None.
+            with_score_maps: As in the constructor, whose value counts if None.
+
         Raises:
-            ValueError: Features that are not finite; the message names the
-                images.
+            ValueError: Features that are not finite (the message names the
+                images), or a threshold outside [0, 1].
         """
+        names = self.names if names is None else names
+        threshold = self.threshold_of(threshold)
+        if with_score_maps is None:
+            with_score_maps = self.with_score_maps
         if data_samples is None:
             data_samples = [DataSample() for _ in range(len(inputs))]
-        readable = [
-            index for index, sample in enumerate(data_samples) if sample.get('load_error') is None
-        ]
+        readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
-            results = self.score([inputs[index] for index in readable])
+            results = self.score([inputs[index] for index in readable], names)
         for index, result in zip(readable, results, strict=True):
-            self._fill(data_samples[index], result)
+            sample, scores = data_samples[index], result.scores[0]
+            labels = relative_threshold(scores, threshold).nonzero().flatten()
+            sample.set_pred_score(scores).set_pred_label(labels)
+            sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
+            if with_score_maps and result.score_maps is not None:
+                sample.set_field(result.score_maps[0], 'score_maps')
         for index in sorted(set(range(len(data_samples))) - set(readable)):
-            self._fill_unreadable(data_samples[index])
+            self._fill_unreadable(data_samples[index], len(names.vocabulary))
         return data_samples
+
+    def encode(self, images: Tensor, layers: Sequence[Sequence[int]] = ()) -> Encoded:
+        """Encode images of one size for the head.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            layers: Further sets of layers whose mean attention map is wanted.
+
+        Returns:
+            What the head scores: ``tagger.head(encoded, names)``.
+        """
+        head = self.head
+        wanted = (*head.attention_layers, *layers)
+        return Encoded(self.encoder(images, wanted, head.needs_votes), images, self.encoder)
 
     @torch.no_grad()
     @full_precision
-    def score(self, images: Sequence[Tensor] | Tensor) -> list[TagScores]:
+    def score(
+        self, images: Sequence[Tensor] | Tensor, names: Names | None = None
+    ) -> list[TagScores]:
         """Scores of normalised images, equal sizes in one batch.
+
+        Args:
+            images: ``(3, H, W)`` each.
+            names: Of :meth:`names_for`; the tagger's own if None.
 
         Returns:
             One result an image, in order, each with a batch dimension of 1.
         """
+        names = self.names if names is None else names
         results: dict[int, TagScores] = {}
         for group in group_by_size(images):
-            batch = torch.stack([images[index] for index in group])
-            features = self.encoder(batch, self.head.attention_layers, self.head.needs_votes)
-            scored = self.head(features, batch, self.text, len(self.vocabulary), self.encoder)
+            encoded = self.encode(torch.stack([images[index] for index in group]))
+            scored = self.head(encoded, names)
             for row, index in enumerate(group):
                 maps = None if scored.score_maps is None else scored.score_maps[row : row + 1]
                 results[index] = TagScores(scored.scores[row : row + 1], maps)
         return [results[index] for index in range(len(images))]
 
-    def _fill(self, sample: DataSample, result: TagScores) -> None:
-        scores = result.scores[0]
-        labels = relative_threshold(scores, self.head.threshold).nonzero().flatten()
-        sample.set_pred_score(scores).set_pred_label(labels)
-        sample.set_field([self.vocabulary.names[label] for label in labels.tolist()], 'tags')
-        if self.with_score_maps and result.score_maps is not None:
-            sample.set_field(result.score_maps[0], 'score_maps')
+    def tags(self, scores: Tensor, threshold: float | None = None) -> list[Tag]:
+        """The tags of one image, in the order of the classes.
 
-    def _fill_unreadable(self, sample: DataSample) -> None:
-        count = len(self.vocabulary)
+        Args:
+            scores: ``(F,)``.
+            threshold: ``k`` of the relative threshold; the head's if None.
+        """
+        return tags_of(scores, self.threshold_of(threshold))
+
+    def threshold_of(self, k: float | None = None) -> float:
+        """``k`` of the relative threshold; the head's if None.
+
+        Raises:
+            ValueError: It is outside [0, 1].
+        """
+        if k is None:
+            return self.head.threshold
+        if not 0 <= k <= 1:
+            raise ValueError(f'threshold must be in [0, 1], not {k}')
+        return k
+
+    @staticmethod
+    def _fill_unreadable(sample: DataSample, count: int) -> None:
         sample.set_pred_score(torch.zeros(count)).set_pred_label(torch.zeros(0, dtype=torch.long))
         sample.set_gt_score(torch.full((count,), -1.0))
         if 'gt_label_difficult' in sample:  # which VOC's metrics would write over the -1
@@ -257,21 +293,35 @@ def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> N
             )
 
 
+def check_layers(part: str, layers: Sequence[int], encoder: CLIPEncoder) -> None:
+    """Refuse layers of attention that the encoder has not.
+
+    Args:
+        part: What wants them, for the message.
+        layers: From 0.
+        encoder: The encoder.
+
+    Raises:
+        ValueError: It has not.
+    """
+    for layer in layers:
+        if not 0 <= layer < encoder.num_blocks:
+            raise ValueError(
+                f'{part} wants the attention of layer {layer}, but {encoder.name} has '
+                f'only layers 0 to {encoder.num_blocks - 1}'
+            )
+
+
+def readable_samples(samples: Sequence[BaseDataElement]) -> list[int]:
+    """Indices of the samples whose image could be read."""
+    return [index for index, sample in enumerate(samples) if sample.get('load_error') is None]
+
+
 def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
     """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
     incompatible.missing_keys[:] = [
         key for key in incompatible.missing_keys if 'encoder.clip.' not in key
     ]
-
-
-def _load_names(
-    classes: str | Sequence | Vocabulary, background: str | Sequence | Vocabulary
-) -> tuple[Vocabulary, Vocabulary]:
-    foreground, others = Vocabulary.load(classes), Vocabulary.load(background)
-    if not len(foreground):
-        raise ValueError('classes is empty: name at least one class to find')
-    _ = foreground + others  # refuses, before any weights are read, a name that is in both
-    return foreground, others
 
 
 @contextmanager

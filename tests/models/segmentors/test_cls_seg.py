@@ -11,7 +11,6 @@ from mmseg.structures import SegDataSample
 from mmtagclip.clip import Vocabulary
 from mmtagclip.models import CLSSegTTA
 from mmtagclip.models.maps import resize_map
-from mmtagclip.models.segmentors.cls_seg import TagMaps
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.conftest import normalised, picture
@@ -225,10 +224,10 @@ def test_one_patch(segmentor):
 def test_a_flipped_image_gives_an_unflipped_mask(build, direction, monkeypatch):
     segmentor = build(tags='given')
     maps = np.random.RandomState(0).rand(2, 4, 6).astype(np.float32)
-    monkeypatch.setattr(segmentor, 'tag_maps', lambda *_: [TagMaps([0, 2], maps)])
-    (plain,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[]))
+    monkeypatch.setattr(segmentor, 'refined_cams', lambda *_: torch.from_numpy(maps))
+    (plain,) = segmentor.test_step(batch((64, 96, 1), tag_labels=[0, 2]))
     (flipped,) = segmentor.test_step(
-        batch((64, 96, 1), tag_labels=[], flip=True, flip_direction=direction)
+        batch((64, 96, 1), tag_labels=[0, 2], flip=True, flip_direction=direction)
     )
     dim = 2 if direction == 'horizontal' else 1
     assert torch.equal(flipped.pred_sem_seg.data, plain.pred_sem_seg.data.flip(dim))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmtagclip.clip import Vocabulary
 from mmtagclip.models import PAMR, SegTextHead, SlidingWindows, WholeImage
 from mmtagclip.registry import MODELS
 from tests.conftest import picture
@@ -76,9 +77,7 @@ def batch(*sizes, original=None, **extra):
 def plain_labels(segmentor, image, size, words, labels, threshold, area, scale, original=None):
     """Labels (H, W) of one image: a loop over windows, words, classes; all the published steps."""
     height, width = image.shape[1:]
-    text = segmentor.encoder.encode_names(
-        type(segmentor.head.words).load(words), ['a photo of a {}.', 'a {}.']
-    )
+    text = segmentor.encoder.encode_names(Vocabulary.load(words), ['a photo of a {}.', 'a {}.'])
     total, count = torch.zeros(len(words), height, width), torch.zeros(height, width)
     ys = sorted({min(y, height - 64) for y in range(0, height, 32)})
     xs = sorted({min(x, width - 64) for x in range(0, width, 32)})

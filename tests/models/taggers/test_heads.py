@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmtagclip.clip import AttentionStatistics, DenseFeatures
+from mmtagclip.clip import AttentionStatistics, DenseFeatures, Encoded, Names, Vocabulary
 from mmtagclip.models import (
     CWR,
     DMAR,
@@ -25,7 +25,13 @@ def text(encoder):
 
 def run(head, encoder, images, text, foreground=5):
     features = encoder(images, head.attention_layers, head.needs_votes)
-    return head(features, images, text, foreground, encoder)
+    return head(Encoded(features, images, encoder), named(text, foreground))
+
+
+def named(text, foreground):
+    """Names that have these text features, so many of them to be found."""
+    names = Vocabulary.load([f'name {row}' for row in range(len(text))]).phrases
+    return Names(Vocabulary(names[:foreground]), Vocabulary(names[foreground:]), text)
 
 
 def test_coarse_alone_is_the_maximum_of_the_softmax(encoder, text):
@@ -95,7 +101,7 @@ def test_features_that_are_not_finite_are_an_error(encoder, text, head, value):
         patches, torch.ones(2, 64), (2, 2), torch.ones(2, 5, 128), AttentionStatistics()
     )
     with pytest.raises(ValueError, match=r'image \[1\] of the batch are not finite'):
-        head(features, torch.zeros(2, 3, 32, 32), text, 5, encoder)
+        head(Encoded(features, torch.zeros(2, 3, 32, 32), encoder), named(text, 5))
 
 
 def test_coarse_scores_are_probabilities(text):

@@ -361,7 +361,7 @@ def test_the_encoder_s_name_decides_nothing(saved, fitted, encoder_config, tmp_p
 def test_names_of_a_call(saved, encoder_config):
     tagger = MODELS.build(config(encoder_config))
     tagger.head.scorer.load(saved)
-    assert tagger.variant(classes=NAMES).vocabulary.names == tuple(NAMES)
+    assert tagger.names_for(classes=NAMES).vocabulary.names == tuple(NAMES)
     for kwargs, message in [
         (
             {'classes': ['dog', 'cow']},
@@ -376,7 +376,7 @@ def test_names_of_a_call(saved, encoder_config):
         ({'background': ['sky']}, r"it has 5 names, asked for are 'sky' \(6 names\)"),
     ]:
         with pytest.raises(ValueError, match=message):
-            tagger.variant(**kwargs)
+            tagger.names_for(**kwargs)
 
 
 def test_files_that_hold_no_classifier(encoder_config, checkpoint, tmp_path):

@@ -1,0 +1,82 @@
+"""COCO instances files, read in one place and believed in nothing."""
+
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pycocotools.coco import COCO
+
+PARTS = ('images', 'annotations', 'categories')
+
+
+def read_coco(path: str | Path) -> COCO:
+    """Read a COCO instances file.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        pycocotools' index of it. Each image and category has an id and a name of its own, and
+        each annotation names an image and a category of the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not in COCO's layout, or any of the above does not hold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no COCO annotation file at {path}')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(content, Mapping):
+            raise TypeError(f'it holds a {type(content).__name__}, not an object')
+        for part in PARTS:
+            if not isinstance(content[part], list):
+                raise TypeError(f'{part} is no list')
+        _check(content)
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO()
+            coco.dataset = content
+            coco.createIndex()
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not in COCO's layout: {error!r}") from None
+    except ValueError as error:
+        raise ValueError(f'{path} {error}') from None
+    return coco
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    images, categories = content['images'], content['categories']
+    _unique('images', 'id', (one['id'] for one in images))
+    _unique('images', 'file_name', (_text(one, 'file_name') for one in images))
+    _unique('categories', 'id', (one['id'] for one in categories))
+    _unique('categories', 'name', (_text(one, 'name') for one in categories))
+    known = {
+        'image': {one['id'] for one in images},
+        'category': {one['id'] for one in categories},
+    }
+    for annotation in content['annotations']:
+        for kind, ids in known.items():
+            asked = annotation[f'{kind}_id']
+            if asked not in ids:
+                near = next((one for one in ids if str(one) == str(asked)), None)
+                hint = f' (it has {near!r}: a number is not a text)' if near is not None else ''
+                raise ValueError(
+                    f'gives annotation {annotation.get("id")!r} the unknown {kind} {asked!r}{hint}'
+                )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    if not isinstance(entry[key], str) or not entry[key]:
+        raise TypeError(f'{key} must be a text, not {entry[key]!r}')
+    return entry[key]
+
+
+def _unique(part: str, key: str, values: Iterable[Any]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f'has the {key} {twice[0]!r} twice among its {part}')

@@ -1,0 +1,154 @@
+"""What other models say of an image: features of its places, or regions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..clip.encoder import resize_positions
+from ..clip.loading import read_state_dict
+from ..registry import MODELS
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """What an affinity source says of a batch of images; one of both, or both.
+
+    Attributes:
+        features: ``(B, C', h', w')`` on a grid of the source's own.
+        regions: ``(B, H, W)`` integers, the region of each pixel: patches of
+            different regions have nothing to do with each other.
+    """
+
+    features: Tensor | None = None
+    regions: Tensor | None = None
+
+
+class AffinitySource(nn.Module):
+    """Tells which places of an image belong together, by whatever means."""
+
+    def forward(self, pixels: Tensor) -> Affinity:
+        """Look at images.
+
+        Args:
+            pixels: ``(B, 3, H, W)`` RGB in [0, 1].
+        """
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class TimmFeatures(AffinitySource):
+    """Patch features of a frozen ViT of timm, such as DINO or DINOv2.
+
+    Images may have any size; sides that the ViT's patch size does not divide
+    are enlarged to the next multiple.
+
+    Args:
+        model: timm's name (``'vit_base_patch8_224.dino'``).
+        pretrained: Whether timm may download the weights.
+        checkpoint: File of weights instead, in timm's names.
+        kwargs: Further arguments of :func:`timm.create_model`.
+        positions: How the positional embedding is resized off the native grid:
+            ``'timm'``, as timm does, bicubic to the size, with antialias; or
+            ``'bicubic_scale'``, as DINO's own program does, see
+            :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO ran
+            the latter.
+
+    Raises:
+        ValueError: Neither or both of ``pretrained`` and ``checkpoint``,
+            weights of another architecture, a model that is no plain ViT, or
+            unknown positions.
+    """
+
+    vit: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: bool = False,
+        checkpoint: str | Path | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        positions: str = 'timm',
+    ) -> None:
+        super().__init__()
+        if positions not in ('timm', 'bicubic_scale'):
+            raise ValueError(f'positions must be timm or bicubic_scale, not {positions!r}')
+        if pretrained == (checkpoint is not None):
+            raise ValueError(
+                f'say where the weights of {model!r} come from: either '
+                'pretrained=True or checkpoint (a file)'
+            )
+        try:
+            self.vit = timm.create_model(
+                model, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **(kwargs or {})
+            )
+        except TypeError as error:
+            raise ValueError(
+                f'{model!r} is not a ViT that takes images of any size: {error}'
+            ) from None
+        if positions != 'timm' and (
+            type(self.vit) is not VisionTransformer or self.vit.pos_embed is None
+        ):
+            raise ValueError(
+                f'positions={positions!r} needs a ViT with a learnt positional embedding, which '
+                f"{model!r} is not: use positions='timm'"
+            )
+        self.positions = positions
+        if checkpoint is not None:
+            state, _ = read_state_dict(checkpoint)
+            try:
+                self.vit.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(
+                    f'{checkpoint} holds weights of another architecture than {model!r}: {error}'
+                ) from None
+        self.vit.eval().requires_grad_(False)
+        self.name = model
+        normalisation: dict[str, Any] = self.vit.pretrained_cfg
+        for key in ('mean', 'std'):
+            self.register_buffer(
+                key, torch.tensor(normalisation[key]).view(3, 1, 1), persistent=False
+            )
+
+    def extra_repr(self) -> str:
+        """The model's name and how its positions are resized."""
+        return self.name if self.positions == 'timm' else f'{self.name}, {self.positions}'
+
+    def forward(self, pixels: Tensor) -> Affinity:
+        """Features after the last norm."""
+        patch_height, patch_width = self.vit.patch_embed.patch_size
+        grid = (-(-pixels.shape[2] // patch_height), -(-pixels.shape[3] // patch_width))
+        size = (grid[0] * patch_height, grid[1] * patch_width)
+        if size != tuple(pixels.shape[2:]):
+            pixels = F.interpolate(pixels, size=size, mode='bicubic', align_corners=False)
+        tokens = self._tokens((pixels.float() - self.mean) / self.std)
+        patches = tokens[:, self.vit.num_prefix_tokens :]
+        return Affinity(patches.transpose(1, 2).unflatten(2, grid))
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """All tokens after the last norm, ``(B, P+N, C')``, of normalised images."""
+        vit = self.vit
+        if self.positions == 'timm':
+            return vit.forward_features(images)
+        x = vit.patch_embed(images)
+        lead = 0 if vit.no_embed_class else vit.num_prefix_tokens
+        first, square = vit.pos_embed[:, :lead], vit.pos_embed[:, lead:]
+        square = square.unflatten(1, vit.patch_embed.grid_size).permute(0, 3, 1, 2)
+        square = resize_positions(square, (x.shape[1], x.shape[2]), self.positions)
+        positions = torch.cat([first, square.flatten(2).transpose(1, 2)], dim=1)
+        x = x.flatten(1, 2)
+        extra = [one for one in (vit.cls_token, vit.reg_token) if one is not None]
+        extra = [one.expand(len(x), -1, -1) for one in extra]
+        if vit.no_embed_class:
+            x = torch.cat([*extra, x + positions], dim=1)
+        else:
+            x = torch.cat([*extra, x], dim=1) + positions
+        return vit.norm(vit.blocks(vit.norm_pre(x)))

@@ -1,0 +1,47 @@
+"""Every part keeps its options under their names, so that whoever asks what a part is sees them."""
+
+import inspect
+from copy import deepcopy
+
+import pytest
+
+import mmtagclip.models  # noqa: F401, which registers the parts
+from mmtagclip.registry import MODELS
+
+# What frameworks set and nothing reads, and where weights come from, which their digest tells.
+ELSEWHERE = {'pretrained', 'train_cfg', 'test_cfg', 'model', 'checkpoint', 'quick_gelu'}
+SCORER = {'type': 'mmtagclip.GaussianClassifier'}
+HEAD = {'type': 'mmtagclip.SegTextHead', 'classes': ['a'], 'templates': ['{}']}
+AFFINITY = {'type': 'mmtagclip.AffinityRefinement', 'layers': (8,), 'box_threshold': 0.4}
+# Parts that are built otherwise: last blocks and what they look at, and test-time augmentation.
+PARTS = sorted(
+    name
+    for name, part in MODELS.module_dict.items()
+    if part.__module__.startswith('mmtagclip.models') and not name.endswith('TTA')
+)
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_options_are_attributes(name, encoder_config):
+    if name == 'DenseCRF':
+        pytest.importorskip('pydensecrf')
+    tagger = {
+        'type': 'mmtagclip.TagCLIP',
+        'encoder': encoder_config,
+        'head': {'type': 'mmtagclip.TagCLIPHead'},
+        'classes': ['a'],
+        'templates': ['{}'],
+    }
+    needed = {
+        'CLIPEncoder': encoder_config,
+        'TagCLIP': tagger,
+        'SegTextHead': HEAD,
+        'AffinityRefinement': AFFINITY,
+        'DMAR': {'layers': (8,)},
+        'PIAAHead': {'scorer': SCORER},
+        'CLSSeg': {'tagger': tagger, 'affinity': AFFINITY, 'templates': ['{}']},
+        'DirectSegmentor': {'encoder': encoder_config, 'head': HEAD},
+    }
+    part = MODELS.build({**deepcopy(needed.get(name, {})), 'type': f'mmtagclip.{name}'})
+    options = set(inspect.signature(type(part)).parameters) - ELSEWHERE
+    assert {option for option in options if not hasattr(part, option)} == set()

@@ -1,0 +1,351 @@
+"""Images of every kind: each is read, or named in one sentence, within what it may cost."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from mmtagclip.images import (
+    FORMATS,
+    MAX_SCANS,
+    count_scans,
+    image_size,
+    read_image,
+    read_index_mask,
+    to_rgb,
+    upright,
+)
+from tests.conftest import picture
+
+ORIENTATION, X_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x0128
+# More, on demand: MMTAGCLIP_FUZZ=40000 pytest tests/test_images.py
+FUZZ = int(os.environ.get('MMTAGCLIP_FUZZ', 2000))
+SUFFIXES = {
+    'jpg': {},
+    'png': {},
+    'webp': {},
+    'tiff': {'compression': 'tiff_adobe_deflate'},
+    'tif': {},
+    'bmp': {},
+    'gif': {},
+    'ppm': {},
+    'avif': {'speed': 10},
+    'jp2': {},
+}
+
+
+def content(suffix: str, height: int = 24, width: int = 32, mode: str = 'RGB', **options) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(picture(height, width, 3)).convert(mode)
+    image.save(buffer, Image.registered_extensions()[f'.{suffix}'], **options)
+    return buffer.getvalue()
+
+
+def exif(*entries: tuple[int, int, int, bytes], order: str = '<') -> bytes:
+    """An EXIF entry of raw fields: tag, type, count, four bytes of value."""
+    body = b''.join(
+        struct.pack(f'{order}HHI', tag, kind, count) + value for tag, kind, count, value in entries
+    )
+    head = b'II*\0' if order == '<' else b'MM\0*'
+    return b'Exif\0\0' + head + struct.pack(f'{order}IH', 8, len(entries)) + body + bytes(4)
+
+
+def turned(value: int) -> tuple[int, int, int, bytes]:
+    return ORIENTATION, 3, 1, struct.pack('<HH', value, 0)
+
+
+def refusal(read, path) -> str | None:
+    """The sentence of a refusal; any other error than a ValueError ends the test."""
+    try:
+        read(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+# EXIF
+
+
+@pytest.mark.parametrize(
+    'odd',
+    [
+        (X_RESOLUTION, 2, 1, b'7\0\0\0'),  # text in the place of a fraction
+        (RESOLUTION_UNIT, 1, 1, b'\2\0\0\0'),  # a byte in the place of a short
+        (X_RESOLUTION, 5, 1, b'\xff\xff\xff\x7f'),  # points behind the entry
+        (0x8769, 4, 1, b'\x08\0\0\0'),  # an IFD that points at itself
+        (0x9286, 7, 1 << 30, b'\0\0\0\0'),  # a count of a gigabyte
+    ],
+)
+@pytest.mark.parametrize('place', ['before', 'behind'])
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_an_odd_exif_entry_costs_nothing_but_itself(odd, place):
+    plain = read_image(content('jpg'))
+    entries = [odd, turned(6)] if place == 'before' else [turned(6), odd]
+    data = content('jpg', exif=exif(*entries))
+    np.testing.assert_array_equal(read_image(data), np.rot90(plain, -1))
+
+
+@pytest.mark.parametrize('value', range(10))
+def test_orientations_are_those_of_pillow(value):
+    data = content('jpg', exif=exif(turned(value)))
+    with Image.open(io.BytesIO(data)) as image:
+        from PIL import ImageOps
+
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    pixels = read_image(data)
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.flags.c_contiguous
+
+
+@pytest.mark.filterwarnings('ignore::UserWarning')
+def test_fuzzed_exif_entries_never_damage_an_image():
+    rng = np.random.default_rng(5)
+    whole = exif(
+        turned(6), (X_RESOLUTION, 5, 1, b'\x32\0\0\0'), (RESOLUTION_UNIT, 3, 1, b'\2\0\0\0')
+    )
+    plain = read_image(content('jpg'))
+    for _ in range(FUZZ // 4):
+        block = np.frombuffer(whole[6:], np.uint8).copy()
+        places = rng.integers(len(block), size=rng.integers(1, 4))
+        block[places] = rng.integers(256, size=len(places))
+        pixels = read_image(content('jpg', exif=b'Exif\0\0' + block.tobytes()))
+        assert sorted(pixels.shape) == sorted(plain.shape)
+        assert pixels.sum() == plain.sum()
+
+
+# Damage
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.filterwarnings('ignore')
+def test_fuzzed_files_are_read_or_named(suffix, tmp_path):
+    whole = content(suffix, **SUFFIXES[suffix])
+    rng = np.random.default_rng(len(suffix))
+    path = tmp_path / f'damaged.{suffix}'
+    refused = 0
+    for _ in range(FUZZ // len(SUFFIXES)):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(len(damaged), size=rng.integers(1, 9))
+        if rng.random() < 0.3:
+            places = places % min(len(damaged), 64)  # headers
+        damaged[places] = rng.integers(256, size=len(places))
+        cut = len(damaged) if rng.random() < 0.8 else int(rng.integers(len(damaged)))
+        path.write_bytes(damaged[:cut].tobytes())
+        for read in (read_image, image_size):
+            message = refusal(read, path)
+            assert message is None or (str(path) in message and '\n' not in message)
+            refused += message is not None
+    assert refused
+
+
+def test_what_a_decoder_raises_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / 'a.png'
+    path.write_bytes(content('png'))
+    for error, words in [
+        (RuntimeError('Failed to decode frame 0'), 'damaged or truncated image: Failed to'),
+        (MemoryError(), 'more memory than there is'),
+        (NotImplementedError('pixel format'), 'damaged or truncated image: pixel format'),
+    ]:
+
+        def load(self, error=error):
+            raise error
+
+        monkeypatch.setattr('PIL.ImageFile.ImageFile.load', load)
+        with pytest.raises(ValueError, match=rf'a\.png .*{words}'):
+            read_image(path)
+
+
+# Kinds
+
+
+def test_no_other_formats_are_opened(tmp_path):
+    path = tmp_path / 'page.jpg'
+    path.write_bytes(
+        b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n'
+    )
+    with pytest.raises(ValueError, match=r'page\.jpg is not an image of a known kind \(JPEG, PNG'):
+        read_image(path)
+    assert not {'EPS', 'WMF', 'PSD', 'FITS', 'ICNS'} & set(FORMATS)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_every_kind_is_read_from_files_and_from_bytes(suffix, tmp_path):
+    data = content(suffix, **SUFFIXES[suffix])
+    path = tmp_path / f'a.{suffix}'
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_image(path), read_image(data))
+    assert image_size(path) == read_image(path).shape[:2] == (24, 32)
+
+
+def test_bytes_are_called_by_their_name():
+    with pytest.raises(ValueError, match=r'^b\.jpg is an empty file'):
+        read_image(b'', name='b.jpg')
+    with pytest.raises(ValueError, match=r'^the image is not an image of a known kind'):
+        read_image(b'x' * 100)
+
+
+@pytest.mark.parametrize('top', [1, 255, 65535])
+def test_floating_point_values_are_scaled(top, tmp_path):
+    values = np.array([[0, 0.25, 0.5, 1]], np.float32) * top
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.tif')[0, :, 0], [0, 64, 128, 255])
+
+
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        ([[-1.0, 2.0]], 'floating-point values from -1.0 to 2.0'),
+        ([[0.0, 1e6]], r'floating-point values from 0.0 to 1000000.0'),
+        ([[0.0, np.inf]], 'floating-point values from 0.0 to inf'),
+        ([[0.5, np.nan]], 'not finite'),
+    ],
+)
+def test_floating_point_values_that_no_picture_has(values, message, tmp_path):
+    Image.fromarray(np.array(values, np.float32)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match=rf'a\.tif has .*{message}'):
+        read_image(tmp_path / 'a.tif')
+
+
+def test_12_bits_in_16_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'a\.png has 16-bit values up to 4095 only: .*12 bits'):
+        read_image(tmp_path / 'a.png')
+    Image.fromarray(np.array([[0, 4096]], np.uint16)).save(tmp_path / 'a.png')
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.png')[0, :, 0], [0, 16])
+    Image.fromarray(np.zeros((1, 2), np.uint16)).save(tmp_path / 'a.png')
+    assert not read_image(tmp_path / 'a.png').any()
+
+
+def test_32_bits_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 1 << 20]], np.int32)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match=r'a\.tif has values from 0 to 1048576, which are neither'):
+        read_image(tmp_path / 'a.tif')
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', 'CMYK', 'L', '1', 'YCbCr', 'RGB'])
+def test_strips_are_the_whole_image(mode, monkeypatch):
+    image = Image.fromarray(picture(37, 23, 1)).convert(mode)
+    if mode == 'P':
+        image.info['transparency'] = 3
+    if mode in ('RGBA', 'LA'):
+        image.putalpha(Image.fromarray(picture(37, 23, 2)[..., 0]))
+    whole = to_rgb(image)
+    monkeypatch.setattr('mmtagclip.images.STRIP_PIXELS', 60)
+    np.testing.assert_array_equal(to_rgb(image), whole)
+    if mode in ('CMYK', 'L', '1', 'YCbCr', 'RGB'):
+        np.testing.assert_array_equal(whole, np.asarray(image.convert('RGB')))
+
+
+def test_a_tiff_is_turned_once(tmp_path):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[ORIENTATION] = 6
+    values = picture(5, 7, 0)
+    Image.fromarray(values).save(tmp_path / 'a.tif', tiffinfo=info)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.tif'), np.rot90(values, -1))
+    assert image_size(tmp_path / 'a.tif') == (7, 5)
+
+
+def test_an_image_in_memory_is_turned_too():
+    with Image.open(io.BytesIO(content('jpg', exif=exif(turned(8))))) as image:
+        assert upright(image).shape == (32, 24, 3)
+
+
+# What a file may cost
+
+
+def test_more_pixels_than_the_limit(tmp_path):
+    path = tmp_path / 'a.png'
+    path.write_bytes(content('png', 20, 30))
+    assert read_image(path, max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(
+        ValueError, match=r'a\.png is 30x20 pixels, over the limit of max_pixels=599'
+    ):
+        read_image(path, max_pixels=599)
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    data = bytearray(content('png', 4, 4))
+    data[16:24] = struct.pack('>II', 16000, 16000)
+    import zlib
+
+    data[29:33] = struct.pack('>I', zlib.crc32(data[12:29]))
+    monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: pytest.fail('decoded'))
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ValueError, match=r'huge is (too large|16000x16000 pixels)'):
+        read_image(bytes(data), name='huge')
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def scans(number: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    data = content('jpg', 64, 64, progressive=True)
+    start = data.rindex(b'\xff\xda')
+    last = data[start:-2]
+    return data[:-2] + last * (number - count_scans(data)) + data[-2:]
+
+
+def test_scans_are_counted():
+    data = content('jpg', 64, 64, progressive=True)
+    assert count_scans(data) == data.count(b'\xff\xda') > 3
+    assert count_scans(content('jpg')) == 1
+    thumbnail = content('jpg', 8, 8)
+    with_thumbnail = content('jpg', progressive=True, exif=exif(turned(1)) + thumbnail)
+    assert count_scans(with_thumbnail) == with_thumbnail.count(b'\xff\xda') - 1
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    assert read_image(scans(MAX_SCANS)).shape == (64, 64, 3)
+    with pytest.raises(ValueError, match=rf'a\.jpg is a JPEG of {MAX_SCANS + 1} scans, over'):
+        read_image(scans(MAX_SCANS + 1), name='a.jpg')
+
+
+MEMORY = """
+import resource, sys
+from mmtagclip.images import read_image
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+read_image(sys.argv[1])
+before = peak()
+for path in sys.argv[2:]:
+    pixels = read_image(path)
+    print((peak() - before) / (pixels.size / 3))
+"""
+
+
+def test_at_most_12_bytes_a_pixel(tmp_path):
+    rgb = Image.fromarray(np.full((3000, 3000, 3), 200, np.uint8))
+    rgb.crop((0, 0, 8, 8)).save(tmp_path / 'small.png')
+    paths = []
+    for name, mode in [('a.png', 'RGBA'), ('b.png', 'I;16'), ('c.jpg', 'CMYK'), ('d.png', 'RGB')]:
+        image = (
+            Image.fromarray(np.full((3000, 3000), 9000, np.uint16))
+            if mode == 'I;16'
+            else rgb.convert(mode)
+        )
+        paths.append(tmp_path / name)
+        image.save(paths[-1], **({'exif': exif(turned(6))} if name == 'c.jpg' else {}))
+    lines = subprocess.run(
+        [sys.executable, '-c', MEMORY, tmp_path / 'small.png', *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    ).stdout.split()
+    assert len(lines) == 4
+    assert all(float(line) <= 12 for line in lines), lines
+
+
+# Masks
+
+
+def test_a_damaged_mask_is_named(tmp_path):
+    path = tmp_path / 'mask.png'
+    path.write_bytes(content('png', mode='L')[:60])
+    with pytest.raises(ValueError, match=r'mask\.png is a damaged or truncated image'):
+        read_index_mask(path)
+    with pytest.raises(FileNotFoundError, match=r'no image at .*gone\.png'):
+        read_index_mask(tmp_path / 'gone.png')
