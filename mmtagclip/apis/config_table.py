@@ -220,7 +220,8 @@ class ConfigTable:
         plain = plain / f'{self.methods[found.plain].leaf(backbone, data)}.py'
         if variant and self._is_published(found, backbone, data):
             bases = [plain]
-            changes, lines = variant, []
+            whole = changes = variant
+            row, lines, note = Row(), [], []
         else:
             bases = [
                 self.base / 'methods' / f'{found.plain}.py',
@@ -228,11 +229,11 @@ class ConfigTable:
                 self.base / 'datasets' / found.data / f'{data}.py',
                 self.base / 'pipelines' / f'{found.pipeline}.py',
             ]
-            model = self._load(bases[0])['model']
             changes = _merge(row.model, variant)
+            whole = _merge(self._load(bases[0])['model'], changes)
+            note = [f'# {row.note}'] if row.note else []
             lines = self._lines(found, backbone, data, row)
-        whole = changes if len(bases) == 1 else _merge(model, changes)
-        settings = self._settings(whole, found, backbone, data, row, len(bases) == 1)
+        settings = self._settings(whole, found, backbone, data, row, changes)
         model_text = _print('model', _merge(changes, settings))
         paths = [
             str(path) if base is None else Path(os.path.relpath(path, base)).as_posix()
@@ -240,9 +241,9 @@ class ConfigTable:
         ]
         if base is not None:
             paths = [path if path.startswith('.') else f'./{path}' for path in paths]
-        note = [f'# {row.note}'] if row.note and len(bases) > 1 else []
         head = _print('_base_', paths[0] if len(paths) == 1 else paths)
-        return '\n'.join([HEADER, head, *note, model_text, *lines]) + '\n'
+        first = HEADER if base else f'# mmtagclip config {method} {backbone} {data}'
+        return '\n'.join([first, head, *note, model_text, *lines]) + '\n'
 
     def _is_published(self, method: Method, backbone: str, data: str) -> bool:
         row = method.rows.get(data)
@@ -263,20 +264,23 @@ class ConfigTable:
         backbone: str,
         data: str,
         row: Row,
-        variant_only: bool,
+        changes: Mapping[str, Any],
     ) -> dict[str, Any]:
         """What backbone, data set and row say of each part of a model."""
         tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
         names = self._load(self.base / 'datasets' / method.data / f'{data}.py')
         parts = names.get('parts', {})
-        own = {} if variant_only else row.parts
 
-        def of(part: Any) -> dict[str, Any]:
+        def of(part: Any, change: Any) -> dict[str, Any]:
             if not isinstance(part, Mapping):
                 return {}
+            change = change if isinstance(change, Mapping) else {}
             kind = str(part.get('type', '')).removeprefix('mmtagclip.')
-            inner = {name: of(value) for name, value in part.items()}
-            settings = {**own.get(kind, {}), **{key: one for key, one in inner.items() if one}}
+            inner = {name: of(value, change.get(name)) for name, value in part.items()}
+            settings = {
+                **row.parts.get(kind, {}),
+                **{key: one for key, one in inner.items() if one},
+            }
             if part.get('patch_size', tower['patch_size']) != tower['patch_size']:
                 settings['patch_size'] = tower['patch_size']
             key = f'{kind}_{names.get("layers")}'
@@ -284,14 +288,14 @@ class ConfigTable:
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
                 if not source:
                     continue
-                if (variant_only and set(source) & set(part)) or set(source) & set(settings):
+                if set(source) & {*settings, *change}:  # Python takes no keyword twice
                     settings = _merge(source, settings)
                 else:
                     name = kind if where == 'parts' else key
                     settings = {f'**{where}': Ref(f'_base_.{where}.{name}'), **settings}
             return settings
 
-        return of(model)
+        return of(model, changes)
 
     def _lines(self, method: Method, backbone: str, data: str, row: Row) -> list[str]:
         """Pipelines that differ, and the data sets, which go with their pipelines."""
