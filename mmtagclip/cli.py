@@ -114,6 +114,7 @@ examples:
   mmtagclip segment photos --model cls-seg_demo --out coco.json""",
     )
     _add_models(commands)
+    _add_config(commands)
     _add_demo(commands)
     _add_web(commands)
     _add_export(commands)
@@ -238,6 +239,23 @@ examples:
     )
     parser.add_argument('pattern', nargs='?', default='', help='only names that contain this')
     parser.add_argument('--json', action='store_true', help='as JSON')
+
+
+def _add_config(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        'config',
+        'a config for any method, backbone and data set',
+        run_config,
+        """\
+examples:
+  mmtagclip config
+  mmtagclip config sclip vit-large-p14_openai voc21 > my.py
+  mmtagclip config tag-guided-naclip vit-base-p16_openai cityscapes > my.py""",
+    )
+    parser.add_argument('method', nargs='?', help='without one, all names are listed')
+    parser.add_argument('backbone', nargs='?')
+    parser.add_argument('data', nargs='?', metavar='DATASET')
 
 
 def _add_demo(commands: Any) -> None:
@@ -581,6 +599,23 @@ def run_models(args: argparse.Namespace) -> int:
         line = f'{model["name"]:{width}}  {model["task"]:7}  {model["weights"]:16}'
         print(f'{line}  {"; ".join(model["results"])}'.rstrip())
     print(f'\ntext features of {len(features)} classes ({size / 1e6:.1f} MB) in {cache}')
+    return OK
+
+
+def run_config(args: argparse.Namespace) -> int:
+    """``mmtagclip config``."""
+    from .apis.config_table import ConfigTable
+
+    table = ConfigTable()
+    if args.method is None:
+        print(table.listing())
+    elif args.data is None:
+        raise ValueError(
+            "say method, backbone and data set, or nothing for a list: 'mmtagclip config sclip "
+            "vit-base-p16_openai voc21'"
+        )
+    else:
+        print(table.text(args.method, args.backbone, args.data), end='')
     return OK
 
 

@@ -209,8 +209,9 @@ def rows_of(path):
         yield from (dict(zip(header, row, strict=True)) for row in rows)
 
 
-# The tables of direct_seg and piaa are by method and data set.
-@pytest.mark.parametrize('folder', ['cls_seg', 'demo', 'pseudo_labels', 'tagclip'])
+@pytest.mark.parametrize(
+    'folder', sorted(path.parent.name for path in (ROOT / 'configs').glob('*/metafile.yml'))
+)
 def test_a_folder_s_card_says_what_its_metafile_says(folder):
     rows = list(rows_of(ROOT / 'configs' / folder / 'README.md'))
     metafile = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())

@@ -9,4 +9,4 @@ default_hooks = dict(
 visualizer = dict(type='mmtagclip.MaskVisualizer')
 log_processor = dict(by_epoch=False)
 test_cfg = dict(type='TestLoop')
-tta_model = dict(type='mmtagclip.CLSSegTTA')  # tools/test.py --tta
+tta_model = dict(type='mmtagclip.TrainingFreeTTA')  # tools/test.py --tta

@@ -1,14 +1,3 @@
 # Made of published.yml by tools/dev/make_configs.py.
-_base_ = [
-    '../_base_/methods/piaa-itaclip.py',
-    '../_base_/backbones/vit-base-p16_openai.py',
-    '../_base_/datasets/piaa/coco14.py',
-    '../_base_/pipelines/piaa.py',
-]
-model = dict(
-    **_base_.parts.TagCLIP,
-    encoder=_base_.backbone.encoder,
-    head=dict(**_base_.parts.PIAAHead, scorer=_base_.parts.GaussianClassifier),
-)
-train_dataloader = dict(dataset=dict(**_base_.train_dataset, pipeline=_base_.test_pipeline))
-test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))
+_base_ = './piaa-sclip_vit-base-p16_openai_coco14.py'
+model = dict(encoder=dict(last_block=dict(type='mmtagclip.ITACLIPLastBlock')))

@@ -1,12 +1,11 @@
 # Made of published.yml by tools/dev/make_configs.py.
-_base_ = [
-    '../_base_/methods/piaa-sclip-dmar-cwr.py',
-    '../_base_/backbones/vit-base-p16_openai.py',
-    '../_base_/datasets/piaa/voc07.py',
-    '../_base_/pipelines/piaa.py',
-]
+_base_ = './piaa-sclip_vit-base-p16_openai_voc07.py'
 model = dict(
-    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
+    head=dict(
+        _delete_=True,
+        type='mmtagclip.TagCLIPHead',
+        scorer=dict(type='mmtagclip.GaussianClassifier', score_temperature=1.0),
+        dmar=dict(type='mmtagclip.DMAR', **_base_.backbone.DMAR),
+        cwr=dict(type='mmtagclip.CWR', threshold=0.5),
+    ),
 )
-train_dataloader = dict(dataset=dict(**_base_.train_dataset, pipeline=_base_.test_pipeline))
-test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -25,7 +25,6 @@ from .model_zoo import zoo_root
 
 WIDTH = 100
 ENCODER = 'CLIPEncoder'  # whose settings are the backbone's ``encoder``
-PREFIXES = ('tag-guided',)  # variants that stand in front of a method's name
 HEADER = '# Made of published.yml by tools/dev/make_configs.py.'
 
 
@@ -63,7 +62,7 @@ class Method:
     """A method of the table.
 
     Attributes:
-        name: As in the names of its configs.
+        name: As in the names of its configs; what follows an underscore stands at their end.
         folder: Of its configs, below ``configs``.
         data: Folder of its data sets, below ``_base_/datasets``.
         pipeline: Its pipeline, below ``_base_/pipelines``.
@@ -84,9 +83,8 @@ class Method:
 
     def leaf(self, backbone: str, data: str) -> str:
         """Name of the config of a cell."""
-        if self.variant in ('', *PREFIXES):
-            return f'{self.name}_{backbone}_{data}'
-        return f'{self.plain}_{backbone}_{data}_{self.variant}'
+        stem, _, ending = self.name.partition('_')
+        return f'{stem}_{backbone}_{data}{"_" if ending else ""}{ending}'
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,8 @@ class ConfigTable:
         for folder, table in self.published.items():
             for plain, rows in table['methods'].items():
                 rows = {data: Row(**(row or {})) for data, row in rows.items()}
-                for variant in ('', *table.get('variants', ())):
-                    name = plain
-                    if variant:
-                        name = f'{variant}-{plain}' if variant in PREFIXES else f'{plain}_{variant}'
+                for variant, name in {'': '{}', **table.get('variants', {})}.items():
+                    name = name.format(plain)
                     methods[name] = Method(
                         name,
                         folder,
@@ -183,6 +179,16 @@ class ConfigTable:
                 for backbone, results in row.backbones.items():
                     yield Cell(method, backbone, data, results or {})
 
+    def listing(self) -> str:
+        """All names, as ``mmtagclip config`` prints them."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name in self.methods:
+            groups.setdefault(tuple(self.datasets(name)), []).append(name)
+        lines = ['backbones: ' + ', '.join(self.backbones)]
+        for datasets, methods in groups.items():
+            lines += ['', 'methods: ' + ', '.join(methods), '  data sets: ' + ', '.join(datasets)]
+        return '\n'.join(lines)
+
     def find(self, method: str, backbone: str, data: str) -> tuple[Method, str, str]:
         """A cell by its names.
 
@@ -214,7 +220,8 @@ class ConfigTable:
         plain = plain / f'{self.methods[found.plain].leaf(backbone, data)}.py'
         if variant and self._is_published(found, backbone, data):
             bases = [plain]
-            changes, lines = variant, []
+            whole = changes = variant
+            row, lines, note = Row(), [], []
         else:
             bases = [
                 self.base / 'methods' / f'{found.plain}.py',
@@ -222,11 +229,11 @@ class ConfigTable:
                 self.base / 'datasets' / found.data / f'{data}.py',
                 self.base / 'pipelines' / f'{found.pipeline}.py',
             ]
-            model = self._load(bases[0])['model']
             changes = _merge(row.model, variant)
+            whole = _merge(self._load(bases[0])['model'], changes)
+            note = [f'# {row.note}'] if row.note else []
             lines = self._lines(found, backbone, data, row)
-        whole = changes if len(bases) == 1 else _merge(model, changes)
-        settings = self._settings(whole, found, backbone, data, row, len(bases) == 1)
+        settings = self._settings(whole, found, backbone, data, row, changes)
         model_text = _print('model', _merge(changes, settings))
         paths = [
             str(path) if base is None else Path(os.path.relpath(path, base)).as_posix()
@@ -234,9 +241,9 @@ class ConfigTable:
         ]
         if base is not None:
             paths = [path if path.startswith('.') else f'./{path}' for path in paths]
-        note = [f'# {row.note}'] if row.note and len(bases) > 1 else []
         head = _print('_base_', paths[0] if len(paths) == 1 else paths)
-        return '\n'.join([HEADER, head, *note, model_text, *lines]) + '\n'
+        first = HEADER if base else f'# mmtagclip config {method} {backbone} {data}'
+        return '\n'.join([first, head, *note, model_text, *lines]) + '\n'
 
     def _is_published(self, method: Method, backbone: str, data: str) -> bool:
         row = method.rows.get(data)
@@ -257,20 +264,23 @@ class ConfigTable:
         backbone: str,
         data: str,
         row: Row,
-        variant_only: bool,
+        changes: Mapping[str, Any],
     ) -> dict[str, Any]:
         """What backbone, data set and row say of each part of a model."""
         tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
         names = self._load(self.base / 'datasets' / method.data / f'{data}.py')
         parts = names.get('parts', {})
-        own = {} if variant_only else row.parts
 
-        def of(part: Any) -> dict[str, Any]:
+        def of(part: Any, change: Any) -> dict[str, Any]:
             if not isinstance(part, Mapping):
                 return {}
+            change = change if isinstance(change, Mapping) else {}
             kind = str(part.get('type', '')).removeprefix('mmtagclip.')
-            inner = {name: of(value) for name, value in part.items()}
-            settings = {**own.get(kind, {}), **{key: one for key, one in inner.items() if one}}
+            inner = {name: of(value, change.get(name)) for name, value in part.items()}
+            settings = {
+                **row.parts.get(kind, {}),
+                **{key: one for key, one in inner.items() if one},
+            }
             if part.get('patch_size', tower['patch_size']) != tower['patch_size']:
                 settings['patch_size'] = tower['patch_size']
             key = f'{kind}_{names.get("layers")}'
@@ -278,14 +288,14 @@ class ConfigTable:
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
                 if not source:
                     continue
-                if variant_only and set(source) & set(part) or set(source) & set(settings):
+                if set(source) & {*settings, *change}:  # Python takes no keyword twice
                     settings = _merge(source, settings)
                 else:
                     name = kind if where == 'parts' else key
                     settings = {f'**{where}': Ref(f'_base_.{where}.{name}'), **settings}
             return settings
 
-        return of(model)
+        return of(model, changes)
 
     def _lines(self, method: Method, backbone: str, data: str, row: Row) -> list[str]:
         """Pipelines that differ, and the data sets, which go with their pipelines."""

@@ -15,11 +15,7 @@ from tests.processes import ROOT, free_port, run, run_script
 from tests.tools.test_test import write_voc
 
 CONFIG = """\
-_base_ = [
-    '{configs}/_base_/models/piaa_vit-base-p16_openai.py',
-    '{configs}/_base_/datasets/voc07_piaa.py',
-    '{configs}/_base_/fit_runtime.py',
-]
+_base_ = '{configs}/piaa/piaa-sclip_vit-base-p16_openai_voc07.py'
 model = dict(encoder=dict(_delete_=True, **{encoder}), classes={names},
              head=dict(scorer=dict(bank_size=50)))
 data = dict(data_root='{root}', classes={names})

@@ -182,7 +182,7 @@ def test_direct_segmentation(voc, encoder_config, tmp_path, name):
         'tag-guided-naclip': f'tagger=dict(encoder=dict(_delete_=True, **{encoder_config}))',
     }
     path.write_text(f"""\
-_base_ = '{ROOT}/configs/direct_seg/{name}_vit-base-p16_openai_voc21.py'
+_base_ = '{ROOT}/configs/{name.rpartition('-')[2]}/{name}_vit-base-p16_openai_voc21.py'
 model = dict(encoder=dict({own}, **{encoder_config}), {more[name]})
 test_dataloader = dict(num_workers=0, dataset=dict(data_root='{voc}'))
 test_evaluator = dict(output_dir='{tmp_path / 'masks'}')
@@ -206,7 +206,7 @@ def test_whole_images_without_a_background(voc, encoder_config, tmp_path):
         Image.fromarray(mask).save(root / 'SegmentationClass' / f'{name}.png')
     path = tmp_path / 'config.py'
     path.write_text(f"""\
-_base_ = '{ROOT}/configs/direct_seg/maskclip_vit-base-p16_openai_voc20.py'
+_base_ = '{ROOT}/configs/maskclip/maskclip_vit-base-p16_openai_voc20.py'
 model = dict(
     encoder=dict(_delete_=True, last_block=_base_.model.encoder.last_block, positions='bicubic',
                  **{encoder_config}),

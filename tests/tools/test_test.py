@@ -12,11 +12,7 @@ from tests.processes import ROOT, free_port, run, run_script
 TEST_PY = ROOT / 'tools' / 'test.py'
 
 CONFIG = """\
-_base_ = [
-    '{configs}/_base_/models/tagclip_vit-base-p16_openai.py',
-    '{configs}/_base_/datasets/{data}.py',
-    '{configs}/_base_/default_runtime.py',
-]
+_base_ = '{configs}/tagclip/tagclip_vit-base-p16_openai_{data}.py'
 model = dict(
     encoder=dict(_delete_=True, **{encoder}),
     classes='voc',
@@ -78,7 +74,7 @@ def voc(tmp_path_factory, encoder_config):
     """A small data set in VOC's layout, and its config."""
     folder = tmp_path_factory.mktemp('voc')
     root = write_voc(folder / 'VOC2007')
-    return root, write_config(folder / 'voc.py', encoder_config, 'voc07_test', data_root=str(root))
+    return root, write_config(folder / 'voc.py', encoder_config, 'voc07', data_root=str(root))
 
 
 @pytest.fixture(scope='module')
@@ -151,7 +147,7 @@ def voc_with_a_gap(tmp_path_factory, encoder_config):
     root = write_voc(folder / 'VOC2007')
     (root / 'JPEGImages' / '000003.jpg').unlink()
     return root, write_config(
-        folder / 'voc.py', encoder_config, 'voc07_test', workers=1, data_root=str(root)
+        folder / 'voc.py', encoder_config, 'voc07', workers=1, data_root=str(root)
     )
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import yaml
 
-from mmtagclip.apis.config_table import Cell, ConfigTable
+from mmtagclip.apis.config_table import ConfigTable
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TASKS = {'masks': 'Semantic Segmentation', 'tags': 'Multi-Label Classification'}
 TASKS['piaa'] = TASKS['tags']
-VARIANTS = {'crf': 'dense CRF', 'pamr': 'with PAMR', 'tag-guided': 'tag-guided'}
 METAFILE = """\
 # Made of published.yml by tools/dev/make_configs.py. Metrics called "(paper)" are those that the
 # paper reports, "(reported by ...)" those of another table. None was measured with this package.
@@ -86,15 +85,9 @@ def card_table(table: ConfigTable, folder: str) -> str:
     rows = [['config', 'data', *metrics]]
     for cell in cells:
         results = [str(cell.results.get(metric, '')) for metric in metrics]
-        rows.append([f'`{cell.name}`', data_of(table, cell), *results])
+        rows.append([f'`{cell.name}`', table.title(cell.method.data, cell.data), *results])
     rows.insert(1, ['---'] * len(rows[0]))
-    return '\n'.join(f'| {" | ".join(row)} |'.replace('|  |', '| |') for row in rows)
-
-
-def data_of(table: ConfigTable, cell: Cell) -> str:
-    """What a cell is on, with its variant."""
-    title = table.title(cell.method.data, cell.data)
-    return f'{title}, {VARIANTS[cell.method.variant]}' if cell.method.variant else title
+    return '\n'.join(re.sub(r'\|  (?=\|)', '| ', f'| {" | ".join(row)} |') for row in rows)
 
 
 def with_table(text: str, table: str) -> str:

@@ -1,2 +1,0 @@
-_base_ = './piaa.py'
-model = dict(encoder=dict(last_block=dict(type='mmtagclip.ITACLIPLastBlock')))
