@@ -187,7 +187,9 @@ def last_block(policy, visual, x, outputs, grid, **options):
     layer = visual.transformer.resblocks[-1]
     q, k, v = heads(layer, x)
     count = len(x)
-    if policy == 'self_only':
+    if policy == 'ordinary':
+        attention = softmax_map(q, k)
+    elif policy == 'selfonly':
         attention = torch.eye(count).expand(len(v), -1, -1)
     elif policy == 'sclip':
         attention = csa(layer, x)
@@ -206,10 +208,12 @@ def last_block(policy, visual, x, outputs, grid, **options):
         attention = csa(layer, x) / 2 + torch.stack(maps).mean(0) / 2
     elif policy == 'scclip':
         return torch.cat([x[:1], sc_clip(layer, x, outputs, grid, **options)])
+    else:
+        raise KeyError(f'the last block {policy!r} has no plain twin yet: write it here')
     y = layer.attn.out_proj((attention @ v).transpose(0, 1).flatten(1))
-    if policy in ('self_only', 'sclip', 'itaclip'):
+    if policy in ('ordinary', 'selfonly', 'sclip', 'itaclip'):
         y = x + y
-    return y + layer.mlp(layer.ln_2(y)) if policy in ('self_only', 'sclip') else y
+    return y + layer.mlp(layer.ln_2(y)) if policy in ('ordinary', 'selfonly', 'sclip') else y
 
 
 def outliers(patches):

@@ -8,14 +8,9 @@ import torch
 
 from mmtagclip import cli
 from mmtagclip.clip import (
-    ClearCLIPLastBlock,
+    LAST_BLOCKS,
     DenseEncoder,
-    ITACLIPLastBlock,
-    NACLIPLastBlock,
-    OrdinaryLastBlock,
     SCCLIPLastBlock,
-    SCLIPLastBlock,
-    SelfOnlyLastBlock,
     load_clip,
 )
 from mmtagclip.clip.onnx import DenseGraph, export_onnx
@@ -31,14 +26,7 @@ def session(path):
 
 @pytest.fixture(
     scope='module',
-    params=[
-        SelfOnlyLastBlock,
-        OrdinaryLastBlock,
-        SCLIPLastBlock,
-        ClearCLIPLastBlock,
-        NACLIPLastBlock,
-        ITACLIPLastBlock,
-    ],
+    params=[policy for policy in LAST_BLOCKS.values() if policy is not SCCLIPLastBlock],
 )
 def both(request, clip, tmp_path_factory):
     """An encoder and its exported twin."""
