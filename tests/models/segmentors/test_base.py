@@ -124,27 +124,26 @@ def test_names_of_a_call_equal_a_segmentor_built_with_them(build, configs, kind)
     segmentor = build(kind, with_probabilities=True)
     own = predict(segmentor, batch(SIZE))[0]
     meta = segmentor.dataset_meta
-    calls = [(names, segmentor.names_for(*names)) for names in OTHERS]
-    for (classes, background), names in [*calls, *calls]:
-        plain = CLASSES if kind in ('direct', 'smoothed') else NAMES
+    plain = CLASSES if kind in ('direct', 'smoothed') else NAMES
+    calls = []
+    for classes, background in OTHERS:
         if classes is None and kind == 'guided':
             continue  # its two parts have other names for the same classes
         asked = plain if classes is None else classes
         behind = background or [name for name in BACKGROUND if name not in asked]
         tagged = {'classes': asked, 'background': behind}
         changes = {'with_probabilities': True}
-        if kind == 'cls_seg':
-            changes.update(tagger={**configs[kind]['tagger'], **tagged}, background_prompts=behind)
-        elif kind == 'guided':
+        if kind in ('cls_seg', 'guided'):
             changes['tagger'] = {**configs[kind]['tagger'], **tagged}
+        if kind == 'cls_seg':
+            changes['background_prompts'] = behind
         rebuilt = build(kind, None if kind == 'cls_seg' else tagged, **changes)
-        (one,), (other,) = (
-            predict(segmentor, batch(SIZE), names=names),
-            predict(rebuilt, batch(SIZE)),
-        )
-        assert same(one, other)
+        names = segmentor.names_for(classes, background)
         assert names.dataset_meta == rebuilt.dataset_meta
         assert names.num_labels == rebuilt.num_classes
+        calls.append((names, predict(rebuilt, batch(SIZE))[0]))
+    for names, expected in [*calls, *calls[::-1]]:
+        assert same(predict(segmentor, batch(SIZE), names=names)[0], expected)
     assert same(own, predict(segmentor, batch(SIZE))[0])
     assert segmentor.dataset_meta is meta
 
