@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mmtagclip.models.maps import far_edge, fill_boxes, min_max
+from mmtagclip.models.maps import far_edge, fill_boxes, flip_back, min_max
 from mmtagclip.models.taggers.cwr import bounding_box
 from tests import twins
 
@@ -52,3 +52,17 @@ def test_bounding_box_clips_its_far_edges_and_is_none_when_empty():
     last_row[3, 1:3] = True
     assert bounding_box(last_row) is None
     assert bounding_box(torch.ones(1, 1, dtype=torch.bool)) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ('direction', 'expected'),
+    [
+        (None, [[1, 2], [3, 4]]),
+        ('horizontal', [[2, 1], [4, 3]]),
+        ('vertical', [[3, 4], [1, 2]]),
+        ('diagonal', [[4, 3], [2, 1]]),
+    ],
+)
+def test_maps_are_flipped_back(direction, expected):
+    maps = torch.tensor([[1, 2], [3, 4]])[None]
+    assert flip_back(maps, direction)[0].tolist() == expected

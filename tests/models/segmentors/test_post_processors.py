@@ -45,6 +45,10 @@ def test_pamr_agrees_with_the_loop_over_pixels():
     np.testing.assert_allclose(got.numpy(), plain_pamr(values, image, (1, 3), 2), atol=1e-5)
 
 
+def test_pamr_has_the_published_steps():
+    assert (PAMR().iterations, PAMR().dilations) == (10, (8, 16))
+
+
 def test_pamr_on_a_uniform_picture_and_a_single_pixel():
     values = torch.rand(2, 6, 7)
     assert torch.isfinite(PAMR()(values, np.full((6, 7, 3), 9, np.uint8))).all()
