@@ -150,7 +150,7 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert 'is there already; add --overwrite' in capsys.readouterr().err
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
-    assert 'was begun by another job: its classes is' in capsys.readouterr().err
+    assert 'was begun by another job: classes was ' in capsys.readouterr().err
     assert (
         mmtagclip(
             'segment',
@@ -433,7 +433,7 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
     manifest, records = read_pseudo_labels(tmp_path / 'masks', expected[0].classes)
     assert manifest.kind == 'masks'
     for record, result in zip(records, expected, strict=True):
-        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+        with Image.open(tmp_path / 'masks' / record.more['masks']) as mask:
             assert np.array_equal(np.array(mask), result.mask)
 
 
@@ -522,7 +522,7 @@ def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text(names.replace('bell', 'ringing bell'))
     assert mmtagclip(*command) == 2
-    assert 'was begun by another job: its config is' in capsys.readouterr().err
+    assert 'was begun by another job: model.prompts' in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_that_of_every_encoder():

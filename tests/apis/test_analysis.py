@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmtagclip.apis import Analysis, TagInferencer, list_images
+from mmtagclip.apis import Analysis, SegInferencer, TagInferencer, list_images
 from mmtagclip.clip import DenseEncoder
 from tests.apis.conftest import SCENES
 
