@@ -138,7 +138,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'model': 'vit_tiny_patch16_224.augreg_in21k',
             'checkpoint': str(folder / 'vit2.safetensors'),
             'kwargs': {'drop_rate': 0.5},
-            'resize': 'hub',
+            'positions': 'bicubic_scale',
             'pretrained': ...,  # in the place of a checkpoint, with a download
         },
         'SCCLIPLastBlock': {
