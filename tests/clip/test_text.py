@@ -311,3 +311,25 @@ def test_two_processes_writing_at_once(encoder, checkpoint, tmp_path):
         worker.join()
     assert len(list(tmp_path.rglob('*.safetensors'))) == 3
     assert not list(tmp_path.rglob('*.part'))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda patch, text: patch.setattr('mmtagclip.clip.text.version', lambda name: '0'),
+        lambda patch, text: patch.setattr('mmtagclip.clip.text.__version__', '0'),
+        lambda patch, text: patch.setattr(torch, '__version__', '0'),
+        lambda patch, text: patch.setattr(
+            text, 'tokenizer', lambda *a, real=text.tokenizer, **k: real(*a, **k) + 1
+        ),
+        lambda patch, text: patch.setattr(text, 'templates', ('a {}',)),
+    ],
+    ids=['open_clip', 'mmtagclip', 'torch', 'tokenizer', 'templates'],
+)
+def test_what_the_cache_finds_a_feature_by(encoder, tmp_path, monkeypatch, change):
+    text, same = (TextEncoder(encoder, TEMPLATES, tmp_path) for _ in range(2))
+    before = text._key(('dog',))
+    assert same._key(('dog',)) == before
+    other = TextEncoder(encoder, TEMPLATES, tmp_path)
+    change(monkeypatch, other)
+    assert other._key(('dog',)) != before
