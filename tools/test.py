@@ -8,7 +8,7 @@ import mmengine
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
+from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
 from mmtagclip.files import write_whole
 
 
@@ -101,8 +101,7 @@ def main() -> None:
         augment(cfg)
     if args.show_dir is not None:
         draw(cfg, args.show_dir)
-    if not args.trust_checkpoint:
-        read_checkpoints_as_data()
+    trust_checkpoints(args.trust_checkpoint)
     prepare_distributed(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
+from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,8 +69,7 @@ def main() -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
-    if not args.trust_checkpoint:
-        read_checkpoints_as_data()
+    trust_checkpoints(args.trust_checkpoint)
     prepare_distributed(cfg, args.launcher, train=True)
     Runner.from_cfg(cfg).train()
 

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import Tensor
 
 from ..clip.torch_file import plain, read_torch_zip
 
 
-def read_checkpoints_as_data() -> None:
-    """From now on, let MMEngine read local checkpoint files by :func:`read_checkpoint`.
+def trust_checkpoints(trust: bool) -> None:
+    """Say how MMEngine reads local checkpoint files from now on.
 
-    MMEngine unpickles them, which runs whatever code they bring.
+    Args:
+        trust: Whether it unpickles them, which runs whatever code they bring;
+            else they are read by :func:`read_checkpoint`.
     """
-    CheckpointLoader.register_scheme('', read_checkpoint, force=True)
+    loader = load_from_local if trust else read_checkpoint
+    CheckpointLoader.register_scheme('', loader, force=True)
 
 
 def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str, Any]:

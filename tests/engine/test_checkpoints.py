@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import CheckpointLoader
 
-from mmtagclip.engine.checkpoints import read_checkpoint, read_checkpoints_as_data
+from mmtagclip.engine.checkpoints import read_checkpoint, trust_checkpoints
 
 
 class Harmful:
@@ -59,10 +59,11 @@ def test_weights_and_numbers_are_read_and_nothing_runs(saved, tmp_path):
 def test_mmengine_reads_through_it_once_told(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     torch.save(saved, tmp_path / 'iter_3.pth')
-    read_checkpoints_as_data()
-    read = CheckpointLoader.load_checkpoint(str(tmp_path / 'iter_3.pth'), map_location='cpu')
-    assert set(read) == set(saved)
-    assert not (tmp_path / 'ran').exists()
+    for trust in (False, True):
+        trust_checkpoints(trust)
+        read = CheckpointLoader.load_checkpoint(str(tmp_path / 'iter_3.pth'), map_location='cpu')
+        assert set(read) == set(saved)
+        assert (tmp_path / 'ran').exists() is trust
 
 
 def test_what_can_not_be_read_as_data_is_refused(saved, tmp_path):

@@ -4,6 +4,7 @@ import json
 import sys
 
 import numpy as np
+import torch
 
 from tests.processes import ROOT, free_port, run, run_script
 
@@ -51,3 +52,32 @@ def test_a_training_free_config_is_refused():
     result = run_script(TRAIN_PY, config)
     assert result.returncode == 1
     assert 'has no train_dataloader: its model is not trained' in result.stderr
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), 'w'))
+
+
+def test_a_checkpoint_s_code_runs_only_if_it_is_trusted(segmentor, tmp_path):
+    """For tools/train.py, which starts from it, and tools/test.py, which evaluates it."""
+    state = {'decode_head.conv_seg.bias': torch.zeros(3)}
+    torch.save({'state_dict': state, 'meta': Harmful(tmp_path / 'ran')}, tmp_path / 'start.pth')
+    torch.save({'state_dict': Harmful(tmp_path / 'ran')}, tmp_path / 'none.pth')
+    start = ['--work-dir', tmp_path / 'out', '--cfg-options', f'load_from={tmp_path}/start.pth']
+    assert 'Load checkpoint from' in output(run_script(TRAIN_PY, segmentor, *start))
+    evaluate = [ROOT / 'tools' / 'test.py', segmentor, tmp_path / 'none.pth', *start[:2]]
+    process = run_script(*evaluate)
+    assert process.returncode == 1
+    assert 'none.pth holds no weights that can be read as data alone' in process.stderr
+    process = run_script(*evaluate[:2], 'https://example.org/a.pth', *start[:2])
+    assert process.returncode == 2
+    assert 'a.pth would be unpickled by MMEngine: download it' in process.stderr
+    assert not (tmp_path / 'ran').exists()
+    run_script(*evaluate, '--trust-checkpoint')
+    assert (tmp_path / 'ran').exists()
