@@ -359,7 +359,7 @@ def render_scene(
         sizes: Least and largest long side of an object in pixels.
         patterns: Backgrounds without a name.
         max_overlap: Largest share of the smaller box that two objects may have in common.
-        bank: Where to take the background from; by default it is painted anew.
+        bank: Where to take the background from; by default it is painted again.
 
     Returns:
         The scene.
@@ -449,7 +449,7 @@ def training_scene(
         rng: Source of all that is random.
         side: Picture side in pixels.
         single: Whether the scene holds just one object.
-        bank: Where to take the background from; by default it is painted anew.
+        bank: Where to take the background from; by default it is painted again.
 
     Returns:
         The scene.

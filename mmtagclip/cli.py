@@ -5,10 +5,8 @@ what it was given is wrong; 130, interrupted.
 """
 
 import argparse
-import csv
 import json
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -120,6 +118,7 @@ examples:
     _add_demo(commands)
     _add_web(commands)
     _add_export(commands)
+    _add_check(commands)
     return parser
 
 
@@ -336,24 +335,19 @@ It needs: pip install mmtagclip[onnx]""",
     _add_model_options(parser)
 
 
-def names_from(text: str) -> Any:
-    """Class names of the command line.
+def _add_check(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        'check',
+        'check a folder of results against its digests',
+        run_check,
+        """\
+examples:
+  mmtagclip check masks
 
-    Args:
-        text: A file, a built-in list, or names separated by commas.
-
-    Raises:
-        FileNotFoundError: It looks like a file, but there is none.
-    """
-    from .clip.vocabulary import find_list
-
-    try:
-        return str(find_list(text))
-    except (FileNotFoundError, OSError):
-        if ',' not in text and ('/' in text or text.endswith(('.txt', '.csv'))):
-            raise FileNotFoundError(f'no file of names at {text}') from None
-    names = next(csv.reader([text], skipinitialspace=True), [])
-    return [name.strip() for name in names if name.strip()]
+Run the job again to mend what is damaged or missing.""",
+    )
+    parser.add_argument('folder', metavar='DIR', help='folder that --out or GenerateLoop wrote')
 
 
 def config_of(args: argparse.Namespace) -> Any:
@@ -387,13 +381,14 @@ def config_of(args: argparse.Namespace) -> Any:
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     from .apis import SegInferencer, TagInferencer, inferencer_class
+    from .clip import parse_names
 
     check_out(args)
     images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else names_from(text)
+        options[key] = None if text is None else parse_names(text)
     options = {key: value for key, value in options.items() if value is not None}
     kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
@@ -510,14 +505,7 @@ def print_results(
             print(result.to_json(), flush=True)
         elif result.error is None:
             print(f'{result.image}: {describe(result)}', flush=True)
-        record = {'image': result.image, 'error': result.error}
-        if result.error is None:
-            record = {
-                'image': result.image,
-                'tags': list(result.tags),
-                'scores': list(result.tags.values()),
-            }
-        records.append(record)
+        records.append(result.record.to_dict())
     return records
 
 
@@ -533,13 +521,13 @@ def write_results(
 ) -> list[dict[str, Any]]:
     """Write all results, going on where an earlier run stopped; returns the records."""
     from .apis.folder_run import FolderRun
+    from .jobs.runner import remove_results
 
     path = Path(args.out)
     root = results_folder(args)
-    if args.overwrite:
-        _remove(root, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    run = FolderRun(inferencer, images, root, args.batch_size, options)
+    run = FolderRun(inferencer, images, root, args.batch_size, options, replace=args.overwrite)
+    for text in run.job.notes:
+        note(args, text)
     if run.num_done:
         note(args, f'{run.num_done} of {len(images)} images are done already')
     try:
@@ -553,19 +541,9 @@ def write_results(
     records = run.records()
     if root != path:
         run.export(path)
-        shutil.rmtree(root)
+        remove_results(root)
     note(args, f'results of {len(images)} images in {path}')
     return records
-
-
-def _remove(root: Path, path: Path) -> None:
-    """Remove an earlier run's results, and nothing that is not ours."""
-    if root.is_dir():
-        if not (root / 'manifest.json').is_file():
-            raise ValueError(f'{root} is not a folder of results, so --overwrite leaves it alone')
-        shutil.rmtree(root)
-    if path.is_file():
-        path.unlink()
 
 
 def note(args: argparse.Namespace, text: str) -> None:
@@ -708,4 +686,16 @@ def run_export(args: argparse.Namespace) -> int:
         f'{args.out}: patches, class_token, attention (mean of layers '
         f'{", ".join(map(str, sorted(set(layers))))}), votes'
     )
+    return OK
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """``mmtagclip check``."""
+    from .jobs.runner import Manifest, check_folder
+
+    problems = check_folder(args.folder)
+    if problems:
+        more = f'\n... and {len(problems) - 20} more' if len(problems) > 20 else ''
+        raise ValueError('\n'.join(problems[:20]) + more)
+    print(f'{args.folder}: {Manifest.load(args.folder).num_images} images, all as written')
     return OK

@@ -1,1 +1,113 @@
-"""Files that appear whole or not at all."""
+r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowhere else."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+Content = bytes | Iterable[bytes]
+
+
+def write_whole(path: str | Path, *content: Content, scratch: Path | None = None) -> None:
+    """Write a file that appears whole under its name, and survives a power failure afterwards.
+
+    When this returns, it is safe to remove whatever the file was made of. Missing folders are
+    made. A symbolic link at ``path`` is replaced, its target is left alone.
+
+    Args:
+        path: The file.
+        *content: Its bytes, in parts.
+        scratch: Folder on the same file system for the temporary file; the file's own if None.
+
+    Raises:
+        OSError: The disk is full, or the like; an earlier file of the name stays as it was.
+    """
+    place_whole(path, *content, scratch=scratch)
+    sync_folder(Path(path).parent)
+
+
+def place_whole(path: str | Path, *content: Content, scratch: Path | None = None) -> None:
+    """The first half of :func:`write_whole`: only the folder is left to be flushed.
+
+    For many files in few folders: place them all, then call :func:`sync_folder` once a folder.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    # A name that nobody can guess, and that is never opened if it is there already.
+    temporary = (scratch or path.parent) / f'.{uuid.uuid4().hex}.part'
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    handle = os.open(temporary, flags | getattr(os, 'O_BINARY', 0), 0o666)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            for part in content:
+                file.writelines([part] if isinstance(part, bytes) else part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def append_lines(path: str | Path, lines: bytes) -> None:
+    """Append whole lines to a file of a folder that is there; they are safe when this returns."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, 'O_NOFOLLOW', 0)
+    handle = os.open(path, flags | getattr(os, 'O_BINARY', 0), 0o666)
+    with os.fdopen(handle, 'ab') as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(Path(path).parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, so that they survive a power failure."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names of the files in a folder survive a power failure."""
+    if os.name == 'nt':  # folders can't be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def whole_lines(path: str | Path) -> Iterator[bytes]:
+    r"""Lines of a file with their end, ``\n``; a last line without one was cut off: dropped."""
+    with Path(path).open('rb') as file:
+        for line in file:
+            if line.endswith(b'\n'):
+                yield line
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Lines of a text, which end with ``\n`` or ``\r\n`` alone.
+
+    ``str.splitlines`` also cuts at U+2028, U+2029, U+0085, ``\x0b`` and others, which a class
+    name or a file name may hold.
+    """
+    lines = text.split('\n')
+    return [line.removesuffix('\r') for line in (lines[:-1] if lines[-1] == '' else lines)]
+
+
+def read_lines(path: str | Path, encoding: str = 'utf-8') -> list[str]:
+    """Lines of a text file; see :func:`split_lines`.
+
+    Raises:
+        UnicodeDecodeError: The file has another encoding.
+    """
+    return split_lines(Path(path).read_bytes().decode(encoding))

@@ -31,4 +31,15 @@ def import_quietly(*modules: str) -> None:
                 print(line)
 
 
+def leave_out_multimodal() -> None:
+    """Let MMPretrain leave out its multimodal models, which nothing here uses.
+
+    Where transformers is installed, MMPretrain imports them, slowly, and can't
+    be imported at all beside transformers 5. Whoever needs them in the same
+    process imports ``mmpretrain.models`` first.
+    """
+    import_module('mmpretrain.utils.dependency').WITH_MULTIMODAL = False  # type: ignore[attr-defined]
+
+
+leave_out_multimodal()
 import_quietly('mmseg.models', 'mmseg.datasets', 'mmpretrain.models', 'mmpretrain.datasets')

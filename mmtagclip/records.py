@@ -1,1 +1,114 @@
-"""One image's result, written and read in one place."""
+"""One image's result as a line of JSON, written and read in one place."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of one image: its tags, or why it could not be read.
+
+    Attributes:
+        image: Path or name of the image.
+        tags: Names of its tags.
+        scores: A score for each tag, None where the model has none; None if there are none at
+            all.
+        error: What was wrong with the image; None if nothing.
+        more: Further keys with JSON values, such as ``masks`` (the path of a mask).
+
+    Raises:
+        TypeError: A value of another type.
+        ValueError: Tags of an image that has an error, another number of scores than of tags,
+            a score that is not finite, or a further key that has a meaning already.
+    """
+
+    image: str
+    tags: tuple[str, ...] = ()
+    scores: tuple[float | None, ...] | None = None
+    error: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ('tags', 'scores'):
+            if isinstance(getattr(self, key), list):
+                object.__setattr__(self, key, tuple(getattr(self, key)))
+        if not isinstance(self.image, str):
+            raise TypeError(f'"image" must be a string, not {self.image!r}')
+        if not isinstance(self.tags, tuple) or not all(isinstance(tag, str) for tag in self.tags):
+            raise TypeError(f'"tags" must be a list of names, not {self.tags!r}')
+        if self.error is not None and not isinstance(self.error, str):
+            raise TypeError(f'"error" must be a string, not {self.error!r}')
+        if self.error is not None and (self.tags or self.scores):
+            raise ValueError('an image with an "error" has no "tags" and no "scores"')
+        twice = {'image', 'tags', 'scores', 'error'} & self.more.keys()
+        if twice:
+            raise ValueError(f'{min(twice)!r} can not be a further key')
+        self._check_scores()
+
+    def _check_scores(self) -> None:
+        if self.scores is None:
+            return
+        if not isinstance(self.scores, tuple):
+            raise TypeError(f'"scores" must be a list of numbers, not {self.scores!r}')
+        for score in self.scores:
+            if score is not None and (
+                isinstance(score, bool) or not isinstance(score, int | float)
+            ):
+                raise TypeError(f'"scores" must be numbers or null, not {score!r}')
+            if score is not None and not math.isfinite(score):
+                raise ValueError(f'"scores" must be finite, not {score!r}')
+        if len(self.scores) != len(self.tags):
+            raise ValueError(
+                f'"scores" must have a score for each tag: {len(self.scores)} for '
+                f'{len(self.tags)} tags'
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: ``image``; ``error``, or ``tags`` and ``scores``; then the further keys."""
+        if self.error is not None:
+            return {'image': self.image, 'error': self.error, **self.more}
+        record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags)}
+        if self.scores is not None:
+            record['scores'] = list(self.scores)
+        return {**record, **self.more}
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as one line, without its end."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, content: Any) -> 'ImageRecord':
+        """The record that :meth:`to_dict` made.
+
+        Raises:
+            TypeError: A value of another type.
+            ValueError: It is no such record; see the class.
+        """
+        if not isinstance(content, dict) or not isinstance(content.get('image'), str):
+            raise ValueError('a record must be an object with "image" (a string)')
+        known = {
+            key: content[key] for key in ('image', 'tags', 'scores', 'error') if key in content
+        }
+        if 'error' not in known and not isinstance(known.get('tags'), list):
+            raise ValueError(
+                'a record must have "image" (a string) and "tags" (a list of names), or "error"'
+            )
+        return cls(**known, more={key: content[key] for key in content if key not in known})
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> 'ImageRecord':
+        """The record of a line; see :meth:`from_dict`.
+
+        Raises:
+            TypeError: A value of another type.
+            ValueError: The line is not JSON, or no such record.
+        """
+        return cls.from_dict(json.loads(line))
+
+
+def encode_line(text: str) -> bytes:
+    """A line as it is stored: UTF-8, where file names that are not become JSON's escapes."""
+    return f'{text}\n'.encode(errors='backslashreplace')

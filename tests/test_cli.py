@@ -15,7 +15,8 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer
 from mmtagclip.apis.model_zoo import load_config
-from mmtagclip.jobs.pseudo_labels import Manifest, read_pseudo_labels
+from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
+from mmtagclip.jobs.runner import Manifest
 from mmtagclip.models import TagCLIP
 from tests.processes import ROOT, run
 
@@ -127,11 +128,11 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypa
     assert mmtagclip(*command, tmp_path / 'whole.jsonl') == 0
     score, calls = TagCLIP.score, []
 
-    def interrupted(self, images):
+    def interrupted(self, images, names=None):
         calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return score(self, images)
+        return score(self, images, names)
 
     monkeypatch.setattr(TagCLIP, 'score', interrupted)
     assert mmtagclip(*command, tmp_path / 'parts.jsonl') == 130
@@ -150,7 +151,7 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert 'is there already; add --overwrite' in capsys.readouterr().err
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
-    assert 'was begun by another job: its classes is' in capsys.readouterr().err
+    assert 'was begun by another job: classes was' in capsys.readouterr().err
     assert (
         mmtagclip(
             'segment',
@@ -360,24 +361,6 @@ def test_options_reach_the_config(monkeypatch):
     assert config.model.tagger.head.threshold == 0.3
 
 
-@pytest.mark.parametrize(
-    'text, expected',
-    [
-        ('dog', ['dog']),
-        ('dog,cat', ['dog', 'cat']),
-        ('dog, traffic light ,"big, red bus",', ['dog', 'traffic light', 'big, red bus']),
-    ],
-)
-def test_names(text, expected):
-    assert cli.names_from(text) == expected
-
-
-def test_names_of_files_and_built_in_lists(tmp_path):
-    (tmp_path / 'names.txt').write_text('dog\ncat\n')
-    assert cli.names_from(str(tmp_path / 'names.txt')) == str(tmp_path / 'names.txt')
-    assert Path(cli.names_from('voc')).name == 'voc.txt'
-
-
 def test_models(capsys):
     assert mmtagclip('models', 'demo') == 0
     out = capsys.readouterr().out
@@ -422,6 +405,20 @@ def test_a_reader_that_stops_is_no_error(words):
     assert process.wait() == 0
 
 
+def test_checking_a_folder(photos, tmp_path, capsys):
+    out = tmp_path / 'masks'
+    words = ['segment', photos / '000040.jpg', *SEGMENT, '--out', out]
+    assert mmtagclip(*words) == 0
+    assert mmtagclip('check', out) == 0
+    assert '1 images, all as written' in capsys.readouterr().out
+    (mask,) = out.glob('masks/*/*')
+    mask.write_bytes(b'other')
+    assert mmtagclip('check', out) == 2
+    assert '000040.jpg, is damaged' in capsys.readouterr().err
+    assert mmtagclip('check', photos) == 2
+    assert 'holds no results' in capsys.readouterr().err
+
+
 # Prints the help of each command, then whether that needed torch.
 HELP = """
 import sys
@@ -437,7 +434,7 @@ assert 'torch' not in sys.modules
 
 
 def test_help_is_quick_and_has_examples():
-    commands = ['tag', 'segment', 'models', 'demo', 'web', 'export']
+    commands = ['tag', 'segment', 'models', 'demo', 'web', 'export', 'check']
     process = run(sys.executable, '-c', HELP, *commands)
     assert process.returncode == 0, process.stderr
     assert process.stdout.count('examples:') == 1 + len(commands)
@@ -451,19 +448,39 @@ def test_other_segmentors_write_folders_too(photos, tmp_path, model):
     manifest, records = read_pseudo_labels(tmp_path / 'masks', expected[0].classes)
     assert manifest.kind == 'masks'
     for record, result in zip(records, expected, strict=True):
-        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+        with Image.open(tmp_path / 'masks' / record.more['masks']) as mask:
             assert np.array_equal(np.array(mask), result.mask)
 
 
-def test_other_segmentors_are_exported_but_have_no_page(tmp_path, capsys):
+@pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
+def test_other_segmentors_take_other_names(photos, tmp_path, capsys, model):
+    words = ['segment', photos, '--model', model, '--quiet', '--classes', 'bell, zebra']
+    options = {'classes': ['bell', 'zebra'], 'background': ['wall', 'sky']}
+    words += ['--background', 'wall, sky']
+    if model == 'direct_demo':
+        assert mmtagclip(*words, '--threshold', 0.9) == 2
+        assert 'has no tagger, so it takes no threshold' in capsys.readouterr().err
+    else:
+        words += ['--threshold', 0.9]
+        options['threshold'] = 0.9
+    assert mmtagclip(*words, '--out', tmp_path / 'masks') == 0
+    expected = SegInferencer(model, show_progress=False)(photos, **options)
+    assert Manifest.load(tmp_path / 'masks').classes == ('background', 'bell', 'zebra')
+    records = lines(tmp_path / 'masks/labels.jsonl')
+    for record, result in zip(records, expected, strict=True):
+        assert record['tags'] == list(result.tags)
+        with Image.open(tmp_path / 'masks' / record['masks']) as mask:
+            assert np.array_equal(np.array(mask), result.mask)
+    assert any('bell' in result.shares for result in expected)
+
+
+def test_other_segmentors_are_exported(tmp_path, capsys):
     pytest.importorskip('onnx')
     words = ['export', tmp_path / 'encoder.onnx', '--model', 'direct_demo']
     assert mmtagclip(*words) == 2
     assert 'direct_demo uses no attention maps: say which --layers' in capsys.readouterr().err
     assert mmtagclip(*words, '--layers', 1, 2) == 0
     assert (tmp_path / 'encoder.onnx').is_file()
-    assert mmtagclip('web', '--model', 'direct_demo') == 2
-    assert 'the page shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
@@ -520,7 +537,7 @@ def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text(names.replace('bell', 'ringing bell'))
     assert mmtagclip(*command) == 2
-    assert 'was begun by another job: its config is' in capsys.readouterr().err
+    assert 'was begun by another job: model.prompts.phrases was' in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_that_of_every_encoder():

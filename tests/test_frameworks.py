@@ -1,5 +1,6 @@
 """What the frameworks say when they are imported."""
 
+import os
 import sys
 import warnings
 from contextlib import nullcontext
@@ -15,6 +16,27 @@ def test_an_import_is_quiet():
     assert process.returncode == 0, process.stderr
     assert process.stdout == ''
     assert 'mmcv-lite' not in process.stderr
+
+
+@pytest.mark.parametrize('version', ['4.57.0', '5.24.0'])
+def test_transformers_may_be_of_any_version(tmp_path, version):
+    """Here one that lacks all that MMPretrain's multimodal models import from it."""
+    (tmp_path / 'transformers').mkdir()
+    (tmp_path / 'transformers' / '__init__.py').write_text(f'__version__ = {version!r}\n')
+    facts = tmp_path / f'transformers-{version}.dist-info'
+    facts.mkdir()
+    (facts / 'METADATA').write_text(
+        f'Metadata-Version: 2.1\nName: transformers\nVersion: {version}\n'
+    )
+    program = (
+        'import mmpretrain.utils.dependency as there; assert there.WITH_MULTIMODAL; '
+        'import mmtagclip.datasets, mmtagclip.models, mmtagclip.apis; '
+        'print(mmtagclip.models.CLIPEncoder.__name__)'
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    process = run(sys.executable, '-c', program, PYTHONPATH=path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == 'CLIPEncoder'
 
 
 @pytest.mark.parametrize('end', ['', '1 / 0'])

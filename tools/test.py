@@ -1,4 +1,4 @@
-"""Evaluate a model from a config; a training-free one needs no checkpoint."""
+"""Evaluate the model of a config. A training-free model needs no checkpoint."""
 
 import argparse
 import os
@@ -8,7 +8,8 @@ import mmengine
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
+from mmtagclip.files import write_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,11 +19,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of a trained model; leave it out for a training-free one',
+        help='checkpoint of a trained model; training-free models need none',
     )
     parser.add_argument(
         '--work-dir',
-        help='folder of logs, metrics and tag files '
+        help='folder for logs, metrics and tag files '
         "(default: the config's, or work_dirs/<config name>)",
     )
     parser.add_argument('--out', help='JSON file to write the metrics to')
@@ -30,6 +31,12 @@ def parse_args() -> argparse.Namespace:
         '--tta', action='store_true', help="average over the config's test-time augmentations"
     )
     parser.add_argument('--show-dir', help='folder to draw the results in')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
+        'weights, numbers and strings are read',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -40,20 +47,25 @@ def parse_args() -> argparse.Namespace:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how several processes were started (see dist_test.sh)',
+        help='launcher of several processes (see dist_test.sh)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         parser.error(f'no config file at {args.config}')
+    if args.checkpoint is not None and '://' in args.checkpoint and not args.trust_checkpoint:
+        parser.error(
+            f'{args.checkpoint} would be unpickled by MMEngine: download it and name the file, or '
+            'pass --trust-checkpoint'
+        )
     if args.out is not None and Path(args.out).suffix != '.json':
         parser.error(f'--out writes metrics as JSON, so it must end in .json, not {args.out}')
     return args
 
 
 def augment(cfg: Config) -> None:
-    """Let the test run under the config's test-time augmentation."""
+    """Turn on the config's test-time augmentation."""
     missing = {'tta_model', 'tta_pipeline'} - cfg.keys()
     if missing:
         raise SystemExit(f'error: --tta needs {" and ".join(sorted(missing))} in the config')
@@ -89,12 +101,13 @@ def main() -> None:
         augment(cfg)
     if args.show_dir is not None:
         draw(cfg, args.show_dir)
+    if not args.trust_checkpoint:
+        read_checkpoints_as_data()
     prepare_distributed(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     if args.out is not None and runner.rank == 0:
-        mmengine.mkdir_or_exist(Path(args.out).parent)
-        mmengine.dump(metrics, args.out, indent=2)
+        write_whole(args.out, mmengine.dump(metrics, file_format='json', indent=2).encode())
 
 
 if __name__ == '__main__':

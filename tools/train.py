@@ -1,4 +1,4 @@
-"""Train a model from a config."""
+"""Train the model of a config."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed
+from mmtagclip.engine import CfgOptions, prepare_distributed, read_checkpoints_as_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,14 +16,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--work-dir',
-        help="folder of logs and checkpoints (default: the config's, or work_dirs/<config name>)",
+        help="folder for logs and checkpoints (default: the config's, or work_dirs/<config name>)",
     )
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='go on from the latest checkpoint in the working directory',
+        help='resume from the latest checkpoint in the working directory',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (on GPUs)')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
+        'weights, numbers and strings are read',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -34,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how several processes were started (see dist_train.sh)',
+        help='launcher of several processes (see dist_train.sh)',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -63,6 +69,8 @@ def main() -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+    if not args.trust_checkpoint:
+        read_checkpoints_as_data()
     prepare_distributed(cfg, args.launcher, train=True)
     Runner.from_cfg(cfg).train()
 

@@ -1,15 +1,18 @@
 """One image, encoded once, and the cheap questions asked of it."""
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 
-from ..datasets import ResizeToPatchGrid
+from ..clip import Encoded, Names
 from ..models import TagCLIP, TagCLIPHead, relative_threshold
 from ..models.precision import full_precision
-from .inferencer import SegInferencer
+from ..models.segmentors.base import TrainingFreeSegmentor
+from ..models.taggers.heads import Tag, TagScores
+from .inferencer import ImageInferencer, SegInferencer, TagInferencer
+from .inputs import ImageInput
 from .results import SegResult, TagResult
 
 
@@ -21,94 +24,135 @@ class Analysis:
     shows the candidates' crops to plain CLIP).
 
     Args:
-        model: A tagger, or a segmentor for masks as well.
+        model: An inferencer, whose pipeline the image takes; or a tagger or a
+            training-free segmentor, whose input is the image on the patch grid.
         pixels: The image, ``(H, W, 3)`` uint8 RGB.
         name: Of the image.
-        max_side: Larger images are shrunk for the encoder, in pixels.
+        max_side: Larger images are shrunk for the encoder, in pixels; of no effect with
+            an inferencer, which has its own.
+
+    Raises:
+        TypeError: A model of another kind.
+        ValueError: An image that the model can't take, such as one smaller than a window.
     """
 
     def __init__(
         self, model: Any, pixels: np.ndarray, name: str = 'image', max_side: int = 640
     ) -> None:
-        self.segments = hasattr(model, 'encoded_masks')
-        tagger: TagCLIP = model.tagger if self.segments else model
+        inferencer = inferencer_of(model, max_side)
+        self.model: TagCLIP | TrainingFreeSegmentor = inferencer.model
         self.pixels = pixels
         self.name = name
-        resize = ResizeToPatchGrid(tagger.encoder.patch_size, max_side=max_side)
-        fitted = resize({'img': np.ascontiguousarray(pixels[..., ::-1]), 'img_path': name})['img']
-        image = torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
-        self.images = tagger.data_preprocessor({'inputs': [image]})['inputs'][0][None]
-        layers = [
-            *tagger.head.attention_layers,
-            *([model.affinity.layers] if self.segments else []),
-        ]
-        self.features = _encode(tagger, self.images, layers)
+        data = inferencer.load(ImageInput(name, pixels)).data
+        image = self.model.data_preprocessor(pseudo_collate([data]), False)['inputs'][0]
+        if isinstance(self.model, TagCLIP):
+            self.encoded: Any = _encode(self.model, image[None])
+            self._tagging: Encoded | None = self.encoded
+        else:
+            self.encoded = self.model.encode(image, np.ascontiguousarray(pixels[..., ::-1]))
+            self._tagging = self.encoded.tagging
 
-    def stages(self, tagger: TagCLIP) -> dict[str, TagResult]:
-        """Tags after each step of a tagger, by the step's name.
+    def stages(self, names: Any = None, threshold: float | None = None) -> dict[str, TagResult]:
+        """Tags after each step of the tagger, by the step's name.
 
         Args:
-            tagger: The one that the image was encoded for, or a variant of it.
+            names: What the model's ``names_for`` returned; its own if None.
+            threshold: ``k`` of the relative threshold; the head's if None.
 
         Returns:
             ``coarse``, ``DMAR`` and ``CWR``, as far as the head has them; of another
-            head its scores alone, as ``scores``. All have score maps, but for a head
-            that makes none.
-        """
-        head = tagger.head
-        if not isinstance(head, TagCLIPHead):
-            return {'scores': self._score(tagger, head)}
-        same: dict[str, Any] = {'threshold': head.threshold, 'scorer': head.scorer}
-        heads = {'coarse': TagCLIPHead(**same)}
-        if head.dmar is not None:
-            heads['DMAR'] = TagCLIPHead(dmar=head.dmar, **same)
-        if head.cwr is not None:
-            heads['CWR'] = head
-        return {step: self._score(tagger, one) for step, one in heads.items()}
-
-    def masks(self, segmentor: Any, tags: TagResult, background_level: float = 0.5) -> SegResult:
-        """Masks of an image's tags.
-
-        Args:
-            segmentor: The one that the image was encoded for, or a variant of it.
-            tags: Which tags.
-            background_level: A pixel is background where no tag's map is above this,
-                in (0, 1); published: 0.5.
+            head its scores alone, as ``scores``; nothing where the model has no tagger.
+            All have score maps, but for a head that makes none.
 
         Raises:
-            ValueError: The level is outside of its range.
+            ValueError: The threshold is outside [0, 1], or there is no tagger for it.
         """
-        if not 0 < background_level < 1:
-            raise ValueError(f'the background level must be in (0, 1), not {background_level}')
-        # The level at which (1 - m) ** exponent and m are equal.
-        exponent = math.log(background_level) / math.log(1 - background_level)
-        sample = segmentor.encoded_masks(
-            self.features, tags.labels.tolist(), self.pixels[..., ::-1], exponent
-        )
-        sample.set_field(list(tags.tags.values()), 'tag_scores', field_type='metainfo')
-        sample.set_field(list(tags.tags), 'tags', field_type='metainfo')
-        return SegInferencer.to_result(segmentor, self.name, self.pixels.shape[:2], sample)
+        tagger = self.model if isinstance(self.model, TagCLIP) else self.model.tagger
+        names = self.model.names if names is None else names
+        if isinstance(self.model, TrainingFreeSegmentor):
+            self.model.check_call(names, threshold)
+        if tagger is None or self._tagging is None:
+            return {}
+        asked: Names = names if isinstance(names, Names) else names.tagger
+        k, head = tagger.threshold_of(threshold), tagger.head
+        heads = {'scores': head}
+        if isinstance(head, TagCLIPHead):
+            heads = {'coarse': TagCLIPHead(scorer=head.scorer)}
+            if head.dmar is not None:
+                heads['DMAR'] = TagCLIPHead(dmar=head.dmar, scorer=head.scorer)
+            if head.cwr is not None:
+                heads['CWR'] = head
+        return {
+            step: self._result(_score(tagger, one, self._tagging, asked), asked, k)
+            for step, one in heads.items()
+        }
 
-    def _score(self, tagger: TagCLIP, head: Any) -> TagResult:
-        scored = _score(tagger, head, self.features, self.images)
-        labels = relative_threshold(scored.scores[0], head.threshold).nonzero().flatten()
+    def masks(
+        self,
+        names: Any = None,
+        tags: TagResult | None = None,
+        background_level: float | None = None,
+    ) -> SegResult:
+        """Masks of a segmentor.
+
+        Args:
+            names: What the model's ``names_for`` returned; its own if None.
+            tags: Which classes to look for; if None, the tagger's own, or all classes where
+                there is no tagger.
+            background_level: A pixel is background where no class's map is above this,
+                in (0, 1); as the model says if None.
+
+        Raises:
+            ValueError: The level is outside of its range, or the model has no background.
+        """
+        found = None
+        if tags is not None:
+            found = [Tag(label, float(tags.scores[label])) for label in tags.labels.tolist()]
+        names = self.model.names if names is None else names
+        sample = self.model.masks(self.encoded, names, found, background_level)
+        return SegInferencer.to_result(names.dataset_meta, self.name, self.pixels.shape[:2], sample)
+
+    def _result(self, scored: TagScores, names: Names, k: float) -> TagResult:
         maps = scored.score_maps
         return TagResult(
             self.name,
             self.pixels.shape[:2],
-            tagger.vocabulary.names,
+            names.vocabulary.names,
             scored.scores[0].cpu().numpy(),
-            labels.cpu().numpy(),
+            relative_threshold(scored.scores[0], k).nonzero().flatten().cpu().numpy(),
             None if maps is None else maps[0].cpu().numpy(),
         )
 
 
-@full_precision
-def _encode(tagger: TagCLIP, images: Any, layers: Any) -> Any:
-    return tagger.encoder(images, layers, tagger.head.needs_votes)
+def inferencer_of(model: Any, max_side: int | None = None) -> ImageInferencer:
+    """The inferencer of a model, or the inferencer itself.
+
+    Args:
+        model: A tagger, a training-free segmentor, or an inferencer of one.
+        max_side: Larger images are shrunk for the encoder, in pixels; of no effect with
+            an inferencer.
+
+    Raises:
+        TypeError: Something else.
+    """
+    built = model.model if isinstance(model, ImageInferencer) else model
+    if not isinstance(built, TagCLIP | TrainingFreeSegmentor):
+        raise TypeError(
+            f'a TagCLIP or a training-free segmentor is needed, not a {type(built).__name__}'
+        )
+    if isinstance(model, ImageInferencer):
+        return model
+    kind = TagInferencer if isinstance(model, TagCLIP) else SegInferencer
+    return kind(model, max_side=max_side, show_progress=False)
 
 
 @torch.no_grad()
 @full_precision
-def _score(tagger: TagCLIP, head: Any, features: Any, images: Any) -> Any:
-    return head(features, images, tagger.text, len(tagger.vocabulary), tagger.encoder)
+def _encode(tagger: TagCLIP, images: torch.Tensor) -> Encoded:
+    return tagger.encode(images)
+
+
+@torch.no_grad()
+@full_precision
+def _score(tagger: TagCLIP, head: Any, encoded: Encoded, names: Names) -> TagScores:
+    return head(encoded, names)

@@ -1,9 +1,9 @@
 """Long runs over many images: results are safe while the run goes on, and it can go on later."""
 
 import csv
+import hashlib
+import io
 import json
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,19 +11,17 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from ..clip import weights_digest
+from ..files import write_whole
 from ..images import read_image
-from ..jobs.identity import fingerprint
-from ..jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from ..jobs.identity import Source, file_stamp, flatten, identity
+from ..jobs.runner import Job, Manifest, read_results
 from ..labels import labels_metainfo
-from ..models import TagCLIP
-from ..version import __version__
+from ..records import ImageRecord, encode_line
 from ..visualization import contact_sheet
 from .inferencer import ImageInferencer, SegInferencer
 from .inputs import ImageInput
 from .results import SegResult
 
-COMMIT_SECONDS = 2.0
 FORMATS = ('.jsonl', '.csv', '.json')
 SHEET_SIZE = 30
 
@@ -32,7 +30,7 @@ class FolderRun:
     """A run over images whose results go to a folder of pseudo labels.
 
     Started again with the same images and options it does what is missing. The
-    folder is that of :class:`mmtagclip.jobs.pseudo_labels.PseudoLabelWriter`.
+    folder is that of :class:`mmtagclip.jobs.runner.Job`.
 
     Args:
         inferencer: What runs.
@@ -41,6 +39,7 @@ class FolderRun:
         batch_size: Images a batch; batches are the same however often the run is
             started.
         options: Of the inferencer's call.
+        replace: Whether to replace results that are there, when the run ends.
 
     Raises:
         ValueError: The folder was begun by another run.
@@ -53,54 +52,51 @@ class FolderRun:
         root: str | Path,
         batch_size: int,
         options: Mapping[str, Any],
+        replace: bool = False,
     ) -> None:
         self.inferencer = inferencer
         self.images = list(images)
         self.batch_size = batch_size
         self.options = dict(options)
         self.segments = isinstance(inferencer, SegInferencer)
-        self.writer = PseudoLabelWriter(Path(root), self._manifest())
+        sources = [Source(image.name, _stamp(image)) for image in self.images]
+        self.job = Job(root, self._manifest(), sources, replace=replace)
 
     @property
     def num_done(self) -> int:
         """How many images are done."""
-        return len(self.writer.done)
+        return len(self.job.done)
 
     def run(self) -> None:
         """Do what is missing.
 
         Raises:
+            RuntimeError: Results of this run were removed meanwhile.
             ValueError: An image can't be read and is not to be skipped; what was
                 done stays.
         """
-        left = [
-            index
-            for start in range(0, len(self.images), self.batch_size)
-            for index in self._batch(start)
-        ]
-        committed = time.monotonic()
+        indices, size = range(len(self.images)), self.batch_size
+        batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        left = [index for batch in self.job.left(batches) for index in batch]
         results = self.inferencer.stream(
             [self.images[index] for index in left], batch_size=self.batch_size, **self.options
         )
         try:
             for index, result in zip(left, results, strict=True):
-                self.writer.add(index, self._record(result), self._files(result))
-                if time.monotonic() - committed > COMMIT_SECONDS:
-                    self.writer.commit()
-                    committed = time.monotonic()
+                self.job.add(index, result.record, self._files(result))
         finally:
-            self.writer.commit()
-        self.writer.finish()
+            self.job.commit()
+        if not self.job.finish():
+            raise RuntimeError(f'{self.job.root} still lacks images; start the run again')
 
     def records(self) -> list[dict[str, Any]]:
         """What a finished run says of each image, in order."""
-        path = self.writer.root / 'labels.jsonl'
-        return [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+        return [record.to_dict() for record in self._records()]
 
     def results(self) -> Iterator[dict[str, Any]]:
         """The records of a finished run; those of masks with their run lengths."""
-        for record in self.records():
-            yield self._mask(record).to_dict() if 'masks' in record else record
+        for record in self._records():
+            yield self._mask(record).to_dict() if 'masks' in record.more else record.to_dict()
 
     def export(self, path: str | Path) -> None:
         """Write the results of a finished run as one file, whole or not at all.
@@ -110,66 +106,60 @@ class FolderRun:
                 (images, categories and annotations, as COCO has them).
         """
         path = Path(path)
-        temporary = path.with_name(f'{path.name}.part')
-        with temporary.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
-            if path.suffix == '.jsonl':
-                file.writelines(
-                    json.dumps(record, ensure_ascii=False) + '\n' for record in self.results()
-                )
-            elif path.suffix == '.csv':
-                names = ['image', 'tag', 'score', *(['share'] if self.segments else [])]
-                table = csv.DictWriter(file, names, lineterminator='\n')
-                table.writeheader()
-                for record in self.records():
-                    table.writerows(self._rows(record))
-            else:
-                json.dump(self._coco(), file, ensure_ascii=False)
-        os.replace(temporary, path)
+        if path.suffix == '.jsonl':
+            write_whole(
+                path,
+                (encode_line(json.dumps(one, ensure_ascii=False)) for one in self.results()),
+            )
+        elif path.suffix == '.csv':
+            write_whole(path, self._table())
+        else:
+            write_whole(path, encode_line(json.dumps(self._coco(), ensure_ascii=False)))
 
-    def _batch(self, start: int) -> range:
-        """The batch that starts here, or nothing of it if it is done."""
-        batch = range(start, min(start + self.batch_size, len(self.images)))
-        return range(0) if self.writer.done.issuperset(batch) else batch
+    def _records(self) -> list[ImageRecord]:
+        return read_results(self.job.root)[1]
 
-    def _record(self, result: Any) -> dict[str, Any]:
-        record = {'image': result.image}
-        if result.error is not None:
-            return {**record, 'error': result.error}
-        return {**record, 'tags': list(result.tags), 'scores': list(result.tags.values())}
+    def _table(self) -> Iterator[bytes]:
+        names = ['image', 'tag', 'score', *(['share'] if self.segments else [])]
+        header: list[dict[str, Any]] = [dict(zip(names, names, strict=True))]
+        for rows in (header, *map(self._rows, self._records())):
+            text = io.StringIO()
+            csv.DictWriter(text, names, lineterminator='\n').writerows(rows)
+            yield text.getvalue().encode(errors='backslashreplace')
 
     def _files(self, result: Any) -> dict[str, bytes]:
         if not isinstance(result, SegResult) or result.error is not None:
             return {}
         return {'masks.png': result.mask_png()}
 
-    def _mask(self, record: dict[str, Any]) -> SegResult:
+    def _mask(self, record: ImageRecord) -> SegResult:
         """The result that a record and its mask hold."""
-        classes = self.writer.manifest.classes
+        classes = self.job.manifest.classes
         background = 0 if classes[0] == 'background' else None
-        with Image.open(self.writer.root / record['masks']) as file:
+        with Image.open(self.job.root / record.more['masks']) as file:
             mask = np.array(file)
         meta = labels_metainfo(classes[int(background is not None) :], background is not None)
         return SegResult(
-            record['image'],
+            record.image,
             cast(tuple[int, int], mask.shape),
             classes,
             tuple(map(tuple, meta['palette'])),
             mask,
-            dict(zip(record['tags'], record['scores'], strict=True)),
+            dict(zip(record.tags, record.scores or (), strict=True)),
             background,
         )
 
-    def _rows(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        if 'masks' in record:
+    def _rows(self, record: ImageRecord) -> list[dict[str, Any]]:
+        if 'masks' in record.more:
             return self._mask(record).rows()
         return [
-            {'image': record['image'], 'tag': tag, 'score': score}
-            for tag, score in zip(record.get('tags', ()), record.get('scores', ()), strict=True)
+            {'image': record.image, 'tag': tag, 'score': score}
+            for tag, score in zip(record.tags, record.scores or (), strict=True)
         ]
 
     def _coco(self) -> dict[str, Any]:
         """Images, categories (ids from 1) and annotations with scores and run lengths."""
-        classes = self.writer.manifest.classes
+        classes = self.job.manifest.classes
         names = classes[1:] if self.segments and classes[0] == 'background' else classes
         ids = {name: number for number, name in enumerate(names, start=1)}
         images: list[dict[str, Any]] = []
@@ -200,38 +190,27 @@ class FolderRun:
         return {'images': images, 'categories': categories, 'annotations': annotations}
 
     def _manifest(self) -> Manifest:
-        options = {key: value for key, value in self.options.items() if key != 'vis_dir'}
-        names = {key: options.pop(key, None) for key in ('classes', 'background')}
-        model = self.inferencer.variant(**names, threshold=options.get('threshold'))
-        # All weights: a fitted classifier's, another encoder's, a source's of affinities.
-        config = self.inferencer.cfg.to_dict()
-        decides = fingerprint(
-            config['model'],
-            json.dumps(config, sort_keys=True, default=str),
-            self.inferencer.max_side,
-            self.batch_size,
-            options,
-            _words(model),
-            [image.name for image in self.images],
-            weights_digest(model),
+        names = self.inferencer.names_for(
+            self.options.get('classes'), self.options.get('background')
         )
-        return Manifest(
-            kind='masks' if self.segments else 'tags',
-            classes=tuple(
-                model.dataset_meta['classes'] if self.segments else model.vocabulary.names
-            ),
-            num_images=len(self.images),
-            model=model.encoder.name,
-            weights=weights_digest(model.encoder.clip),
-            config=decides,
-            version=__version__,
-        )
+        classes = self.inferencer.label_names(names)
+        description = {
+            'model': identity(self.inferencer.model),
+            'names': identity(names),
+            'threshold': self.options.get('threshold'),
+            'pipeline': identity(self.inferencer.pipeline),
+            'file_max_side': self.inferencer.file_max_side,
+            'batch_size': self.batch_size,
+        }
+        return Manifest('masks' if self.segments else 'tags', classes, flatten(description))
 
 
-def _words(model: Any) -> list[Any]:
-    """The lists of names of a tagger, which a call may have given."""
-    tagger = model if isinstance(model, TagCLIP) else getattr(model, 'tagger', None)
-    return [] if tagger is None else [tagger.vocabulary.phrases, tagger.background.phrases]
+def _stamp(image: ImageInput) -> Any:
+    """What changes when an image's content does."""
+    if isinstance(image.source, Path):
+        return file_stamp(image.source)
+    pixels = np.ascontiguousarray(image.source)
+    return [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()[:32]]
 
 
 def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:

@@ -1,10 +1,10 @@
 """From pictures to results, as mmengine's inferencers have it."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
+from ..clip import Names, Vocabulary, parse_names
+from ..files import write_whole
 from ..labels import IGNORED
 from ..models import GaussianClassifier, TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
+from ..records import encode_line
 from ..registry import MODELS
 from ..visualization import MaskVisualizer, TagVisualizer
 from .inputs import ImageInput, list_images
@@ -29,6 +32,12 @@ from .results import SegResult, TagResult
 # The transforms that read files: an inferencer reads its images itself.
 READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
 DEFAULT_MAX_SIDE = 1024
+
+Result = TypeVar('Result', TagResult, SegResult)
+# Class names as a call takes them; see typed_names.
+NameSource = (
+    str | Path | Iterable[str | Sequence[str]] | Mapping[str, str | Sequence[str]] | Vocabulary
+)
 
 
 @dataclass
@@ -53,7 +62,7 @@ class LoadedImage:
         return (0, 0) if self.pixels is None else self.pixels.shape[:2]  # type: ignore
 
 
-class ImageInferencer(BaseInferencer):
+class ImageInferencer(BaseInferencer, Generic[Result]):
     """What both inferencers have in common.
 
     Unlike other inferencers it leaves mmengine's default scope as it was, and
@@ -82,11 +91,6 @@ class ImageInferencer(BaseInferencer):
             classifier, or of one that was fitted for other class names or another encoder.
     """
 
-    preprocess_kwargs = {'on_error'}
-    forward_kwargs = {'classes', 'background', 'threshold'}
-    visualize_kwargs = {'show', 'wait_time', 'out_dir', 'vis_dir'}
-    postprocess_kwargs: set[str] = set()
-
     model_class: type[nn.Module]
     otherwise: str
     packing: ConfigDict
@@ -112,66 +116,181 @@ class ImageInferencer(BaseInferencer):
             if device is not None:
                 self.model.to(device)
             self.model.eval()
-        self._last_variant: tuple[Any, Any] = (None, None)
 
     def __call__(
-        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
-    ) -> list:
+        self,
+        inputs: Any,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
+        threshold: float | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
+        out_dir: str | Path | None = None,
+        vis_dir: str | Path | None = None,
+        show: bool = False,
+        wait_time: float = 0,
+        batch_size: int = 1,
+        return_datasamples: bool = False,
+    ) -> list[Result]:
         """Run on images.
 
         Args:
             inputs: The path of an image, of a folder (every image below it) or a
                 pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
                 uint8 RGB, or an iterable of these.
-            return_datasamples: Whether to return OpenMMLab's data samples.
+            classes: What to find, in this call: see :func:`typed_names`. The model's
+                own classes if None.
+            background: Names that compete with the classes but are never found; the same
+                kinds. The model's own if None, without those that are now classes.
+            threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
+                None.
+            on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
+                config's LoadImage says if None.
+            out_dir: Folder for pictures (``vis/``) and results (``pred/``).
+            vis_dir: Folder for pictures alone.
+            show: Whether to open a window.
+            wait_time: Seconds that it stays open; 0 for until a key is pressed.
             batch_size: Images that are read and encoded together; only those of
                 equal size are one batch for the encoder.
-            **kwargs: ``classes`` and ``background`` (a list of names, a file or
-                a built-in list, for this call; the images' encoder stays as it
-                is, and a name is encoded once), ``threshold`` (``k`` of the
-                tags' relative threshold), ``on_error`` (``'raise'`` or
-                ``'skip'`` images that can't be read; as the config's LoadImage
-                says if not given), ``out_dir`` (folder for pictures,
-                ``vis/``, and results, ``pred/``), ``vis_dir`` (folder for
-                pictures alone), ``show`` (whether to open a
-                window), ``wait_time`` (seconds that it stays open).
+            return_datasamples: Whether to return OpenMMLab's data samples.
 
         Returns:
             One result an image, in order.
 
         Raises:
-            FileNotFoundError: An image, or images in a folder, are not there.
+            FileNotFoundError: An image, images in a folder, or a file of names are
+                not there.
+            TypeError: An option that there is not, or names of no kind that is known.
             ValueError: An image can't be read, or bad names or options.
         """
-        return list(self.stream(inputs, return_datasamples, batch_size, **kwargs))
+        return list(
+            self.stream(
+                inputs,
+                classes=classes,
+                background=background,
+                threshold=threshold,
+                on_error=on_error,
+                out_dir=out_dir,
+                vis_dir=vis_dir,
+                show=show,
+                wait_time=wait_time,
+                batch_size=batch_size,
+                return_datasamples=return_datasamples,
+            )
+        )
 
     def stream(
-        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
-    ) -> Iterator[Any]:
-        """The same, one result after the other, for folders that memory has no room for."""
+        self,
+        inputs: Any,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
+        threshold: float | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
+        out_dir: str | Path | None = None,
+        vis_dir: str | Path | None = None,
+        show: bool = False,
+        wait_time: float = 0,
+        batch_size: int = 1,
+        return_datasamples: bool = False,
+    ) -> Iterator[Result]:
+        """The same, one result after the other, for folders that memory has no room for.
+
+        Names and options are read, and bad ones refused, before the first image is.
+        """
+        return self._stream(
+            inputs,
+            batch_size,
+            on_error,
+            forward={'names': self.names_for(classes, background), 'threshold': threshold},
+            visualize={
+                'show': show,
+                'wait_time': wait_time,
+                'out_dir': out_dir,
+                'vis_dir': vis_dir,
+            },
+            postprocess={'return_datasample': return_datasamples},
+        )
+
+    def names_for(
+        self, classes: NameSource | None = None, background: NameSource | None = None
+    ) -> Any:
+        """The names of a call, and their text features.
+
+        Args:
+            classes: See :meth:`__call__`.
+            background: The same.
+
+        Returns:
+            What the model's own ``names_for`` returns; None for a segmentor whose
+            classes are fixed.
+
+        Raises:
+            ValueError: Names for a model whose classes are fixed, or bad ones.
+        """
+        for classifier in _classifiers(self.model):
+            classifier.check_fitted()
+        given = {
+            key: typed_names(names)
+            for key, names in (('classes', classes), ('background', background))
+            if names is not None
+        }
+        if self._is_open:
+            return self.model.names_for(**given)
+        if given:
+            raise self._fixed(given)
+        return None
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the model is one of ours, which takes names and thresholds at the call."""
+        return isinstance(self.model, TagCLIP | TrainingFreeSegmentor)
+
+    def _check_threshold(self, names: Any, threshold: float | None) -> None:
+        """Refuse a threshold at once that the model would refuse at the first image."""
+        if isinstance(self.model, TagCLIP):
+            self.model.threshold_of(threshold)
+        elif self._is_open:
+            self.model.check_call(names, threshold)
+        elif threshold is not None:
+            raise self._fixed({'threshold': threshold})
+
+    def _fixed(self, given: Mapping[str, Any]) -> ValueError:
+        return ValueError(
+            f'{type(self.model).__name__} takes no {", ".join(sorted(given))}: '
+            'its classes are fixed'
+        )
+
+    def _stream(
+        self,
+        inputs: Any,
+        batch_size: int,
+        on_error: str | None,
+        forward: dict[str, Any],
+        visualize: dict[str, Any],
+        postprocess: dict[str, Any],
+    ) -> Iterator[Result]:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {batch_size}')
-        preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
-        images = self._inputs_to_list(inputs)
-        self.variant(**forward)  # bad names are refused at once
-        batches = self.preprocess(images, batch_size, **preprocess)
-        return self._run(batches, len(images), return_datasamples, forward, visualize, postprocess)
+        self._check_threshold(forward['names'], forward['threshold'])
+        images = list_images(inputs)
+        batches = self.preprocess(images, batch_size, on_error)
+        return self._run(batches, len(images), forward, visualize, postprocess)
 
     def _run(
         self,
         batches: Iterator[list[LoadedImage]],
         total: int,
-        return_datasamples: bool,
-        forward: dict,
-        visualize: dict,
-        postprocess: dict,
-    ) -> Iterator[Any]:
+        forward: dict[str, Any],
+        visualize: dict[str, Any],
+        postprocess: dict[str, Any],
+    ) -> Iterator[Result]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
                 results = self.forward(batch, **forward)
                 drawn = self.visualize(batch, results, **visualize)
-                yield from self.postprocess(results, drawn, return_datasamples, **postprocess)
+                yield from self.postprocess(results, drawn, **postprocess)
                 progress.update(len(batch))
 
     def preprocess(
@@ -179,18 +298,26 @@ class ImageInferencer(BaseInferencer):
         inputs: Sequence[ImageInput],
         batch_size: int = 1,
         on_error: str | None = None,
-        **kwargs: Any,
     ) -> Iterator[list[LoadedImage]]:
         """Read images and bring them through the pipeline, batch by batch."""
         on_error = self.on_error if on_error is None else on_error
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
         return (
-            [self._load(image, on_error) for image in inputs[start : start + batch_size]]
+            [self.load(image, on_error) for image in inputs[start : start + batch_size]]
             for start in range(0, len(inputs), batch_size)
         )
 
-    def _load(self, image: ImageInput, on_error: str) -> LoadedImage:
+    def load(self, image: ImageInput, on_error: str = 'raise') -> LoadedImage:
+        """Read one image and bring it through the pipeline.
+
+        Args:
+            image: The image.
+            on_error: ``'raise'`` or ``'skip'``.
+
+        Raises:
+            ValueError: It can't be read, and is not to be skipped.
+        """
         loaded = LoadedImage(image)
         try:
             loaded.pixels = image.read(self.file_max_side)
@@ -211,21 +338,31 @@ class ImageInferencer(BaseInferencer):
         return loaded
 
     @torch.no_grad()
-    def forward(self, inputs: list[LoadedImage], **kwargs: Any) -> list:
-        """Results of a batch."""
-        model = self.variant(**kwargs)
-        readable = [image for image in inputs if image.data is not None]
-        samples = (
-            iter(model.test_step(pseudo_collate([image.data for image in readable])))
-            if readable
-            else iter(())
-        )
+    def forward(self, inputs: list[LoadedImage], names: Any = None, **options: Any) -> list[Result]:
+        """Results of a batch.
+
+        Args:
+            inputs: The batch.
+            names: What :meth:`names_for` returned; the model's own if None.
+            **options: Of the model's ``predict``.
+        """
+        if names is None:
+            names = self.names_for()
+        readable = [image.data for image in inputs if image.data is not None]
+        samples = iter(self._predict(pseudo_collate(readable), names, options) if readable else ())
         return [
-            self.unreadable(model, image)
+            self.unreadable(names, image)
             if image.data is None
-            else self.result(model, image, next(samples))
+            else self.result(names, image, next(samples))
             for image in inputs
         ]
+
+    def _predict(self, data: Any, names: Any, options: dict[str, Any]) -> list:
+        if not self._is_open:
+            return self.model.test_step(data)
+        return self.model.predict(
+            **self.model.data_preprocessor(data, False), names=names, **options
+        )
 
     def visualize(
         self,
@@ -235,7 +372,6 @@ class ImageInferencer(BaseInferencer):
         wait_time: float = 0,
         out_dir: str | Path | None = None,
         vis_dir: str | Path | None = None,
-        **kwargs: Any,
     ) -> list[np.ndarray | None]:
         """Draw the results of a batch, if they are to be shown or written."""
         if not show and out_dir is None and vis_dir is None:
@@ -286,7 +422,7 @@ class ImageInferencer(BaseInferencer):
         )
 
     def postprocess(
-        self, preds: list, visualization: list, return_datasample: bool = False, **kwargs: Any
+        self, preds: list, visualization: list, return_datasample: bool = False
     ) -> list:
         """Results as they are returned."""
         return [result.to_datasample() for result in preds] if return_datasample else preds
@@ -298,56 +434,22 @@ class ImageInferencer(BaseInferencer):
             path: The file, without its ending.
             result: The result.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Path(f'{path}.json').write_text(
-            result.to_json() + '\n', encoding='utf-8', errors='backslashreplace'
-        )
+        write_whole(f'{path}.json', encode_line(result.to_json()))
 
     @abstractmethod
-    def result(self, model: Any, image: LoadedImage, sample: Any) -> Any:
-        """Result of one image from its data sample."""
+    def label_names(self, names: Any) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
 
     @abstractmethod
-    def unreadable(self, model: Any, image: LoadedImage) -> Any:
+    def result(self, names: Any, image: LoadedImage, sample: Any) -> Result:
+        """Result of one image from the names of the call and its data sample."""
+
+    @abstractmethod
+    def unreadable(self, names: Any, image: LoadedImage) -> Result:
         """Result of an image that could not be read."""
 
     def prepare_visualizer(self, result: Any) -> None:
         """Tell the visualizer what it has to know of a result."""
-
-    def variant(
-        self,
-        classes: Any = None,
-        background: Any = None,
-        threshold: float | None = None,
-        **options: Any,
-    ) -> Any:
-        """The model with the options of a call; that of the last call is remembered."""
-        for classifier in _classifiers(self.model):
-            classifier.check_fitted()
-        options = {
-            name: value
-            for name, value in {
-                **options,
-                'classes': classes,
-                'background': background,
-                'threshold': threshold,
-            }.items()
-            if value is not None
-        }
-        if not options:
-            return self.model
-        if not hasattr(self.model, 'variant'):
-            raise ValueError(
-                f'{type(self.model).__name__} takes no {", ".join(sorted(options))}: '
-                'its classes are fixed'
-            )
-        key = repr(sorted(options.items(), key=lambda item: item[0]))
-        if self._last_variant[0] != key:
-            self._last_variant = key, self.model.variant(**options)
-        return self._last_variant[1]
-
-    def _inputs_to_list(self, inputs: Any) -> list[ImageInput]:
-        return list_images(inputs)
 
     def _init_model(self, cfg: Any, weights: Any, device: Any = 'cpu') -> nn.Module:
         model = self._built
@@ -406,7 +508,7 @@ class ImageInferencer(BaseInferencer):
         return pseudo_collate
 
 
-class TagInferencer(ImageInferencer):
+class TagInferencer(ImageInferencer[TagResult]):
     """Tags of images.
 
     Examples:
@@ -415,26 +517,82 @@ class TagInferencer(ImageInferencer):
         >>> result.tags  # names and scores
     """
 
-    forward_kwargs = {*ImageInferencer.forward_kwargs, 'score_maps'}
     model_class = TagCLIP
     otherwise = 'for masks take SegInferencer, or mmtagclip segment'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     def __call__(
-        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+        self,
+        inputs: Any,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
+        threshold: float | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
+        out_dir: str | Path | None = None,
+        vis_dir: str | Path | None = None,
+        show: bool = False,
+        wait_time: float = 0,
+        score_maps: bool = False,
+        batch_size: int = 1,
+        return_datasamples: bool = False,
     ) -> list[TagResult]:
         """Tag images; see :meth:`ImageInferencer.__call__`.
 
         A further option is ``score_maps``: whether results carry the score maps.
         """
-        return super().__call__(inputs, return_datasamples, batch_size, **kwargs)
+        return list(
+            self.stream(
+                inputs,
+                classes=classes,
+                background=background,
+                threshold=threshold,
+                on_error=on_error,
+                out_dir=out_dir,
+                vis_dir=vis_dir,
+                show=show,
+                wait_time=wait_time,
+                score_maps=score_maps,
+                batch_size=batch_size,
+                return_datasamples=return_datasamples,
+            )
+        )
 
-    def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict, dict, dict, dict]:
-        preprocess, forward, visualize, postprocess = super()._dispatch_kwargs(**kwargs)
-        asked = forward.pop('score_maps', False)
-        drawn = any(visualize.get(key) for key in ('show', 'out_dir', 'vis_dir'))
-        forward['with_score_maps'] = True if asked or drawn else None
-        return preprocess, forward, visualize, {**postprocess, 'score_maps': asked}
+    def stream(
+        self,
+        inputs: Any,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
+        threshold: float | None = None,
+        on_error: Literal['raise', 'skip'] | None = None,
+        out_dir: str | Path | None = None,
+        vis_dir: str | Path | None = None,
+        show: bool = False,
+        wait_time: float = 0,
+        score_maps: bool = False,
+        batch_size: int = 1,
+        return_datasamples: bool = False,
+    ) -> Iterator[TagResult]:
+        """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
+        drawn = show or out_dir is not None or vis_dir is not None
+        return self._stream(
+            inputs,
+            batch_size,
+            on_error,
+            forward={
+                'names': self.names_for(classes, background),
+                'threshold': threshold,
+                'with_score_maps': True if score_maps or drawn else None,
+            },
+            visualize={
+                'show': show,
+                'wait_time': wait_time,
+                'out_dir': out_dir,
+                'vis_dir': vis_dir,
+            },
+            postprocess={'return_datasample': return_datasamples, 'score_maps': score_maps},
+        )
 
     def postprocess(
         self,
@@ -442,32 +600,35 @@ class TagInferencer(ImageInferencer):
         visualization: list,
         return_datasample: bool = False,
         score_maps: bool = False,
-        **kwargs: Any,
     ) -> list:
         """Results as they are returned; score maps that only the picture needed are dropped."""
         if not score_maps:
             preds = [replace(result, score_maps=None) for result in preds]
         return super().postprocess(preds, visualization, return_datasample)
 
-    def result(self, model: TagCLIP, image: LoadedImage, sample: Any) -> TagResult:
+    def label_names(self, names: Names) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+        return names.vocabulary.names
+
+    def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
         """Result of one image from its data sample."""
         maps = sample.get('score_maps')
         return TagResult(
             image.source.name,
             image.size,
-            model.vocabulary.names,
+            names.vocabulary.names,
             sample.pred_score.cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),
         )
 
-    def unreadable(self, model: TagCLIP, image: LoadedImage) -> TagResult:
+    def unreadable(self, names: Names, image: LoadedImage) -> TagResult:
         """Result of an image that could not be read."""
         return TagResult(
             image.source.name,
             (0, 0),
-            model.vocabulary.names,
-            np.zeros(len(model.vocabulary), np.float32),
+            names.vocabulary.names,
+            np.zeros(len(names.vocabulary), np.float32),
             np.zeros(0, np.int64),
             error=image.error,
         )
@@ -476,7 +637,7 @@ class TagInferencer(ImageInferencer):
         return TagVisualizer(name='tag-inferencer')
 
 
-class SegInferencer(ImageInferencer):
+class SegInferencer(ImageInferencer[SegResult]):
     """Masks of images.
 
     Examples:
@@ -491,28 +652,35 @@ class SegInferencer(ImageInferencer):
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )
 
-    def __call__(
-        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
-    ) -> list[SegResult]:
-        """Segment images; see :meth:`ImageInferencer.__call__`."""
-        return super().__call__(inputs, return_datasamples, batch_size, **kwargs)
-
     def write(self, path: Path, result: SegResult) -> None:
         """Write a result as JSON, and its mask of labels as PNG."""
         super().write(path, result)
         if result.error is None:
-            Path(f'{path}.png').write_bytes(result.mask_png())
+            write_whole(f'{path}.png', result.mask_png())
 
-    def result(self, model: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
-        """Result of one image from its data sample."""
-        return self.to_result(model, image.source.name, image.size, sample)
+    def label_names(self, names: Any) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+        return tuple(self._meta(names)['classes'])
+
+    def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
+        """Result of one image from the names of the call and its data sample."""
+        return self.to_result(self._meta(names), image.source.name, image.size, sample)
 
     @staticmethod
     def to_result(
-        model: Any, name: str, size: tuple[int, int], sample: BaseDataElement
+        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
     ) -> SegResult:
-        """Result of an image from the data sample that a segmentor made of it."""
-        meta = model.dataset_meta
+        """Result of an image.
+
+        Args:
+            meta: ``classes`` and ``palette`` of the labels.
+            name: Of the image.
+            size: ``(H, W)`` in pixels.
+            sample: What a segmentor filled.
+
+        Raises:
+            ValueError: More labels than a mask holds.
+        """
         if len(meta['classes']) > IGNORED:
             raise ValueError(
                 f'a mask holds at most {IGNORED} labels, but there are '
@@ -532,9 +700,9 @@ class SegInferencer(ImageInferencer):
             _background(meta),
         )
 
-    def unreadable(self, model: Any, image: LoadedImage) -> SegResult:
+    def unreadable(self, names: Any, image: LoadedImage) -> SegResult:
         """Result of an image that could not be read."""
-        meta = model.dataset_meta
+        meta = self._meta(names)
         return SegResult(
             image.source.name,
             (0, 0),
@@ -546,6 +714,9 @@ class SegInferencer(ImageInferencer):
             error=image.error,
         )
 
+    def _meta(self, names: Any) -> Mapping[str, Any]:
+        return self.model.dataset_meta if names is None else names.dataset_meta
+
     def prepare_visualizer(self, result: SegResult) -> None:
         """Give the visualizer the names and colours of a result."""
         self.visualizer.dataset_meta = {  # type: ignore[union-attr]
@@ -555,6 +726,23 @@ class SegInferencer(ImageInferencer):
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')
+
+
+def typed_names(names: NameSource) -> Vocabulary:
+    """Class names as a call takes them.
+
+    Args:
+        names: A built-in list (``'voc'``), the path of a file, names in one string
+            (``'bell, train'``), an iterable of names or of sequences
+            ``(name, synonym, ...)``, a dict from names to their synonyms, or a
+            vocabulary.
+
+    Raises:
+        FileNotFoundError: A path that names nothing.
+        TypeError: Something else, a set among it.
+        ValueError: Bad names; see :class:`mmtagclip.clip.Vocabulary`.
+    """
+    return parse_names(names) if isinstance(names, str) else Vocabulary.load(names)
 
 
 def _check_device(device: str) -> None:
@@ -575,11 +763,11 @@ def _name(step: Any) -> str:
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
 
 
-def _palette(meta: dict[str, Any]) -> tuple[tuple[int, int, int], ...]:
+def _palette(meta: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(red), int(green), int(blue)) for red, green, blue in meta['palette'])
 
 
-def _background(meta: dict[str, Any]) -> int | None:
+def _background(meta: Mapping[str, Any]) -> int | None:
     return 0 if meta['classes'][0] == 'background' else None
 
 

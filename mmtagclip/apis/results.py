@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ..models import relative_threshold
+from ..records import ImageRecord
 
 IGNORED = 255
 
@@ -65,6 +66,13 @@ class TagResult:
         order = sorted(self.labels.tolist(), key=lambda label: -self.scores[label])
         return {self.classes[label]: float(self.scores[label]) for label in order}
 
+    @property
+    def record(self) -> ImageRecord:
+        """Tags and scores, or the error, as they are stored."""
+        if self.error is not None:
+            return ImageRecord(self.image, error=self.error)
+        return ImageRecord(self.image, tuple(self.tags), tuple(self.tags.values()))
+
     def with_threshold(self, k: float) -> 'TagResult':
         """The same scores under another relative threshold.
 
@@ -84,16 +92,11 @@ class TagResult:
         Args:
             all_scores: Whether ``class_scores`` names the score of every class.
         """
-        if self.error is not None:
-            return {'image': self.image, 'error': self.error}
-        record: dict[str, Any] = {
-            'image': self.image,
-            'tags': list(self.tags),
-            'scores': list(self.tags.values()),
-        }
-        if all_scores:
-            record['class_scores'] = dict(zip(self.classes, self.scores.tolist(), strict=True))
-        return record
+        record = self.record
+        if all_scores and self.error is None:
+            scores = dict(zip(self.classes, self.scores.tolist(), strict=True))
+            record = replace(record, more={'class_scores': scores})
+        return record.to_dict()
 
     def to_json(self, all_scores: bool = False) -> str:
         """:meth:`to_dict` as one line."""
@@ -158,6 +161,13 @@ class SegResult:
             )
 
     @property
+    def record(self) -> ImageRecord:
+        """Tags and scores, or the error, as they are stored."""
+        if self.error is not None:
+            return ImageRecord(self.image, error=self.error)
+        return ImageRecord(self.image, tuple(self.tags), tuple(self.tags.values()))
+
+    @property
     def labels(self) -> list[int]:
         """Labels that occur in the mask, ascending."""
         return [int(label) for label in np.unique(self.mask) if label != IGNORED]
@@ -193,7 +203,7 @@ class SegResult:
         pixels) and ``segmentation``, run lengths as COCO has them.
         """
         if self.error is not None:
-            return {'image': self.image, 'error': self.error}
+            return self.record.to_dict()
         masks = []
         for name, share in self.shares.items():
             if self.background is not None and name == self.classes[self.background]:
@@ -207,13 +217,7 @@ class SegResult:
                     'segmentation': {'size': list(runs['size']), 'counts': runs['counts'].decode()},
                 }
             )
-        return {
-            'image': self.image,
-            'tags': list(self.tags),
-            'scores': list(self.tags.values()),
-            'size': list(self.size),
-            'masks': masks,
-        }
+        return replace(self.record, more={'size': list(self.size), 'masks': masks}).to_dict()
 
     def to_json(self) -> str:
         """:meth:`to_dict` as one line."""

@@ -6,7 +6,13 @@ from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
 from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
 from .names import Names, load_names
 from .text import TextEncoder, encode_text
-from .vocabulary import Vocabulary, load_classes, load_descriptions, load_templates
+from .vocabulary import (
+    Vocabulary,
+    load_classes,
+    load_descriptions,
+    load_templates,
+    parse_names,
+)
 
 __all__ = [
     'LAST_BLOCKS',
@@ -27,6 +33,7 @@ __all__ = [
     'load_descriptions',
     'load_names',
     'load_templates',
+    'parse_names',
     'read_state_dict',
     'weights_digest',
     *LAST_BLOCKS,

@@ -189,7 +189,7 @@ class DenseEncoder(nn.Module):
         self.positions = positions
         self.name = clip.name
         self.clip = clip.model
-        self.tokenizer = clip.tokenizer
+        self._tokenizer = clip.tokenizer  # it decides text features, which count by themselves
         # Before the weights are narrowed: what the model is does not depend on the dtype.
         self._weights = None if dtype == 'float32' else weights_digest(self.clip)
         for part in self.visual.modules():
@@ -221,6 +221,11 @@ class DenseEncoder(nn.Module):
     def visual(self) -> Any:
         """The image tower."""
         return self.clip.visual
+
+    @property
+    def tokenizer(self) -> Any:
+        """Text to token ids."""
+        return self._tokenizer
 
     @property
     def logit_scale(self) -> float:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..files import write_whole
 from ..version import __version__
 from .encoder import DenseEncoder
 from .loading import context_length, weights_digest
@@ -208,18 +207,8 @@ class TextEncoder:
             self.cache_dir = None
 
     def _write_file(self, path: Path, phrases: Sequence[str], values: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
-        os.close(handle)
-        try:
-            save_file(
-                {'feature': values},
-                temporary,
-                metadata={'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]},
-            )
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        facts = {'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]}
+        write_whole(path, save({'feature': values}, facts))
 
     def _path(self, key: str) -> Path:
         if self.cache_dir is None:

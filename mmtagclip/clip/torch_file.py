@@ -198,7 +198,9 @@ class _Reader:
                 stack.append(self._storage(*stack.pop()))
             case 'REDUCE' | 'NEWOBJ':
                 arguments, name = stack.pop(), stack.pop()
-                stack.append(self._made(name.full, arguments))
+                # What a method would have returned, or what a class is called without its name.
+                full = name.full if isinstance(name, _Name) or self.strict else ''
+                stack.append(self._made(full, arguments))
             case 'BUILD':
                 state = stack.pop()
                 if isinstance(stack[-1], Foreign) and isinstance(state, dict):
@@ -270,6 +272,8 @@ class _Reader:
 
 
 def _list(value: Any) -> list[Any]:
+    if isinstance(value, Foreign):
+        return []
     if not isinstance(value, list):
         raise TypeError('a list is missing')
     return value
@@ -284,9 +288,13 @@ def _items(value: Any) -> dict[Any, Any]:
 
 
 def plain(content: Any) -> Any:
-    """The same without :class:`Foreign` objects: dropped from dicts, None in lists and tuples."""
+    """The same without what stands for objects: dropped from dicts, None in lists and tuples."""
     if isinstance(content, Mapping):
-        return {k: plain(v) for k, v in content.items() if not isinstance(v, Foreign)}
+        return {
+            key: plain(value)
+            for key, value in content.items()
+            if not isinstance(value, Foreign | _Name) and not isinstance(key, Foreign | _Name)
+        }
     if isinstance(content, list | tuple):
-        return type(content)(None if isinstance(v, Foreign) else plain(v) for v in content)
-    return content
+        return type(content)(plain(value) for value in content)
+    return None if isinstance(content, Foreign | _Name) else content

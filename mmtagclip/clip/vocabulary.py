@@ -2,9 +2,11 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..files import split_lines
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
 
@@ -59,7 +61,9 @@ class Vocabulary:
 
     @classmethod
     def load(
-        cls, source: 'str | Path | Sequence[str | Sequence[str]] | Vocabulary'
+        cls,
+        source: 'str | Path | Iterable[str | Sequence[str]] '
+        '| Mapping[str, str | Sequence[str]] | Vocabulary',
     ) -> 'Vocabulary':
         """Read a vocabulary.
 
@@ -67,12 +71,14 @@ class Vocabulary:
             source: The name of a built-in list (``'voc'``), the path of a file
                 with one class a line (CSV: the name, then its synonyms,
                 separated by commas; quotes around a phrase that itself has a
-                comma; lines that start with ``#`` are comments), or a sequence
-                whose items are names or sequences ``(name, synonym, ...)``.
+                comma; lines that start with ``#`` are comments), an iterable
+                whose items are names or sequences ``(name, synonym, ...)``, or a
+                dict from each name to its synonyms.
 
         Raises:
             FileNotFoundError: No built-in list and no file of this name.
-            TypeError: ``source`` is of none of these kinds.
+            TypeError: ``source`` is of none of these kinds, or a set, which has
+                no order.
             ValueError: See :class:`Vocabulary`; the message names the file.
         """
         if isinstance(source, Vocabulary):
@@ -88,13 +94,53 @@ class Vocabulary:
             raise TypeError(
                 f'a vocabulary is a built-in name, a file or a list of class names, not {source!r}'
             )
-        items = [item if isinstance(item, list | tuple) else (item,) for item in source]
+        if isinstance(source, set | frozenset):
+            raise TypeError('a set of class names has no order: give a list')
+        if isinstance(source, Mapping):
+            source = [(name, *_listed(synonyms)) for name, synonyms in source.items()]
+        items = [_listed(item) for item in source]
         return cls(
             tuple(
                 tuple(word.strip() if isinstance(word, str) else word for word in item)
                 for item in items
             )
         )
+
+
+def parse_names(text: str, files: bool = True) -> Vocabulary:
+    """Read class names as people type them: on the command line, in Python, on the web page.
+
+    Unlike in a file, where a line is a class with its synonyms, commas and lines
+    both separate classes here. A class that is typed twice counts once.
+
+    Args:
+        text: The name of a built-in list (``'voc'``), the path of a file (both as
+            :meth:`Vocabulary.load` reads them), or names separated by commas or lines,
+            with quotes around a name that itself has a comma (``'bell, "big, red bus"'``).
+        files: Whether files may be read. Not where the text comes from a stranger.
+
+    Returns:
+        The classes; none if the text holds no name.
+
+    Raises:
+        FileNotFoundError: A name looks like a file (``names.txt``, ``my/names``), but
+            there is none, or files may not be read.
+        ValueError: A quote is not closed, or the file is bad; see :class:`Vocabulary`.
+    """
+    text = text.strip()
+    path = _typed_path(text, files)
+    if path is not None:
+        return Vocabulary.load(path)
+    if text.count('"') % 2:
+        raise ValueError(f'a quote is not closed in the names {text!r}')
+    rows = csv.reader(text.splitlines(keepends=True), skipinitialspace=True)
+    cells = [' '.join(cell.split()) for row in rows for cell in row]
+    names = list(dict.fromkeys(filter(None, cells)))
+    for name in names:
+        if name.endswith(('.txt', '.csv')) or (len(names) == 1 and '/' in name):
+            reason = '' if files else ', as files are not read here'
+            raise FileNotFoundError(f'no file of names at {name}{reason}')
+    return Vocabulary.load(names)
 
 
 def load_classes(source: str | Path | Sequence[str | Sequence[str]] | Vocabulary) -> Vocabulary:
@@ -191,14 +237,34 @@ def find_list(source: str | Path) -> Path:
     Raises:
         FileNotFoundError: Neither exists; the message lists the built-in ones.
     """
-    builtin = BUILTIN_DIR / f'{source}.txt'
-    if Path(source).name == str(source) and builtin.is_file():
+    builtin = _builtin(source)
+    if builtin is not None:
         return builtin
     path = Path(source).expanduser()
     if path.is_file():
         return path
     names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
     raise FileNotFoundError(f'{str(source)!r} is neither a file nor a built-in list ({names})')
+
+
+def _builtin(source: str | Path) -> Path | None:
+    """Path of a built-in list; None if there is none of this name."""
+    path = BUILTIN_DIR / f'{source}.txt'
+    return path if Path(source).name == str(source) and path.is_file() else None
+
+
+def _typed_path(text: str, files: bool) -> Path | None:
+    """Path of the list that a text names, if it names one."""
+    try:
+        path = _builtin(text) or (Path(text).expanduser() if files else None)
+        return path if path is not None and path.is_file() else None
+    except (OSError, RuntimeError):  # too long for a path, or the home of nobody
+        return None
+
+
+def _listed(item: object) -> Sequence:
+    """A sequence of phrases as it is, one phrase as a sequence."""
+    return item if isinstance(item, list | tuple) else (item,)
 
 
 def _lines(path: Path) -> list[str]:
@@ -210,6 +276,6 @@ def _lines(path: Path) -> list[str]:
         ) from None
     return [
         line.strip()
-        for line in text.splitlines()
+        for line in split_lines(text)
         if line.strip() and not line.lstrip().startswith('#')
     ]

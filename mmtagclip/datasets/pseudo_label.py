@@ -10,7 +10,9 @@ from mmengine.dataset import BaseDataset, Compose
 from mmseg.datasets import BaseSegDataset
 from torch.utils.data import Dataset
 
-from ..jobs.pseudo_labels import Manifest, read_pseudo_labels
+from ..jobs.pseudo_labels import read_pseudo_labels
+from ..jobs.runner import Manifest
+from ..records import ImageRecord
 from ..registry import DATASETS
 from .image_index import ImageIndex
 from .tag_file import read_tag_file
@@ -97,7 +99,7 @@ class PseudoLabelDataset(Dataset):
         self.indices: list[int] = []
         # Of each image the path of its mask or its labels; None where they stay real.
         self.labels: list[str | tuple[int, ...] | None] = []
-        found = ImageIndex(labels, ((record['image'], record) for record in records))
+        found = ImageIndex(labels, ((record.image, record) for record in records))
         names = {name: label for label, name in enumerate(manifest.classes)}
         real = set(
             np.random.RandomState(seed)
@@ -109,16 +111,17 @@ class PseudoLabelDataset(Dataset):
                 self._keep(index, None)
                 continue
             record = found.find(str(self.dataset.get_data_info(index)['img_path']))
-            if 'error' in record:
+            if record.error is not None:
                 continue
-            scores = record.get('scores', [1.0] * len(record['tags']))
             tags = [
                 names[tag]
-                for tag, score in zip(record['tags'], scores, strict=True)
-                if score >= min_score
+                for tag, score in zip(
+                    record.tags, record.scores or [None] * len(record.tags), strict=True
+                )
+                if (1.0 if score is None else score) >= min_score
             ]
             if tags or not drop_untagged:
-                self._keep(index, record['masks'] if self.segments else self._targets(tags))
+                self._keep(index, record.more['masks'] if self.segments else self._targets(tags))
 
     @property
     def metainfo(self) -> dict:
@@ -205,7 +208,7 @@ class PseudoLabelDataset(Dataset):
         }
 
 
-def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, list[dict[str, Any]]]:
+def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, list[ImageRecord]]:
     """A tag file as :func:`read_pseudo_labels` reads a folder."""
     if classes is None:
         raise ValueError(
@@ -213,7 +216,7 @@ def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, lis
             'that has class names'
         )
     records = [
-        {'image': record.image, 'tags': [classes[label] for label in record.labels]}
+        ImageRecord(record.image, tuple(classes[label] for label in record.labels))
         for record in read_tag_file(path, classes)
     ]
-    return Manifest('tags', tuple(classes), len(records)), records
+    return Manifest('tags', tuple(classes)), records

@@ -1,6 +1,6 @@
 """Tag files: one line an image, as JSON or as the published programs write them."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,8 @@ from pathlib import Path
 from mmcv.transforms import BaseTransform
 
 from ..clip import Vocabulary
+from ..files import read_lines, write_whole
+from ..records import ImageRecord
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
 
@@ -44,7 +46,7 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
         raise FileNotFoundError(f'no tag file at {path}')
     index = {name: label for label, name in enumerate(classes)}
     records: dict[str, TagRecord] = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         where = f'{path}, line {number}'
@@ -77,7 +79,7 @@ def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
     lines: dict[str, str] = {}
     for record in records:
         image_id = Path(record.image).stem
-        if not image_id or len(image_id.split()) != 1:
+        if _words(image_id) != [image_id] or {'\n', '\r'} & set(image_id):
             raise ValueError(
                 f'{record.image!r} has a space in its name, or none, so it has no id '
                 'in the text format; keep the JSON lines'
@@ -88,31 +90,26 @@ def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
                 'is all that the text format holds of it; keep the JSON lines'
             )
         lines[image_id] = ' '.join([image_id, *map(str, record.labels)])
-    partial = path.with_name(f'{path.name}.part')
-    partial.write_text(''.join(f'{line}\n' for line in lines.values()), encoding='utf-8')
-    partial.replace(path)
+    write_whole(path, (f'{line}\n'.encode() for line in lines.values()))
 
 
 def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None:
     try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = ImageRecord.from_json(line)
+    except (ValueError, TypeError) as error:
         raise ValueError(f'{where} is broken: {error}') from None
-    if 'error' in content:
+    if record.error is not None:
         return None
-    image, tags = content.get('image'), content.get('tags')
-    if not isinstance(image, str) or not isinstance(tags, list):
-        raise ValueError(f'{where} must have "image" (a string) and "tags" (a list of names)')
-    unknown = [tag for tag in tags if tag not in index]
+    unknown = [tag for tag in record.tags if tag not in index]
     if unknown:
         raise ValueError(
             f'{where} has the unknown class {unknown[0]!r}; classes are {", ".join(index)}'
         )
-    return TagRecord(image, tuple(index[tag] for tag in tags))
+    return TagRecord(record.image, tuple(index[tag] for tag in record.tags))
 
 
 def _read_indices(line: str, count: int, where: str) -> TagRecord:
-    image, *words = line.split()
+    image, *words = _words(line)
     try:
         labels = tuple(int(word) for word in words)
     except ValueError:
@@ -123,6 +120,11 @@ def _read_indices(line: str, count: int, where: str) -> TagRecord:
     if bad:
         raise ValueError(f'{where} has the class index {bad[0]}, but there are {count} classes')
     return TagRecord(image, labels)
+
+
+def _words(line: str) -> list[str]:
+    """What spaces and tabs separate; other white space may be part of a file's name."""
+    return re.findall('[^ \t]+', line)
 
 
 @TRANSFORMS.register_module()

@@ -1,5 +1,6 @@
 """Hooks and helpers for the runner."""
 
+from .checkpoints import read_checkpoints_as_data
 from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
 from .fit_loop import FitLoop
@@ -17,4 +18,5 @@ __all__ = [
     'TagVisualizationHook',
     'TagWriterHook',
     'prepare_distributed',
+    'read_checkpoints_as_data',
 ]

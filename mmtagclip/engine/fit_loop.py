@@ -1,9 +1,12 @@
 """Fit a classifier of patches in closed form: one pass over unlabelled images, no gradient."""
 
 import glob
-import os
+import io
+import json
+import re
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,23 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, save_checkpoint
+from mmengine.runner import BaseLoop
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..clip import load_templates
-from ..jobs.identity import fingerprint, loader_of
+from ..clip import weights_digest
+from ..files import write_whole
+from ..jobs.identity import (
+    Source,
+    dataset_identity,
+    dataset_sources,
+    differences,
+    flatten,
+    identity,
+    loader_of,
+)
 from ..models.taggers.piaa import GaussianClassifier, PatchBank
 from ..models.taggers.tagger import group_by_size
 from ..registry import LOOPS
@@ -104,7 +116,8 @@ class FitLoop(BaseLoop):
         self.runner.call_hook('before_train_epoch')
         self.model.eval()
         bank = self.classifier.bank(self.tagger.text)
-        files = BankFiles(self.out_file, self._fingerprint())
+        sources = dataset_sources(self.dataloader.dataset)
+        files = BankFiles(self.out_file, flatten(self._description(bank)), sources)
         done = files.take_up(bank)
         if done:
             self.runner.logger.info(f'{len(done)} of {self.num_images} images are done')
@@ -131,7 +144,9 @@ class FitLoop(BaseLoop):
                 for key, value in self.classifier.state_dict().items()
             }
             meta = {'mmtagclip_version': __version__, **self.classifier.belongs_to}
-            save_checkpoint({'meta': meta, 'state_dict': state}, str(self.out_file))
+            content = io.BytesIO()
+            torch.save({'meta': meta, 'state_dict': state}, content)
+            write_whole(self.out_file, content.getvalue())
             self.runner.logger.info(f'Saved the classifier as {self.out_file}')
             files.delete()
         self.runner.call_hook('after_train')
@@ -186,43 +201,45 @@ class FitLoop(BaseLoop):
                 'needs at least as many images as classes'
             )
 
-    def _fingerprint(self) -> str:
-        """Of what decides the bank: the model as far as the patches, and the images."""
-        scorer, tagger = self.classifier, self.tagger
-        return fingerprint(
-            scorer.belongs_to,
-            scorer.bank_size,
-            scorer.bank_temperature,
-            load_templates(tagger.templates),
-            tagger.encoder.dtype,
-            self.num_images,
-            self.runner.cfg.train_dataloader.dataset.to_dict(),
-        )
+    def _description(self, bank: PatchBank) -> dict[str, Any]:
+        """What decides a bank besides the images: the model as far as the patches."""
+        return {
+            'classes': self.classifier.belongs_to['classes'],
+            'bank': identity(bank),
+            'encoder': identity(self.tagger.encoder),
+            'preprocessor': identity(self.model.data_preprocessor),
+            'data': dataset_identity(self.dataloader.dataset),
+        }
 
 
 class BankFiles:
     """Where the processes of a fit keep their banks while it is under way.
 
-    Each has a file beside the checkpoint, with the numbers of the images that
-    the bank has seen.
+    Each has a file beside the checkpoint, with the images that the bank has seen.
 
     Args:
         out_file: The checkpoint.
-        fingerprint: Of what decides a bank.
+        description: What decides a bank, see :func:`~mmtagclip.jobs.identity.flatten`.
+        images: All images of the fit.
     """
 
-    def __init__(self, out_file: Path, fingerprint: str) -> None:
+    def __init__(
+        self, out_file: Path, description: dict[str, Any], images: Sequence[Source]
+    ) -> None:
         self.out_file = out_file
-        self.fingerprint = fingerprint
+        self.description = description
+        self.images = images
+        self._index = {_key(image): index for index, image in enumerate(images)}
 
     def take_up(self, bank: PatchBank) -> set[int]:
         """Put what earlier starts left into the main process's bank.
 
         Returns:
-            The images that they have seen, in every process.
+            Indices of the images that they have seen, in every process.
 
         Raises:
-            ValueError: A file is of another fit, or damaged.
+            ValueError: A file is of another fit, has seen an image that is not among the images
+                or has changed, or is damaged.
         """
         done: set[int] = set()
         if is_main_process():
@@ -241,45 +258,60 @@ class BankFiles:
 
     def save(self, bank: PatchBank, images: set[int]) -> None:
         """Save this process's bank, which has seen these images: whole, or as it was before."""
-        path = self._path(get_rank())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix('.part')
-        save_file(
-            {
-                'features': bank.features.cpu(),
-                'entropies': bank.entropies.cpu(),
-                'images': torch.tensor(sorted(images), dtype=torch.int64),
-            },
-            part,
-            metadata={'fingerprint': self.fingerprint},
-        )
-        os.replace(part, path)
+        seen = json.dumps([self.images[index] for index in sorted(images)])
+        tensors = {
+            'features': bank.features.cpu(),
+            'entropies': bank.entropies.cpu(),
+            'images': torch.frombuffer(bytearray(zlib.compress(seen.encode())), dtype=torch.uint8),
+        }
+        metadata = {
+            'description': json.dumps(self.description),
+            'digest': weights_digest(tensors),
+        }
+        write_whole(self._path(get_rank()), save(tensors, metadata))
 
     def delete(self, but: Path | None = None) -> None:
         """Delete the files of all processes, but one."""
-        for path in self._paths('*'):
+        for path in self._paths():
             if path != but:
                 path.unlink()
 
     def _read(self, path: Path) -> tuple[set[int], Tensor, Tensor]:
         try:
             with safe_open(path, 'pt') as file:
-                if (file.metadata() or {}).get('fingerprint') != self.fingerprint:
-                    raise ValueError(
-                        f'{path} was left by a fit for other classes, images, encoder '
-                        'or bank: go on with that config, or delete the file'
-                    )
-                images, features, entropies = (
-                    file.get_tensor(key) for key in ('images', 'features', 'entropies')
-                )
-        except SafetensorError as error:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if metadata.get('digest') != weights_digest(tensors):
+                raise ValueError('its digest is wrong')
+            begun = json.loads(metadata['description'])
+            seen = json.loads(zlib.decompress(bytes(tensors['images'].tolist())))
+        except (SafetensorError, ValueError, KeyError) as error:
             raise ValueError(f'{path} is damaged, delete it: {error}') from None
-        return set(images.tolist()), features, entropies
+        changed = differences(begun, self.description)
+        if changed:
+            raise ValueError(
+                f'{path} was left by another fit: {"; ".join(changed[:3])}. Resume with that '
+                'config, or delete the file'
+            )
+        gone = [name for name, stamp in seen if _key((name, stamp)) not in self._index]
+        if gone:
+            raise ValueError(
+                f'{path} was left by a fit to other images: {len(gone)} that it has seen, such as '
+                f'{gone[0]}, are no longer there or have changed. Delete the file'
+            )
+        images = {self._index[_key((name, stamp))] for name, stamp in seen}
+        return images, tensors['features'], tensors['entropies']
 
     def _path(self, rank: int) -> Path:
         return self.out_file.with_name(f'{self.out_file.stem}.bank{rank}.safetensors')
 
-    def _paths(self, ending: str = '*.safetensors') -> list[Path]:
+    def _paths(self) -> list[Path]:
         """The files that there are, the main process's first."""
-        name = glob.escape(f'{self.out_file.stem}.bank')
-        return sorted(self.out_file.parent.glob(name + ending))
+        stem = self.out_file.stem
+        name = re.compile(rf'{re.escape(stem)}\.bank\d+\.safetensors')
+        found = self.out_file.parent.glob(f'{glob.escape(stem)}.bank*')
+        return sorted(path for path in found if name.fullmatch(path.name))
+
+
+def _key(image: Any) -> str:
+    return json.dumps(list(image))

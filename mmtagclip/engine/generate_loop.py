@@ -1,7 +1,7 @@
 """Generate pseudo labels for a whole data set, in any number of processes and starts."""
 
+import inspect
 import io
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ..clip import weights_digest
 from ..datasets import SameGridBatchSampler
-from ..jobs.identity import fingerprint, loader_of
-from ..jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from ..jobs.identity import dataset_identity, dataset_sources, flatten, identity, loader_of
+from ..jobs.runner import Job, Manifest
 from ..labels import IGNORED
 from ..models import TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
+from ..records import ImageRecord
 from ..registry import LOOPS
-from ..version import __version__
+
+# Arguments of the loop that results do not depend on; any other one belongs to the job.
+WITHOUT_INFLUENCE = {'runner', 'dataloader', 'evaluator', 'out_dir', 'shard', 'commit_seconds'}
 
 
 @LOOPS.register_module()
@@ -106,14 +108,15 @@ class GenerateLoop(BaseLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        writer = self._writer()
-        batches = self.batches(writer.done)
+        job = self._job()
+        # Shared out before the done ones are left out: another process may be ahead already.
+        batches = job.left(self.batches())
+        for note in job.notes:
+            self.runner.logger.warning(note)
         self.runner.logger.info(
-            f'{len(writer.done)} images are done, '
-            f'{sum(map(len, batches))} are left for this process'
+            f'{len(job.done)} images are done, {sum(map(len, batches))} are left for this process'
         )
         self.dataloader = loader_of(batches, self.dataloader)
-        committed = time.monotonic()
         for number, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_test_iter', batch_idx=number, data_batch=batch)
             with torch.no_grad():
@@ -124,16 +127,13 @@ class GenerateLoop(BaseLoop):
                         "GenerateLoop needs 'sample_idx' among the meta_keys of the "
                         'packing transform'
                     )
-                writer.add(sample.sample_idx, *self.labels(sample))
-            if time.monotonic() - committed > self.commit_seconds:
-                writer.commit()
-                committed = time.monotonic()
+                job.add(sample.sample_idx, *self.labels(sample))
             self.runner.call_hook(
                 'after_test_iter', batch_idx=number, data_batch=batch, outputs=outputs
             )
-        writer.commit()
+        job.commit()
         barrier()
-        complete = [writer.finish() if is_main_process() else None]
+        complete = [job.finish() if is_main_process() else None]
         broadcast_object_list(complete)
         if not complete[0]:
             if self.shard == (0, 1):
@@ -141,10 +141,10 @@ class GenerateLoop(BaseLoop):
             self.runner.logger.info('This shard is done; others are not yet')
         self.runner.call_hook('after_test_epoch', metrics={})
         self.runner.call_hook('after_test')
-        return {'images': writer.manifest.num_images}
+        return {'images': self.num_images}
 
-    def batches(self, done: set[int]) -> list[list[int]]:
-        """This process's share of the batches that are not wholly done."""
+    def batches(self) -> list[list[int]]:
+        """This process's share of all batches, whatever is already done."""
         total = self.num_images
         sampler = self.dataloader.batch_sampler
         if isinstance(sampler, SameGridBatchSampler):
@@ -155,18 +155,16 @@ class GenerateLoop(BaseLoop):
                 list(range(start, min(start + size, total))) for start in range(0, total, size)
             ]
         (rank, world_size), (shard, shards) = get_dist_info(), self.shard
-        share = batches[shard * world_size + rank :: shards * world_size]
-        # Shared out before the done ones are left out: another process may be ahead already.
-        return [batch for batch in share if not done.issuperset(batch)]
+        return batches[shard * world_size + rank :: shards * world_size]
 
-    def labels(self, sample: BaseDataElement) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """The line of one image, and its mask and probabilities."""
-        record: dict[str, Any] = {'image': str(sample.img_path)}
+    def labels(self, sample: BaseDataElement) -> tuple[ImageRecord, dict[str, bytes]]:
+        """The record of one image, and its mask and probabilities."""
+        image = str(sample.img_path)
         if sample.get('load_error') is not None:
-            return {**record, 'error': sample.load_error}, {}
+            return ImageRecord(image, error=sample.load_error), {}
         if not self.segments:
             scores = sample.pred_score[sample.pred_label].tolist()
-            return {**record, 'tags': list(sample.tags), 'scores': scores}, {}
+            return ImageRecord(image, tuple(sample.tags), tuple(scores)), {}
         mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         files = {}
         if self.confidence or self.save_probabilities:
@@ -181,7 +179,9 @@ class GenerateLoop(BaseLoop):
         buffer = io.BytesIO()
         Image.fromarray(mask).save(buffer, format='PNG')
         tags = sample.tags if 'tags' in sample else self._classes_of(mask)
-        return {**record, 'tags': list(tags)}, {'masks.png': buffer.getvalue(), **files}
+        found = sample.get('tag_scores')  # of tags that the model itself found
+        record = ImageRecord(image, tuple(tags), None if found is None else tuple(found))
+        return record, {'masks.png': buffer.getvalue(), **files}
 
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""
@@ -192,36 +192,35 @@ class GenerateLoop(BaseLoop):
             if label != IGNORED and not (label == 0 and self.model.with_background)
         ]
 
-    def _writer(self) -> PseudoLabelWriter:
-        model, cfg = self.model, self.runner.cfg
+    def _job(self) -> Job:
+        """The job; nothing is decoded for it, and all weights are read once."""
+        model, dataset = self.model, self.dataloader.dataset
         names: Sequence[str] = (
             model.dataset_meta['classes'] if self.segments else model.vocabulary.names
         )
-        # With all weights: a fitted classifier's, another encoder's, a source's of affinities.
-        manifest = Manifest(
-            kind='masks' if self.segments else 'tags',
-            classes=tuple(names),
-            num_images=self.num_images,
-            model=model.encoder.name,
-            weights=weights_digest(model.encoder.clip),
-            config=fingerprint(
-                cfg.model.to_dict(),
-                cfg.test_dataloader.dataset.to_dict(),
-                self._batching(),
-                self.confidence,
-                self.save_probabilities,
-                weights_digest(model),
-            ),
-            version=__version__,
+        description = {
+            'model': identity(model),
+            'data': dataset_identity(dataset),
+            'batches': self._batching(),
+            'options': {key: getattr(self, key) for key in sorted(self._options())},
+        }
+        return Job(
+            self.out_dir,
+            Manifest('masks' if self.segments else 'tags', tuple(names), flatten(description)),
+            dataset_sources(dataset),
+            fixed_images=self.shard != (0, 1),
+            commit_seconds=self.commit_seconds,
         )
-        return PseudoLabelWriter(self.out_dir, manifest)
+
+    def _options(self) -> set[str]:
+        return inspect.signature(type(self)).parameters.keys() - WITHOUT_INFLUENCE
 
     def _batching(self) -> Any:
         """What decides which images are computed together."""
         sampler = self.dataloader.batch_sampler
         if isinstance(sampler, SameGridBatchSampler):
             return [type(sampler).__name__, sampler.batch_size]
-        return self.dataloader.batch_size
+        return self.dataloader.batch_size or 1
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

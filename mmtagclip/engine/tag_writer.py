@@ -1,7 +1,8 @@
 """Write each image's tags while a test runs."""
 
+import glob
 import json
-import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,7 +12,11 @@ from mmengine.dist import all_reduce, barrier, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmpretrain.structures import DataSample
 
+from ..files import whole_lines, write_whole
+from ..records import ImageRecord, encode_line
 from ..registry import HOOKS
+
+STALE_PART = re.compile(r'.*\.part-\d+-of-\d+')
 
 
 @HOOKS.register_module()
@@ -50,10 +55,11 @@ class TagWriterHook(Hook):
             for i in range(world_size)
         ]
         if is_main_process():  # what a run that was killed left behind
-            for stale in self.path.parent.glob(f'{self.path.name}.part-*'):
-                stale.unlink()
+            for stale in self.path.parent.glob(f'{glob.escape(self.path.name)}.part-*'):
+                if STALE_PART.fullmatch(stale.name):
+                    stale.unlink()
         barrier()
-        self._part = self._parts[rank].open('w', encoding='utf-8')
+        self._part = self._parts[rank].open('x', encoding='utf-8')
 
     def after_test_iter(
         self,
@@ -67,10 +73,10 @@ class TagWriterHook(Hook):
             raise RuntimeError('TagWriterHook was given results before the test began')
         for sample in outputs or ():
             record = self.record(sample)
-            self._readable += 'error' not in record
+            self._readable += record.error is None
             if 'sample_idx' not in sample:
                 raise ValueError("TagWriterHook needs 'sample_idx' among PackInputs' meta_keys")
-            self._part.write(json.dumps([sample.sample_idx, record]) + '\n')
+            self._part.write(json.dumps([sample.sample_idx, record.to_dict()]) + '\n')
         self._part.flush()
         if batch_idx + 1 == len(runner.test_loop.dataloader):
             self._check_readable()
@@ -82,13 +88,9 @@ class TagWriterHook(Hook):
             self._part = None
         barrier()
         if is_main_process():
-            temporary = self.path.with_name(self.path.name + '.part')
-            # File names that are not UTF-8 hold surrogates, which become JSON escapes.
-            with temporary.open('w', encoding='utf-8', errors='backslashreplace') as out:
-                for record in merge_parts(self._parts):
-                    self.unreadable += 'error' in record
-                    out.write(json.dumps(record, ensure_ascii=False) + '\n')
-            os.replace(temporary, self.path)
+            records = merge_parts(self._parts)
+            self.unreadable = sum(record.error is not None for record in records)
+            write_whole(self.path, (encode_line(record.to_json()) for record in records))
             for part in self._parts:
                 part.unlink()
             runner.logger.info(f'Tags written to {self.path}')
@@ -106,25 +108,24 @@ class TagWriterHook(Hook):
         if not readable:
             raise ValueError(f'not one image could be read; {self._parts[0]} says why for each')
 
-    def record(self, sample: DataSample) -> dict[str, Any]:
+    def record(self, sample: DataSample) -> ImageRecord:
         """What is written of one image."""
         image = str(sample.img_path)
         if self.relative_to is not None and Path(image).is_relative_to(self.relative_to):
             image = Path(image).relative_to(self.relative_to).as_posix()
         if sample.get('load_error') is not None:
-            return {'image': image, 'error': sample.load_error}
+            return ImageRecord(image, error=sample.load_error)
         scores = sample.pred_score[sample.pred_label].tolist()
-        return {'image': image, 'tags': list(sample.tags), 'scores': scores}
+        return ImageRecord(image, tuple(sample.tags), tuple(scores))
 
 
-def merge_parts(parts: Sequence[Path]) -> list[dict[str, Any]]:
+def merge_parts(parts: Sequence[Path]) -> list[ImageRecord]:
     """Records of all part files in the order of their indices, each index once.
 
     A distributed sampler repeats the first images to give every process as
     many as the others.
     """
-    records: dict[int, dict[str, Any]] = {}
+    records: dict[int, Any] = {}
     for part in parts:
-        with part.open(encoding='utf-8') as file:
-            records.update(map(json.loads, file))
-    return [records[index] for index in sorted(records)]
+        records.update(map(json.loads, whole_lines(part)))
+    return [ImageRecord.from_dict(records[index]) for index in sorted(records)]

@@ -1,5 +1,7 @@
 """Registered models and their parts."""
 
+# First: what is imported below imports MMPretrain's models, which have to be told something before.
+from .. import frameworks  # noqa: F401
 from ..clip import Encoded, Names
 from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
 from .clip_encoder import CLIPEncoder

@@ -26,8 +26,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
+from ..apis.analysis import inferencer_of
+from ..clip import Vocabulary, parse_names
 from ..images import ImageTooLarge, read_image
-from ..models import CLSSeg, TagCLIP
+from ..models import CLIPEncoder, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 
 STATIC = Path(__file__).parent / 'static'
@@ -75,7 +77,12 @@ class Limits:
 
 @dataclass
 class Answer:
-    """What was last asked of an image, and the answer."""
+    """What was last asked of an image, and the answer.
+
+    Attributes:
+        stages: Tags after each step; none where the model has no tagger.
+        masks: None where it makes none.
+    """
 
     stages: dict[str, TagResult]
     masks: SegResult | None
@@ -94,9 +101,12 @@ class Server:
     """The endpoints.
 
     Attributes:
-        model: The tagger or segmentor.
+        model: The tagger or segmentor, or an inferencer of it.
         title: What it is called.
         limits: See :class:`Limits`.
+
+    Raises:
+        TypeError: A model of another kind.
     """
 
     model: Any
@@ -108,9 +118,14 @@ class Server:
         # One question at a time: the model and the memory are one.
         self.lock = threading.Lock()
         self.decoding = threading.Lock()
-        self.segments = hasattr(self.model, 'encoded_masks')
-        self.tagger = self.model.tagger if self.segments else self.model
-        self.tagger.encoder.forget_disk()
+        self.inferencer = inferencer_of(self.model, self.limits.encoder_side)
+        self.model = self.inferencer.model
+        self.segments = not isinstance(self.model, TagCLIP)
+        self.tagger: TagCLIP | None = self.model.tagger if self.segments else self.model
+        self.names = self.inferencer.names_for()
+        for part in self.model.modules():
+            if isinstance(part, CLIPEncoder):
+                part.forget_disk()
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -138,9 +153,10 @@ class Server:
             {
                 'title': self.title,
                 'segments': self.segments,
-                'classes': self.tagger.vocabulary.names,
-                'background': self.tagger.background.names,
-                'threshold': self.tagger.head.threshold,
+                'classes': self.names.vocabulary.names,
+                'background': self.names.background.names,
+                'threshold': None if self.tagger is None else self.tagger.head.threshold,
+                'has_background': self.segments and self.names.with_background,
                 'examples': len(example_paths()),
                 'upload_bytes': self.limits.upload_bytes,
             }
@@ -177,15 +193,22 @@ class Server:
             raise HTTPException(413, 'the question is too long')
         try:
             question = json.loads(body)
-            classes = parse_names(str(question.get('classes', '')), self.limits)
-            background = question.get('background')
-            others = None if background is None else parse_names(str(background), self.limits)
-            threshold, level = (float(question[key]) for key in ('threshold', 'background_level'))
+            classes, background = (
+                asked_names(question.get(key), self.limits, own)
+                for key, own in (
+                    ('classes', self.names.vocabulary),
+                    ('background', self.names.background),
+                )
+            )
+            threshold, level = (
+                None if question[key] is None else float(question[key])
+                for key in ('threshold', 'background_level')
+            )
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise HTTPException(400, f'a question that cannot be read: {error!r}') from None
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:
             raise HTTPException(400, str(error)) from None
-        return await run_in_threadpool(self._answer, session, classes, others, threshold, level)
+        return await run_in_threadpool(self._answer, session, classes, background, threshold, level)
 
     async def picture(self, request: Request) -> Response:
         """The image itself."""
@@ -229,7 +252,7 @@ class Server:
         with self.decoding:
             pixels = decode(content, self.limits)
         with self.lock:
-            analysis = Analysis(self.model, pixels, name, self.limits.encoder_side)
+            analysis = self._analysis(pixels, name)
             key = secrets.token_urlsafe(16)
             self.sessions[key] = Session(analysis)
             while len(self.sessions) > self.limits.images:
@@ -237,21 +260,27 @@ class Server:
         height, width = pixels.shape[:2]
         return JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
 
+    def _analysis(self, pixels: np.ndarray, name: str) -> Analysis:
+        try:
+            return Analysis(self.inferencer, pixels, name)
+        except ValueError as error:  # such as an image smaller than a window
+            raise HTTPException(400, str(error)) from None
+
     def _answer(
         self,
         session: Session,
-        classes: list[str],
-        background: list[str] | None,
-        threshold: float,
-        level: float,
+        classes: Vocabulary | None,
+        background: Vocabulary | None,
+        threshold: float | None,
+        level: float | None,
     ) -> Response:
         try:
             with self.lock:
-                model = self.model.variant(classes or None, background, threshold)
-                tagger = model.tagger if self.segments else model
-                stages = session.analysis.stages(tagger)
-                final = list(stages.values())[-1]
-                masks = session.analysis.masks(model, final, level) if self.segments else None
+                # No classes at all means the model's own; no background is no background.
+                names = self.inferencer.names_for(classes or None, background)
+                stages = session.analysis.stages(names, threshold)
+                final = list(stages.values())[-1] if stages else None
+                masks = session.analysis.masks(names, final, level) if self.segments else None
                 session.answer = Answer(stages, masks)
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
@@ -286,6 +315,19 @@ class Server:
         }
 
     def _file(self, session: Session, answer: Answer, kind: str) -> str | bytes | None:
+        if answer.stages and kind.startswith('tags.'):
+            return self._tags_file(session, answer, kind)
+        if answer.masks is None:
+            return None
+        if kind == 'masks.json':
+            return answer.masks.to_json()
+        if kind == 'mask.png':
+            return answer.masks.mask_png()
+        if kind == 'masks.png':
+            return png(self._draw_masks(session, answer))
+        return None
+
+    def _tags_file(self, session: Session, answer: Answer, kind: str) -> str | bytes | None:
         final = list(answer.stages.values())[-1]
         if kind == 'tags.json':
             record = final.to_dict(all_scores=True)
@@ -307,14 +349,6 @@ class Server:
                     maps,
                 )
             )
-        if answer.masks is None:
-            return None
-        if kind == 'masks.json':
-            return answer.masks.to_json()
-        if kind == 'mask.png':
-            return answer.masks.mask_png()
-        if kind == 'masks.png':
-            return png(self._draw_masks(session, answer))
         return None
 
     def _draw_masks(self, session: Session, answer: Answer, with_legend: bool = True) -> np.ndarray:
@@ -361,7 +395,7 @@ def make_app(
     """The web application.
 
     Args:
-        model: A tagger or segmentor.
+        model: A tagger or segmentor, or an inferencer of it.
         title: What it is called on the page.
         limits: What it takes.
         hosts: Names that the server answers to, so that a page elsewhere can't
@@ -402,7 +436,6 @@ def serve(
 
     Raises:
         OSError: The address can't be listened on; the message says why.
-        TypeError: A model that the page has no use for.
     """
     shown = f'[{host}]' if ':' in host else host
     listening = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
@@ -412,11 +445,11 @@ def serve(
     except OSError as error:
         listening.close()
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
-    model = inferencer_class(config)(config, device=device, show_progress=False).model
-    if not isinstance(model, TagCLIP | CLSSeg):
-        raise TypeError(f'the page shows a TagCLIP or a CLSSeg, not a {type(model).__name__}')
-    listening.listen()  # a browser that comes before the server is ready waits
     limits = Limits() if max_side is None else Limits(encoder_side=max_side)
+    model = inferencer_class(config)(
+        config, device=device, max_side=limits.encoder_side, show_progress=False
+    )
+    listening.listen()  # a browser that comes before the server is ready waits
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:
         ready(f'http://{shown}:{listening.getsockname()[1]}')
@@ -436,18 +469,30 @@ def example_paths() -> list[Path]:
     return [folder / f'{name}.jpg' for name in EXAMPLES]
 
 
-def parse_names(text: str, limits: Limits) -> list[str]:
-    """Names separated by commas or lines, each once.
+def asked_names(text: str | None, limits: Limits, own: Vocabulary) -> Vocabulary | None:
+    """Names that were typed.
+
+    Args:
+        text: What was typed; None for the model's own.
+        limits: How many, and how long.
+        own: The model's. Where the same ones were typed, it is these that are meant,
+            with their synonyms.
+
+    Returns:
+        The names; None for the model's own.
 
     Raises:
+        FileNotFoundError: A name looks like a file, and the page reads none.
         ValueError: Too many, or too long a one.
     """
-    rows = csv.reader(text.splitlines(), skipinitialspace=True)
-    names = list(dict.fromkeys(' '.join(name.split()) for row in rows for name in row))
-    names = [name for name in names if name]
+    if text is None:
+        return None
+    names = parse_names(str(text), files=False)
+    if names.names == own.names:
+        return None
     if len(names) > limits.names:
         raise ValueError(f'{len(names)} names are more than the {limits.names} that are taken')
-    for name in names:
+    for name in names.names:
         if len(name) > limits.name_length:
             raise ValueError(f'a name has more than {limits.name_length} characters: {name[:30]}…')
     return names

@@ -1,5 +1,6 @@
 """The inferencers on the demo's scenes."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
+import mmtagclip
 from mmtagclip.apis import SegInferencer, TagInferencer, list_images
 from mmtagclip.apis.inputs import output_stems
-from mmtagclip.clip import TextEncoder
+from mmtagclip.clip import TextEncoder, Vocabulary
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT, SCENES
 
@@ -57,6 +59,54 @@ def test_classes_at_the_call_are_those_of_a_model_built_with_them(tagger):
     assert torch.equal(torch.from_numpy(result.scores), sample.pred_score)
     assert result.classes == tuple(classes)
     assert len(tagger(path)[0].classes) == len(tagger.model.vocabulary)
+
+
+def test_names_belong_to_one_call(tagger, photos, tmp_path):
+    """Names that can be read once, and a file that is another one at the next call."""
+    file = tmp_path / 'names.txt'
+    for names in (['bell', 'zebra'], ['train', 'octopus']):
+        results = tagger(photos, classes=(name for name in names), background=iter(['wall']))
+        assert {result.classes for result in results} == {tuple(names)}
+        file.write_text('\n'.join(names))
+        for source in (file, str(file)):
+            assert tagger(photos / 'b.jpg', classes=source)[0].classes == tuple(names)
+    assert tagger(photos / 'b.jpg')[0].classes == tagger.model.vocabulary.names
+
+
+def test_names_of_a_stream_are_read_when_it_is_asked_for(tagger, photos, tmp_path):
+    file = tmp_path / 'names.txt'
+    file.write_text('bell\nzebra\n')
+    stream = tagger.stream(photos, classes=file)
+    file.write_text('train\n')
+    assert [result.classes for result in stream] == [('bell', 'zebra')] * 3
+
+
+@pytest.mark.parametrize('inferencer', ['tagger', 'segmentor'])
+def test_a_failed_call_leaves_nothing_behind(inferencer, request, photos):
+    inferencer = request.getfixturevalue(inferencer)
+    expected = [result.to_dict() for result in inferencer(photos)]
+    before = dict(vars(inferencer))
+    (photos / 'z.jpg').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'z\.jpg is an empty file'):
+        inferencer(photos, classes=['bell', 'zebra'], threshold=0.9)
+    with pytest.raises(ValueError, match='more than once'):
+        inferencer(photos, classes=(name for name in ['bell', 'bell']))
+    (photos / 'z.jpg').unlink()
+    assert vars(inferencer) == before
+    assert [result.to_dict() for result in inferencer(photos)] == expected
+
+
+@pytest.mark.parametrize(
+    'classes, expected',
+    [
+        ('bell', ['bell']),
+        ('bell, "traffic light"', ['bell', 'traffic light']),
+        ({'bell': ['gong'], 'train': ()}, ['bell', 'train']),
+        (Vocabulary.load(['bell']), ['bell']),
+    ],
+)
+def test_kinds_of_names(tagger, classes, expected):
+    assert tagger(SCENES / '000040.jpg', classes=classes)[0].classes == tuple(expected)
 
 
 def test_a_class_is_encoded_once(monkeypatch):
@@ -218,8 +268,17 @@ def test_stream_reads_no_further_than_it_must(tagger, photos):
 
 
 def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
-    with pytest.raises(ValueError, match='unknown argument'):
-        tagger.stream(photos, nonsense=1)
+    for unknown in ({'top_k': 3}, {'nonsense': 1}):
+        with pytest.raises(TypeError, match='unexpected keyword argument'):
+            tagger.stream(photos, **unknown)
+    with pytest.raises(TypeError, match='score_maps'):
+        segmentor(photos, score_maps=True)
+    with pytest.raises(TypeError, match='positional argument'):
+        tagger(photos, True)
+    with pytest.raises(TypeError, match='a set of class names has no order'):
+        tagger(photos, classes={'bell', 'train'})
+    with pytest.raises(FileNotFoundError, match=r'no file of names at names\.txt'):
+        tagger(photos, classes='names.txt')
     with pytest.raises(ValueError, match='batch_size must be'):
         tagger.stream(photos, batch_size=0)
     with pytest.raises(ValueError, match="'raise' or 'skip', not 'ignore'"):
@@ -236,6 +295,23 @@ def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
         TagInferencer(3)
     with pytest.raises(ValueError, match="no key 'model'"):
         TagInferencer({})
+
+
+@pytest.mark.parametrize('inferencer', [TagInferencer, SegInferencer])
+def test_calls_and_streams_take_the_same_options(inferencer):
+    call, stream = (inspect.signature(one) for one in (inferencer.__call__, inferencer.stream))
+    assert call.parameters == stream.parameters
+    assert {one.kind for one in list(call.parameters.values())[2:]} == {
+        inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def test_the_package_names_the_inferencers():
+    assert mmtagclip.TagInferencer is TagInferencer
+    assert mmtagclip.SegInferencer is SegInferencer
+    assert {'TagInferencer', 'SegInferencer', '__version__'} <= set(dir(mmtagclip))
+    with pytest.raises(AttributeError, match="'mmtagclip' has no attribute 'Inferencer'"):
+        _ = mmtagclip.Inferencer
 
 
 def test_output_names_differ():

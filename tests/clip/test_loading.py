@@ -145,6 +145,24 @@ def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
         load_clip(f'local-dir:{tmp_path}/none')
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'open_clip_model.safetensors',
+        'model.safetensors',
+        'open_clip_pytorch_model.bin',
+        'pytorch_model.bin',
+    ],
+)
+def test_every_name_of_weights_in_a_folder(state_dict, tmp_path, clip, name):
+    (tmp_path / 'open_clip_config.json').write_text(
+        json.dumps({'model_cfg': TINY, 'preprocess_cfg': {}})
+    )
+    save = save_file if name.endswith('.safetensors') else torch.save
+    save(state_dict, tmp_path / name)
+    assert torch.equal(features(load_clip(f'local-dir:{tmp_path}')), features(load_clip(clip)))
+
+
 def test_another_architecture_is_refused(files):
     wide = deepcopy(TINY)
     wide['vision_cfg']['width'] = 192

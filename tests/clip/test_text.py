@@ -36,6 +36,15 @@ def test_cut_prompts_equal_padded_ones(encoder):
         torch.testing.assert_close(row, plain, atol=1e-6, rtol=0)
 
 
+def test_where_features_are_cached(encoder, tmp_path):
+    kept = {
+        source: TextEncoder(encoder, TEMPLATES, cache_dir=source).cache_dir
+        for source in (None, True, False, str(tmp_path))
+    }
+    default = text_module.default_cache_dir()
+    assert kept == {None: default, True: default, False: None, str(tmp_path): tmp_path}
+
+
 def test_cut_prompts_are_cut(encoder, monkeypatch):
     lengths = []
     transformer = encoder.clip.transformer

@@ -1,9 +1,15 @@
 """Class names, synonyms and templates."""
 
-import pytest
+import hashlib
+import json
 
-from mmtagclip.clip import Vocabulary, load_templates
+import pytest
+from mmseg.datasets import ADE20KDataset, PascalContextDataset59
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+from mmtagclip.clip import Vocabulary, load_templates, parse_names
 from mmtagclip.clip.vocabulary import BUILTIN_DIR, load_integers
+from tests.golden import GOLDEN
 
 
 def test_list_of_names_and_synonyms():
@@ -11,6 +17,12 @@ def test_list_of_names_and_synonyms():
     assert vocabulary.names == ('dog', 'cat')
     assert vocabulary.phrases == (('dog',), ('cat', 'kitten'))
     assert len(vocabulary + Vocabulary.load(['sky'])) == 3
+
+
+def test_names_with_their_synonyms_as_a_dict_and_names_that_come_one_by_one():
+    vocabulary = Vocabulary.load({'dog': ['puppy', 'hound'], 'cat': 'kitten', 'bird': ()})
+    assert vocabulary.phrases == (('dog', 'puppy', 'hound'), ('cat', 'kitten'), ('bird',))
+    assert Vocabulary.load(name for name in ('dog', 'cat')).names == ('dog', 'cat')
 
 
 def test_file_with_synonyms_quotes_comments_and_a_byte_order_mark(tmp_path):
@@ -48,6 +60,8 @@ def test_built_in_lists_load(name):
         (['dog', 'cat', 'dog'], ValueError, r"more than once: \['dog'\]"),
         (['dog', 7], TypeError, '7 of type int'),
         (7, TypeError, 'not 7'),
+        ({'dog', 'cat'}, TypeError, 'a set of class names has no order'),
+        ({'dog': ['puppy', '']}, ValueError, 'class 0 has an empty name or synonym'),
         ('no_such_list', FileNotFoundError, 'built-in list .*voc'),
     ],
 )
@@ -111,3 +125,150 @@ def test_integers(tmp_path):
     path.write_text('1\ntwo\n')
     with pytest.raises(ValueError, match=r'values\.txt must hold an integer a line'):
         load_integers(path)
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('dog', 'dog'),
+        ('dog,cat', 'dog cat'),
+        (' dog, traffic  light ,"big, red bus" ,', 'dog traffic_light big,_red_bus'),
+        ('dog, cat\nbird\r\ndog', 'dog cat bird'),
+        ('"big,\nred bus"', 'big,_red_bus'),
+        ('tv/monitor, dog', 'tv/monitor dog'),
+        ('~nobody', '~nobody'),
+        (' , \n', ''),
+        (', '.join(['dog', *map(str, range(3000))]), ' '.join(['dog', *map(str, range(3000))])),
+    ],
+)
+@pytest.mark.parametrize('files', [True, False])
+def test_typed_names(text, expected, files):
+    names = parse_names(text, files).names
+    assert names == tuple(name.replace('_', ' ') for name in expected.split())
+
+
+def test_typed_names_of_lists_and_files(tmp_path):
+    path = tmp_path / 'names'
+    path.write_text('dog, puppy\ncat\n')
+    assert parse_names(' voc\n') == parse_names('voc', files=False) == Vocabulary.load('voc')
+    assert parse_names(str(path)).phrases == (('dog', 'puppy'), ('cat',))
+    with pytest.raises(FileNotFoundError, match='names, as files are not read here'):
+        parse_names(str(path), files=False)
+
+
+@pytest.mark.parametrize('text', ['names.txt', 'my/names', 'dog, names.csv'])
+def test_a_typed_file_that_is_not_there_is_no_name(text):
+    with pytest.raises(FileNotFoundError, match='no file of names at '):
+        parse_names(text)
+
+
+def test_a_typed_quote_that_is_not_closed_is_an_error():
+    with pytest.raises(ValueError, match='a quote is not closed in the names'):
+        parse_names('dog, "big, red bus')
+
+
+# Where a list is published in a file of the tests or a library: that list itself.
+GOLDEN_NAMES = json.loads((GOLDEN / 'names.json').read_text(encoding='utf-8'))
+PUBLISHED = {
+    'coco': GOLDEN_NAMES['coco'],
+    'coco_background': GOLDEN_NAMES['coco_background'],
+    'coco_clsseg': GOLDEN_NAMES['coco_clsseg'],
+    # COCO's category ids leave out the eleven that no annotation has.
+    'coco_values': sorted({*range(1, 91)} - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}),
+    'cocostuff': GOLDEN_NAMES['cocostuff171'],
+    'cocostuff_clsseg': GOLDEN_NAMES['cocostuff171_clsseg'],
+    'cocostuff_clsseg_background': GOLDEN_NAMES['cocostuff_clsseg_background'],
+    # Ids from 1 and the groups of the 182 ids; a mask's value is its id less 1.
+    'cocostuff_groups': [
+        GOLDEN_NAMES['cocostuff182_to_27'][i - 1] for i in GOLDEN_NAMES['cocostuff171_ids182']
+    ],
+    'cocostuff_values': [i - 1 for i in GOLDEN_NAMES['cocostuff171_ids182']],
+    'ade20k': [name.strip() for name in ADE20KDataset.METAINFO['classes']],
+    'pascal_context': PascalContextDataset59.METAINFO['classes'],
+    'templates_80': [template('{}') for template in OPENAI_IMAGENET_TEMPLATES],
+    'templates_85': GOLDEN_NAMES['templates_85'],
+    'templates_origami': [GOLDEN_NAMES['template_clsseg']],
+    'templates_photo': ['a photo of a {}.'],
+    'voc': GOLDEN_NAMES['voc'],
+    'voc_background': GOLDEN_NAMES['voc_background'],
+    'voc_clsseg': GOLDEN_NAMES['voc_clsseg'],
+}
+# Where it is published elsewhere: the first digits of the SHA-256 of its lines, and where. Those in
+# the repositories of SCLIP, ITACLIP and ProxyCLIP were compared line by line; do so again before
+# changing a digest.
+DIGESTS = {
+    'cityscapes': ('6f6782fc1bf92bfd', 'configs/cls_city_scapes.txt of SCLIP'),
+    'cocostuff27': ('787105e7b08b120d', 'the groups of the published class map of COCO-Stuff'),
+    'nus_wide': ('454b648677332111', 'Concepts81.txt of NUS-WIDE'),
+    'seg_ade20k': ('e53ded02c488bdb9', 'configs/cls_ade20k.txt of SCLIP'),
+    'seg_cityscapes_itaclip': ('75773bc7fa5cb719', 'configs/cls_cityscapes.txt of ITACLIP'),
+    'seg_coco': (
+        '823efabb8d14bb89',
+        'configs/cls_coco_object.txt of SCLIP, but for its first line',
+    ),
+    'seg_coco_background': (
+        'a55a8aaf3b77b4d7',
+        "configs/cls_coco_object.txt of SCLIP, its first line without 'bed'",
+    ),
+    'seg_coco_background_proxyclip': (
+        '8786029bfc5903e4',
+        "configs/cls_coco_object.txt of ProxyCLIP, its first line without 'bed'",
+    ),
+    'seg_coco_itaclip': (
+        '5dcff91d827709ad',
+        'configs/cls_coco_object.txt of ITACLIP, but for its first line',
+    ),
+    'seg_coco_plain': (
+        'd7654b2610157284',
+        'configs/cls_coco_object.txt of ProxyCLIP, but for its first line',
+    ),
+    'seg_cocostuff': ('fb98709b9ab1baff', 'configs/cls_coco_stuff.txt of SCLIP'),
+    'seg_cocostuff_itaclip': ('c7a8610f3315a62f', 'configs/cls_coco_stuff.txt of ITACLIP'),
+    'seg_pascal_context_itaclip': (
+        'b2b87f8244ee9cd1',
+        'configs/cls_context60.txt of ITACLIP, but for its first line',
+    ),
+    'seg_voc': ('c68f65a2b342397c', 'configs/cls_voc21.txt of SCLIP, but for its first line'),
+    'seg_voc_background': ('bcfdf1a3178c1702', 'configs/cls_voc21.txt of SCLIP, its first line'),
+    'seg_voc_background_itaclip': (
+        '42946fa85c6309d1',
+        'configs/cls_voc21.txt of ITACLIP, its first line',
+    ),
+    'seg_voc_itaclip': (
+        'c56473292d16956e',
+        'configs/cls_voc21.txt of ITACLIP, but for its first line',
+    ),
+    'seg_voc_plain': ('6b9a85ffb907e34a', 'configs/cls_voc20.txt of ProxyCLIP'),
+}
+
+
+def lines(name):
+    """Lines of a built-in list but for comments."""
+    text = (BUILTIN_DIR / f'{name}.txt').read_text(encoding='utf-8')
+    return [line for line in text.splitlines() if line and not line.startswith('#')]
+
+
+@pytest.mark.parametrize('name', sorted(PUBLISHED))
+def test_built_in_lists_are_the_published_ones(name):
+    load = (
+        load_integers
+        if name.endswith(('values', 'groups'))
+        else load_templates
+        if name.startswith('templates')
+        else lambda source: Vocabulary.load(source).names
+    )
+    assert list(load(name)) == list(PUBLISHED[name])
+    if load not in (load_integers, load_templates):
+        assert all(len(phrases) == 1 for phrases in Vocabulary.load(name).phrases)
+
+
+@pytest.mark.parametrize('name', sorted(DIGESTS))
+def test_built_in_lists_stay_as_they_are(name):
+    digest, source = DIGESTS[name]
+    content = '\n'.join(lines(name)).encode()
+    assert hashlib.sha256(content).hexdigest().startswith(digest), f'{name} is {source}'
+
+
+def test_every_built_in_list_has_a_source():
+    assert {path.stem for path in BUILTIN_DIR.glob('*.txt')} == {*PUBLISHED, *DIGESTS}
+    assert not PUBLISHED.keys() & DIGESTS.keys()

@@ -257,6 +257,10 @@ def test_fixed_size():
         (100, 4000, (16, 512)),
         (1, 4000, (16, 512)),
         (512, 30, (512, 32)),
+        (513, 30, (512, 32)),
+        (130, 4000, (32, 512)),  # 16.64 pixels are 17
+        (127, 4000, (16, 512)),  # and 16.256 are 16
+        (1000, 33, (512, 32)),
     ],
 )
 def test_max_side_shrinks(height, width, expected):
@@ -266,6 +270,7 @@ def test_max_side_shrinks(height, width, expected):
 def test_a_max_side_of_nothing_is_refused():
     with pytest.raises(ValueError, match='max_side must be at least 1, not 0'):
         ResizeToPatchGrid(max_side=0)
+    assert PatchGrid(max_side=1).target_size(40, 20) == (16, 16)
 
 
 def test_too_many_patches():

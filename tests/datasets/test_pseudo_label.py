@@ -7,7 +7,9 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from PIL import Image
 
 from mmtagclip.datasets import PseudoLabelDataset, VocabularySegDataset
-from mmtagclip.jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.runner import Job, Manifest
+from mmtagclip.records import ImageRecord
 from tests.conftest import picture
 
 NAMES = ('dog', 'cat', 'bus')
@@ -36,17 +38,16 @@ def images(tmp_path):
 
 def labels(root, kind, classes, errors=()):
     """Pseudo labels of the five pictures; pseudo mask i is i throughout, with a corner of 255."""
-    writer = PseudoLabelWriter(root / kind, Manifest(kind, classes, 5))
+    images = [Source(f'elsewhere/{i}.jpg') for i in range(5)]
+    job = Job(root / kind, Manifest(kind, classes), images)
     for i in range(5):
-        record = {'image': f'elsewhere/{i}.jpg', 'tags': TAGS[i]}
-        if kind == 'tags':
-            record['scores'] = SCORES[i]
+        record = ImageRecord(images[i].name, TAGS[i], SCORES[i] if kind == 'tags' else None)
         if i in errors:
-            record = {'image': f'elsewhere/{i}.jpg', 'error': 'gone'}
+            record = ImageRecord(images[i].name, error='gone')
         mask = np.full((32, 48), i % 4, np.uint8)
         mask[0, 0] = 255
-        writer.add(i, record, {'masks.png': png(mask)} if kind == 'masks' else None)
-    assert writer.finish()
+        job.add(i, record, {'masks.png': png(mask)} if kind == 'masks' else None)
+    assert job.finish()
     return str(root / kind)
 
 
@@ -193,9 +194,9 @@ def test_other_classes_or_kinds_are_refused(tagged, masked, images):
 
 
 def test_an_image_without_pseudo_labels_is_named(tagged, images):
-    writer = PseudoLabelWriter(images / 'few', Manifest('tags', NAMES, 1))
-    writer.add(0, {'image': '0.jpg', 'tags': []})
-    writer.finish()
+    job = Job(images / 'few', Manifest('tags', NAMES), [Source('0.jpg')])
+    job.add(0, ImageRecord('0.jpg'))
+    assert job.finish()
     with pytest.raises(ValueError, match=r'few has no image of the name of .*1\.jpg'):
         tagged(labels=str(images / 'few'))
 

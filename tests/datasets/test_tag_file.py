@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmtagclip.datasets import LoadTags, TagRecord, read_tag_file, write_tag_file
+from mmtagclip.records import ImageRecord, encode_line
 
 CLASSES = ['dog', 'cat', 'traffic light']
 
@@ -72,8 +73,8 @@ def test_what_the_text_format_cannot_hold(tmp_path, images, message):
             "line 2 has the unknown class 'fox'; classes are dog, cat",
         ),
         ('{"image": "a", "ta', 'line 2 is broken'),
-        ({'image': 'a'}, 'line 2 must have "image"'),
-        ({'tags': ['dog']}, 'line 2 must have "image"'),
+        ({'image': 'a'}, 'line 2 is broken: a record must have "image"'),
+        ({'tags': ['dog']}, 'line 2 is broken: a record must be an object with "image"'),
         ('000001 0 3', 'line 2 has the class index 3, but there are 3 classes'),
         ('000001 0 -1', 'class index -1'),
         ('000001 dog', 'line 2 is neither JSON'),
@@ -105,3 +106,13 @@ def test_images_are_found_by_path_or_else_by_name(write):
         load({'img_path': 'z/3.jpg'})
     with pytest.raises(ValueError, match=r'has 2 images of the name of z/1\.jpg'):
         load({'img_path': 'z/1.jpg'})
+
+
+@pytest.mark.parametrize('odd', ['\u2028', '\u2029', '\x85', '\x0b', '\x0c', '\x1c', '\xa0'])
+def test_names_with_white_space_that_separates_nothing(tmp_path, odd):
+    records = [TagRecord(f'a{odd}b', (0, 2)), TagRecord('c', ())]
+    write_tag_file(tmp_path / 'tags.txt', records)
+    assert read_tag_file(tmp_path / 'tags.txt', CLASSES) == records
+    lines = [ImageRecord(f'x/a{odd}b.jpg', (CLASSES[1],)), ImageRecord('d', error=odd)]
+    (tmp_path / 'tags.jsonl').write_bytes(b''.join(encode_line(one.to_json()) for one in lines))
+    assert read_tag_file(tmp_path / 'tags.jsonl', CLASSES) == [TagRecord(f'x/a{odd}b.jpg', (1,))]

@@ -1,6 +1,8 @@
 """FitLoop in one process; tests/tools/test_fit.py runs it as a user does."""
 
 import logging
+from copy import deepcopy
+from functools import reduce
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +15,11 @@ from torch.utils.data import DataLoader
 
 from mmtagclip.engine import FitLoop
 from mmtagclip.engine.fit_loop import BankFiles
+from mmtagclip.jobs.identity import Source
 from mmtagclip.models.taggers.piaa import PatchBank
 from mmtagclip.registry import MODELS
 from tests.conftest import picture
+from tests.forgetful import Forgetful, restore
 from tests.models.taggers.test_piaa import config
 
 IMAGES = 6
@@ -34,6 +38,16 @@ def segmentor_config(encoder_config):
     }
 
 
+class Images(list):
+    """Samples as a data set."""
+
+    metainfo: dict = {}
+    pipeline = None
+
+    def get_data_info(self, index):
+        return {'img_path': f'{index}.jpg'}
+
+
 def loader(unreadable=(), batch_size=1):
     def sample(seed):
         meta = {'ori_shape': (64, 80), 'img_path': f'{seed}.jpg'}
@@ -43,7 +57,7 @@ def loader(unreadable=(), batch_size=1):
         return {'inputs': image, 'data_samples': SegDataSample(metainfo=meta)}
 
     return DataLoader(
-        [sample(seed) for seed in range(IMAGES)], batch_size, collate_fn=pseudo_collate
+        Images([sample(seed) for seed in range(IMAGES)]), batch_size, collate_fn=pseudo_collate
     )
 
 
@@ -130,6 +144,10 @@ def test_what_could_not_be_read_is_tried_again_and_a_failed_fit_keeps_its_bank(
     assert torch.equal(fitted(part), fitted(whole))
 
 
+def sources(count, time=1):
+    return [Source(f'{index}.jpg', [1, time]) for index in range(count)]
+
+
 def bank_of(*seeds):
     bank = PatchBank(torch.eye(3, 8), 5, 60.0)
     for seed in seeds:
@@ -140,34 +158,48 @@ def bank_of(*seeds):
 
 def test_the_banks_of_several_processes_are_taken_up_once(tmp_path, monkeypatch):
     """Also where the end came between saving them as one and deleting the parts."""
-    files = BankFiles(tmp_path / 'a.pth', 'this fit')
+    files = BankFiles(tmp_path / 'a.pth', {'fit': 1}, sources(3))
     whole = bank_of(0, 1, 2)
     for rank, seeds in enumerate([(0, 2), (1,), ()]):
         monkeypatch.setattr('mmtagclip.engine.fit_loop.get_rank', lambda rank=rank: rank)
         files.save(bank_of(*seeds), set(seeds))
     monkeypatch.undo()
     part = (tmp_path / 'a.bank1.safetensors').read_bytes()
-    (tmp_path / 'a.bank2.part').write_bytes(b'half')  # of a save that was cut off
+    (tmp_path / 'a.bank2 of mine.txt').write_bytes(b'not ours')
     for _ in range(2):
         bank = bank_of()
         assert files.take_up(bank) == {0, 1, 2}
         assert torch.equal(bank.features, whole.features)
         assert torch.equal(bank.entropies, whole.entropies)
-        assert [path.name for path in tmp_path.iterdir()] == ['a.bank0.safetensors']
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            'a.bank0.safetensors',
+            'a.bank2 of mine.txt',
+        ]
         (tmp_path / 'a.bank1.safetensors').write_bytes(part)
 
 
 @pytest.mark.parametrize(
-    'change', [{'classes': ['dog', 'cat', 'bus', 'tree', 'cow']}, {'templates': ['{}']}]
+    ('change', 'named'),
+    [
+        ({'classes': ['dog', 'cat', 'bus', 'tree', 'cow']}, 'classes was'),
+        ({'templates': ['{}']}, 'bank.text was'),
+        ({'encoder.dtype': 'bfloat16'}, 'encoder.clip was'),
+        ({'encoder.positions': 'bicubic'}, "encoder.positions was 'bilinear', now it is 'bicubic'"),
+        ({'head.scorer.bank_size': 3}, 'bank.features was'),
+        ({'head.scorer.bank_temperature': 61.0}, 'bank.temperature was'),
+    ],
 )
-def test_the_bank_of_another_fit_is_refused(segmentor_config, tmp_path, change):
+def test_the_bank_of_another_fit_is_refused(segmentor_config, tmp_path, change, named):
     with pytest.raises(KeyboardInterrupt):
         fit(MODELS.build(segmentor_config), loader(), tmp_path, die_after=2)
-    other = {**segmentor_config, 'tagger': {**segmentor_config['tagger'], **change}}
+    other = deepcopy(segmentor_config)
+    for path, value in change.items():
+        *parents, last = path.split('.')
+        reduce(dict.__getitem__, parents, other['tagger'])[last] = value
     with pytest.raises(
         ValueError,
-        match=r'piaa\.bank0\.safetensors was left by a fit for other '
-        r'classes.*: go on with that config, or delete the file',
+        match=rf'piaa\.bank0\.safetensors was left by another fit: .*{named}.*'
+        r'Resume with that config, or delete the file',
     ):
         fit(MODELS.build(other), loader(), tmp_path)
     (tmp_path / 'piaa.bank0.safetensors').write_bytes(b'no bank')
@@ -182,3 +214,50 @@ def test_classes_without_a_patch_are_named(segmentor_config, tmp_path, caplog):
     assert (
         'Classes that won no patch, so that their text features are their means: cat' in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ('now', 'message'),
+    [
+        (sources(2), '1 that it has seen, such as 2.jpg, are no longer there'),
+        (sources(3, time=2), '3 that it has seen, such as 0.jpg, are no longer there'),
+    ],
+)
+def test_a_bank_that_saw_other_images_is_refused(tmp_path, now, message):
+    BankFiles(tmp_path / 'a.pth', {'fit': 1}, sources(3)).save(bank_of(0, 1, 2), {0, 1, 2})
+    with pytest.raises(ValueError, match=message):
+        BankFiles(tmp_path / 'a.pth', {'fit': 1}, now).take_up(bank_of())
+
+
+def test_images_may_be_added_and_moved(tmp_path):
+    BankFiles(tmp_path / 'a.pth', {'fit': 1}, sources(3)).save(bank_of(0, 2), {0, 2})
+    now = [Source('new.jpg', None), *sources(5)]
+    assert BankFiles(tmp_path / 'a.pth', {'fit': 1}, now).take_up(bank_of()) == {1, 3}
+
+
+def test_a_bank_with_a_flipped_bit_is_refused(tmp_path):
+    files = BankFiles(tmp_path / 'a.pth', {'fit': 1}, sources(3))
+    files.save(bank_of(0, 2), {0, 2})
+    path = tmp_path / 'a.bank0.safetensors'
+    whole = path.read_bytes()
+    for place in range(len(whole) - 1, 8, -101):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r'is damaged, delete it|was left by another fit'):
+            files.take_up(bank_of())
+
+
+def test_a_bank_survives_a_power_failure(tmp_path, monkeypatch):
+    files = BankFiles(tmp_path / 'a.pth', {'fit': 1}, sources(3))
+    with monkeypatch.context() as patch:
+        disk = Forgetful(tmp_path, patch)
+        files.save(bank_of(0), {0})
+        first = len(disk.failures)
+        files.save(bank_of(0, 1), {0, 1})
+    for number, failure in enumerate(disk.failures[first - 1 :]):
+        for kind, left in enumerate(failure):
+            (folder := tmp_path / f'{number}-{kind}').mkdir()
+            seen = BankFiles(restore(left, folder) / 'a.pth', {'fit': 1}, sources(3)).take_up(
+                bank_of()
+            )
+            assert seen in ({0}, {0, 1})
+    assert seen == {0, 1}

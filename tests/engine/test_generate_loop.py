@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 from copy import deepcopy
 from pathlib import Path
@@ -17,8 +18,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from safetensors.torch import save_file
 
-from mmtagclip.clip import weights_digest
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
+from mmtagclip.records import ImageRecord
 from mmtagclip.registry import MODELS
 from mmtagclip.version import __version__
 from tests.conftest import picture
@@ -110,9 +111,8 @@ def test_tags(undisturbed):
     manifest = json.loads(undisturbed['manifest.json'])
     assert manifest['kind'] == 'tags'
     assert manifest['classes'] == NAMES
-    assert manifest['model'].startswith('CLIP (')
+    assert manifest['job']['model.encoder.name'].startswith('CLIP (')
     assert manifest['version'] == __version__
-    assert len(manifest['weights']) == len(manifest['config']) == 64
 
 
 def test_killed_at_random_moments_the_result_is_the_same(tag_config, tmp_path, undisturbed):
@@ -167,9 +167,9 @@ def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
     for one, other in zip(
         grouped['labels.jsonl'].splitlines(), undisturbed['labels.jsonl'].splitlines(), strict=True
     ):
-        one, other = json.loads(one), json.loads(other)
-        np.testing.assert_allclose(one.pop('scores', []), other.pop('scores', []), atol=2e-6)
-        assert one == other
+        one, other = ImageRecord.from_json(one), ImageRecord.from_json(other)
+        np.testing.assert_allclose(one.scores or (), other.scores or (), atol=2e-6)
+        assert (one.image, one.tags, one.error) == (other.image, other.tags, other.error)
 
 
 @pytest.mark.parametrize('processes', [2, 4])
@@ -196,7 +196,7 @@ def test_shares_of_the_work_differ_by_one_batch_at_most(grouped_config, tmp_path
     shares = []
     for rank in range(4):
         monkeypatch.setattr('mmtagclip.engine.generate_loop.get_dist_info', lambda r=rank: (r, 4))
-        shares.append(loop.batches(set()))
+        shares.append(loop.batches())
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
     assert sorted(i for share in shares for batch in share for i in batch) == list(range(COUNT))
@@ -246,19 +246,19 @@ def test_masks_and_probabilities(mask_config, tmp_path):
     root = tmp_path / 'pseudo_labels'
     manifest, records = read_pseudo_labels(root)
     assert manifest.classes == ('background', *NAMES)
-    assert '005.png is not an image' in records.pop()['error']
+    assert '005.png is not an image' in records.pop().error
     for record in records:
-        with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
+        with Image.open(record.image) as image, Image.open(root / record.more['masks']) as mask:
             assert mask.size == image.size
             labels = np.asarray(mask)
-        stored = np.load(root / record['probabilities'], allow_pickle=False)
+        stored = np.load(root / record.more['probabilities'], allow_pickle=False)
         planes = stored['probabilities'] / 255
         expected = stored['labels'][planes.argmax(0)]
         sure = planes.max(0)
         assert (labels[sure < 0.59] == 255).all()
         clear = (sure > 0.61) & (np.sort(planes, axis=0)[-2] < sure - 0.01)
         assert (labels[clear] == expected[clear]).all()
-        tags = [1 + NAMES.index(tag) for tag in record['tags']]
+        tags = [1 + NAMES.index(tag) for tag in list(record.tags)]
         assert stored['labels'].tolist() == [0, *tags]
 
 
@@ -310,11 +310,10 @@ def test_a_direct_segmentor_s_masks_and_tags(kind, request, tmp_path):
     assert not list(root.glob('probabilities'))
     manifest, records = read_pseudo_labels(root)
     assert (manifest.kind, manifest.classes) == ('masks', ('background', *NAMES))
-    assert '005.png is not an image' in records.pop()['error']
+    assert '005.png is not an image' in records.pop().error
     model = MODELS.build(deepcopy(config['model']))
-    assert manifest.weights == weights_digest(model.encoder.clip)
     for record in records:
-        with Image.open(record['image']) as image, Image.open(root / record['masks']) as mask:
+        with Image.open(record.image) as image, Image.open(root / record.more['masks']) as mask:
             pixels, labels = np.asarray(image.convert('RGB'))[..., ::-1].copy(), np.asarray(mask)
         (sample,) = model.test_step(
             {
@@ -326,9 +325,9 @@ def test_a_direct_segmentor_s_masks_and_tags(kind, request, tmp_path):
         )
         assert np.array_equal(labels, sample.pred_sem_seg.data[0])
         found = [NAMES[label - 1] for label in np.unique(labels) if label]
-        assert record['tags'] == (found if kind == 'direct' else sample.tags)
-        assert set(found) <= set(record['tags'])
-    assert any(record['tags'] for record in records)
+        assert list(record.tags) == (found if kind == 'direct' else sample.tags)
+        assert set(found) <= set(record.tags)
+    assert any(list(record.tags) for record in records)
 
 
 @pytest.mark.parametrize('kind', ['direct', 'guided'])
@@ -342,9 +341,9 @@ def test_a_direct_segmentor_s_probabilities(kind, request, tmp_path):
     root = tmp_path / 'pseudo_labels'
     unsure = 0
     for record in read_pseudo_labels(root)[1][:-1]:
-        with Image.open(root / record['masks']) as mask:
+        with Image.open(root / record.more['masks']) as mask:
             labels = np.asarray(mask)
-        stored = np.load(root / record['probabilities'], allow_pickle=False)
+        stored = np.load(root / record.more['probabilities'], allow_pickle=False)
         planes, names = stored['probabilities'] / 255, ['background', *NAMES]
         top = np.sort(planes, axis=0)
         assert (labels[top[-1] < 0.495] == 255).all()
@@ -353,12 +352,28 @@ def test_a_direct_segmentor_s_probabilities(kind, request, tmp_path):
         unsure += (labels == 255).sum()
         looked_for = [names[label] for label in stored['labels']]
         if kind == 'guided':
-            assert looked_for == ['background', *record['tags']]
+            assert looked_for == ['background', *list(record.tags)]
         else:
             assert looked_for == names
             # What is left of the mask, not what was unsure.
-            assert record['tags'] == [names[c] for c in np.unique(labels) if c not in (0, 255)]
+            assert list(record.tags) == [names[c] for c in np.unique(labels) if c not in (0, 255)]
     assert unsure
+
+
+@pytest.mark.parametrize(('confidence', 'label'), [(0.125, 0), (0.126, 255)])
+def test_a_pixel_at_the_confidence_keeps_its_label(direct_config, tmp_path, confidence, label):
+    """Eight words that are all as likely: each pixel's best probability is 1/8."""
+    config = deepcopy(direct_config)
+    behind = ['sky', 'grass', 'wall', 'road']
+    config['model'].update(with_probabilities=True)
+    config['model']['head'].update(background=behind, logit_scale=0.0, area_threshold=0.0)
+    config['test_cfg'].update(confidence=confidence)
+    config['test_dataloader']['dataset']['indices'] = [0]
+    generate(config, tmp_path)
+    (record,) = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
+    with Image.open(tmp_path / 'pseudo_labels' / record['masks']) as mask:
+        assert np.unique(np.asarray(mask)).tolist() == [label]
+    assert record['tags'] == []
 
 
 def test_other_weights_of_the_tagger_alone_are_another_job(guided_config, state_dict, tmp_path):
@@ -367,7 +382,7 @@ def test_other_weights_of_the_tagger_alone_are_another_job(guided_config, state_
     save_file(state_dict, path)
     generate(config, tmp_path)
     save_file({**state_dict, 'visual.proj': state_dict['visual.proj'] + 0.01}, path)
-    with pytest.raises(ValueError, match='begun by another job: its config is'):
+    with pytest.raises(ValueError, match=r'begun by another job: model\.tagger\.encoder\.clip was'):
         generate(config, tmp_path)
 
 
@@ -380,10 +395,12 @@ def test_other_tags_in_the_same_tag_file_are_another_job(direct_config, photos, 
     pipeline[-1]['meta_keys'] = [*pipeline[-1]['meta_keys'], 'tag_labels']
     generate(config, tmp_path)
     records = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
-    assert all(record['tags'] == NAMES[:2] for record in records[:-1])
+    assert all(list(record.tags) == NAMES[:2] for record in records[:-1])
     generate(config, tmp_path)
     tags.write_text(''.join(f'{i:03d} 2\n' for i in range(COUNT)))
-    with pytest.raises(ValueError, match='begun by another job: its config is'):
+    with pytest.raises(
+        ValueError, match=r'begun by another job: data\.pipeline\.transforms\.2\.records'
+    ):
         generate(config, tmp_path)
 
 
@@ -422,11 +439,132 @@ def test_samples_need_their_index(tag_config, tmp_path):
         generate(config, tmp_path)
 
 
+def jobs_of(config, work_dir, change=lambda config: None):
+    """The job of a config after a change, which nothing was computed for."""
+    config = Config({**deepcopy(config), 'work_dir': str(work_dir)})
+    change(config)
+    return Runner.from_cfg(config).test_loop._job()
+
+
+def set_option(path, value):
+    """Set an entry of a config, whose path has dots."""
+
+    def change(config):
+        *parents, last = path.split('.')
+        for key in parents:
+            config = config[int(key)] if key.isdigit() else config[key]
+        config[last] = value
+
+    return change
+
+
+PIPELINE = 'test_dataloader.dataset.pipeline.'
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'named'),
+    [
+        ('test_cfg.confidence', 0.4, 'options.confidence was 0.0, now it is 0.4'),
+        ('test_cfg.save_probabilities', True, 'options.save_probabilities was False'),
+        ('test_dataloader.batch_size', 3, 'batches was 2, now it is 3'),
+        ('model.tagger.head.threshold', 0.31, 'model.tagger.head.threshold was 0.3, now it is'),
+        ('model.background_prompts', ['sea'], 'model.background_prompts.phrases was'),
+        (PIPELINE + '1.max_side', 64, 'data.pipeline.transforms.1.grid.max_side was None'),
+        (PIPELINE + '0.max_side', 640, 'data.pipeline.transforms.0.max_side was 16384'),
+        ('test_dataloader.dataset.metainfo', {'classes': ['a']}, 'data.metainfo'),
+    ],
+)
+def test_an_option_of_another_job_is_named(mask_config, tmp_path, path, value, named):
+    jobs_of(mask_config, tmp_path)
+    with pytest.raises(ValueError, match=f'begun by another job: .*{named}'):
+        jobs_of(mask_config, tmp_path, set_option(path, value))
+
+
+def test_any_new_option_of_the_loop_belongs_to_the_job(mask_config, tmp_path):
+    loop = Runner.from_cfg(Config({**deepcopy(mask_config), 'work_dir': str(tmp_path)})).test_loop
+    assert loop._options() == {'confidence', 'save_probabilities'}
+
+
+@pytest.mark.parametrize(
+    ('key', 'before', 'after'),
+    [
+        ('background_prompts', ['sky', 'sea'], ['sky', 'grass']),
+        ('label_map', ['0', '0', '1', '1'], ['0', '1', '1', '1']),
+        ('groups', ['animal', 'thing'], ['beast', 'thing']),
+    ],
+)
+def test_other_content_of_the_same_file_is_another_job(mask_config, tmp_path, key, before, after):
+    files = {'label_map': ['0', '0', '1', '1'], 'groups': ['animal', 'thing'], key: before}
+    if key == 'background_prompts':
+        files = {key: before}
+
+    def change(config):
+        for name, lines in files.items():
+            (tmp_path / f'{name}.txt').write_text('\n'.join(lines))
+            config.model[name] = str(tmp_path / f'{name}.txt')
+        config.model.with_background = 'label_map' not in files
+
+    jobs_of(mask_config, tmp_path, change)
+    jobs_of(mask_config, tmp_path, change)
+    files[key] = after
+    with pytest.raises(ValueError, match='begun by another job: '):
+        jobs_of(mask_config, tmp_path, change)
+
+
+def copied(photos, folder):
+    folder.mkdir()
+    for path in sorted(photos.iterdir())[:6]:
+        shutil.copy2(path, folder)
+    return folder
+
+
+def on(config, folder):
+    config = deepcopy(config)
+    config['test_dataloader']['dataset']['data_prefix'] = str(folder)
+    return config
+
+
+def test_a_renamed_and_a_changed_image_are_done_again(tag_config, photos, tmp_path):
+    """Names and contents belong to a job: none twice, none missing, no old tags."""
+    folder = copied(photos, tmp_path / 'images')
+    config = on(tag_config, folder)
+    generate(config, tmp_path / 'out')
+    (folder / '000.png').rename(folder / '0000.png')
+    shutil.copy(folder / '003.png', folder / '002.png')
+    generate(config, tmp_path / 'out')
+    again = generate(config, tmp_path / 'whole')
+    assert again == {'images': 6}
+    root = tmp_path / 'out/pseudo_labels'
+    assert content(root) == content(tmp_path / 'whole/pseudo_labels')
+    assert [Path(one.image).name for one in read_pseudo_labels(root)[1]] == sorted(
+        path.name for path in folder.iterdir()
+    )
+
+
+def test_shards_over_other_images_are_refused(tag_config, photos, tmp_path):
+    folder = copied(photos, tmp_path / 'images')
+    config = on(tag_config, folder)
+    config['test_cfg']['shard'] = [0, 2]
+    generate(config, tmp_path / 'out')
+    (folder / '000.png').rename(folder / '9.png')
+    config['test_cfg']['shard'] = [1, 2]
+    with pytest.raises(ValueError, match='was begun with other images: 6 there, 6 here'):
+        generate(config, tmp_path / 'out')
+
+
+def test_tags_of_masks_have_scores_where_the_model_has(mask_config, tmp_path):
+    generate(mask_config, tmp_path)
+    for record in read_pseudo_labels(tmp_path / 'pseudo_labels')[1][:-1]:
+        assert record.tags
+        assert len(record.scores) == len(record.tags)
+        assert all(0 < score < 1 for score in record.scores)
+
+
 def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
     generate(tag_config, tmp_path)
     config = deepcopy(tag_config)
     config['model']['classes'] = ['dog', 'cat']
-    with pytest.raises(ValueError, match='begun by another job: its classes is'):
+    with pytest.raises(ValueError, match='begun by another job: classes was'):
         generate(config, tmp_path)
 
 
@@ -438,7 +576,9 @@ def test_other_descriptions_in_the_same_file_are_another_job(direct_config, tmp_
     generate(config, tmp_path)
     generate(config, tmp_path)
     path.write_text('\n'.join(reversed(texts)))
-    with pytest.raises(ValueError, match='begun by another job: its config is'):
+    with pytest.raises(
+        ValueError, match=r'begun by another job: model\.head\.descriptions\.phrases was'
+    ):
         generate(config, tmp_path)
 
 
@@ -449,5 +589,5 @@ def test_other_words_in_the_same_file_are_another_job(tag_config, tmp_path):
     generate(config, tmp_path)
     generate(config, tmp_path)
     (tmp_path / 'background.txt').write_text('sky\ngrass\n')
-    with pytest.raises(ValueError, match='begun by another job: its config is'):
+    with pytest.raises(ValueError, match=r'begun by another job: model\.background\.phrases was'):
         generate(config, tmp_path)

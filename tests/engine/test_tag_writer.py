@@ -8,6 +8,9 @@ import torch
 from mmpretrain.structures import DataSample
 
 from mmtagclip.engine import TagWriterHook, tag_writer
+from mmtagclip.files import read_lines
+from mmtagclip.records import ImageRecord
+from tests.forgetful import Forgetful
 
 CLASSES = ('cat', 'dog', 'Käfer')
 
@@ -99,8 +102,9 @@ def test_images_in_any_order_come_out_in_the_data_set_s(runner, tmp_path):
 
 def test_what_a_killed_run_left_behind_is_removed(runner, tmp_path):
     (tmp_path / 'tags.jsonl.part-3-of-4').write_text('[0, {}]')
+    (tmp_path / 'tags.jsonl.part-of-my-notes').write_text('mine')
     run(TagWriterHook(), runner, [[sample(0, 'a.jpg')]])
-    assert os.listdir(tmp_path) == ['tags.jsonl']
+    assert sorted(os.listdir(tmp_path)) == ['tags.jsonl', 'tags.jsonl.part-of-my-notes']
 
 
 def test_samples_need_their_index(runner):
@@ -193,3 +197,30 @@ def test_several_ranks_write_what_one_writes(tmp_path, monkeypatch, images, worl
     ).read_bytes()
     assert os.listdir(tmp_path / 'many') == ['tags.jsonl']
     assert metrics[0] == {'unreadable_images': 1}
+
+
+@pytest.mark.parametrize('odd', ['\u2028', '\u2029', '\x85', '\x0b', '\x0c'])
+def test_names_with_line_ends_that_are_none(runner, tmp_path, odd):
+    run(TagWriterHook(), runner, [[sample(0, f'a{odd}b.jpg', 'cat')], [sample(1, 'c.jpg')]])
+    records = [ImageRecord.from_json(line) for line in read_lines(tmp_path / 'tags.jsonl')]
+    assert [record.image for record in records] == [f'a{odd}b.jpg', 'c.jpg']
+
+
+def test_part_files_go_only_when_the_whole_is_flushed(runner, tmp_path, monkeypatch):
+    """A power failure at any moment after the run has ended leaves the whole file."""
+    with monkeypatch.context() as patch:
+        disk = Forgetful(tmp_path, patch)
+        run(TagWriterHook(), runner, [[sample(0, 'a.jpg', 'cat')]])
+        whole = (tmp_path / 'tags.jsonl').read_bytes()
+    removed = [number for number, call in enumerate(disk.calls) if 'part-1-of-1' in str(call)]
+    assert removed
+    for failure in disk.failures[removed[0] - 1 :]:
+        for files in failure:
+            assert files['tags.jsonl'] == whole
+
+
+def test_a_link_under_the_name_of_a_part_is_not_followed(runner, tmp_path):
+    (tmp_path / 'target').write_text('theirs')
+    (tmp_path / 'tags.jsonl.part-1-of-1').symlink_to(tmp_path / 'target')
+    run(TagWriterHook(), runner, [[sample(0, 'a.jpg')]])
+    assert (tmp_path / 'target').read_text() == 'theirs'

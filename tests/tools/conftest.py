@@ -7,7 +7,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmtagclip.jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.runner import Job, Manifest
+from mmtagclip.records import ImageRecord
 from tests.conftest import picture
 
 NAMES = ['dog', 'cat']
@@ -18,15 +20,16 @@ def data(tmp_path_factory):
     """Six pictures with pseudo masks and pseudo tags."""
     root = tmp_path_factory.mktemp('data')
     (root / 'images').mkdir()
-    masks = PseudoLabelWriter(root / 'masks', Manifest('masks', ('background', *NAMES), 6))
-    tags = PseudoLabelWriter(root / 'tags', Manifest('tags', tuple(NAMES), 6))
+    images = [Source(str(root / 'images' / f'{i}.png')) for i in range(6)]
+    masks = Job(root / 'masks', Manifest('masks', ('background', *NAMES)), images)
+    tags = Job(root / 'tags', Manifest('tags', tuple(NAMES)), images)
     for i in range(6):
         Image.fromarray(picture(64, 64, i)).save(root / 'images' / f'{i}.png')
         buffer = io.BytesIO()
         Image.fromarray(np.full((64, 64), i % 3, np.uint8)).save(buffer, format='PNG')
-        image = str(root / 'images' / f'{i}.png')
-        masks.add(i, {'image': image, 'tags': []}, {'masks.png': buffer.getvalue()})
-        tags.add(i, {'image': image, 'tags': NAMES[: i % 3], 'scores': [0.9] * (i % 3)})
+        masks.add(i, ImageRecord(images[i].name), {'masks.png': buffer.getvalue()})
+        found = tuple(NAMES[: i % 3])
+        tags.add(i, ImageRecord(images[i].name, found, (0.9,) * len(found)))
     assert masks.finish()
     assert tags.finish()
     return root

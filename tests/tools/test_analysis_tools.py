@@ -155,7 +155,7 @@ def test_an_earlier_ratio_is_what_is_compared_with(measuring):
 def test_too_few_photographs(tmp_path):
     process = run_script(FOLDER / 'benchmark.py', '--photos', tmp_path)
     assert process.returncode == 1
-    assert f'{tmp_path} holds 0 pictures, fewer than the 6 asked for' in process.stderr
+    assert f'{tmp_path} holds 0 images, fewer than the requested 6' in process.stderr
 
 
 @pytest.mark.parametrize('key', ['images', 'repeats'])

@@ -9,7 +9,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmtagclip.jobs.pseudo_labels import Manifest, PseudoLabelWriter
+from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.runner import Job, Manifest
+from mmtagclip.records import ImageRecord
 from tests.processes import ROOT, run, run_script
 
 DEMO = ROOT / 'demo/data'
@@ -20,10 +22,11 @@ COUNT = 6
 def quality(tmp_path, kind, records, dataset, start=run_script):
     """Write labels of the first scenes and compare them."""
     classes = ('background', *NAMES) if kind == 'masks' else tuple(NAMES)
-    writer = PseudoLabelWriter(tmp_path / kind, Manifest(kind, classes, COUNT))
+    images = [Source(record['image']) for record, _ in records]
+    job = Job(tmp_path / kind, Manifest(kind, classes), images)
     for index, (record, files) in enumerate(records):
-        writer.add(index, record, files)
-    assert writer.finish()
+        job.add(index, ImageRecord.from_dict(record), files)
+    assert job.finish()
     scope = 'mmseg' if kind == 'masks' else 'mmpretrain'
     Config(
         {

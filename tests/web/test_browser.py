@@ -58,7 +58,7 @@ class Page:
         raise AssertionError(f'still not so: {self.at("#status").text!r}')
 
     def answered(self):
-        self.until(lambda: self.at('#status').text.endswith(('tags.', 'tag.')))
+        self.until(lambda: self.at('#status').text.endswith(('tags.', 'tag.', 'masks.')))
         # Every picture came.
         self.until(
             lambda: self.driver.execute_script(
@@ -89,7 +89,7 @@ def open_page(serve, model, tmp_path):
 
     drivers = []
 
-    def start(width=1280, height=1000):
+    def start(width=1280, height=1000, model=model):
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for option in (*OPTIONS, f'--user-data-dir={tmp_path / "profile"}'):
@@ -141,12 +141,46 @@ def test_sliders_answer_at_once(open_page):
     page.all('#examples button')[3].click()
     page.answered()
     before = page.tags()
-    page.driver.execute_script(
-        "const s = document.getElementById('threshold'); s.value = 0.95;"
-        "s.dispatchEvent(new Event('input'))"
-    )
+    move(page, 'threshold', 0.95)
     page.until(lambda: len(page.tags()) < len(before))
     assert page.at('#threshold-value').text == '0.95'
+
+
+def move(page, slider, value):
+    page.driver.execute_script(
+        'const slider = document.getElementById(arguments[0]); slider.value = arguments[1];'
+        "slider.dispatchEvent(new Event('input'))",
+        slider,
+        value,
+    )
+
+
+def test_a_model_without_a_tagger(open_page):
+    """Masks and their legend; nothing of tags, and the background's level when it is moved."""
+    from mmtagclip.apis import SegInferencer
+
+    page = open_page(model=SegInferencer('direct_demo', show_progress=False))
+    assert not page.at('#threshold-row').is_displayed()
+    assert page.at('#level-value').text == 'the model’s own'
+    page.all('#examples button')[3].click()
+    page.answered()
+    assert not page.at('#steps').is_displayed()
+    assert page.tags() == []
+    assert page.at('#mask').is_displayed()
+    names = [one.text.rsplit(' ', 1)[0] for one in page.all('#legend li')]
+    assert {'background', 'mushroom'} <= set(names)
+    assert [one.text for one in page.all('#downloads a')] == [
+        'mask.png',
+        'masks.png',
+        'masks.json',
+    ]
+    move(page, 'level', 0.95)
+    page.until(lambda: len(page.all('#legend li')) < len(names))
+    assert page.at('#level-value').text == '0.95'
+    page.type('#classes', 'train, "big, red bus"')
+    page.at('#go').click()
+    page.until(lambda: not any('mushroom' in one.text for one in page.all('#legend li')))
+    assert not page.errors()
 
 
 def test_keyboard_alone(open_page):

@@ -17,9 +17,10 @@ from PIL import Image
 
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
-from mmtagclip.clip import DenseEncoder
+from mmtagclip.apis.inferencer import ImageInferencer
+from mmtagclip.clip import DenseEncoder, parse_names
+from mmtagclip.models import TagCLIP
 from mmtagclip.web import Limits, make_app
-from mmtagclip.web.server import parse_names
 from mmtagclip.web.server import serve as serve_page
 from tests.apis.conftest import SCENES
 from tests.conftest import picture
@@ -199,13 +200,25 @@ def test_a_body_without_a_length_is_bounded_too(serve, model):
     connection.close()
 
 
-def test_only_so_many_images_are_held(serve, model):
-    app = make_app(model, limits=Limits(images=2))
+def test_the_image_that_was_used_longest_ago_goes_first(serve, model):
+    app = make_app(model, limits=Limits(images=3))
     client = Client(serve(app))
-    keys = [client.upload(SCENE.read_bytes())[1]['key'] for _ in range(3)]
-    assert client.ask(keys[0])[0] == 404
-    assert client.ask(keys[2])[0] == 200
-    assert len(app.state.server.sessions) == 2
+
+    def upload():
+        return client.upload(SCENE.read_bytes())[1]['key']
+
+    def held():
+        return list(app.state.server.sessions)
+
+    first, second, third = upload(), upload(), upload()
+    client.request(f'/api/{first}/image.jpg')  # to look at it is to use it
+    fourth = upload()
+    assert held() == [third, first, fourth]
+    assert client.ask(second)[0] == 404
+    assert client.ask(third)[0] == 200
+    fifth = upload()
+    assert held() == [fourth, third, fifth]
+    assert client.ask(first)[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -215,7 +228,9 @@ def test_only_so_many_images_are_held(serve, model):
         ({'classes': 'x' * 200}, 'more than 100 characters'),
         ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
         ({'threshold': 7}, 'threshold must be in'),
-        ({'threshold': None}, 'cannot be read'),
+        ({'threshold': []}, 'cannot be read'),
+        ({'classes': 'names.txt'}, 'no file of names at names.txt, as files are not read here'),
+        ({'classes': str(SCENES / '000001.jpg')}, 'as files are not read here'),
         ({'background_level': 0}, 'background level must be in'),
         ({'threshold': 'x'}, 'could not convert'),
     ],
@@ -255,12 +270,64 @@ def test_nothing_is_written(client, key, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_names():
-    assert parse_names('dog, cat\n"a big, red bus" , dog,\n', Limits()) == [
-        'dog',
-        'cat',
-        'a big, red bus',
-    ]
+@pytest.fixture
+def ask_everywhere(client, key, monkeypatch, capsys):
+    """Ask with typed names on the page, on the command line and in Python.
+
+    Gives the names that the models were asked for, and three errors, or None for each.
+    """
+    asked = []
+    names_for = ImageInferencer.names_for
+
+    def spy(self, classes=None, background=None):
+        names = names_for(self, classes, background)
+        asked.append(names.vocabulary)
+        return names
+
+    def ask(text):
+        monkeypatch.setattr(ImageInferencer, 'names_for', spy)
+        errors = [client.ask(key, classes=text, background='')[1].get('error')]
+        code = cli.main(['segment', str(SCENE), '--model', 'cls-seg_demo', '--classes', text])
+        said = capsys.readouterr().err.strip()
+        errors.append(said.removeprefix('mmtagclip: error: ') if code else None)
+        try:
+            SegInferencer('cls-seg_demo', show_progress=False)(SCENE, classes=text)
+            errors.append(None)
+        except (ValueError, OSError) as error:
+            errors.append(str(error))
+        return asked, errors
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'mushroom',
+        'mushroom, camera',
+        ' mushroom ,traffic  light, "a big, red bus" , mushroom,',
+        'mushroom, camera\nzebra',
+        'voc',
+    ],
+)
+def test_typed_names_mean_the_same_everywhere(text, ask_everywhere):
+    asked, errors = ask_everywhere(text)
+    assert errors == [None] * 3
+    assert asked == [parse_names(text)] * 3
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('names.txt', 'no file of names at names.txt'),
+        ('my/names', 'no file of names at my/names'),
+        ('mushroom, "camera', "a quote is not closed in the names 'mushroom, \"camera'"),
+    ],
+)
+def test_typed_names_are_refused_the_same_everywhere(text, message, ask_everywhere):
+    asked, errors = ask_everywhere(text)
+    assert asked == []
+    assert [error.removesuffix(', as files are not read here') for error in errors] == [message] * 3
 
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path):
@@ -281,9 +348,57 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     assert 'Traceback' not in process.communicate(timeout=30)[1]
 
 
-def test_a_segmentor_without_steps_to_show_is_refused(capsys):
-    assert cli.main(['web', '--port', '0', '--model', 'tag-guided_demo']) == 2
-    assert 'shows a TagCLIP or a CLSSeg, not a DirectSegmentor' in capsys.readouterr().err
+@pytest.mark.parametrize('config', ['direct_demo', 'tag-guided_demo'])
+def test_segmentors_of_the_other_kind(config, serve):
+    """Masks always; tags and their steps where there is a tagger."""
+    inferencer = SegInferencer(config, show_progress=False)
+    tagger = inferencer.model.tagger
+    client = Client(serve(make_app(inferencer)))
+    about = client.json('/api/model')[1]
+    assert about['has_background']
+    assert about['threshold'] == (None if tagger is None else tagger.head.threshold)
+    key = client.upload(SCENE.read_bytes())[1]['key']
+    (expected,) = inferencer(SCENE)
+    own = {key: ', '.join(about[key]) for key in ('classes', 'background')}
+    answer = client.ask(key, **own, threshold=about['threshold'], background_level=None)[1]
+    steps = [] if tagger is None else ['coarse', 'DMAR', 'CWR']
+    assert [stage['step'] for stage in answer['stages']] == steps
+    for kind in ('masks.json', 'masks.png'):
+        assert client.request(f'/api/{key}/download/{kind}')[0] == 200
+    assert client.request(f'/api/{key}/download/tags.json')[0] == (200 if steps else 404)
+    mask = client.request(f'/api/{key}/download/mask.png')[1]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(mask))), expected.mask)
+    (other,) = inferencer(SCENE, classes='mushroom, camera, zebra', background='wall')
+    answer = client.ask(key, threshold=about['threshold'], background_level=None)[1]
+    shares = {name: share for name, share in other.shares.items() if name != 'background'}
+    assert {one['name']: one['share'] for one in answer['masks']} == pytest.approx(shares)
+    covered = [
+        sum(
+            one['share']
+            for one in client.ask(key, threshold=None, background_level=level)[1]['masks']
+        )
+        for level in (0.05, 0.95)
+    ]
+    assert covered[0] > covered[1]
+    if tagger is None:
+        status, answer = client.ask(key, threshold=0.5)
+        assert status == 400
+        assert 'has no tagger, so it takes no threshold' in answer['error']
+
+
+def test_the_models_own_names_keep_their_synonyms(serve):
+    """The page sends the names that it shows; a class is more than its name."""
+    classes = {'mushroom': ['fungus, of the wood', 'toadstool'], 'a big, red bus': ()}
+    tagger = TagInferencer('tagclip_demo', show_progress=False).model
+    names = tagger.names_for(classes)
+    other = TagCLIP(tagger.encoder, tagger.head, classes, tagger.background)
+    client = Client(serve(make_app(other)))
+    key = client.upload(SCENE.read_bytes())[1]['key']
+    answer = client.ask(key, classes='mushroom, "a big, red bus"', background=None)[1]
+    (expected,) = TagInferencer(tagger, show_progress=False)(SCENE, classes=classes)
+    assert {one['name']: one['score'] for one in answer['stages'][-1]['classes']} == pytest.approx(
+        dict(zip(names.vocabulary.names, expected.scores.tolist(), strict=True)), abs=1e-5
+    )
 
 
 def test_an_address_that_is_taken_is_said_before_the_model_is_built():

@@ -1,17 +1,15 @@
-"""Measure what everything costs beside its yardstick, each ratio within one run.
+"""Measure the cost of each part as a ratio to a yardstick, within one run.
 
     python tools/analysis_tools/benchmark.py --photos data/coco/val2017 --out benchmark.json
 
-Seconds depend on the machine and on what else it does; ratios hardly do. The twin is the
-plain version of the method in tests/twins.py, so this runs in a checkout of the repository.
-Weights are random unless a file is given: they are as fast as trained ones, but leave more
-candidates to the reidentification.
+Seconds depend on the machine and its load; ratios hardly do. The twin is the plain version of the
+method in tests/twins.py, so run this in a clone of the repository. Without --weights, the weights
+are random: they are as fast as trained ones, but give more candidates for CWR.
 """
 
 import argparse
 import copy
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -30,9 +28,10 @@ from torch.utils.data import DataLoader
 import mmtagclip
 from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
 from mmtagclip.datasets import same_grid_batches
+from mmtagclip.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Pictures that the loading is measured with are each read so often.
+# How often each image is read to measure the loading.
 LOADING_ROUNDS = 4
 COCO, BACKGROUND = Vocabulary.load('coco'), Vocabulary.load('coco_background')
 
@@ -44,10 +43,10 @@ class Row:
     Attributes:
         what: What is measured.
         against: Its yardstick.
-        ratio: See the names of the limits.
-        at_least: The yardstick takes at least so many times what ours takes.
-        at_most: Ours takes at most so many times what the yardstick takes.
-        ours, other: Median seconds an image (text: of all names).
+        ratio: As at_least or at_most defines it.
+        at_least: Target for the yardstick's cost divided by ours.
+        at_most: Target for our cost divided by the yardstick's.
+        ours, other: Median seconds per image (text: for all names).
         details: Further figures.
     """
 
@@ -61,18 +60,18 @@ class Row:
     details: dict[str, Any] = field(default_factory=dict)
 
     def holds(self, margin: float = 1.0, earlier: float | None = None) -> bool:
-        """Whether the target, or an earlier ratio, is met or missed by no more than a factor."""
+        """Whether the ratio misses its target, or an earlier ratio, by no more than a factor."""
         if self.at_least is not None:
             return self.ratio * margin >= (self.at_least if earlier is None else earlier)
         return self.ratio <= ((self.at_most or 0) if earlier is None else earlier) * margin
 
 
 class Benchmark:
-    """The rows, by their keys, and what they share.
+    """The rows by key, and what they share.
 
     Args:
-        options: The command line's.
-        scratch: Folder for made pictures and cached text features.
+        options: Options of the command line.
+        scratch: Folder for generated images and cached text features.
     """
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
@@ -106,7 +105,7 @@ class Benchmark:
     def pair(
         self, ours: Callable[[torch.Tensor], Any], other: Callable[[torch.Tensor], Any]
     ) -> tuple[float, ...]:
-        """Median seconds an image of both, and their ratio."""
+        """Median seconds per image of both, and their ratio."""
         one, two, ratio = measuring.pair(self.each(ours), self.each(other), self.repeats)
         return one / len(self.images), two / len(self.images), ratio
 
@@ -135,7 +134,7 @@ class Benchmark:
         yield (
             'text_cold',
             Row(
-                f'text features, {len(templates)} prompts a name, cut at their longest, of '
+                f'text features, {len(templates)} prompts per name, cut at their longest, of '
                 f'{len(sample)} names',
                 'every prompt padded to the whole context, one name at a time',
                 1 / ratio,
@@ -161,7 +160,7 @@ class Benchmark:
             'text_warm',
             Row(
                 f'text features of {len(names)} names from the cache',
-                'the same, made anew',
+                'the same without the cache',
                 first / warm,
                 at_least=100,
                 ours=warm,
@@ -244,7 +243,7 @@ class Benchmark:
         )
 
     def cwr(self) -> Iterator[tuple[str, Row]]:
-        """CWR for made candidates beside as many plain forwards."""
+        """CWR for artificial candidates beside as many plain forwards."""
         encoder, image = self.tagger.encoder, self.images[0]
         grid = image.shape[2] // encoder.patch_size, image.shape[3] // encoder.patch_size
         for count in (1, 8):
@@ -322,7 +321,7 @@ class Benchmark:
         )
 
     def floor(self) -> Iterator[tuple[str, Row]]:
-        """The whole tagger beside what its matrix products alone would take."""
+        """The whole tagger beside its matrix products alone."""
         operations, crops = self.operations()
         count, rate = len(self.images), measuring.matmul_rate(torch.float32)
         floor = operations / rate / count
@@ -337,9 +336,9 @@ class Benchmark:
                 ours=seconds,
                 other=floor,
                 details={
-                    'GFLOP an image': operations / count / 1e9,
+                    'GFLOP per image': operations / count / 1e9,
                     'GFLOP/s': rate / 1e9,
-                    'candidates an image': crops / count,
+                    'candidates per image': crops / count,
                 },
             ),
         )
@@ -423,7 +422,7 @@ class Benchmark:
         )
 
     def loading(self) -> Iterator[tuple[str, Row]]:
-        """What tagging waits for two workers that read, decode and resize."""
+        """Time that tagging waits for two workers that read, decode and resize."""
         loader = DataLoader(
             self.paths * LOADING_ROUNDS,
             batch_size=None,
@@ -451,7 +450,7 @@ class Benchmark:
                 at_most=0.5,
                 ours=waited / len(loader),
                 other=whole / len(loader),
-                details={'seconds an image in one process': alone / len(self.paths)},
+                details={'seconds per image in one process': alone / len(self.paths)},
             ),
         )
 
@@ -496,11 +495,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--photos',
         type=Path,
-        help='folder of photographs (default: made pictures of the usual sizes)',
+        help='folder of photographs (default: generated images of the usual sizes)',
     )
-    parser.add_argument('--weights', type=Path, help=f'file of weights of {measuring.MODEL}')
-    parser.add_argument('--images', type=int, default=6, help='how many (default: 6)')
-    parser.add_argument('--repeats', type=int, default=5, help='rounds (default: 5)')
+    parser.add_argument(
+        '--weights', type=Path, help=f'weights of {measuring.MODEL} (default: random)'
+    )
+    parser.add_argument('--images', type=int, default=6, help='number of images (default: 6)')
+    parser.add_argument('--repeats', type=int, default=5, help='number of rounds (default: 5)')
     parser.add_argument(
         '--parts',
         nargs='+',
@@ -569,10 +570,7 @@ def main() -> None:
             'machine': machine(),
             'rows': {key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()},
         }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.out.with_name(args.out.name + '.part')
-        partial.write_text(json.dumps(content, indent=2) + '\n')
-        os.replace(partial, args.out)
+        write_whole(args.out, json.dumps(content, indent=2).encode(), b'\n')
     if args.check is not None:
         missed = [key for key, row in rows.items() if not row.holds(args.check, earlier.get(key))]
         if missed:

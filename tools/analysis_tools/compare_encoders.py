@@ -1,12 +1,11 @@
-"""Compare the dense encoders on the demo's scenes: tags and masks, one table.
+"""Compare the dense encoders on the demo's scenes, in one table of tags and one of masks.
 
     python tools/analysis_tools/compare_encoders.py --out work_dirs/encoders.json
 
 Each cell is a config of configs/demo with another encoder, run as tools/test.py runs it.
-Beside each figure stand the seconds an image, without reading it. PIAA's classifier is fitted
-to the very scenes, whose labels are not looked at; in float32 whatever --dtype says, as a
-checkpoint serves any dtype. Cells are written as they are done; started again, the script does
-what is missing.
+Each metric has the seconds per image beside it, without reading the file. PIAA's classifier is
+fitted to the same scenes, without their labels. It is always fitted in float32, because its
+checkpoint serves any --dtype. Cells are written one by one; run the same command again to resume.
 """
 
 import argparse
@@ -18,6 +17,8 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from mmtagclip.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 # As published: the last block, and how the positional embedding is resized.
@@ -59,7 +60,7 @@ def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> C
 
 
 def test(cfg: Config, key: str) -> dict[str, float]:
-    """Run a test; its metric and the seconds an image."""
+    """Run a test and return its metric and the seconds per image."""
     runner = Runner.from_cfg(cfg)
     seconds = []
     step = runner.model.test_step
@@ -79,11 +80,11 @@ def test(cfg: Config, key: str) -> dict[str, float]:
 
 
 def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> None:
-    """Fill in the missing cells, and write each when it is done."""
+    """Compute the missing cells, and write each when it is done."""
 
     def done(kind: str, encoder: str, column: str, cell: dict[str, float]) -> None:
         results[kind].setdefault(encoder, {})[column] = cell
-        args.out.write_text(json.dumps(results, indent=2) + '\n')
+        write_whole(args.out, json.dumps(results, indent=2).encode(), b'\n')
         print(f'{encoder}, {column}: {cell}', flush=True)
 
     for number, encoder in enumerate(args.encoders):
@@ -106,7 +107,7 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
 
 
 def table(results: dict[str, Any]) -> str:
-    """All cells as Markdown, the best of each kind in bold."""
+    """Format all cells as Markdown, the best of each kind in bold."""
     best = {
         kind: max(cell[key] for row in results[kind].values() for cell in row.values())
         for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'))
@@ -119,7 +120,7 @@ def table(results: dict[str, Any]) -> str:
     lines = []
     for kind, key, columns in (('tags', 'mAP', TAGS), ('masks', 'mIoU', MASKS)):
         lines += [
-            f'| {key} (seconds an image) | ' + ' | '.join(columns) + ' |',
+            f'| {key} (seconds per image) | ' + ' | '.join(columns) + ' |',
             '|---|' + '---|' * len(columns),
         ]
         lines += [
@@ -147,10 +148,12 @@ def main() -> None:
         help=f'some of: {", ".join(ENCODERS)} (default: all)',
     )
     parser.add_argument(
-        '--images', type=int, help='only the first so many scenes, 60 at least (default: all)'
+        '--images', type=int, help='number of scenes, from the first, at least 60 (default: all)'
     )
     parser.add_argument(
-        '--dtype', default='float32', help="of the image tower while scoring (default: 'float32')"
+        '--dtype',
+        default='float32',
+        help="dtype of the image tower for scores (default: 'float32')",
     )
     args = parser.parse_args()
     settings = {'images': args.images, 'dtype': args.dtype}

@@ -3,8 +3,8 @@ r"""Compare pseudo labels with the real labels of the same images.
     python tools/analysis_tools/label_quality.py work_dirs/masks_demo/pseudo_labels \
         configs/pseudo_labels/fcn_vit-w128_demo_true-masks.py
 
-Prints mIoU of masks (pixels that they leave out, 255, don't count), or mAP, precision and
-recall of tags (a tag that an image has not got scores 0).
+Prints mIoU for masks, without the pixels that the pseudo masks leave out (255). Prints mAP,
+precision and recall for tags; a missing tag scores 0.
 """
 
 import argparse
@@ -46,14 +46,14 @@ def main() -> None:
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     classes = dataset.metainfo['classes']
     manifest, records = read_pseudo_labels(args.labels, classes)
-    found = ImageIndex(args.labels, ((record['image'], record) for record in records))
+    found = ImageIndex(args.labels, ((record.image, record) for record in records))
     compare = _masks if manifest.kind == 'masks' else _tags
     pairs = (
         (info, found.find(str(info['img_path'])))
         for info in tqdm(map(dataset.get_data_info, range(len(dataset))), total=len(dataset))
     )
     result = compare(
-        [(info, record) for info, record in pairs if 'error' not in record], args.labels, classes
+        [(info, record) for info, record in pairs if record.error is None], args.labels, classes
     )
     print('  '.join(f'{name}: {value:.2f}' for name, value in result.items()))
 
@@ -65,7 +65,7 @@ def _masks(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]
         pseudo = load(
             {
                 **info,
-                'seg_map_path': str(root / record['masks']),
+                'seg_map_path': str(root / record.more['masks']),
                 'label_map': None,
                 'reduce_zero_label': False,
                 'seg_fields': [],
@@ -91,8 +91,8 @@ def _masks(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]
 def _tags(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]:
     scores, real = np.zeros((2, len(pairs), len(classes)))
     for row, (info, record) in enumerate(pairs):
-        labels = [classes.index(tag) for tag in record['tags']]
-        scores[row, labels] = record['scores']
+        labels = [classes.index(tag) for tag in record.tags]
+        scores[row, labels] = record.scores
         real[row, info['gt_label']] = 1
     hits = ((scores > 0) * real).sum()
     return {

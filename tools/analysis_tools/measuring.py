@@ -1,4 +1,4 @@
-"""What benchmark.py and plot_cost.py share: pictures, taggers, clocks, memory and the floor."""
+"""Shared by benchmark.py and plot_cost.py: images, taggers, clocks, memory and the lower bound."""
 
 import ctypes
 import gc
@@ -26,15 +26,15 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
 
 
 def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
-    """Pictures to measure with: a folder's first ones, or made ones of COCO's usual sizes.
+    """Images to measure with: the first of a folder, or generated ones of COCO's usual sizes.
 
-    Made ones serve as well wherever time depends on the size alone.
+    Generated images are enough if time depends on the size only.
     """
     if folder is not None:
         found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
         if len(found) < count:
             raise SystemExit(
-                f'error: {folder} holds {len(found)} pictures, fewer than the {count} asked for'
+                f'error: {folder} holds {len(found)} images, fewer than the requested {count}'
             )
         return found[:count]
     paths = []
@@ -48,12 +48,12 @@ def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
 
 
 def load(path: Path, patch_size: int = 16) -> dict[str, Any]:
-    """One picture through the pipeline's transforms."""
+    """Load an image through the pipeline's transforms."""
     return ResizeToPatchGrid(patch_size).transform(LoadImage().transform({'img_path': str(path)}))
 
 
 def normalise(results: dict[str, Any]) -> torch.Tensor:
-    """The encoder's input ``(1, 3, H, W)`` of a loaded picture."""
+    """The encoder's input ``(1, 3, H, W)`` of a loaded image."""
     image = torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1)
     return CLIPDataPreprocessor().normalise(image)[None]
 
@@ -115,7 +115,7 @@ def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def peak_memory(function: Callable[[], Any]) -> int | None:
-    """Bytes that the process needs at the most while a function runs, above what it has before.
+    """Peak memory of the process while a function runs, in bytes above what it held before.
 
     The function is called in any case; None where the system doesn't tell (it is read from
     Linux's ``/proc``).

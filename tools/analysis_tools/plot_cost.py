@@ -1,16 +1,15 @@
-"""Measure how time and memory grow, and draw it beside the floor.
+"""Measure how time and memory grow, and draw them beside a lower bound.
 
     python tools/analysis_tools/plot_cost.py --out docs/cost.json --figure docs/cost.png
 
-The floor is the number of floating point operations over the rate of plain matrix products
-in the same run. Weights and pictures are random: only sizes matter here. The largest image
-takes minutes; --max-side leaves it out. With --out of an earlier run and no --measure, only the
-figure is drawn again.
+The bound (floor) is the number of floating point operations divided by the rate of plain matrix
+products in the same run. Weights and images are random, because only sizes matter here. The
+largest image takes minutes; --max-side leaves it out. If --out exists and --measure is not given,
+the script only draws the figure again.
 """
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from matplotlib.ticker import LogLocator
 from torch.nn import functional as F
 
 from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.files import write_whole
 from mmtagclip.models import CWR, DMAR
 
 matplotlib.use('Agg')
@@ -33,12 +33,12 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 BATCHES = (1, 2, 4, 8)
 USUAL = (480, 640)
 LAYERS = ((8, 9, 10),)
-# Of an axis: label of its unit, and what is drawn.
+# Title of the panels of each axis.
 AXES = {
     'side': 'side of a square image, pixels',
     'classes': 'class names',
     'candidates': 'candidates of CWR',
-    'batch': 'images a batch',
+    'batch': 'images per batch',
 }
 
 
@@ -70,10 +70,10 @@ def point(
 
 
 class Measurement:
-    """What is measured, an axis a method.
+    """The measurements, one method per axis.
 
     Args:
-        max_side: Of the largest image, in pixels.
+        max_side: Side of the largest image, in pixels.
     """
 
     def __init__(self, max_side: int) -> None:
@@ -88,7 +88,7 @@ class Measurement:
         self.grid = (USUAL[0] // 16, USUAL[1] // 16)
 
     def side(self) -> Iterator[dict[str, Any]]:
-        """Square images of growing size."""
+        """Square images of increasing size."""
         for name, encoder in self.encoders.items():
             for side in (side for side in SIDES if side <= self.max_side):
                 one = image(1, side, side)
@@ -102,7 +102,7 @@ class Measurement:
                 )
 
     def classes(self) -> Iterator[dict[str, Any]]:
-        """Longer and longer lists of names."""
+        """Lists of names of increasing length."""
         dmar, patches = DMAR(layers=LAYERS[0]), self.grid[0] * self.grid[1]
         encoded = self.exact(image(1, *USUAL), LAYERS, votes=True)
         for count in CLASSES:
@@ -123,7 +123,7 @@ class Measurement:
             )
 
     def candidates(self) -> Iterator[dict[str, Any]]:
-        """More and more candidates of CWR."""
+        """Increasing numbers of candidates of CWR."""
         names, cwr, one = text(103, self.dim), CWR(max_crops=32), image(1, *USUAL)
         for count in CANDIDATES:
             refined = measuring.made_candidates(count, self.grid, len(names))
@@ -137,7 +137,7 @@ class Measurement:
             )
 
     def batch(self) -> Iterator[dict[str, Any]]:
-        """Larger and larger batches."""
+        """Batches of increasing size."""
         for name, encoder in self.encoders.items():
             for size in BATCHES:
                 batch = image(size, *USUAL)
@@ -153,7 +153,7 @@ class Measurement:
 
 
 def draw(points: list[dict[str, Any]], path: Path) -> None:
-    """The figure: seconds above, memory below, a column an axis."""
+    """Draw the figure: seconds above, memory below, one column per axis."""
     figure, panels = plt.subplots(2, len(AXES), figsize=(15, 7), constrained_layout=True)
     for column, (axis, label) in enumerate(AXES.items()):
         time, memory = panels[0, column], panels[1, column]
@@ -180,7 +180,7 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             panel.grid(alpha=0.3)
             panel.legend(fontsize=8)
         time.set_title(label)
-    panels[0, 0].set_ylabel('seconds an image')
+    panels[0, 0].set_ylabel('seconds per image')
     panels[1, 0].set_ylabel('peak memory above the model, MiB')
     figure.savefig(path, dpi=100)
 
@@ -190,20 +190,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--out', type=Path, required=True, help='JSON file of the points')
-    parser.add_argument('--figure', type=Path, help='picture to draw')
+    parser.add_argument('--out', type=Path, required=True, help='JSON file of the measured points')
+    parser.add_argument('--figure', type=Path, help='image file to draw')
     parser.add_argument(
         '--measure',
         nargs='*',
         choices=AXES,
         metavar='AXIS',
-        help=f'measure anew: {", ".join(AXES)} (default: all of them); other points of --out stay',
+        help=f'measure again: {", ".join(AXES)} (default: all); other points of --out are kept',
     )
     parser.add_argument(
         '--max-side',
         type=int,
         default=SIDES[-1],
-        help=f'largest image, pixels a side (default: {SIDES[-1]})',
+        help=f'largest image, pixels per side (default: {SIDES[-1]})',
     )
     args = parser.parse_args()
     if args.measure is not None or not args.out.is_file():
@@ -214,9 +214,7 @@ def main() -> None:
             for one in getattr(measurement, axis)():
                 points.append(one)
                 print(json.dumps(one), flush=True)
-            partial = args.out.with_name(args.out.name + '.part')
-            partial.write_text(json.dumps(points, indent=1) + '\n')
-            os.replace(partial, args.out)
+            write_whole(args.out, json.dumps(points, indent=1).encode(), b'\n')
     if args.figure is not None:
         draw(json.loads(args.out.read_text()), args.figure)
 

@@ -29,8 +29,8 @@ def convert(ann_file: Path, out: Path) -> int:
         The number of masks.
 
     Raises:
-        FileNotFoundError: There is no such annotation file.
-        ValueError: It is not in COCO's layout, or two images would have one mask.
+        FileNotFoundError: The annotation file does not exist.
+        ValueError: The file is not in COCO's layout, or two images would have the same mask file.
     """
     coco = read_coco(ann_file)
     labels = {category: label for label, category in enumerate(sorted(coco.cats), start=1)}
@@ -73,7 +73,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('ann_file', type=Path, help='COCO instances file')
-    parser.add_argument('out', type=Path, help='folder of masks to write')
+    parser.add_argument('out', type=Path, help='folder to write the masks to')
     args = parser.parse_args()
     print(f'\n{args.out}: {convert(args.ann_file, args.out)} masks')
 

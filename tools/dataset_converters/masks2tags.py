@@ -17,6 +17,7 @@ from mmengine.utils import track_iter_progress
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.files import write_whole
 from mmtagclip.images import read_index_mask
 
 
@@ -27,17 +28,17 @@ def convert(
     ignore: Sequence[int],
     suffix: str = '.jpg',
 ) -> dict:
-    """Read a folder of index images (PNG).
+    """Read the tags of a folder of index images (PNG).
 
     Args:
         masks: Folder of masks.
         classes: C class names.
         values: The pixel value of each class.
-        ignore: Pixel values that mean no class.
-        suffix: Of the image that belongs to a mask.
+        ignore: Pixel values that belong to no class.
+        suffix: Ending of the image files.
 
     Raises:
-        FileNotFoundError: There is no mask.
+        FileNotFoundError: The folder has no PNG masks.
         ValueError: A mask is not an index image, or has an unknown value.
     """
     if len(values) != len(classes):
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument('masks', type=Path, help='folder of PNG masks')
     parser.add_argument('out', type=Path, help='annotation file to write')
     parser.add_argument(
-        '--classes', required=True, help='built-in list of names, or a file with one class a line'
+        '--classes', required=True, help='built-in list of names, or a file with one class per line'
     )
     parser.add_argument(
         '--values',
@@ -80,17 +81,16 @@ def main() -> None:
         type=int,
         nargs='*',
         default=[255],
-        help='pixel values that mean no class (default: 255)',
+        help='pixel values that belong to no class (default: 255)',
     )
     parser.add_argument(
-        '--suffix', default='.jpg', help='of the image that belongs to a mask (default: .jpg)'
+        '--suffix', default='.jpg', help='ending of the image files (default: .jpg)'
     )
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
     values = range(len(classes)) if args.values is None else load_integers(args.values)
     tags = convert(args.masks, classes, values, args.ignore, args.suffix)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(tags))
+    write_whole(args.out, json.dumps(tags).encode())
     print(f'\n{args.out}: {len(tags["data_list"])} images')
 
 

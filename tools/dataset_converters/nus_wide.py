@@ -1,7 +1,7 @@
 """Turn NUS-WIDE's label files into MMPretrain's annotation format.
 
 Reads ``ImageList/TestImagelist.txt`` and, for each of the 81 concepts,
-``Groundtruth/TrainTestLabels/Labels_<concept>_Test.txt`` with a 0 or 1 a line.
+``Groundtruth/TrainTestLabels/Labels_<concept>_Test.txt`` with one 0 or 1 per line.
 
     python tools/dataset_converters/nus_wide.py data/nus_wide data/nus_wide/test.json
 """
@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
+from mmtagclip.files import write_whole
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> dict:
@@ -23,7 +24,7 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> dict:
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A label file has not one 0 or 1 for each image.
+        ValueError: A label file does not hold one 0 or 1 per image.
     """
 
     def read(path: Path) -> list[str]:
@@ -70,8 +71,7 @@ def main() -> None:
     parser.add_argument('--split', choices=['Train', 'Test'], default='Test')
     args = parser.parse_args()
     tags = convert(args.root, args.split, Vocabulary.load('nus_wide').names)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(tags))
+    write_whole(args.out, json.dumps(tags).encode())
     print(f'{args.out}: {len(tags["data_list"])} images')
 
 

@@ -1,4 +1,4 @@
-"""Write pixel maps with other values: pick classes, merge them into groups, renumber them.
+"""Change the values of pixel maps: select, merge or renumber classes.
 
 COCO-Stuff's 171 classes as its 27 groups:
 
@@ -30,17 +30,17 @@ def convert(
 
     Args:
         masks: Folder of masks.
-        out: Folder to write them to, under the same names.
-        values: Pixel values to look for.
-        labels: What each becomes.
-        other: What all others become.
+        out: Folder to write to, under the same file names.
+        values: Pixel values to change.
+        labels: New value of each.
+        other: New value of all other pixels.
 
     Returns:
         The number of masks.
 
     Raises:
-        FileNotFoundError: There is no mask.
-        ValueError: ``values`` and ``labels`` differ in number, or a mask is no
+        FileNotFoundError: The folder has no PNG masks.
+        ValueError: ``values`` and ``labels`` differ in length, or a mask is not an
             index image.
     """
     if len(values) != len(labels):
@@ -64,13 +64,14 @@ def main() -> None:
     parser.add_argument('masks', type=Path, help='folder of PNG masks')
     parser.add_argument('out', type=Path, help='folder to write')
     parser.add_argument(
-        '--values', required=True, help='built-in list or file with the pixel values to look for'
+        '--values', required=True, help='built-in list or file with the pixel values to change'
     )
     parser.add_argument(
-        '--labels', help='the same with what each becomes (default: counted from --first)'
+        '--labels',
+        help='built-in list or file with their new values (default: counted from --first)',
     )
-    parser.add_argument('--first', type=int, default=0, help='label of the first value')
-    parser.add_argument('--other', type=int, default=255, help='label of all other pixels')
+    parser.add_argument('--first', type=int, default=0, help='new value of the first')
+    parser.add_argument('--other', type=int, default=255, help='new value of all other pixels')
     args = parser.parse_args()
     values = load_integers(args.values)
     labels = (

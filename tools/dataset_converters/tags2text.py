@@ -4,7 +4,7 @@ r"""Write a tag file of JSON lines in the published text format, ``image_id 0 3 
         work_dirs/tags_vit-base-p16_openai_voc12/pseudo_labels/labels.jsonl tags.txt \
         --classes voc
 
-Reads what tools/test.py writes, tags.jsonl and pseudo labels alike.
+Reads the tag files of tools/test.py: tags.jsonl, and labels.jsonl of pseudo labels.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument('tags', type=Path, help='tag file of JSON lines')
     parser.add_argument('out', type=Path, help='text file to write')
     parser.add_argument(
-        '--classes', required=True, help='built-in list or file of the class names, in their order'
+        '--classes', required=True, help='class names in order: a built-in list or a file'
     )
     args = parser.parse_args()
     records = read_tag_file(args.tags, Vocabulary.load(args.classes).names)

@@ -3,8 +3,8 @@ r"""Turn labels in the published text format, ``image_id 0 3 17``, into MMPretra
     python tools/dataset_converters/text2tags.py val_labels.txt \
         data/coco/annotations/tagclip_val2014.json --classes coco
 
-For the label lists that TagCLIP and PIAA publish beside their programs, so that a figure
-stands under the very labels of another. Reads JSON lines as well.
+TagCLIP and PIAA publish their label lists in this format. With the same labels, two figures can be
+compared. Reads JSON lines as well.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.datasets import read_tag_file
+from mmtagclip.files import write_whole
 
 
 def main() -> None:
@@ -23,12 +24,12 @@ def main() -> None:
     parser.add_argument('labels', type=Path, help='label file')
     parser.add_argument('out', type=Path, help='annotation file to write')
     parser.add_argument(
-        '--classes', required=True, help='built-in list or file of the class names, in their order'
+        '--classes', required=True, help='class names in order: a built-in list or a file'
     )
     parser.add_argument(
         '--suffix',
         default='.jpg',
-        help="ending of the image files, where an id has none (default: '.jpg')",
+        help="ending of the image files, for ids without one (default: '.jpg')",
     )
     args = parser.parse_args()
     classes = Vocabulary.load(args.classes).names
@@ -39,10 +40,8 @@ def main() -> None:
         }
         for record in read_tag_file(args.labels, classes)
     ]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(
-        json.dumps({'metainfo': {'classes': list(classes)}, 'data_list': data_list})
-    )
+    content = {'metainfo': {'classes': list(classes)}, 'data_list': data_list}
+    write_whole(args.out, json.dumps(content).encode())
     print(
         f'{args.out}: {len(data_list)} images, '
         f'{sum(len(one["gt_label"]) for one in data_list)} labels'

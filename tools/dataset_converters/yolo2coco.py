@@ -1,8 +1,8 @@
 """Turn YOLO labels into a COCO instances file.
 
-YOLO labels are one text file an image, of the same name, with a line an object:
-class index, then the box as centre x, centre y, width, height, relative to the
-image's size. An image without a label file has no objects.
+YOLO labels have one text file per image, with the same name, and one line per object: the class
+index, then the box as centre x, centre y, width and height, relative to the image's size.
+An image without a label file has no objects.
 
     python tools/dataset_converters/yolo2coco.py IMAGES LABELS OUT.json --classes coco
 """
@@ -12,11 +12,12 @@ import json
 from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
+from mmtagclip.files import write_whole
 from mmtagclip.images import SUFFIXES, image_size
 
 
 def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
-    """Read a folder of images and one of YOLO labels.
+    """Read a folder of images and a folder of YOLO labels.
 
     Args:
         images: Folder of images.
@@ -27,10 +28,9 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
         A COCO instances dict; category ids start at 1.
 
     Raises:
-        FileNotFoundError: There is no image.
-        ValueError: A line is no YOLO label, or names an unknown class; the
-            message says where. Or two images would have one label file, or one
-            is damaged.
+        FileNotFoundError: The folder has no images.
+        ValueError: A line is not a YOLO label, or names an unknown class; the message names the
+            line. Also if two images would have the same label file, or an image is damaged.
     """
     paths = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
@@ -90,12 +90,13 @@ def main() -> None:
     parser.add_argument('labels', type=Path, help='folder of YOLO label files')
     parser.add_argument('out', type=Path, help='COCO instances file to write')
     parser.add_argument(
-        '--classes', default='coco', help='built-in list of names, or a file with one class a line'
+        '--classes',
+        default='coco',
+        help='built-in list of names, or a file with one class per line',
     )
     args = parser.parse_args()
     coco = convert(args.images, args.labels, Vocabulary.load(args.classes).names)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(coco))
+    write_whole(args.out, json.dumps(coco).encode())
     print(f'{args.out}: {len(coco["images"])} images, {len(coco["annotations"])} objects')
 
 

@@ -3,14 +3,15 @@ r"""Write a CLIP's image tower as a checkpoint of MMPretrain's VisionTransformer
     python tools/model_converters/clip2vit.py ViT-B-16-quickgelu --pretrained openai \
         --out work_dirs/vit-base-p16_openai.pth
 
-A student starts from it with ``init_cfg=dict(type='Pretrained', checkpoint=...)`` in its
-backbone, which the command prints; MMSegmentation takes the same backbone as
-``mmpretrain.VisionTransformer``. The projection to the text is left out: the class token
-is CLIP's before it. With ``interpolate_mode='bilinear'`` the positions at other sizes are
-those that TagCLIP reads.
+The command prints the config of the backbone, with ``init_cfg=dict(type='Pretrained',
+checkpoint=...)`` to start a student from it. MMSegmentation uses the same backbone as
+``mmpretrain.VisionTransformer``. CLIP's projection is not converted: the class token is CLIP's
+before the projection. With ``interpolate_mode='bilinear'``, the positions at other sizes are those
+that TagCLIP uses.
 """
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from mmtagclip.clip import load_clip
+from mmtagclip.files import write_whole
 
 
 def convert(visual: Any) -> dict[str, Tensor]:
     """Weights of an open_clip image tower under the names of MMPretrain's VisionTransformer.
 
-    A layer scale becomes part of the matrix that it scales.
+    A layer scale is multiplied into the matrix that it scales.
 
     Args:
         visual: open_clip's VisionTransformer with a class token.
@@ -95,23 +97,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('model', help='architecture of open_clip, local-dir:PATH or hf-hub:NAME')
-    parser.add_argument('--pretrained', help="a tag of open_clip's, which may download")
+    parser.add_argument('--pretrained', help='tag of open_clip; may download the weights')
     parser.add_argument('--checkpoint', type=Path, help='file of weights')
     parser.add_argument(
         '--quick-gelu',
         action=argparse.BooleanOptionalAction,
         default=None,
-        help='activation that the checkpoint was trained with, where it does not show',
+        help='whether the checkpoint was trained with QuickGELU, if its file does not show it',
     )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint to write (.pth)')
     args = parser.parse_args()
     visual: Any = load_clip(
         args.model, args.pretrained, args.checkpoint, args.quick_gelu
     ).model.visual
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(f'{args.out.name}.part')
-    torch.save({'state_dict': convert(visual)}, partial)
-    partial.replace(args.out)
+    content = io.BytesIO()
+    torch.save({'state_dict': convert(visual)}, content)
+    write_whole(args.out, content.getvalue())
     config = {**backbone(visual), 'init_cfg': {'type': 'Pretrained', 'checkpoint': str(args.out)}}
     print(Config({'backbone': config}).pretty_text)
 

@@ -43,6 +43,11 @@ class SegNames:
     tagger: Names | None
 
     @property
+    def background(self) -> Vocabulary:
+        """The names that compete with the classes."""
+        return Vocabulary(()) if self.tagger is None else self.tagger.background
+
+    @property
     def num_labels(self) -> int:
         """Number of labels."""
         return len(self.dataset_meta['classes'])

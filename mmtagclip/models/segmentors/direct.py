@@ -38,6 +38,11 @@ class WordNames(SegNames):
     words: Words
     text: Tensor
 
+    @property
+    def background(self) -> Vocabulary:
+        """The words of the background."""
+        return Vocabulary.load(self.words.background)
+
 
 @MODELS.register_module()
 class DirectSegmentor(TrainingFreeSegmentor[WordNames]):

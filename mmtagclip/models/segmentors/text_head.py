@@ -92,7 +92,7 @@ class SegTextHead(nn.Module):
         logit_scale: Factor of the cosines in the softmax.
         background_threshold: Pixels whose top probability is lower become
             background.
-        area_threshold: Classes that win less than this share of all pixels
+        area_threshold: Classes that win no more than this share of all pixels
             won by classes are left out of that image.
         descriptions: A sentence or so about each class, such as a language
             model writes (ITACLIP): a file with one a line, in the order of the

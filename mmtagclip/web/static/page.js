@@ -7,9 +7,11 @@ const explanations = {
   'scores': 'Scores of the whole picture.',
 };
 const MAX_MAPS = 6;
+const OWN = 'the model’s own';
 let key = null;      // of the picture on the server
 let question = 0;    // only the answer to the last one is shown
 let model = null;
+let level = null;    // of the background; null is the model's own
 
 function element(kind, properties = {}, ...children) {
   const made = Object.assign(document.createElement(kind), properties);
@@ -70,28 +72,36 @@ async function ask() {
     method: 'POST', headers: {'Content-Type': 'application/json'},
     body: JSON.stringify({
       classes: at('classes').value, background: at('background').value,
-      threshold: Number(at('threshold').value), background_level: Number(at('level').value)})});
+      threshold: model.threshold === null ? null : Number(at('threshold').value),
+      background_level: level})});
   if (mine === question) show(answer, mine);
 }
 
 function show(answer, number) {
-  const final = answer.stages[answer.stages.length - 1];
-  const tags = final.classes.filter(one => one.tag);
+  const tags = (answer.stages.at(-1)?.classes ?? []).filter(one => one.tag);
   at('tags').replaceChildren(...tags.map(
     one => element('span', {textContent: `${one.name} ${one.score.toFixed(2)}`})));
   at('stages').replaceChildren(...answer.stages.map(stage => stageBox(stage, tags, number)));
-  at('steps').hidden = false;
+  at('steps').hidden = model.threshold === null;
   at('masks').hidden = !answer.masks;
   if (answer.masks) {
     at('mask').src = `/api/${key}/masks.jpg?n=${number}`;
     at('legend').replaceChildren(...answer.masks.map(legendEntry));
   }
-  const kinds = ['tags.json', 'tags.csv', 'tags.png',
+  const kinds = [...(model.threshold !== null ? ['tags.json', 'tags.csv', 'tags.png'] : []),
     ...(answer.masks ? ['mask.png', 'masks.png', 'masks.json'] : [])];
   at('downloads').replaceChildren('Download:', ...kinds.map(kind => element(
     'a', {href: `/api/${key}/download/${kind}`, textContent: kind, download: ''})));
   at('downloads').hidden = false;
-  say(tags.length === 1 ? 'One tag.' : `${tags.length} tags.`);
+  say(model.threshold !== null ? count(tags, 'tag') : count(answer.masks, 'mask'));
+}
+
+function quoted(name) {
+  return name.includes(',') ? `"${name}"` : name;
+}
+
+function count(things, noun) {
+  return things.length === 1 ? `One ${noun}.` : `${things.length} ${noun}s.`;
 }
 
 function legendEntry(one) {
@@ -124,7 +134,7 @@ function stageBox(stage, tags, number) {
 let waiting = null;
 function slide() {
   at('threshold-value').textContent = Number(at('threshold').value).toFixed(2);
-  at('level-value').textContent = Number(at('level').value).toFixed(2);
+  at('level-value').textContent = level === null ? OWN : level.toFixed(2);
   clearTimeout(waiting);
   if (key !== null) waiting = setTimeout(() => guarded(ask), 150);
 }
@@ -132,10 +142,10 @@ function slide() {
 async function begin() {
   model = await call('/api/model');
   at('model').textContent = `Model: ${model.title}. Everything stays on the machine that serves this page.`;
-  at('classes').value = model.classes.join(', ');
-  at('background').value = model.background.join(', ');
-  at('threshold').value = model.threshold;
-  at('level-row').hidden = !model.segments;
+  for (const id of ['classes', 'background']) at(id).value = model[id].map(quoted).join(', ');
+  at('threshold-row').hidden = model.threshold === null;
+  at('threshold').value = model.threshold ?? 0;
+  at('level-row').hidden = !model.has_background;
   slide();
   for (let number = 0; number < model.examples; number++) {
     at('examples').append(element('button', {
@@ -151,6 +161,7 @@ async function begin() {
   at('classes').addEventListener('keydown', event => {
     if (event.key === 'Enter' && event.ctrlKey) guarded(ask);
   });
+  at('level').addEventListener('input', () => { level = Number(at('level').value); });
   for (const id of ['threshold', 'level']) at(id).addEventListener('input', slide);
   for (const kind of ['dragover', 'dragleave', 'drop']) {
     document.addEventListener(kind, event => {

@@ -21,7 +21,7 @@ from mmtagclip.clip import (
 )
 from mmtagclip.clip.last_blocks.sc_clip import find_outliers, local_outlier_factor
 from tests import twins
-from tests.conftest import normalised
+from tests.conftest import normalised, picture
 from tests.golden import GOLDEN as GOLDEN_DIR
 
 GOLDEN = dict(np.load(GOLDEN_DIR / 'encoders.npz'))
@@ -240,3 +240,37 @@ def test_bad_arguments(clip):
         NACLIPLastBlock(std=0)
     with pytest.raises(NotImplementedError):
         OrdinaryLastBlock.__base__().attend(None)
+
+
+@pytest.mark.parametrize('policy', POLICIES.values())
+def test_a_policy_is_printed_with_its_options(policy):
+    """What is printed is part of an encoder's identity."""
+    block = policy()
+    printed = block.extra_repr()
+    for key in ('residual', 'mlp'):
+        assert f'{key}={getattr(block, key)}' in printed.split(', ')
+    assert 'training' not in printed
+    assert 'depth_options' not in printed
+    assert '_' not in {option[0] for option in printed.split(', ')}
+
+
+@pytest.mark.parametrize('needed', [True, False])
+def test_pixels_for_policies_that_look_at_them(clip, needed):
+    """They are the images before they were normalised; the published policies need none."""
+    assert not any(policy.needs_pixels for policy in POLICIES.values())
+    seen = []
+
+    class Look(OrdinaryLastBlock):
+        needs_pixels = needed
+
+        def forward(self, context):
+            seen.append(context.pixels)
+            return super().forward(context)
+
+    encoder = DenseEncoder(load_clip(clip), last_block=Look())
+    encoder(normalised(encoder, 48, 64, 3).repeat(2, 1, 1, 1))
+    if needed:
+        expected = torch.from_numpy(picture(48, 64, 3)).permute(2, 0, 1).expand(2, -1, -1, -1)
+        torch.testing.assert_close(seen[0], expected / 255)
+    else:
+        assert seen == [None]

@@ -48,8 +48,31 @@ def test_the_given_map_is_not_changed():
     assert torch.equal(attention, before)
 
 
+@pytest.mark.parametrize(('value', 'inside'), [(127.5, False), (128.5, True)])
+def test_a_cam_at_the_limit_is_outside_its_boxes(value, inside):
+    """The limit is that of 8-bit CAMs: 0.5 of 255 is 127, and 127 is not above it."""
+    cams = torch.zeros(1, 5, 5)
+    cams[0, 0, 0], cams[0, 3, 3] = 1, value / 255
+    itself = torch.eye(25)  # spreads nothing, so that the boxes alone decide
+    refined = AffinityRefinement((4,), 0.5)(cams.flatten(1), itself, (5, 5)).view(5, 5)
+    assert refined[0, 0] > 0.99
+    assert (refined[3, 3] > 0) == inside
+    assert (refined > 0).sum() == 1 + inside
+
+
+@pytest.mark.parametrize('threshold', [0, 1])
+def test_thresholds_at_the_ends_of_their_range(threshold):
+    """At 0 all that is not zero is inside a box, at 1 nothing is."""
+    cams = torch.zeros(1, 5, 5)
+    cams[0, 0, 0], cams[0, 2, 2], cams[0, 0, 3] = 1, 0.5, 0.01
+    refined = AffinityRefinement((4,), threshold)(cams.flatten(1), torch.eye(25), (5, 5))
+    assert (refined > 0).sum() == (0 if threshold else 3)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match='at least one layer'):
         AffinityRefinement((), 0.4)
     with pytest.raises(ValueError, match='box_threshold in'):
         AffinityRefinement((4,), 40)
+    with pytest.raises(ValueError, match='box_threshold in'):
+        AffinityRefinement((4,), -0.1)

@@ -135,6 +135,32 @@ def test_labels_without_probabilities_equal_those_with(build, segmentor):
             assert torch.equal(one.pred_sem_seg.data, other.pred_sem_seg.data)
 
 
+@pytest.mark.parametrize(
+    ('values', 'label'),
+    [
+        ((0.75, 0.75, 0.25), 1),  # of equal tags the first wins
+        ((0.25, 0.75, 0.75), 3),
+        ((0.5, 0.25, 0.0), 0),  # and the background, 1 - 0.5, wins against all
+        ((0.5, 0.5, 0.5), 0),
+        ((0.0, 0.0, 0.0), 0),
+    ],
+)
+@pytest.mark.parametrize('with_background', [True, False])
+def test_ties(build, monkeypatch, values, label, with_background):
+    """Planes one after the other or together: the first of those that are equal wins."""
+    tags = [0, 2, 4]
+    maps = np.float32(values)[:, None, None].repeat(2, 1).repeat(3, 2)
+    if not with_background:
+        label = tags[int(np.argmax(values))]
+    for with_probabilities in (False, True):
+        segmentor = build(
+            tags='given', with_background=with_background, with_probabilities=with_probabilities
+        )
+        monkeypatch.setattr(segmentor, 'refined_cams', lambda *_: torch.from_numpy(maps))
+        (sample,) = segmentor.test_step(batch((32, 48, 1), tag_labels=tags))
+        assert sample.pred_sem_seg.data.unique().tolist() == [label]
+
+
 def test_mixed_sizes_equal_one_by_one(segmentor):
     sizes = [(64, 96, 1), (96, 64, 2), (64, 96, 3)]
     for sample, size in zip(segmentor.test_step(batch(*sizes)), sizes, strict=True):

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from mmtagclip.clip import Vocabulary
 from mmtagclip.models import PAMR, SegTextHead, SlidingWindows, WholeImage
 from mmtagclip.registry import MODELS
-from tests.conftest import picture
+from tests.conftest import normalised, picture
 
 CLASSES = ['dog', ('cat', 'kitten'), 'bus', ('person', 'person in shirt', 'person in dress')]
 BACKGROUND = ['sky', 'wall', 'tree']
@@ -223,6 +223,19 @@ def test_own_tags_are_the_tagger_s_on_the_original_picture(
     assert torch.equal(first, again.pred_sem_seg.data)
 
 
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_tagger_sees_the_original_picture_in_rgb(build, encoder_config, tagger_config, shared):
+    tagger = tagger_config if shared else {**tagger_config, 'encoder': encoder_config}
+    guided = build(tags='own', tagger=tagger)
+    seen = []
+    patches = guided.tagger.encoder.visual.conv1
+    patches.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    guided.test_step(batch((100, 130, 2), original=(60, 90)))
+    expected = normalised(guided.tagger.encoder, 60, 90, 2)
+    torch.testing.assert_close(seen[0], expected)
+    assert (expected - expected.flip(1)).abs().max() > 0.1
+
+
 def test_a_tagger_without_an_encoder_shares_the_segmentor_s(build, tagger_config):
     guided = build(tags='own', tagger=tagger_config)
     assert guided.tagger.encoder is guided.encoder
@@ -254,6 +267,19 @@ def test_a_post_processor_sees_probabilities(build):
 
 
 # Windows
+
+
+def test_windows_side_by_side_and_an_image_of_one_window():
+    image = torch.rand(3, 32, 64)
+    seen = []
+    got = SlidingWindows(32, 32)(image, lambda crops: seen.append(crops) or crops)
+    assert torch.equal(got, image)
+    assert torch.equal(seen[0], torch.stack([image[..., :32], image[..., 32:]]))
+    assert SlidingWindows(32, 1).starts(34) == [0, 1, 2]
+    with pytest.raises(ValueError, match='larger than the image of 31x64'):
+        SlidingWindows(32, 32)(image[:, 1:], lambda crops: crops)
+    with pytest.raises(ValueError, match='larger than the image of 32x31'):
+        SlidingWindows(32, 32)(image[..., :31], lambda crops: crops)
 
 
 def test_windows_cover_the_image_and_its_edges():

@@ -88,6 +88,19 @@ def test_no_more_than_max_crops_are_encoded_at_once(encoder, monkeypatch):
     assert sum(sizes) == len(cwr.candidates(refined, scores, grid))
 
 
+def test_patches_and_scores_at_the_limit_are_outside():
+    """A patch halfway between a map's ends is no part of its mask, a class there no candidate."""
+    refined = torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.5, 0.75], [0.25, 0.5, 0.5]]).T
+    maps = torch.zeros(1, 9, 3)
+    maps[0, [0, 1, 3]] = refined
+    (one,) = CWR(threshold=0.75).candidates(maps, torch.tensor([[0.25, 0.75, 1.0]]), (3, 3))
+    assert (one.image, one.label) == (0, 2)
+    one, two = CWR(threshold=0.5).candidates(maps, torch.tensor([[1.0, 0.75, 0.5]]), (3, 3))
+    assert (one.label, one.box, one.mask.nonzero().tolist()) == (0, (0, 1, 1, 2), [[0, 1]])
+    assert (two.label, two.box) == (1, (0, 0, 2, 1))
+    assert two.mask.nonzero().tolist() == [[0, 0], [1, 0]]
+
+
 def test_scores_that_are_all_equal_have_no_candidates(encoder):
     refined = torch.full((1, 4, 3), 0.25)
     scores = refined[..., :2].amax(1)

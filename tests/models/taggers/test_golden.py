@@ -1,6 +1,5 @@
 """The arrays that the published program returned (tests/golden) are reproduced."""
 
-import json
 from functools import cache
 
 import numpy as np
@@ -94,24 +93,3 @@ def test_without_the_early_return_later_candidates_are_refined(encoder, picture)
     published = golden[f'{size}/final'] != golden[f'{size}/pre_cwr']
     assert np.abs(final[0].numpy() - golden[f'{size}/final']).max() > 1e-3
     assert changed.sum() > published.sum() or not published.any()
-
-
-def test_built_in_lists_are_those_of_the_published_programs():
-    names = json.loads((GOLDEN / 'names.json').read_text())
-    lists = {
-        'voc': 'voc',
-        'voc_background': 'voc_background',
-        'voc_clsseg': 'voc_clsseg',
-        'coco': 'coco',
-        'coco_background': 'coco_background',
-        'coco_clsseg': 'coco_clsseg',
-        'cocostuff171': 'cocostuff',
-        'cocostuff171_clsseg': 'cocostuff_clsseg',
-        'cocostuff_clsseg_background': 'cocostuff_clsseg_background',
-    }
-    for published, ours in lists.items():
-        vocabulary = Vocabulary.load(ours)
-        assert list(vocabulary.names) == names[published]
-        assert all(len(phrases) == 1 for phrases in vocabulary.phrases)
-    assert list(load_templates('templates_85')) == names['templates_85']
-    assert load_templates('templates_origami') == (names['template_clsseg'],)

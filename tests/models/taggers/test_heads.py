@@ -117,6 +117,8 @@ def test_coarse_scores_are_probabilities(text):
         ([0.0, 0.2, 1.0], 0.1, [1, 2]),
         ([0.3, 0.3, 0.3], 0.5, [0]),
         ([0.7], 0.5, [0]),
+        ([0.25, 0.75, 0.5], 0.0, [1, 2]),  # the lowest is never above the limit
+        ([0.25, 0.75, 0.5], 1.0, [0]),  # nothing is: the first alone
     ],
 )
 def test_relative_threshold(scores, k, tags):

@@ -201,6 +201,21 @@ def test_mean_and_std_of_weights_that_do_not_tell(config):
             ValueError,
             r'trained with mean=\(0\.48.*has \[0\.5',
         ),
+        (
+            {
+                'data_preprocessor': {
+                    'type': 'mmtagclip.CLIPDataPreprocessor',
+                    'std': [0.25, 0.25, 0.25],
+                }
+            },
+            ValueError,
+            r'trained with std=\(0\.26.*has \[0\.25',
+        ),
+        (
+            {'data_preprocessor': {'type': 'mmpretrain.ClsDataPreprocessor'}},
+            ValueError,
+            'the data preprocessor has None',
+        ),
     ],
 )
 def test_bad_configs(config, change, error, message):

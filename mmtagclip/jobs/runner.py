@@ -1,0 +1,552 @@
+"""The runner of long jobs: what is done, what is left, and results that survive whatever happens.
+
+A job writes one record per image, and files that belong to it, into a folder:
+
+- ``manifest.json``: what the records are and what made them, see :class:`Manifest`. It is also
+  the mark of our folders: nothing is replaced or removed in a folder without one.
+- ``labels.jsonl``: one line per image in the order of the data set. It appears whole, and only
+  when no image is missing.
+- ``KIND/3/3f....ENDING``, such as ``masks/3/3f....png``: what belongs to an image. A file is
+  named by the digest of its content. (Few folders: each has to be flushed.)
+- ``.unfinished/``: while the job runs, a journal per process and start, whose lines are those
+  of ``labels.jsonl``; and files that are being written.
+
+Each line has, besides the record, the ``source`` (size and time of the image file) and a
+``digest`` over itself and the job. A line or file whose digest is wrong, a line of another job
+and a line of an image that has changed count as not there: the image is done again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..files import (
+    append_lines,
+    make_folder,
+    place_whole,
+    sync_folder,
+    whole_lines,
+    write_whole,
+)
+from ..records import ImageRecord, encode_line
+from ..version import __version__
+from .identity import Source, differences, digest
+
+FORMAT = 'mmtagclip results 2'
+WORK = '.unfinished'
+OUR_FILE = re.compile(r'[0-9a-f]{32}\.\w+')
+OUR_WORK = re.compile(r'[0-9a-f]{8}-[0-9a-f]{32}\.jsonl|\.[0-9a-f]{32}\.part')
+LINE = re.compile(rb'(\{.*), "digest": "([0-9a-f]{16})"\}\n', re.DOTALL)
+# How often another process may remove a folder between making it and writing into it.
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of results holds and what made it.
+
+    Attributes:
+        kind: What the records are: ``'tags'``, ``'masks'``, ...
+        classes: Class names in the order of the labels; of masks with the background, if there
+            is one, as the first.
+        job: What decides the results, see :func:`~mmtagclip.jobs.identity.flatten`. Jobs that
+            differ in kind, classes or this never share results.
+        num_images: Of the whole job.
+        images: Digest of their names, sizes and times.
+        version: Of this package.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    job: Mapping[str, Any] = field(default_factory=dict)
+    num_images: int = 0
+    images: str = ''
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'classes', tuple(self.classes))
+        # In one order, so that every process writes the same bytes.
+        object.__setattr__(self, 'job', dict(sorted(self.job.items())))
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What decides the results: the job with kind, classes and version."""
+        whole = {'kind': self.kind, 'classes': list(self.classes), 'version': self.version}
+        return {**whole, **self.job}
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of :attr:`description`."""
+        return digest(self.description)
+
+    def encode(self) -> bytes:
+        """The file's content: readable, one value of the job per line, with a digest."""
+        values = {'format': FORMAT, **asdict(self)}
+        values['digest'] = digest(values)
+        lines = [f'  {json.dumps(k)}: {_one_per_line(v)}' for k, v in values.items()]
+        return encode_line('{\n' + ',\n'.join(lines) + '\n}')
+
+    @classmethod
+    def load(cls, root: str | Path) -> 'Manifest':
+        """Read a folder's manifest.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ValueError: It is damaged, or no manifest of ours.
+        """
+        path = Path(root) / 'manifest.json'
+        if not path.is_file():
+            raise FileNotFoundError(f'{root} holds no results: there is no {path.name}')
+        try:
+            values = json.loads(path.read_bytes())
+            if not isinstance(values, dict) or values.pop('format', None) != FORMAT:
+                raise ValueError(f'it has no "format": "{FORMAT}"')
+            if values.pop('digest', None) != digest({'format': FORMAT, **values}):
+                raise ValueError('its digest is wrong, so it was changed or damaged')
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f'{path} is no manifest of results: {error}') from None
+
+
+class Job:
+    """A long job that may die at any moment, and resumes when it is started again.
+
+    Any number of processes may work on one folder, also by mistake: each has a journal of its
+    own, files appear whole under their final names, and the same image always gets the same
+    bytes.
+
+    Images are known by their names. One that was added, or whose file has changed, is left to
+    do; results of one that was removed are dropped. Images that could not be read are tried
+    again at each start. An image that is listed twice has one result.
+
+    Args:
+        root: The folder.
+        manifest: What is written, without the images.
+        images: All images, in the order of the result.
+        fixed_images: Whether a folder that was begun with other images is refused, as it must be
+            where several processes do a share each and know nothing of each other.
+        replace: Whether results that are there are replaced when the job ends, whatever job
+            made them. Otherwise those of another job are refused, and those of this one are
+            taken up.
+        commit_seconds: How often results are brought to the disk: as much work is lost at most.
+
+    Attributes:
+        done: Indices of the images that have a result.
+        notes: What there is to say about a resumed job, a sentence each.
+
+    Raises:
+        ValueError: The folder was begun by another job (the message names what differs), with
+            other images, or holds a ``labels.jsonl`` or ``manifest.json`` that is not ours.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        manifest: Manifest,
+        images: Sequence[Source],
+        *,
+        fixed_images: bool = False,
+        replace: bool = False,
+        commit_seconds: float = 2.0,
+    ) -> None:
+        self.root = Path(root)
+        self.images = list(images)
+        self.manifest = _with_images(manifest, self.images)
+        self._encoded = self.manifest.encode()
+        self.fixed_images = fixed_images
+        self.replace = replace
+        self.commit_seconds = commit_seconds
+        self.notes: list[str] = []
+        self.labels = self.root / 'labels.jsonl'
+        self.work = self.root / WORK
+        self._stamps = {name: json.loads(json.dumps(stamp)) for name, stamp in self.images}
+        self._pending: dict[int, tuple[ImageRecord, Mapping[str, bytes]]] = {}
+        self._new_journal()
+        self._committed = time.monotonic()
+        self._begin()
+        lines = self._lines(say=True)
+        done = {name for name, line in lines.items() if not line[0]}
+        self.done = {index for index, image in enumerate(self.images) if image.name in done}
+
+    def left(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Those of the batches that are not wholly done: images are computed together as ever."""
+        return [list(batch) for batch in batches if not self.done.issuperset(batch)]
+
+    def add(
+        self, index: int, record: ImageRecord, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Hand over the result of one image; it is safe after :meth:`commit`.
+
+        Commits when it is time to.
+
+        Args:
+            index: Of the image.
+            record: Its record.
+            files: Further content by kind and ending, such as ``{'masks.png': ...}``; its path,
+                relative to the folder, goes into the record under the kind.
+        """
+        self._pending[index] = record, files or {}
+        if time.monotonic() - self._committed > self.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        """Bring all that was added to the disk: files first, then the journal.
+
+        Raises:
+            FileNotFoundError: The folder was removed meanwhile.
+            OSError: The disk is full, or the like; what was committed before stays.
+            ValueError: Another job took the folder over meanwhile.
+        """
+        self._committed = time.monotonic()
+        if not self._pending:
+            return
+        self._check_ours()
+        lines, folders = [], set()
+        for index, (record, files) in self._pending.items():
+            paths = {}
+            for name, content in files.items():
+                kind, suffix = name.split('.', 1)
+                name = hashlib.sha256(content).hexdigest()[:32]
+                path = Path(kind, name[0], f'{name}.{suffix}')
+                self._write(self.root / path, content)
+                folders.add(self.root / path.parent)
+                paths[kind] = path.as_posix()
+            lines.append(self._line(index, record, paths))
+        for folder in folders:
+            sync_folder(folder)
+        self._append(b''.join(lines))
+        self.done.update(self._pending)
+        self._pending.clear()
+
+    def finish(self) -> bool:
+        """Commit, and if no image is missing, put the whole together and clean up.
+
+        Returns:
+            Whether the results are complete.
+        """
+        self.commit()
+        self._check_ours()
+        lines = self._lines()
+        if not lines.keys() >= self._stamps.keys():
+            return False
+        content = [lines[image.name][1] for image in self.images]
+        if not self._is_content(content):
+            if (self.root / 'manifest.json').read_bytes() != self._encoded:
+                self._write(self.root / 'manifest.json', self._encoded)
+                sync_folder(self.root)
+            self._write(self.labels, *content)
+            sync_folder(self.root)
+        # Only now, when the whole is safe.
+        kept = {path for line in content for path in file_paths(_content(line))}
+        _remove_files(self.root, kept)
+        _remove_work(self.root)
+        return True
+
+    def _is_content(self, lines: Sequence[bytes]) -> bool:
+        """Whether the folder holds these lines already."""
+        if not self.labels.is_file():
+            return False
+        return Manifest.load(self.root) == self.manifest and self.labels.read_bytes() == b''.join(
+            lines
+        )
+
+    def _begin(self) -> None:
+        """Take the folder, or refuse it."""
+        path = self.root / 'manifest.json'
+        if not path.is_file():
+            there = [one.name for one in self.root.iterdir()] if self.root.exists() else []
+            if self.labels.name in there or (self.replace and set(there) - {WORK}):
+                raise ValueError(
+                    f'{self.root} holds other things than results of ours, and replacing leaves '
+                    'it alone: write to another folder'
+                )
+            make_folder(self.work)
+            write_whole(path, self._encoded, scratch=self.work)
+        begun = Manifest.load(self.root)
+        if self.replace:
+            return
+        changed = differences(begun.description, self.manifest.description)
+        if changed:
+            more = f' (and {len(changed) - 3} more differences)' if len(changed) > 3 else ''
+            raise ValueError(
+                f'{self.root} was begun by another job: {"; ".join(changed[:3])}{more}. Write to '
+                'another folder, or remove this one'
+            )
+        if begun.images == self.manifest.images:
+            return
+        if self.fixed_images:
+            raise ValueError(
+                f'{self.root} was begun with other images: {begun.num_images} there, '
+                f'{self.manifest.num_images} here, or other names, sizes or times of their files. '
+                'Every shard needs the same'
+            )
+        if begun.num_images != self.manifest.num_images:
+            self.notes.append(
+                f'the job had {begun.num_images} images before, now it has '
+                f'{self.manifest.num_images}'
+            )
+        make_folder(self.work)
+        write_whole(path, self._encoded, scratch=self.work)
+
+    def _check_ours(self) -> None:
+        try:
+            manifest = (self.root / 'manifest.json').read_bytes()
+        except OSError:
+            raise FileNotFoundError(
+                f'{self.root} was removed while a job was writing to it; start the job again'
+            ) from None
+        if not self.replace and manifest != self._encoded:
+            raise ValueError(
+                f'{self.root} was taken over by another job, or with other images, while this one '
+                'was writing to it'
+            )
+
+    def _lines(self, say: bool = False) -> dict[str, tuple[bool, bytes]]:
+        """For each image that has a valid result: whether it is an error, and its line.
+
+        Where there are several, a result counts more than an error; the rest is arbitrary, but
+        the same in every process.
+        """
+        best: dict[str, tuple[bool, bytes]] = {}
+        removed, changed, damaged = set(), set(), 0
+        for line in self._stored():
+            record = read_line(line, self.manifest.key)
+            if record is None or not all(is_whole(self.root / one) for one in file_paths(record)):
+                damaged += 1
+                continue
+            name = record['image']
+            if name not in self._stamps:
+                removed.add(name)
+            elif record['source'] != self._stamps[name]:
+                changed.add(name)
+            else:
+                this = 'error' in record, line
+                best[name] = min(best.get(name, this), this)
+        if say:
+            for names, text in (
+                (removed, 'dropped, as they are no longer among the images'),
+                (changed - best.keys(), 'done again, as their files have changed'),
+            ):
+                if names:
+                    self.notes.append(f'{len(names)} results are {text}: {_few(names)}')
+            if damaged:
+                self.notes.append(f'{damaged} stored results are damaged, and are done again')
+        return best
+
+    def _stored(self) -> Iterator[bytes]:
+        """All lines of this job: of this and earlier starts and of other processes."""
+        try:
+            for journal in sorted(self.work.glob(f'{self.manifest.key[:8]}-*.jsonl')):
+                yield from whole_lines(journal)
+        except FileNotFoundError:  # another process finished and cleaned up meanwhile
+            pass
+        if self.labels.is_file() and not self.replace:
+            yield from whole_lines(self.labels)
+
+    def _line(self, index: int, record: ImageRecord, paths: Mapping[str, str]) -> bytes:
+        image = self.images[index]
+        if record.image != image.name:
+            raise ValueError(f'image {index} is {image.name!r}, but its record {record.image!r}')
+        more = {**record.more, **paths, 'source': image.stamp}
+        text = encode_line(replace(record, more=more).to_json())[:-2]  # without brace and end
+        return b'%s, "digest": "%s"}\n' % (text, _line_digest(text, self.manifest.key))
+
+    def _new_journal(self) -> None:
+        self._journal = self.work / f'{self.manifest.key[:8]}-{uuid.uuid4().hex}.jsonl'
+
+    def _append(self, lines: bytes) -> None:
+        """Add lines to this start's journal."""
+        try:
+            self._despite_others(append_lines, self._journal, lines)
+        except OSError:
+            self._new_journal()  # nothing may follow a line that was cut off
+            raise
+
+    def _write(self, path: Path, *content: bytes) -> None:
+        self._despite_others(place_whole, path, *content, scratch=self.work)
+
+    def _despite_others(self, write: Any, *args: Any, **kwargs: Any) -> None:
+        """Write, where another process may finish and clean up at any moment."""
+        for attempt in range(TRIES):
+            try:
+                make_folder(self.work)
+                write(*args, **kwargs)
+                return
+            except (FileNotFoundError, FileExistsError):
+                self._check_ours()
+                if attempt == TRIES - 1:
+                    raise
+
+
+def read_results(root: str | Path) -> tuple[Manifest, list[ImageRecord]]:
+    """Read a finished folder; the files beside the records are not looked at.
+
+    Returns:
+        The manifest, and a record per image in the order of the data set.
+
+    Raises:
+        FileNotFoundError: The folder holds no results.
+        ValueError: They are not finished, or damaged.
+    """
+    root = Path(root)
+    manifest = Manifest.load(root)
+    path = root / 'labels.jsonl'
+    again = 'start the job that writes them again'
+    if not path.is_file():
+        raise ValueError(f'the results in {root} are not finished: {again}')
+    records = []
+    for number, line in enumerate(whole_lines(path), start=1):
+        content = read_line(line, manifest.key)
+        if content is None:
+            raise ValueError(f'{path}, line {number} is damaged or of another job: {again}')
+        del content['source']
+        records.append(ImageRecord.from_dict(content))
+    if len(records) != manifest.num_images:
+        raise ValueError(
+            f'{path} has {len(records)} lines for {manifest.num_images} images: {again}'
+        )
+    return manifest, records
+
+
+def check_folder(root: str | Path) -> list[str]:
+    """Check every line and file of a folder of results against its digest.
+
+    Returns:
+        What is wrong, a sentence each; nothing if all is as it was written.
+
+    Raises:
+        FileNotFoundError: The folder holds no results.
+    """
+    root = Path(root)
+    try:
+        manifest = Manifest.load(root)
+    except ValueError as error:
+        return [str(error)]
+    path = root / 'labels.jsonl'
+    if not path.is_file():
+        return [f'the results in {root} are not finished']
+    problems, count = [], 0
+    for count, line in enumerate(whole_lines(path), start=1):
+        record = read_line(line, manifest.key)
+        if record is None:
+            problems.append(f'{path}, line {count} is damaged')
+            continue
+        for one in file_paths(record):
+            if not is_whole(root / one):
+                state = 'damaged' if (root / one).is_file() else 'missing'
+                problems.append(f'{root / one}, of {record["image"]}, is {state}')
+    if count != manifest.num_images:
+        problems.append(f'{path} has {count} lines for {manifest.num_images} images')
+    return problems
+
+
+def remove_results(root: str | Path) -> None:
+    """Remove a folder of results, and nothing in it that is not ours.
+
+    Where that is interrupted, what is left is still one of our folders.
+
+    Raises:
+        FileNotFoundError: The folder holds no results.
+        ValueError: It is not ours.
+    """
+    root = Path(root)
+    Manifest.load(root)
+    _remove_files(root, kept=())
+    _remove_work(root)
+    for name in ('labels.jsonl', 'manifest.json'):
+        (root / name).unlink(missing_ok=True)
+    _remove_empty(root)
+
+
+def read_line(line: bytes, key: str) -> dict[str, Any] | None:
+    """The content of a stored line without its digest.
+
+    Args:
+        line: With its end.
+        key: Of the job.
+
+    Returns:
+        The record with its ``source``; None if the digest is wrong.
+    """
+    match = LINE.fullmatch(line)
+    if match is None or _line_digest(match[1], key) != match[2]:
+        return None
+    return _content(line)
+
+
+def file_paths(record: Mapping[str, Any]) -> list[str]:
+    """Paths of the files of a record, relative to the folder."""
+    return [
+        value
+        for key, value in record.items()
+        if isinstance(value, str) and re.fullmatch(rf'{re.escape(key)}/./{OUR_FILE.pattern}', value)
+    ]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that is named by its digest is there and has this content."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content).hexdigest()[:32] == path.name.partition('.')[0]
+
+
+def _content(line: bytes) -> dict[str, Any]:
+    content = json.loads(line)
+    del content['digest']
+    return content
+
+
+def _line_digest(text: bytes, key: str) -> bytes:
+    return hashlib.sha256(key.encode() + text).hexdigest()[:16].encode()
+
+
+def _with_images(manifest: Manifest, images: Sequence[Source]) -> Manifest:
+    return replace(manifest, num_images=len(images), images=digest([list(one) for one in images]))
+
+
+def _one_per_line(value: Any) -> str:
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    lines = (f'    {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}' for k, v in value.items())
+    return '{\n' + ',\n'.join(lines) + '\n  }'
+
+
+def _few(names: set[str]) -> str:
+    first = sorted(names)[:3]
+    return ', '.join(first) + (', ...' if len(names) > 3 else '')
+
+
+def _remove_files(root: Path, kept: Any) -> None:
+    """Remove the files that belong to images, but those whose relative paths are kept."""
+    for path in root.glob('*/[0-9a-f]/*'):
+        if path.relative_to(root).as_posix() in kept or not OUR_FILE.fullmatch(path.name):
+            continue
+        if path.name.startswith(path.parent.name) and is_whole(path):
+            path.unlink(missing_ok=True)
+            _remove_empty(path.parent)
+            _remove_empty(path.parent.parent)
+
+
+def _remove_work(root: Path) -> None:
+    work = root / WORK
+    if work.is_dir():
+        for path in work.iterdir():
+            if OUR_WORK.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        _remove_empty(work)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # something in it is not ours, or another was quicker
+        os.rmdir(folder)

@@ -1,0 +1,84 @@
+"""Checkpoints of MMEngine, read as data."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.runner import CheckpointLoader
+
+from mmtagclip.engine.checkpoints import read_checkpoint, read_checkpoints_as_data
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), 'w'))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """What MMEngine saves of a training, with an object that runs code beside it."""
+    hub = MessageHub('of this test')
+    for step in range(3):
+        hub.update_scalar('train/loss', 0.1 * step)
+    hub.update_info('iter', 3)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.rand(4, 3)).sum().backward()
+    optimizer.step()
+    return {
+        'meta': {'iter': 3, 'epoch': 0, 'seed': np.int64(7), 'cfg': 'a = 1\n'},
+        'state_dict': model.state_dict(),
+        'optimizer': optimizer.state_dict(),
+        'message_hub': hub.state_dict(),
+        'extra': [Harmful(tmp_path / 'ran'), (np.ones(3), {1, 2})],
+    }
+
+
+def test_weights_and_numbers_are_read_and_nothing_runs(saved, tmp_path):
+    torch.save(saved, tmp_path / 'iter_3.pth')
+    read = read_checkpoint(tmp_path / 'iter_3.pth')
+    assert not (tmp_path / 'ran').exists()
+    assert list(read['state_dict']) == list(saved['state_dict'])
+    for key, value in saved['state_dict'].items():
+        assert torch.equal(read['state_dict'][key], value)
+    momentum = saved['optimizer']['state'][0]['momentum_buffer']
+    assert torch.equal(read['optimizer']['state'][0]['momentum_buffer'], momentum)
+    assert read['optimizer']['param_groups'] == saved['optimizer']['param_groups']
+    assert read['meta'] == {'iter': 3, 'epoch': 0, 'cfg': 'a = 1\n'}
+    hub = MessageHub('another')
+    hub.load_state_dict(read['message_hub'])
+    assert hub.get_info('iter') == 3
+    assert not hub.log_scalars
+
+
+def test_mmengine_reads_through_it_once_told(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    torch.save(saved, tmp_path / 'iter_3.pth')
+    read_checkpoints_as_data()
+    read = CheckpointLoader.load_checkpoint(str(tmp_path / 'iter_3.pth'), map_location='cpu')
+    assert set(read) == set(saved)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_what_can_not_be_read_as_data_is_refused(saved, tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save(saved, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match='may run code, pass --trust-checkpoint'):
+        read_checkpoint(path)
+    torch.save({'state_dict': saved['state_dict']}, path, _use_new_zipfile_serialization=False)
+    assert set(read_checkpoint(path)['state_dict']) == set(saved['state_dict'])
+    for content in ({'state_dict': Harmful(tmp_path / 'ran')}, Harmful(tmp_path / 'ran'), {}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match='holds no weights that can be read as data alone'):
+            read_checkpoint(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r'old\.pth is damaged'):
+        read_checkpoint(path)
+    with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*none\.pth'):
+        read_checkpoint(tmp_path / 'none.pth')
+    assert not (tmp_path / 'ran').exists()

@@ -1,0 +1,85 @@
+"""The head of direct segmentation at the exact limits of its rules."""
+
+import pytest
+import torch
+
+from mmtagclip.models import SegTextHead
+
+
+def head(**options):
+    """Two classes, one of which has two words, behind a background of two words."""
+    return SegTextHead(
+        ['dog', ('cat', 'kitten')],
+        background=['sky', 'grass'],
+        templates=['{}'],
+        **options,
+    )
+
+
+def won(background, dog, cat):
+    """Planes ``(3, 1, W)`` in which each label wins as many pixels."""
+    winner = torch.tensor([0] * background + [1] * dog + [2] * cat)
+    return torch.nn.functional.one_hot(winner, 3).T[:, None].float() * 0.5 + 0.25
+
+
+@pytest.mark.parametrize(
+    ('dog', 'cat', 'stays'),
+    [(4, 12, [True, False, True]), (5, 11, [True, True, True]), (16, 0, [True, True, False])],
+)
+def test_a_class_at_the_area_threshold_is_left_out(dog, cat, stays):
+    """It has to win more than a quarter of what classes win; the background does not count."""
+    for background in (0, 1, 40):
+        planes = won(background, dog, cat)
+        kept = head(area_threshold=0.25).rule_out(planes)
+        for plane, before, one in zip(kept, planes, stays, strict=True):
+            assert torch.equal(plane, before if one else torch.zeros_like(before))
+
+
+def test_without_an_area_threshold_nothing_is_left_out():
+    planes = won(3, 1, 0)
+    assert torch.equal(head().rule_out(planes), planes)
+
+
+def test_where_classes_win_nothing_only_the_background_stays():
+    kept = head(area_threshold=0.25).rule_out(won(4, 0, 0))
+    assert kept.flatten(1).amax(dim=1).tolist() == [0.75, 0, 0]
+
+
+def test_a_pixel_at_the_background_threshold_keeps_its_class():
+    planes = torch.tensor([[0.25, 0.0], [0.5, 0.0], [0.25, 0.49]])[:, None]
+    assert head(background_threshold=0.5).labels(planes, [0, 1, 2]).tolist() == [[1, 0]]
+    assert head().labels(planes, [0, 1, 2]).tolist() == [[1, 2]]
+
+
+def test_of_equal_labels_the_first_wins():
+    planes = torch.tensor([[0.5, 0.25], [0.5, 0.5], [0.5, 0.5]])[:, None]
+    assert head().labels(planes, [0, 1, 2]).tolist() == [[0, 1]]
+
+
+def test_planes_are_the_best_word_of_each_label():
+    cosines = torch.tensor([0.1, 0.3, 0.0, 0.2, 0.4])[:, None, None]
+    planes, labels = head(logit_scale=2.0).probabilities(cosines, head().own.labels)
+    words = (2 * cosines.flatten()).softmax(dim=0)
+    assert labels == [0, 1, 2]
+    torch.testing.assert_close(planes.flatten(), words[[1, 2, 4]])
+    planes, labels = head(logit_scale=2.0).probabilities(cosines[[1, 4]], [0, 2])
+    assert labels == [0, 2]
+    expected = (2 * cosines[[1, 4]].flatten()).softmax(dim=0)
+    torch.testing.assert_close(planes.flatten(), expected)
+
+
+def test_words_of_tags():
+    words = head().own
+    assert words.rows(None) == [0, 1, 2, 3, 4]
+    assert words.rows([1]) == [0, 1, 3, 4]
+    assert words.rows([]) == [0, 1]
+    assert SegTextHead(['dog', 'cat'], templates=['{}']).own.rows([0]) == [0]
+
+
+@pytest.mark.parametrize('key', ['background_threshold', 'area_threshold', 'description_weight'])
+def test_the_ends_of_a_range_belong_to_it(key):
+    for value in (0, 1):
+        assert getattr(head(**{key: value}), key) == value
+    for value in (-0.01, 1.01):
+        with pytest.raises(ValueError, match=rf'{key} in \[0, 1\], not {value}'):
+            head(**{key: value})

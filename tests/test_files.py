@@ -1,0 +1,135 @@
+"""Files that appear whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from mmtagclip.files import (
+    append_lines,
+    read_lines,
+    split_lines,
+    sync_folder,
+    whole_lines,
+    write_whole,
+)
+from tests.forgetful import Forgetful
+
+ODD = ['\u2028', '\u2029', '\x85', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e']
+
+
+def test_at_any_moment_the_old_or_the_new_is_there(tmp_path, monkeypatch):
+    path = tmp_path / 'a.json'
+    with monkeypatch.context() as patch:
+        disk = Forgetful(tmp_path, patch)
+        write_whole(path, b'old')
+        first = len(disk.failures)
+        write_whole(path, b'n', [b'e', b'w'])
+    for number, failure in enumerate(disk.failures):
+        for files in failure:
+            allowed = {None, b'old'} if number < first else {b'old', b'new'}
+            assert files.get('a.json') in allowed
+    assert disk.failures[first - 1][0]['a.json'] == b'old'
+    assert disk.failures[-1][0]['a.json'] == b'new'
+    assert path.read_bytes() == b'new'
+
+
+def test_new_folders_are_flushed_too(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        disk = Forgetful(tmp_path, patch)
+        write_whole(tmp_path / 'a/b/c.txt', b'new')
+    assert disk.failures[-1][0] == {'a/b/c.txt': b'new'}
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / 'a.txt'
+    write_whole(path, b'old')
+
+    def broken():
+        yield b'half'
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, broken())
+    assert os.listdir(tmp_path) == ['a.txt']
+    assert path.read_bytes() == b'old'
+
+
+def test_links_are_not_followed(tmp_path):
+    (tmp_path / 'target').write_bytes(b'theirs')
+    (tmp_path / 'a.txt').symlink_to(tmp_path / 'target')
+    write_whole(tmp_path / 'a.txt', b'ours')
+    assert (tmp_path / 'target').read_bytes() == b'theirs'
+    (tmp_path / 'b.txt').symlink_to(tmp_path / 'target')
+    with pytest.raises(OSError, match='symbolic links'):
+        append_lines(tmp_path / 'b.txt', b'ours\n')
+    assert (tmp_path / 'target').read_bytes() == b'theirs'
+
+
+def test_temporary_names_can_not_be_guessed(tmp_path, monkeypatch):
+    names = []
+    real = os.open
+
+    def watched(path, flags, *args):
+        if flags & os.O_CREAT:
+            assert flags & os.O_EXCL
+            names.append(os.path.basename(path))
+        return real(path, flags, *args)
+
+    monkeypatch.setattr(os, 'open', watched)
+    for _ in range(2):
+        write_whole(tmp_path / ('ü' * 120), b'')  # as long as a name may be
+    assert len(set(names)) == 2
+    assert all(name.startswith('.') and name.endswith('.part') for name in names)
+
+
+def test_rights_are_those_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / 'a', b'')
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'a').stat().st_mode) == 0o640
+
+
+def test_a_scratch_folder(tmp_path):
+    (tmp_path / 'scratch').mkdir()
+
+    def content():
+        assert os.listdir(tmp_path / 'scratch')
+        yield b'x'
+
+    write_whole(tmp_path / 'a', content(), scratch=tmp_path / 'scratch')
+    assert os.listdir(tmp_path / 'scratch') == []
+    sync_folder(tmp_path)
+
+
+def test_appended_lines_are_safe(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        disk = Forgetful(tmp_path, patch)
+        append_lines(tmp_path / 'a', b'1\n')
+        append_lines(tmp_path / 'a', b'2\n')
+    assert disk.failures[-1][0] == {'a': b'1\n2\n'}
+
+
+@pytest.mark.parametrize('odd', ODD)
+def test_lines_end_at_newlines_alone(tmp_path, odd):
+    path = tmp_path / 'a'
+    path.write_bytes(f'a{odd}b\n\nc{odd}\r\nhalf'.encode())
+    assert read_lines(path) == [f'a{odd}b', '', f'c{odd}', 'half']
+    assert list(whole_lines(path)) == [f'a{odd}b\n'.encode(), b'\n', f'c{odd}\r\n'.encode()]
+
+
+@pytest.mark.parametrize(
+    ('text', 'lines'),
+    [
+        ('', []),
+        ('\n', ['']),
+        ('a', ['a']),
+        ('a\n', ['a']),
+        ('a\n\n', ['a', '']),
+        ('a\rb', ['a\rb']),
+    ],
+)
+def test_split_lines(text, lines):
+    assert split_lines(text) == lines

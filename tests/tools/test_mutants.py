@@ -1,0 +1,193 @@
+"""The mutation run: its faults, the tests that it picks, and a run over a toy package."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import ROOT, run
+
+SCRIPT = ROOT / 'tools/dev/mutants.py'
+SPEC = importlib.util.spec_from_file_location('mutants', SCRIPT)
+mutants = importlib.util.module_from_spec(SPEC)
+sys.modules['mutants'] = mutants  # where dataclasses look for it
+SPEC.loader.exec_module(mutants)
+
+
+def changed(text, path='module.py'):
+    """Lines of a text that each of its faults makes, and the text with each."""
+    return [fault.apply(text) for fault in mutants.faults(path, text)]
+
+
+@pytest.mark.parametrize(
+    ('line', 'faulty'),
+    [
+        ('x = a > b', {'x = a >= b'}),
+        ('x = a <= b', {'x = a < b'}),
+        ('x = a == b', {'x = a != b'}),
+        (
+            'x = 0 <= a < 1',
+            {'x = 0 < a < 1', 'x = 0 <= a <= 1', 'x = 1 <= a < 1', 'x = 0 <= a < 0'},
+        ),
+        ('x = a + b', {'x = a - b'}),
+        ('x = (a) * (b)', {'x = (a) / (b)'}),
+        ('x = a // b', {'x = a / b'}),
+        ('x += a', {'x -= a'}),
+        ('x = a and b', {'x = a or b'}),
+        ('x = not a', {'x = a'}),
+        ('x = a[..., ::-1]', {'x = a[..., :]', 'x = a[..., ::-0]'}),
+        ('x = f(dim=0)', {'x = f(dim=1)'}),
+        ('x = f(dim=1)', {'x = f(dim=0)'}),
+        ('x = 7', {'x = 8', 'x = 6'}),
+        ('x = 0.5', {'x = 0.55'}),
+        ('x = 1e-7', {'x = 1.1e-07'}),
+        ('x = True', {'x = False'}),
+        ("x = 'text'", set()),
+        ("x = ('one', a)", {"x = ('onee', a)"}),
+        ("x = {'one': a}", {"x = {'onee': a}"}),
+        ('os.fsync(file)', {'pass'}),
+        ("x = 'Größe', a + b", {"x = 'Größee', a + b", "x = 'Größe', a - b"}),
+        ("x = f'{a + 1:.2f}'", set()),
+        ('x: Literal[1] = a', set()),
+        ("__all__ = ['a', 'b']", set()),
+        ('"""A docstring of 3 words."""', set()),
+        ('@register(1)\ndef f():\n    return a, b', {'@register(1)\ndef f():\n    return b, a'}),
+    ],
+)
+def test_faults_of_python(line, faulty):
+    assert set(changed(line)) == faulty
+    for text in faulty:
+        ast.parse(text)
+
+
+def test_faults_of_numbers_and_lists():
+    assert set(changed('a: 2\nb: [0.5, x2]\n', 'a.yml')) == {
+        'a: 3\nb: [0.5, x2]\n',
+        'a: 1\nb: [0.5, x2]\n',
+        'a: 2\nb: [0.55, x2]\n',
+    }
+    assert set(changed('# Names\ndog, puppy\ncat\n', 'names.txt')) == {
+        '# Names\ndogg, puppy\ncat\n',
+        '# Names\ncat\n',
+        '# Names\ncat\ndog, puppy\n',
+        '# Names\ndog, puppy\ncatt\n',
+        '# Names\ndog, puppy\n',
+    }
+
+
+def test_a_fault_says_where_it_is():
+    (fault,) = mutants.faults('a.py', 'x = 1\n\ny = (a\n     > b)\n')[1:]
+    assert (fault.line, fault.what) == (4, '> -> >=')
+
+
+def test_tests_of_a_file():
+    of = {path: mutants.tests_of(path, ROOT) for path in (
+        'mmtagclip/models/taggers/dmar.py',
+        'mmtagclip/clip/last_blocks/sclip.py',
+        'mmtagclip/labels.py',
+        'mmtagclip/vocabularies/voc.txt',
+        'configs/demo/tagclip_demo.py',
+        'tools/analysis_tools/benchmark.py',
+    )}  # fmt: skip
+    first = [tests[0] for tests in of.values()]
+    assert first == [
+        'tests/models/taggers/test_dmar.py',
+        'tests/clip/last_blocks/test_last_blocks.py',
+        'tests/test_labels.py',
+        'tests/clip/test_vocabulary.py',
+        'tests/test_configs.py',
+        'tests/tools/test_analysis_tools.py',
+    ]
+    assert 'tests/models/taggers/test_golden.py' in of['mmtagclip/models/taggers/dmar.py']
+    assert of['mmtagclip/labels.py'] == ['tests/test_labels.py']
+    with pytest.raises(FileNotFoundError, match=r'no tests mirror setup\.py: name some with'):
+        mutants.tests_of('setup.py', ROOT)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A repository of one module and its tests, which see some of its faults."""
+    files = {
+        'mmtagclip/__init__.py': '',
+        'mmtagclip/toy.py': (
+            'def above(x):\n    return x > 2\n\n\n'
+            'def settle(x):\n    while not x:\n        x = str(x)\n    return x\n'
+        ),
+        'tests/test_toy.py': (
+            'from mmtagclip.toy import above, settle\n\n\ndef test_above():\n'
+            '    assert above(3)\n    assert not above(1)\n\n\ndef test_settle():\n'
+            '    assert settle(1) == 1\n'
+        ),
+        '.gitignore': '__pycache__/\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def git(*arguments):
+        subprocess.run(['git', '-C', tmp_path, *arguments], check=True, capture_output=True)
+
+    git('init', '-q')
+    git('add', '.')
+    git('-c', 'user.name=a', '-c', 'user.email=a@example.org', 'commit', '-qm', 'Toy')
+    return tmp_path
+
+
+def table(toy, *arguments):
+    process = run(
+        sys.executable, SCRIPT, '--tree', toy, '--warm', 'pytest', *arguments, PYTEST_ADDOPTS=''
+    )
+    return process, process.stdout.splitlines()
+
+
+def test_a_run(toy):
+    module = toy / 'mmtagclip/toy.py'
+    before = module.read_text()
+    process, lines = table(toy, 'mmtagclip/toy.py')
+    assert process.returncode == 0, process.stderr
+    assert lines[0] == '4 faults in 1 files; 4 are tried'
+    verdicts = {line.partition('mmtagclip/')[2]: line.split('  ')[0] for line in lines[1:-1]}
+    assert verdicts == {
+        'toy.py:2  > -> >=': 'NOT SEEN',  # 2 itself is not tested
+        'toy.py:2  2 -> 1': 'NOT SEEN',
+        'toy.py:2  2 -> 3': 'seen',
+        'toy.py:6  not -> (nothing)': 'seen (timeout)',
+    }
+    assert lines[-1] == '2 of 4 seen (50 %)'
+    assert module.read_text() == before
+
+
+def test_a_sample_of_what_changed(toy):
+    module = toy / 'mmtagclip/toy.py'
+    module.write_text(module.read_text().partition('\n\n\ndef settle')[0] + '\n\n\nsettle = str\n')
+    (toy / 'tests/test_toy.py').write_text(
+        'from mmtagclip import toy\n\ndef test_it():\n    pass\n'
+    )
+    process, lines = table(toy, '--since', 'HEAD', '--count', '2', '--seed', '3')
+    assert process.returncode == 0, process.stderr
+    assert lines[0] == '3 faults in 1 files; 2 are tried'
+    assert lines[-1] == '0 of 2 seen (0 %)'
+
+
+def test_tests_that_fail_without_a_fault(toy):
+    (toy / 'tests/test_toy.py').write_text('def test_it():\n    assert False\n')
+    process, _ = table(toy, 'mmtagclip/toy.py')
+    assert process.returncode == 1
+    assert 'without any fault, they fail: tests/test_toy.py' in process.stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ((), 'name either files or --since'),
+        (('a.py', '--since', 'HEAD'), 'name either files or --since'),
+        (('a.py', '--only-tests'), '--only-tests needs --tests'),
+    ],
+)
+def test_bad_arguments(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr('sys.argv', ['mutants.py', *arguments])
+    with pytest.raises(SystemExit):
+        mutants.main()
+    assert message in capsys.readouterr().err

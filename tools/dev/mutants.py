@@ -1,0 +1,504 @@
+"""Put small faults into the code, one at a time, and count how many the tests see.
+
+Each fault goes into a copy of the tree, never into the tree itself, and only the tests that mirror
+its file run against it. One process imports the large libraries once; for each fault it forks a
+child that imports the package anew from the copy, so that a fault costs little more than its tests.
+Needs a system that can fork (Linux, macOS).
+
+A fault that no test sees needs a test, or it changes nothing that anyone can observe.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import importlib.util
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+# Libraries that are imported once, before the first fork.
+WARM = (
+    'hypothesis,matplotlib.pyplot,mmpretrain.datasets,mmpretrain.models,mmseg.datasets,'
+    'mmseg.models,open_clip,pytest,timm'
+)
+# Folders whose tests are not where the tree is mirrored.
+ELSEWHERE = {'mmtagclip/vocabularies': 'tests/clip/test_vocabulary.py'}
+OPERATORS = {
+    '>': '>=',
+    '>=': '>',
+    '<': '<=',
+    '<=': '<',
+    '==': '!=',
+    '!=': '==',
+    '+': '-',
+    '-': '+',
+    '*': '/',
+    '/': '*',
+    '//': '/',
+    '+=': '-=',
+    '-=': '+=',
+    '*=': '/=',
+    '/=': '*=',
+    'and': 'or',
+    'or': 'and',
+}
+SYMBOLS = {
+    ast.Gt: '>',
+    ast.GtE: '>=',
+    ast.Lt: '<',
+    ast.LtE: '<=',
+    ast.Eq: '==',
+    ast.NotEq: '!=',
+    ast.Add: '+',
+    ast.Sub: '-',
+    ast.Mult: '*',
+    ast.Div: '/',
+    ast.FloorDiv: '//',
+    ast.And: 'and',
+    ast.Or: 'or',
+}
+# Whether the tests of a fault failed, as pytest says it.
+PASSED, NO_TESTS, TIMEOUT = 0, 5, -1
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One change of one file.
+
+    Attributes:
+        path: Of the file, relative to the tree.
+        start, end: The characters that are replaced.
+        new: What replaces them.
+        line: From 1.
+        what: The change, for the reader.
+    """
+
+    path: str
+    start: int
+    end: int
+    new: str
+    line: int
+    what: str
+
+    def apply(self, text: str) -> str:
+        """The file's text with the fault."""
+        return text[: self.start] + self.new + text[self.end :]
+
+
+def faults(path: str, text: str) -> list[Fault]:
+    """All faults that can be put into a file, in order.
+
+    Args:
+        path: Its name decides what it is: Python, numbers in YAML, or a list in a text file.
+        text: Its content.
+    """
+    suffix = Path(path).suffix
+    found = {'.py': _python, '.yml': _numbers, '.txt': _list}[suffix](text)
+    return sorted(
+        Fault(
+            path,
+            start,
+            end,
+            new,
+            text.count('\n', 0, start) + 1,
+            f'{_short(text[start:end])} -> {_short(new)}',
+        )
+        for start, end, new in set(found)
+        if suffix != '.py' or _changes(text, text[:start] + new + text[end:])
+    )
+
+
+def tests_of(path: str, tree: Path) -> list[str]:
+    """Tests that mirror a file: its own first, then the others of that folder.
+
+    Args:
+        path: Relative to the tree.
+        tree: The tree.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    for folder, tests in ELSEWHERE.items():
+        if path.startswith(f'{folder}/'):
+            return [tests]
+    parts = Path(path).with_suffix('').parts
+    parts = parts[1:] if parts[0] == 'mmtagclip' else parts
+    while parts:
+        folder = Path('tests', *parts[:-1])
+        own = folder / f'test_{parts[-1]}.py'
+        others = sorted(file.relative_to(tree) for file in (tree / folder).glob('test_*.py'))
+        if folder == Path('tests'):  # those beside it are about all of the package
+            others = [file for file in others if file == own]
+        if others:
+            return [str(file) for file in sorted(others, key=lambda file: file != own)]
+        parts = parts[:-1]
+    raise FileNotFoundError(f'no tests mirror {path}: name some with --tests')
+
+
+class Copy:
+    """A copy of a tree in which faults are tried.
+
+    Args:
+        tree: The tree; what git ignores is not copied.
+        folder: Where the copy is made.
+    """
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        self.root = folder
+        for name in _git(tree, 'ls-files', '-z', '-co', '--exclude-standard').split('\0'):
+            if name and (tree / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(tree / name, folder / name)
+
+    def read(self, path: str) -> str:
+        """Text of a file of the copy."""
+        return (self.root / path).read_text(encoding='utf-8')
+
+    @contextlib.contextmanager
+    def with_fault(self, fault: Fault) -> Iterator[None]:
+        """Put a fault into the copy for a while."""
+        path = self.root / fault.path
+        text = self.read(fault.path)
+        path.write_text(fault.apply(text), encoding='utf-8')
+        # Of the same second and length as the sound one, its bytecode would be taken for it.
+        Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.write_text(text, encoding='utf-8')
+
+    def run(self, tests: Sequence[str], options: Sequence[str], timeout: float) -> int:
+        """Run tests against the copy in a child of this process.
+
+        Args:
+            tests: Files, relative to the tree.
+            options: Further arguments for pytest.
+            timeout: In seconds.
+
+        Returns:
+            pytest's exit status, or :data:`TIMEOUT`.
+        """
+        child = os.fork()
+        if child == 0:
+            _child(self.root, [*tests, *options])
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return TIMEOUT
+
+
+class Durations:
+    """A plugin of pytest that writes how long each test took, one line per test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pytest_runtest_logreport(self, report) -> None:
+        """Called by pytest after each step of a test."""
+        if report.when == 'call':
+            with self.path.open('a', encoding='utf-8') as file:
+                file.write(f'{report.duration}\t{report.nodeid}\n')
+
+
+def main() -> None:
+    """Parse the command line and print the table."""
+    args = _arguments()
+    tree = Path(args.tree).resolve()
+    files = args.files or _changed(tree, args.since)
+    with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
+        copy = Copy(tree, Path(folder) / 'tree')
+        everything = [fault for path in files for fault in faults(path, copy.read(path))]
+        count = min(args.count, len(everything))
+        chosen = sorted(random.Random(args.seed).sample(everything, count))
+        print(f'{len(everything)} faults in {len(files)} files; {count} are tried', flush=True)
+        _warm(args.warm)
+        seen = sum(_try(copy, chosen, args))
+    share = f' ({100 * seen / count:.0f} %)' if count else ''
+    print(f'{seen} of {count} seen{share}')
+
+
+def _try(copy: Copy, chosen: Sequence[Fault], args: argparse.Namespace) -> Iterator[bool]:
+    """Whether each fault is seen, with a line of the table for each."""
+    plans: dict[frozenset[str], tuple[list[str], float]] = {}
+    for fault in chosen:
+        own = [] if args.only_tests else tests_of(fault.path, copy.root)
+        tests = [*own, *(test for test in args.tests if test not in own)]
+        if frozenset(tests) not in plans:
+            plans[frozenset(tests)] = _without_fault(copy, tests, args.slow)
+        options, seconds = plans[frozenset(tests)]
+        start = time.monotonic()
+        with copy.with_fault(fault):
+            status = copy.run(tests, options, timeout=3 * seconds + 10)
+        verdict = {PASSED: 'NOT SEEN', TIMEOUT: 'seen (timeout)'}.get(status, 'seen')
+        print(
+            f'{verdict:<14} {time.monotonic() - start:5.1f} s  {fault.path}:{fault.line}  '
+            f'{fault.what}',
+            flush=True,
+        )
+        yield status != PASSED
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('files', nargs='*', help='files to put faults into: *.py, *.yml, *.txt')
+    parser.add_argument('--since', metavar='REV', help='files that changed since this revision')
+    parser.add_argument(
+        '--count', type=int, default=60, help='faults to try (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='which ones (default: %(default)s)')
+    parser.add_argument(
+        '--tests', nargs='+', default=[], metavar='FILE', help='tests to run besides the mirrored'
+    )
+    parser.add_argument(
+        '--only-tests', action='store_true', help='run no tests but those of --tests'
+    )
+    parser.add_argument(
+        '--slow',
+        type=float,
+        default=2.0,
+        metavar='S',
+        help='leave out tests that take more seconds than this (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--warm',
+        default=WARM,
+        metavar='MODULES',
+        help='modules to import once (default: %(default)s)',
+    )
+    parser.add_argument('--tree', default=ROOT, help='the tree (default: this one)')
+    args = parser.parse_args()
+    if bool(args.files) == bool(args.since):
+        parser.error('name either files or --since')
+    if args.only_tests and not args.tests:
+        parser.error('--only-tests needs --tests')
+    return args
+
+
+def _changed(tree: Path, revision: str) -> list[str]:
+    """Files of the package, its configs and its tools that changed since a revision."""
+    names = _git(tree, 'diff', '--name-only', '--diff-filter=d', revision).splitlines()
+    return [
+        name
+        for name in names
+        if name.startswith(('mmtagclip/', 'configs/', 'tools/'))
+        and name.endswith(('.py', '.yml', '.txt'))
+        and not name.startswith('tools/dev/')
+    ]
+
+
+def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> tuple[list[str], float]:
+    """Options that leave out slow tests, and the seconds that all take.
+
+    Raises:
+        SystemExit: The tests fail without any fault.
+    """
+    durations = copy.root.parent / 'durations'
+    durations.unlink(missing_ok=True)
+    start = time.monotonic()
+    status = copy.run(tests, [f'--durations-to={durations}'], timeout=3600)
+    if status != PASSED:
+        problem = 'there are none' if status == NO_TESTS else 'they fail'
+        raise SystemExit(f'without any fault, {problem}: {" ".join(tests)}')
+    rows = [line.split('\t') for line in durations.read_text(encoding='utf-8').splitlines()]
+    left_out = [test for seconds, test in rows if float(seconds) > slow]
+    return [f'--deselect={test}' for test in left_out], time.monotonic() - start
+
+
+def _child(root: Path, arguments: list[str]) -> None:
+    """Run pytest on the copy and end this process."""
+    status = 1
+    try:
+        os.setsid()
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        os.chdir(root)
+        sys.path.insert(0, str(root))
+        os.environ['PYTHONPATH'] = str(root)
+        os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
+        plugins = []
+        if arguments[-1].startswith('--durations-to='):
+            plugins = [Durations(Path(arguments.pop().partition('=')[2]))]
+        else:
+            sys.dont_write_bytecode = True
+        status = int(
+            importlib.import_module('pytest').main(
+                ['-x', '-q', '-p', 'no:cacheprovider', *arguments], plugins=plugins
+            )
+        )
+    finally:
+        os._exit(status)
+
+
+def _warm(modules: str) -> None:
+    """Import modules that are there, without what they print."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        for module in modules.split(','):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+
+
+def _git(tree: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ['git', '-C', str(tree), *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _short(text: str) -> str:
+    text = ' '.join(text.split()) or '(nothing)'
+    return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def _changes(old: str, new: str) -> bool:
+    """Whether a change is still Python, and another program."""
+    try:
+        return ast.dump(ast.parse(new)) != ast.dump(ast.parse(old))
+    except SyntaxError:
+        return False
+
+
+Change = tuple[int, int, str]
+
+
+def _list(text: str) -> Iterator[Change]:
+    """A line mistyped, left out, or changed with the next."""
+    lines = list(re.finditer(r'^(?!#)\S.*$', text, re.MULTILINE))
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        word = re.search(r'\w+', line.group())
+        if word:
+            typo = line.start() + word.end()
+            yield typo, typo, text[typo - 1]
+        yield line.start(), min(line.end() + 1, len(text)), ''
+        if after and after.group() != line.group():
+            between = text[line.end() : after.start()]
+            yield line.start(), after.end(), after.group() + between + line.group()
+
+
+def _numbers(text: str) -> Iterator[Change]:
+    """Every number that stands by itself."""
+    for match in re.finditer(r'(?<![\w.#-])\d+(\.\d+)?(?![\w.-])', text):
+        value = float(match.group()) if '.' in match.group() else int(match.group())
+        for new in _other_numbers(value):
+            yield match.start(), match.end(), new
+
+
+def _other_numbers(value: float) -> list[str]:
+    if isinstance(value, float):
+        return [f'{value * 1.1:.6g}' if value else '1.0']
+    return [str(value + 1)] if value < 2 else [str(value + 1), str(value - 1)]
+
+
+def _python(text: str) -> Iterator[Change]:
+    """Faults of a program; none in annotations, decorators, f-strings and ``__all__``."""
+    tree = ast.parse(text)
+    place = _places(text)
+    tokens = [
+        (place(token.start[0], None, token.start[1]), token.string)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.string in OPERATORS or token.string == 'not'
+    ]
+
+    def span(node: ast.AST) -> tuple[int, int]:
+        return (
+            place(node.lineno, node.col_offset),  # type: ignore[attr-defined]
+            place(node.end_lineno, node.end_col_offset),  # type: ignore[attr-defined]
+        )
+
+    def operator(symbol: str, left: ast.AST, right: ast.AST) -> Iterator[Change]:
+        low, high = span(left)[1], span(right)[0]
+        for at, string in tokens:
+            if low <= at < high and string == symbol:
+                yield at, at + len(symbol), OPERATORS[symbol]
+                return
+
+    for node in _walk(tree):
+        if isinstance(node, ast.Compare):
+            values = [node.left, *node.comparators]
+            for op, left, right in zip(node.ops, values, values[1:], strict=False):
+                if type(op) in SYMBOLS:
+                    yield from operator(SYMBOLS[type(op)], left, right)
+        elif isinstance(node, ast.BinOp) and type(node.op) in SYMBOLS:
+            yield from operator(SYMBOLS[type(node.op)], node.left, node.right)
+        elif isinstance(node, ast.AugAssign) and type(node.op) in SYMBOLS:
+            symbol = f'{SYMBOLS[type(node.op)]}='
+            if symbol in OPERATORS:
+                yield from operator(symbol, node.target, node.value)
+        elif isinstance(node, ast.BoolOp):
+            yield from operator(SYMBOLS[type(node.op)], node.values[0], node.values[1])
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            yield span(node)[0], span(node.operand)[0], ''
+        elif isinstance(node, ast.Slice) and node.lower is node.upper is None and node.step:
+            if ast.unparse(node.step) == '-1':
+                yield *span(node), ':'
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield *span(node), 'pass'
+        elif (
+            isinstance(node, ast.Return)
+            and isinstance(node.value, ast.Tuple)
+            and len(node.value.elts) > 1
+        ):
+            first, second = (span(one) for one in node.value.elts[:2])
+            swapped = text[slice(*second)] + text[first[1] : second[0]] + text[slice(*first)]
+            yield first[0], second[1], swapped
+        elif isinstance(node, ast.Dict | ast.List | ast.Tuple | ast.Set):
+            keys = node.keys if isinstance(node, ast.Dict) else []
+            elements = node.values if isinstance(node, ast.Dict) else node.elts
+            for one in [*keys, *elements]:
+                if isinstance(one, ast.Constant) and isinstance(one.value, str) and one.value:
+                    yield *span(one), repr(one.value + one.value[-1])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            yield *span(node), str(not node.value)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            for new in ['0'] if node.value == 1 else _other_numbers(node.value):
+                yield *span(node), new
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes whose change is a fault of the program."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ('annotation', 'decorator_list', 'returns', 'type_params'):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.JoinedStr) or not isinstance(child, ast.AST):
+                continue
+            if isinstance(child, ast.Assign) and ast.unparse(child.targets[0]) == '__all__':
+                continue
+            yield from _walk(child)
+
+
+def _places(text: str) -> Callable[..., int]:
+    """From line and column, in bytes as ast has them or in characters, to a place in the text."""
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+
+    def place(line: int, in_bytes: int | None, characters: int = 0) -> int:
+        if in_bytes is not None:
+            characters = len(lines[line - 1].encode()[:in_bytes].decode())
+        return starts[line - 1] + characters
+
+    return place
+
+
+if __name__ == '__main__':
+    main()
