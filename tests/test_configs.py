@@ -642,6 +642,44 @@ def test_no_direct_config_is_left_out():
     }
 
 
+@pytest.mark.parametrize('leaf', [*SEGMENTORS, *DIRECT])
+def test_all_segmentors_are_drawn_and_augmented_alike(leaf):
+    cfg = load(leaf)
+    assert cfg.visualizer.type == 'mmtagclip.MaskVisualizer'
+    assert cfg.tta_model == {'type': 'mmtagclip.TrainingFreeTTA'}
+    assert cfg.tta_pipeline[-1].type == 'TestTimeAug'
+    assert cfg.default_hooks.visualization.type == 'SegVisualizationHook'
+
+
+# mIoU with ViT-B/16, in the order of DIRECT_CLASSES, as printed; t: in Trident's table.
+FIGURES = """
+maskclip     -      49.5   -      21.7   -      12.5   -      -
+sclip        59.63  81.54  31.74  34.46  33.52  22.77  32.34  16.45
+clearclip    -      80.9   -      35.9   -      23.9   30.0   16.7
+naclip       58.9t  79.7t  32.2t  35.2t  33.2t  23.3t  35.5t  17.4t
+naclip_pamr  64.07  83.03  34.99  38.35  36.19  25.69  38.27  19.05
+itaclip      67.9   -      37.5   -      37.7   27.0   40.2   -
+scclip       -      -      -      -      -      -      -      -
+proxyclip    61.3t  80.3t  35.3t  39.1t  37.5t  26.5t  38.1t  20.2t
+"""
+
+
+@pytest.mark.parametrize('row', FIGURES.strip().splitlines())
+def test_published_figures(row):
+    method, *figures = row.split()
+    encoder, _, variant = method.partition('_')
+    models = yaml.safe_load((CONFIGS / encoder / 'metafile.yml').read_text())['Models']
+    results = {model['Name']: model.get('Results', []) for model in models}
+    for data, figure in zip(DIRECT_CLASSES, figures, strict=True):
+        name = f'{encoder}_vit-base-p16_openai_{data}' + (f'_{variant}' if variant else '')
+        if figure == '-':
+            assert results[name] == []
+            continue
+        ((metric, value),) = results[name][0]['Metrics'].items()
+        assert str(value) == figure.removesuffix('t')
+        assert ('Trident' in metric) == figure.endswith('t')
+
+
 def test_figures_of_direct_configs_name_their_data():
     models = [
         model

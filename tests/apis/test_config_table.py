@@ -4,6 +4,7 @@ import copy
 import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import open_clip
@@ -14,6 +15,7 @@ from mmtagclip import cli
 from mmtagclip.apis.config_table import ConfigTable
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT
+from tests.processes import run
 
 CONFIGS = ROOT / 'configs'
 MAKE = runpy.run_path(str(ROOT / 'tools/dev/make_configs.py'))
@@ -147,6 +149,14 @@ def test_a_deeper_model_is_refused_where_layers_are_those_of_12_blocks(method, l
     else:
         with pytest.raises(ValueError, match='set its layers'):
             MODELS.build(encoder)
+
+
+def test_the_command_prints_what_works_in_any_folder(tmp_path):
+    process = run(sys.executable, '-m', 'mmtagclip', 'config', 'sclip', 'vit-demo', 'demo')
+    assert process.returncode == 0, process.stderr
+    path = tmp_path / 'my.py'
+    path.write_text(process.stdout)
+    assert Config.fromfile(path).model.head.classes.endswith('demo/data/classes.txt')
 
 
 def test_unknown_names_are_refused_with_the_near_ones(capsys):
