@@ -1,27 +1,27 @@
-"""Labels of masks: names, colours, which is the background, and the value that is none."""
+"""Labels of masks: names, colours, the background, and the value that is ignored."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-# The value of a mask's pixel that has no label, or one that is not to be counted.
+# Value of a mask's pixels that have no label or are not counted.
 IGNORED = 255
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:
-    """What a data set or segmentor says of its labels, as drawing them needs it.
+    """Build the meta information of a data set or segmentor that drawing labels needs.
 
     Args:
-        names: Of the labels but for the background.
+        names: Names of the labels without the background.
         with_background: Whether label 0 is the background.
 
     Returns:
-        ``classes``, the name of each label, and ``palette``, its colour: RGB in
-        [0, 255], VOC's colours, in which only the background is black.
+        ``classes``, the name of each label, and ``palette``, the colour of each label:
+        VOC's colours, RGB in [0, 255]. Only the background is black.
 
     Raises:
-        ValueError: One of the names is ``background``, which label 0 is already.
+        ValueError: One of the names is ``background`` although label 0 is the background.
     """
     if with_background and 'background' in names:
         raise ValueError("'background' is label 0 already: leave it out of the classes")
