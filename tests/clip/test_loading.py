@@ -451,9 +451,9 @@ def test_of_a_repository_that_is_refused_only_the_architecture_is_fetched(
 @pytest.mark.parametrize(
     'text, message',
     [
-        ({'tokenizer_kwargs': {'trust_remote_code': True}}, 'asks for trust_remote_code'),
-        ({'tokenizer_kwargs': {'trust_remote_code': 0}}, 'asks for trust_remote_code'),
-        ({'trust_remote_code': True}, 'asks for trust_remote_code'),
+        ({'tokenizer_kwargs': {'trust_remote_code': True}}, 'sets trust_remote_code'),
+        ({'tokenizer_kwargs': {'trust_remote_code': 0}}, 'sets trust_remote_code'),
+        ({'trust_remote_code': True}, 'sets trust_remote_code'),
         ({'tokenizer_kwargs': {'code_revision': 'main'}}, 'has unknown options: code_revision'),
         ({'tokenizer_kwargs': {'tokenizer_file': '/etc/x'}}, 'has unknown options: tokenizer_file'),
         ({'auto_map': {}}, 'has unknown options: auto_map'),
@@ -669,13 +669,13 @@ def test_towers_without_a_class_token_are_refused(vision, message):
 @pytest.mark.parametrize(
     ('arguments', 'error', 'message'),
     [
-        ({'model': 'ViT-B-16'}, ValueError, 'either pretrained .* or checkpoint'),
+        ({'model': 'ViT-B-16'}, ValueError, 'set pretrained .* or checkpoint'),
         (
             {'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'},
             ValueError,
-            'both pretrained=.* set the one that is not meant to None',
+            'both pretrained=.* set one of them to None',
         ),
-        ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'needs text_cfg, vision_cfg'),
+        ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'lacks text_cfg, vision_cfg'),
         ({'model': 'ViT-Z-99', 'pretrained': 'openai'}, ValueError, "no architecture 'ViT-Z-99'"),
         ({'model': TINY, 'pretrained': 'openai'}, ValueError, 'needs the name of an architecture'),
         ({'model': 3}, TypeError, 'not int'),
