@@ -269,12 +269,14 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             for rows in row_blocks(encoded.size):  # an index array becomes int64, too
                 found[rows] = table[index[rows]]
             return Masks(torch.from_numpy(found), None, plane_labels)
-        resized = [resize_map(np.ascontiguousarray(one), encoded.size) for one in maps]
-        planes = self._probabilities(resized, encoded.size, exponent)
+        planes = self._probabilities(maps, encoded.size, exponent)
         if self.post_processor is not None and labels:
             planes = self.post_processor(torch.from_numpy(planes), encoded.original).numpy()
-        index = planes.argmax(axis=0) if len(planes) else np.full(encoded.size, -1)
-        return Masks(torch.from_numpy(table[index]), torch.from_numpy(planes), plane_labels)
+        found = np.full(encoded.size, IGNORED, dtype=np.int64)
+        if len(planes):
+            for rows in row_blocks(encoded.size):  # argmax copies the planes
+                found[rows] = table[planes[:, rows].argmax(axis=0)]
+        return Masks(torch.from_numpy(found), torch.from_numpy(planes), plane_labels)
 
     def refined_cams(self, encoded: EncodedImage, names: CAMNames, labels: list[int]) -> Tensor:
         """CAMs ``(T, h, w)`` in [0, 1] of an image's tags, spread along the attention.
@@ -326,11 +328,13 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         return index
 
     def _probabilities(
-        self, planes: list[np.ndarray], size: tuple[int, int], exponent: float
+        self, maps: np.ndarray, size: tuple[int, int], exponent: float
     ) -> np.ndarray:
-        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background."""
-        tags = np.stack(planes) if planes else np.zeros((0, *size), dtype=np.float32)
-        if not self.with_background:
-            return tags
-        background = (1 - tags.max(axis=0, initial=0)) ** exponent
-        return np.concatenate([background[None], tags])
+        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background; for the arguments see above."""
+        first = int(self.with_background)
+        planes = np.empty((first + len(maps), *size), dtype=np.float32)
+        for one, plane in zip(maps, planes[first:], strict=True):
+            resize_map(np.ascontiguousarray(one), size, plane)
+        if self.with_background:
+            planes[0] = (1 - planes[1:].max(axis=0, initial=0)) ** exponent
+        return planes
