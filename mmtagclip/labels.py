@@ -1,12 +1,15 @@
 """Labels of masks: names, colours, the background, and the value that is ignored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 # Value of a mask's pixels that have no label or are not counted.
 IGNORED = 255
+# Pixels of a large array that are computed together, where intermediate arrays take more memory
+# than the result.
+BLOCK = 2**20
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:
@@ -35,3 +38,29 @@ def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, An
         'classes': (*['background'] * first, *names),
         'palette': [*[[0, 0, 0]] * first, *colours.tolist()],
     }
+
+
+def row_blocks(size: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an array ``(H, W)``, in blocks of about a million pixels.
+
+    Args:
+        size: ``(H, W)``.
+    """
+    height, width = size
+    step = max(1, BLOCK // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, top + step)
+
+
+def label_counts(mask: np.ndarray) -> dict[int, int]:
+    """How many pixels have each label that occurs, :data:`IGNORED` too; labels ascending.
+
+    Args:
+        mask: ``(H, W)`` integers, at least 0.
+    """
+    counts: dict[int, int] = {}
+    for rows in row_blocks(mask.shape):
+        for label, count in enumerate(np.bincount(mask[rows].ravel().astype(np.int64)).tolist()):
+            if count:
+                counts[label] = counts.get(label, 0) + count
+    return dict(sorted(counts.items()))

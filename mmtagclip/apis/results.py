@@ -13,10 +13,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ..labels import IGNORED, label_counts
 from ..models import relative_threshold
 from ..records import ImageRecord
-
-IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -170,14 +169,15 @@ class SegResult:
     @property
     def labels(self) -> list[int]:
         """Labels that occur in the mask, ascending."""
-        return [int(label) for label in np.unique(self.mask) if label != IGNORED]
+        return [label for label in label_counts(self.mask) if label != IGNORED]
 
     @property
     def shares(self) -> dict[str, float]:
         """Share of the image that each class covers, in [0, 1], from the largest on."""
-        counts = np.bincount(self.mask.ravel(), minlength=IGNORED + 1) / max(1, self.mask.size)
-        order = sorted(self.labels, key=lambda label: -counts[label])
-        return {self.classes[label]: float(counts[label]) for label in order}
+        counts = label_counts(self.mask)
+        counts.pop(IGNORED, None)
+        order = sorted(counts, key=lambda label: -counts[label])
+        return {self.classes[label]: counts[label] / self.mask.size for label in order}
 
     def binary_mask(self, name: str) -> np.ndarray:
         """``(H, W)`` bool, where a class is.
