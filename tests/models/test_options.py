@@ -1,4 +1,4 @@
-"""Every part keeps its options under their names, where tools that describe a part find them."""
+"""Every part keeps its options under their names, for code that reads what a part is."""
 
 import inspect
 from copy import deepcopy
