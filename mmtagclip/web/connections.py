@@ -32,8 +32,13 @@ class BoundedProtocol(H11Protocol):
         self._begin()
         self._paused: float | None = None  # since when the client does not read
         self._closing: float | None = None
-        if len(self.connections) > self.limits.connections:
-            others: list[Any] = [one for one in self.connections if one is not self]
+        # A connection that was closed just now is in the set until the event loop's next round.
+        others: list[Any] = [
+            one
+            for one in self.connections
+            if one is not self and not one.transport.is_closing()  # type: ignore[union-attr]
+        ]
+        if len(others) >= self.limits.connections:
             idle = [one for one in others if one.is_idle]
             waiting = idle or [one for one in others if one.is_sending]
             if waiting:
@@ -117,7 +122,9 @@ class BoundedProtocol(H11Protocol):
             if now - self._paused > patience:
                 self.transport.abort()
         elif self.is_idle:
-            if now - self.since > patience:
+            if now - self.since > patience and not self._received:
+                self.timeout_keep_alive_handler()
+            elif now - self.since > patience:
                 self.refuse(408, 'The request took too long')
         elif self.is_sending:
             patience += self._received / self.limits.body_rate

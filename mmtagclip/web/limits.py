@@ -42,7 +42,7 @@ class Limits:
     names: int = 200
     name_length: int = 100
     waiting: int = 32
-    connections: int = 128
+    connections: int = 512
     header_seconds: float = 10
     body_seconds: float = 120
     body_rate: int = 20_000
