@@ -1,5 +1,9 @@
-"""From pictures to results, as mmengine's inferencers have it."""
+"""From images to results, as mmengine's inferencers do it."""
 
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

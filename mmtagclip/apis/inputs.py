@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..files import user_path
 from ..images import SUFFIXES, read_image, upright
 
 
@@ -136,7 +137,7 @@ def _paths(text: str) -> list[Path]:
         raise ValueError(
             f'{text!r} is an address; nothing is downloaded, so save the image and give its path'
         )
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         found = sorted(one for one in path.rglob('*') if _is_image(one))
     elif has_magic(text) and not path.exists():

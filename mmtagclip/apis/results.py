@@ -1,5 +1,9 @@
 """Results of one image, and what they convert to."""
 
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
 import io
 import json
 from dataclasses import dataclass, replace

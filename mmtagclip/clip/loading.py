@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..files import user_path
 from .torch_file import read_torch_zip
 
 # Names of the architecture and the weights in a folder of open_clip's layout, the safest first.
@@ -238,7 +239,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, holds pickled objects or no weights.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
@@ -346,7 +347,7 @@ def _source(
             f'say where the weights of {model!r} come from: either pretrained '
             "(a tag, such as 'openai') or checkpoint (a file)"
         )
-    path = Path(str(checkpoint)).expanduser()
+    path = user_path(str(checkpoint))
     called = model if isinstance(model, str) else 'CLIP'
     config = _checked(_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
@@ -369,7 +370,7 @@ def _hub(model: str) -> _Source:
 
 
 def _folder(model: str) -> _Source:
-    folder = Path(model.removeprefix('local-dir:')).expanduser()
+    folder = user_path(model.removeprefix('local-dir:'))
     path = folder / FOLDER_CONFIG
     if not path.is_file():
         raise FileNotFoundError(f'{model!r} needs {path}, as open_clip writes it')

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import split_lines
+from ..files import split_lines, user_path
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
 
@@ -240,7 +240,7 @@ def find_list(source: str | Path) -> Path:
     builtin = _builtin(source)
     if builtin is not None:
         return builtin
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_file():
         return path
     names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
@@ -256,9 +256,9 @@ def _builtin(source: str | Path) -> Path | None:
 def _typed_path(text: str, files: bool) -> Path | None:
     """Path of the list that a text names, if it names one."""
     try:
-        path = _builtin(text) or (Path(text).expanduser() if files else None)
+        path = _builtin(text) or (user_path(text) if files else None)
         return path if path is not None and path.is_file() else None
-    except (OSError, RuntimeError):  # too long for a path, or the home of nobody
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
         return None
 
 
