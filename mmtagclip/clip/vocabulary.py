@@ -1,14 +1,27 @@
 """Class names with their synonyms, and prompt templates: from a config, a file or built in."""
 
 import csv
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from ..files import split_lines, user_path
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
+ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl')
+# Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
+# row of these two alone is no header; the words of ALONE are one even in a table of one column.
+ALONE = {'name', 'names', 'class', 'classes', 'class_name', 'classname', 'category', 'categories'}
+HEADER = ALONE | {
+    'id', 'ids', 'idx', 'index', 'no', 'number', 'class_id', 'category_id', 'category_name',
+    'class_index', 'image', 'image_id', 'file', 'file_name', 'filename', 'path', 'tag', 'tags',
+    'label', 'labels', 'label_name', 'score', 'scores', 'share', 'synonym', 'synonyms',
+    'description', 'display_name', 'supercategory', 'count', 'color', 'colour', 'wnid', 'synset',
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Vocabulary:
 
         Args:
             source: The name of a built-in list (``'voc'``), the path of a file
-                with one class a line (CSV: the name, then its synonyms,
+                with one class per line (CSV: the name, then its synonyms,
                 separated by commas; quotes around a phrase that itself has a
                 comma; lines that start with ``#`` are comments), an iterable
                 whose items are names or sequences ``(name, synonym, ...)``, or a
@@ -79,13 +92,21 @@ class Vocabulary:
             FileNotFoundError: No built-in list and no file of this name.
             TypeError: ``source`` is of none of these kinds, or a set, which has
                 no order.
-            ValueError: See :class:`Vocabulary`; the message names the file.
+            ValueError: See :class:`Vocabulary`, or the file has another format, such as
+                YAML, JSON or a table with a header; the message names the file.
         """
         if isinstance(source, Vocabulary):
             return source
         if isinstance(source, str | Path):
             path = find_list(source)
-            rows = csv.reader(_lines(path), skipinitialspace=True, strict=True)
+            lines = _lines(path)
+            other = _other_format(lines)
+            if other is not None:
+                raise ValueError(
+                    f'{path} {other}: write one class per line, synonyms after commas; a name '
+                    'that only looks like this needs double quotes'
+                )
+            rows = csv.reader(lines, skipinitialspace=True, strict=True)
             try:
                 return cls(tuple(tuple(cell.strip() for cell in row) for row in rows))
             except (ValueError, csv.Error) as error:
@@ -125,7 +146,8 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     Raises:
         FileNotFoundError: A name looks like a file (``names.txt``, ``my/names``), but
             there is none, or files may not be read.
-        ValueError: A quote is not closed, or the file is bad; see :class:`Vocabulary`.
+        ValueError: A quote is not closed, the text is nearly the name of a built-in list,
+            or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
     path = _typed_path(text, files)
@@ -137,9 +159,15 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     cells = [' '.join(cell.split()) for row in rows for cell in row]
     names = list(dict.fromkeys(filter(None, cells)))
     for name in names:
-        if name.endswith(('.txt', '.csv')) or (len(names) == 1 and '/' in name):
+        if name.lower().endswith(ENDINGS) or (len(names) == 1 and '/' in name):
             reason = '' if files else ', as files are not read here'
             raise FileNotFoundError(f'no file of names at {name}{reason}')
+    near = [] if {',', '"'} & set(text) else _near_lists(text)
+    if near:
+        raise ValueError(
+            f'{text!r} is no built-in list; did you mean {" or ".join(near)}? If it is a class, '
+            f'write {text + ","!r}'
+        )
     return Vocabulary.load(names)
 
 
@@ -262,6 +290,101 @@ def _typed_path(text: str, files: bool) -> Path | None:
         return None
 
 
+def _near_lists(text: str) -> list[str]:
+    """Built-in lists whose name a text may have meant: nearly equal, or but for one letter."""
+    word = '_'.join(text.lower().split())
+    near = []
+    for path in sorted(BUILTIN_DIR.glob('*.txt')):
+        name = path.stem
+        ratio = SequenceMatcher(None, word, name).ratio()
+        letters = sum(a != b for a, b in zip(word, name, strict=False))
+        if ratio >= 0.8 or (letters == 1 and len(word) == len(name) >= 4):
+            near.append((-ratio, name))
+    return [name for _, name in sorted(near)[:3]]
+
+
+def _other_format(lines: Sequence[str]) -> str | None:
+    """What lines are, if not one class per line; None if nothing speaks against it.
+
+    Lines that begin with a double quote are what they seem: that is how users write a name
+    that looks like another format.
+    """
+    if not lines:
+        return None
+    text = '\n'.join(lines)
+    first = lines[0]
+    if (
+        _is_json(text)
+        or _is_json(first)
+        or re.match(r'[\[{]($|[^\]}]*[,:\'"][^\]}]*[\]}]?,?$)', first)
+    ):
+        if '"annotations"' in text or '"categories"' in text:
+            return 'is JSON, as COCO annotations are'
+        return 'is JSON'
+    if re.match(r'<[!?/a-zA-Z]', first):
+        return 'is XML or HTML'
+    if re.match(r'\w+\s*=\s*[\[({]', first):
+        return 'is Python code'
+    if all('{}' in line for line in lines):
+        return 'holds prompt templates'
+    yaml = _yaml_line(lines)
+    if yaml is not None:
+        return f'is YAML ({yaml!r})'
+    if _is_numbered(lines):
+        return f'has numbers before its names ({first!r})'
+    for line in lines:
+        plain = re.sub(r'"[^"]*"|&#?\w+;', '', re.sub(r'\s*,\s*', ',', line))
+        for sign, name in ((';', 'semicolons'), ('\t', 'tabs'), ('|', 'vertical bars')):
+            if sign in plain:
+                return f'has {name} between its columns ({line!r})'
+    # A column is quoted as some programs do; a class called "name" is quoted, too.
+    cells = [cell.strip().lower().replace(' ', '_') for cell in first.split(',')]
+    if len(cells) > 1:
+        cells = [cell.strip('"') for cell in cells]
+    if set(cells) <= (HEADER if len(cells) > 1 else ALONE) and not set(cells) <= {'tag', 'label'}:
+        return f'is a table with a header ({first!r})'
+    return None
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or array; a name in brackets is none."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _yaml_line(lines: Sequence[str]) -> str | None:
+    """The line that shows lines to be YAML, or a Markdown list; None if they are neither."""
+    for number, line in enumerate(lines):
+        if re.match(r'(names|classes|labels|categories)\s*:', line) or (
+            number == 0 and re.match(r'---|\w+:($|\s*[\[{])|-\s+\w+:\s', line)
+        ):
+            return line
+    patterns = [r'[-*\u2022]\s+', r'\d+\s*:\s']
+    if len(lines) > 1:
+        patterns.append(r'[^:"]+:\s*\d+$')
+    if any(all(re.match(pattern, line) for line in lines) for pattern in patterns):
+        return lines[0]
+    return None
+
+
+def _is_numbered(lines: Sequence[str]) -> bool:
+    """Whether each line is a number or a WordNet id, and a name; "1 cent coin" is a name."""
+    if all(re.match(r'n\d{8}\s', line) for line in lines):
+        return True
+    numbers = [re.match(r'(\d+)(\s*[.):,;]\s*|\s+)(?=\D)', line) for line in lines]
+    found = [match for match in numbers if match is not None]
+    if len(found) < max(2, len(lines)):
+        return False
+    if all(match[2].strip() for match in found):
+        return True
+    counted = [int(match[1]) for match in found]
+    start = counted[0]
+    enough = start == 0 or (start == 1 and len(counted) > 2)
+    return enough and counted == [*range(start, start + len(counted))]
+
+
 def _listed(item: object) -> Sequence:
     """A sequence of phrases as it is, one phrase as a sequence."""
     return item if isinstance(item, list | tuple) else (item,)
@@ -274,6 +397,8 @@ def _lines(path: Path) -> list[str]:
         raise ValueError(
             f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
         ) from None
+    if re.search('[\x00-\x08\x0e-\x1b]', text):
+        raise ValueError(f'{path} is not a text file: give a UTF-8 text file')
     return [
         line.strip()
         for line in split_lines(text)
