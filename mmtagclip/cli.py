@@ -602,12 +602,12 @@ def note(args: argparse.Namespace, text: str) -> None:
 def run_models(args: argparse.Namespace) -> int:
     """``mmtagclip models``."""
     from .apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
-    from .clip.text import default_cache_dir
 
+    entries = [entry for entry in list_models() if args.pattern in entry.name]
+    if not entries:
+        raise ValueError(f'no model has {args.pattern!r} in its name')
     found = []
-    for entry in list_models():
-        if args.pattern not in entry.name:
-            continue
+    for entry in entries:
         if entry.task == 'train':
             weights = 'to be trained'
         else:
@@ -632,8 +632,8 @@ def run_models(args: argparse.Namespace) -> int:
                 'results': list(entry.results),
             }
         )
-    if not found:
-        raise ValueError(f'no model has {args.pattern!r} in its name')
+    from .clip.text import default_cache_dir
+
     cache = default_cache_dir()
     features = list(cache.rglob('*.safetensors'))
     size = sum(path.stat().st_size for path in features)

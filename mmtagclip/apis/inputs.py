@@ -1,4 +1,4 @@
-"""What users hand over, as a list of images that can be read one by one."""
+"""The images that users pass, as a list that can be read one by one."""
 
 import os
 from collections import Counter
@@ -68,13 +68,13 @@ def list_images(inputs: Any) -> list[ImageInput]:
             ``(H, W, 4)`` uint8, RGB, or any iterable of these.
 
     Returns:
-        The images, each with a stem of its own.
+        The images, each with another stem.
 
     Raises:
-        FileNotFoundError: A folder or pattern without images. A path that names
-            nothing is no error here, but when it is read.
+        FileNotFoundError: A folder or pattern without images. A missing file is an
+            error only when it is read.
         TypeError: Anything else.
-        ValueError: An address of the web; download the image first.
+        ValueError: A web address; download the image first.
     """
     images: list[ImageInput] = []
     _add(images, inputs)
@@ -92,7 +92,7 @@ def output_stems(names: Sequence[str]) -> list[str]:
         names: Paths of the images, or names of images in memory.
 
     Returns:
-        One an image, with ``/`` and without ending, unless two images differ only
+        One per image, with ``/``, and without ending unless two images differ only
         in it.
     """
     paths = [Path(os.path.abspath(name)) for name in names]
@@ -135,7 +135,7 @@ def _add(images: list[ImageInput], item: Any) -> None:
 def _paths(text: str) -> list[Path]:
     if '://' in text:
         raise ValueError(
-            f'{text!r} is an address; nothing is downloaded, so save the image and give its path'
+            f'{text!r} is a web address; nothing is downloaded: save the image and give its path'
         )
     path = user_path(text)
     if path.is_dir():

@@ -23,7 +23,7 @@ class ModelEntry:
     """A bundled model.
 
     Attributes:
-        name: Its name, which is that of its config.
+        name: Its name, that of its config.
         config: Path of the config.
         task: ``'tag'``, ``'segment'`` or ``'train'``.
         results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
@@ -51,7 +51,7 @@ def zoo_root() -> Path:
 
 
 def list_models() -> list[ModelEntry]:
-    """All models of the zoo, folder by folder."""
+    """All bundled models, folder by folder."""
     root = zoo_root()
     entries = []
     for metafile in _yaml(root / 'model-index.yml')['Import']:
@@ -78,7 +78,7 @@ def find_config(model: str | Path) -> Path:
     """Path of a config.
 
     Args:
-        model: A path, or the name of a model of the zoo.
+        model: A path, or the name of a bundled model.
 
     Raises:
         FileNotFoundError: Neither; the message names similar models.
@@ -104,7 +104,7 @@ def load_config(
     """Read a config.
 
     Args:
-        model: A path, the name of a model of the zoo, a config, or a dict with
+        model: A path, the name of a bundled model, a config, or a dict with
             the key ``model``.
         options: Overrides, ``{'model.encoder.checkpoint': 'ViT-B-16.pt'}``.
 

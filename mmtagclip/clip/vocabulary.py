@@ -188,7 +188,7 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
 
     Args:
         source: The name of a built-in list (``'templates_85'``), the path of a
-            file with one template a line, or a sequence of templates.
+            file with one template per line, or a sequence of templates.
 
     Raises:
         FileNotFoundError: No built-in list and no file of this name.
@@ -213,7 +213,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     """Read what is said about classes: text that is a prompt of its own.
 
     Args:
-        source: The path of a file with one description a line, in the order of
+        source: The path of a file with one description per line, in the order of
             the classes (lines that start with ``#`` are comments), or a
             sequence of them.
         names: Of the classes.
@@ -224,7 +224,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     Raises:
         FileNotFoundError: No file of this name.
         TypeError: A description is not a string.
-        ValueError: Not one description a class, one that is empty, or the same
+        ValueError: Not one description per class, one that is empty, or the same
             twice.
     """
     where, texts = (
@@ -246,7 +246,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
 
 
 def load_integers(source: str | Path) -> list[int]:
-    """Read a list of integers, one a line: a built-in list (``'cocostuff_values'``) or a file.
+    """Read a list of integers, one per line: a built-in list (``'cocostuff_values'``) or a file.
 
     Raises:
         FileNotFoundError: No built-in list and no file of this name.
@@ -256,7 +256,7 @@ def load_integers(source: str | Path) -> list[int]:
     try:
         return [int(line) for line in _lines(path)]
     except ValueError as error:
-        raise ValueError(f'{path} must hold an integer a line: {error}') from None
+        raise ValueError(f'{path} must have one integer per line: {error}') from None
 
 
 def find_list(source: str | Path) -> Path:
@@ -329,20 +329,20 @@ def _other_format(lines: Sequence[str]) -> str | None:
         return 'holds prompt templates'
     yaml = _yaml_line(lines)
     if yaml is not None:
-        return f'is YAML ({yaml!r})'
+        return f'is YAML ({yaml[:60]!r})'
     if _is_numbered(lines):
-        return f'has numbers before its names ({first!r})'
+        return f'has numbers before its names ({first[:60]!r})'
     for line in lines:
         plain = re.sub(r'"[^"]*"|&#?\w+;', '', re.sub(r'\s*,\s*', ',', line))
         for sign, name in ((';', 'semicolons'), ('\t', 'tabs'), ('|', 'vertical bars')):
             if sign in plain:
-                return f'has {name} between its columns ({line!r})'
+                return f'has {name} between its columns ({line[:60]!r})'
     # A column is quoted as some programs do; a class called "name" is quoted, too.
     cells = [cell.strip().lower().replace(' ', '_') for cell in first.split(',')]
     if len(cells) > 1:
         cells = [cell.strip('"') for cell in cells]
     if set(cells) <= (HEADER if len(cells) > 1 else ALONE) and not set(cells) <= {'tag', 'label'}:
-        return f'is a table with a header ({first!r})'
+        return f'is a table with a header ({first[:60]!r})'
     return None
 
 

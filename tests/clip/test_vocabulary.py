@@ -123,7 +123,7 @@ def test_integers(tmp_path):
     assert load_integers('cocostuff_groups')[:3] == [9, 11, 11]
     path = tmp_path / 'values.txt'
     path.write_text('1\ntwo\n')
-    with pytest.raises(ValueError, match=r'values\.txt must hold an integer a line'):
+    with pytest.raises(ValueError, match=r'values\.txt must have one integer per line'):
         load_integers(path)
 
 
