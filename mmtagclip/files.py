@@ -111,3 +111,13 @@ def read_lines(path: str | Path, encoding: str = 'utf-8') -> list[str]:
         UnicodeDecodeError: The file has another encoding.
     """
     return split_lines(Path(path).read_bytes().decode(encoding))
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as users type it: ``~`` and ``~/...`` are in their home folder.
+
+    Any other name that begins with ``~`` is the name of a file. ``Path.expanduser`` takes it for
+    the home folder of a user, and fails where there is no such user.
+    """
+    first, *others = Path(path).parts or ('',)
+    return Path(os.path.expanduser('~'), *others) if first == '~' else Path(path)

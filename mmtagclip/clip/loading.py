@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..files import user_path
 from .torch_file import read_torch_zip
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
@@ -244,7 +245,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, contains pickled objects or contains no weights.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
@@ -386,7 +387,7 @@ def _source(
             f'the weights of {model!r} are not given: set pretrained '
             "(a tag, such as 'openai') or checkpoint (a file)"
         )
-    path = Path(str(checkpoint)).expanduser()
+    path = user_path(str(checkpoint))
     called = model if isinstance(model, str) else 'CLIP'
     config = _checked(_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
@@ -409,7 +410,7 @@ def _hub(model: str) -> _Source:
 
 
 def _folder(model: str) -> _Source:
-    folder = Path(model.removeprefix('local-dir:')).expanduser()
+    folder = user_path(model.removeprefix('local-dir:'))
     path = folder / FOLDER_CONFIG
     if not path.is_file():
         raise FileNotFoundError(f'{model!r} needs the file {path}, as written by open_clip')

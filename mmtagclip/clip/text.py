@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import write_whole
+from ..files import user_path, write_whole
 from ..version import __version__
 from .encoder import DenseEncoder
 from .loading import architecture_digest, context_length, weights_digest
@@ -60,7 +60,7 @@ class TextEncoder:
         if cache_dir is None or cache_dir is True:
             self.cache_dir = default_cache_dir()
         elif cache_dir is not False:
-            self.cache_dir = Path(cache_dir).expanduser()
+            self.cache_dir = user_path(cache_dir)
         self._tower: str | None = None
         self._known: dict[tuple[str, ...], Tensor] = {}
 

@@ -2,7 +2,7 @@
 
 Each fault goes into a copy of the tree, never into the tree itself, and only the tests that mirror
 its file run against it. One process imports the large libraries once; for each fault it forks a
-child that imports the package again from the copy, so that a fault costs little more than its tests.
+child that imports the package from the copy, so that a fault costs little more than its tests.
 Needs a system that can fork (Linux, macOS).
 
 A fault that no test sees needs a test, or it changes nothing that anyone can observe.

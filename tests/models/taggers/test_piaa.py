@@ -121,7 +121,7 @@ def test_agrees_with_the_plain_twin(seed, keep_emptied, monkeypatch):
 
 def test_no_class_is_emptied_silently():
     """Published, classes d and e lose all patches at this temperature; f never had one."""
-    unseen = 'won no patch, so that their text features are their means: f'
+    unseen = 'won no patch, so their text features are their means: f'
     classifier = GaussianClassifier(bank_size=110, clean_temperature=100)
     published = GaussianClassifier(clean_temperature=100, **PUBLISHED)
     for part in (classifier, published):
