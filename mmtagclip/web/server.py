@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import socket
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -540,6 +541,8 @@ def serve(
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:
         ready(f'http://{shown}:{listening.getsockname()[1]}')
+    # Each operation of the event loop on a socket waits for Python code of the model to give way.
+    sys.setswitchinterval(0.0005)
     make_server(make_app(model, title, limits, hosts), limits).run(sockets=[listening])
 
 
