@@ -71,7 +71,7 @@ class FolderRun:
         """Do what is missing.
 
         Raises:
-            RuntimeError: Results of this run were removed meanwhile.
+            FileNotFoundError: Results of this run were removed meanwhile.
             ValueError: An image can't be read and is not to be skipped; what was
                 done stays.
         """
@@ -87,7 +87,10 @@ class FolderRun:
         finally:
             self.job.commit()
         if not self.job.finish():
-            raise RuntimeError(f'{self.job.root} still lacks images; start the run again')
+            raise FileNotFoundError(
+                f'results in {self.job.root} were removed while a run was writing them; start it '
+                'again'
+            )
 
     def records(self) -> list[dict[str, Any]]:
         """What a finished run says of each image, in order."""
@@ -202,7 +205,13 @@ class FolderRun:
             'file_max_side': self.inferencer.file_max_side,
             'batch_size': self.batch_size,
         }
-        return Manifest('masks' if self.segments else 'tags', classes, flatten(description))
+        # Names and colours of the labels follow from the classes.
+        job = {
+            key: value
+            for key, value in flatten(description).items()
+            if not key.startswith('names.dataset_meta.')
+        }
+        return Manifest('masks' if self.segments else 'tags', classes, job)
 
 
 def _stamp(image: ImageInput) -> Any:
