@@ -1,10 +1,15 @@
 r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowhere else."""
 
 import contextlib
+import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 Content = bytes | Iterable[bytes]
 
@@ -49,6 +54,25 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
+    """Write an image as :func:`write_whole` does, in the format that its ending names.
+
+    Args:
+        path: The file.
+        pixels: ``(H, W)`` or ``(H, W, 3)`` uint8, RGB.
+        **options: Of PIL's ``save``.
+
+    Raises:
+        ValueError: An ending of no format.
+    """
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind is None:
+        raise ValueError(f'{path}: the ending names no format of images')
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind, **options)
+    write_whole(path, buffer.getvalue())
 
 
 def append_lines(path: str | Path, lines: bytes) -> None:

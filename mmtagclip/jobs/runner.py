@@ -463,11 +463,13 @@ def remove_results(root: str | Path) -> None:
         ValueError: It is not ours.
     """
     root = Path(root)
-    Manifest.load(root)
+    manifest = Manifest.load(root)
     _remove_work(root)
     (root / 'labels.jsonl').unlink(missing_ok=True)
     sync_folder(root)
     _remove_files(root, kept=())
+    _remove_empty(root / manifest.kind)  # of a removal that was interrupted
+    sync_folder(root)
     (root / 'manifest.json').unlink()
     _remove_empty(root)
 

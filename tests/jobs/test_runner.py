@@ -470,7 +470,7 @@ def test_results_are_replaced_at_the_end(tmp_path):
     assert manifest.classes == ('background', 'cat')
     assert len(records) == COUNT
     assert check_folder(tmp_path) == []
-    assert len(content(tmp_path)) == 3
+    assert len(content(tmp_path)) == 4
 
 
 def test_a_folder_that_is_removed_under_a_job_ends_it(tmp_path):

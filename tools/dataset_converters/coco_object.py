@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 from mmtagclip.datasets.coco import read_coco
+from mmtagclip.files import write_image
 from mmtagclip.images import image_stem
 
 
@@ -41,9 +41,7 @@ def convert(ann_file: Path, out: Path) -> int:
         mask = np.zeros((image['height'], image['width']), dtype=np.uint8)
         for annotation in sorted(coco.imgToAnns[image_id], key=lambda one: -one['area']):
             mask[coco.annToMask(annotation) > 0] = labels[annotation['category_id']]
-        path = out / paths[image_id]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask).save(path)
+        write_image(out / paths[image_id], mask)
     return len(image_ids)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.files import write_image
 from mmtagclip.images import read_index_mask
 
 
@@ -50,9 +50,8 @@ def convert(
         raise FileNotFoundError(f'no PNG masks in {masks}')
     table = np.full(65536, other, dtype=np.uint8)
     table[list(values)] = labels
-    out.mkdir(parents=True, exist_ok=True)
     for path in track_iter_progress(paths):
-        Image.fromarray(table[read_index_mask(path)]).save(out / path.name)
+        write_image(out / path.name, table[read_index_mask(path)])
     return len(paths)
 
 
