@@ -201,7 +201,8 @@ BUFFERS = {'buffer', 'content', "{'feature': values}", 'tensors', 'bank'}
 def test_the_check_of_writers_sees_them():
     for code in (
         "open(p, 'w')", "p.open('xb')", 'p.write_text(t)', 'torch.save(x, path)',
-        'image.save(path)', 'json.dump(x, f)', 'shutil.rmtree(p)', "open(p, mode='a')", 'os.replace(a, b)',
+        'image.save(path)', 'json.dump(x, f)', 'shutil.rmtree(p)', "open(p, mode='a')",
+        'os.replace(a, b)',
     ):  # fmt: skip
         assert writes(ast.parse(code).body[0].value), code
     for code in (
