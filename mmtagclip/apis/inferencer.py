@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..clip import Names, Vocabulary, parse_names
 from ..files import write_whole
-from ..labels import IGNORED
+from ..labels import IGNORED, index_mask
 from ..models import GaussianClassifier, TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..records import encode_line
@@ -482,13 +482,12 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _init_pipeline(self, cfg: Any) -> Compose:
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if steps is None:
-            encoder = getattr(self.model, 'tagger', self.model).encoder
             steps = [
                 ConfigDict(type='mmtagclip.KeepImage'),
                 ConfigDict(
                     type='mmtagclip.ResizeToPatchGrid',
                     max_side=DEFAULT_MAX_SIDE,
-                    patch_size=encoder.patch_size,
+                    patch_size=self.model.encoder.patch_size,
                 ),
                 self.packing,
             ]
@@ -681,12 +680,7 @@ class SegInferencer(ImageInferencer[SegResult]):
         Raises:
             ValueError: More labels than a mask holds.
         """
-        if len(meta['classes']) > IGNORED:
-            raise ValueError(
-                f'a mask holds at most {IGNORED} labels, but there are '
-                f'{len(meta["classes"])} classes'
-            )
-        mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), meta['classes'])
         tags = sample.get('tags', [])
         scores = sample.get('tag_scores') or [None] * len(tags)
         ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))

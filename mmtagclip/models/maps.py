@@ -59,6 +59,14 @@ def flip_back(maps: Tensor, direction: str | None) -> Tensor:
     return maps.flip(dims[direction])
 
 
-def resize_map(score_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize a map ``(h, w)`` to ``size`` ``(H, W)``, OpenCV bilinear, float32."""
-    return cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_LINEAR)
+def resize_map(
+    score_map: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
+    """Resize a map ``(h, w)`` to ``size`` ``(H, W)``, OpenCV bilinear, float32.
+
+    Args:
+        score_map: The map.
+        size: Of the result.
+        out: ``(H, W)`` float32, contiguous, to write the result to; a new array if None.
+    """
+    return cv2.resize(score_map, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)

@@ -10,7 +10,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-IGNORED = 255
+from ..labels import IGNORED, label_counts
+
 # Longer side of the photograph in a picture, in pixels: text is of one size whatever the image's.
 LONGER_SIDE = 900
 MARGIN, ROW, FONT_SIZE = 12, 26, 16
@@ -118,11 +119,8 @@ def mask_legend(
     Raises:
         ValueError: A label has no name or colour.
     """
-    labels, counts = np.unique(mask, return_counts=True)
     shares = {
-        int(label): count / mask.size
-        for label, count in zip(labels, counts, strict=True)
-        if label != IGNORED
+        label: count / mask.size for label, count in label_counts(mask).items() if label != IGNORED
     }
     if shares and max(shares) >= min(len(classes), len(palette)):
         raise ValueError(

@@ -140,7 +140,7 @@ def test_a_deeper_model_is_refused_where_layers_are_those_of_12_blocks(method, l
     method_data = TABLE.datasets(method)[0]
     cfg = load(TABLE.text(method, 'vit-base-p16_openai', method_data))
     encoder = {**cfg.model.encoder.to_dict(), 'model': deep, 'pretrained': None}
-    with pytest.raises(ValueError, match=r'has 24 blocks, and the values .* are for 12: set its'):
+    with pytest.raises(ValueError, match=r'has 24 blocks, but the defaults .* are for 12: set its'):
         MODELS.build(encoder)
     cfg = load(TABLE.text(method, 'vit-large-p14_openai', method_data))
     encoder['last_block'] = cfg.model.encoder.last_block

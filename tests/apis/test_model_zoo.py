@@ -1,4 +1,4 @@
-"""The models that come along, and what their weights need."""
+"""The bundled models, and what their weights need."""
 
 import re
 from pathlib import Path

@@ -189,14 +189,14 @@ def test_batches_of_a_wrong_shape_are_refused(encoder):
 
 
 def test_a_mask_of_another_number_of_images_is_refused(encoder):
-    with pytest.raises(ValueError, match='class_mask is of 1 images, but there are 2'):
+    with pytest.raises(ValueError, match='class_mask is for 1 images, but there are 2'):
         encoder.encode_class_token(torch.zeros(2, 3, 32, 32), torch.zeros(1, 4))
 
 
 def test_unknown_layers_and_dtypes_are_refused(encoder, clip):
     with pytest.raises(ValueError, match='no attention map of layer 12'):
         encoder(images(1, 32, 32), [(8, 12)])
-    with pytest.raises(KeyError, match='not asked'):
+    with pytest.raises(KeyError, match='not requested'):
         encoder(images(1, 32, 32), [(8,)]).attention.mean((9,))
     with pytest.raises(ValueError, match="not 'float64'"):
         DenseEncoder(load_clip(clip), dtype='float64')

@@ -102,9 +102,9 @@ def test_images_are_found_by_path_or_else_by_name(write):
     load = LoadTags(str(path), CLASSES)
     assert load({'img_path': 'y/1.jpg'})['tag_labels'] == [1]
     assert load({'img_path': 'data/elsewhere/2.png'})['tag_labels'] == [1, 0]
-    with pytest.raises(ValueError, match=r'has no image of the name of z/3\.jpg'):
+    with pytest.raises(ValueError, match=r'has no image with the name of z/3\.jpg'):
         load({'img_path': 'z/3.jpg'})
-    with pytest.raises(ValueError, match=r'has 2 images of the name of z/1\.jpg'):
+    with pytest.raises(ValueError, match=r'has 2 images with the name of z/1\.jpg'):
         load({'img_path': 'z/1.jpg'})
 
 

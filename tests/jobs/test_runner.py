@@ -102,7 +102,7 @@ def test_killed_at_random_points_the_result_is_the_same(tmp_path, undisturbed):
             os.kill(worker.pid, signal.SIGKILL)
             worker.join()
             kills += 1
-        else:  # done sooner than all kills: begin anew
+        else:  # finished before all kills: start again
             assert content(tmp_path) == undisturbed
             remove_results(tmp_path)
             assert not tmp_path.exists()

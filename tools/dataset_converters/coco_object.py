@@ -14,8 +14,9 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 from mmtagclip.datasets.coco import read_coco
-from mmtagclip.files import write_image
+from mmtagclip.files import write_whole
 from mmtagclip.images import image_stem
+from mmtagclip.labels import mask_png
 
 
 def convert(ann_file: Path, out: Path) -> int:
@@ -41,7 +42,9 @@ def convert(ann_file: Path, out: Path) -> int:
         mask = np.zeros((image['height'], image['width']), dtype=np.uint8)
         for annotation in sorted(coco.imgToAnns[image_id], key=lambda one: -one['area']):
             mask[coco.annToMask(annotation) > 0] = labels[annotation['category_id']]
-        write_image(out / paths[image_id], mask)
+        path = out / paths[image_id]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, mask_png(mask))
     return len(image_ids)
 
 

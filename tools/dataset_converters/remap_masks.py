@@ -19,8 +19,9 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 
 from mmtagclip.clip.vocabulary import load_integers
-from mmtagclip.files import write_image
+from mmtagclip.files import write_whole
 from mmtagclip.images import read_index_mask
+from mmtagclip.labels import mask_png
 
 
 def convert(
@@ -50,8 +51,9 @@ def convert(
         raise FileNotFoundError(f'no PNG masks in {masks}')
     table = np.full(65536, other, dtype=np.uint8)
     table[list(values)] = labels
+    out.mkdir(parents=True, exist_ok=True)
     for path in track_iter_progress(paths):
-        write_image(out / path.name, table[read_index_mask(path)])
+        write_whole(out / path.name, mask_png(table[read_index_mask(path)]))
     return len(paths)
 
 

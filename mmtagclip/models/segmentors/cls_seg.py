@@ -1,7 +1,7 @@
 """CLS-SEG: classify, then segment; tags become masks without training (TagCLIP, sec. 3.5)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...clip import Encoded, Names, Vocabulary
 from ...clip.vocabulary import load_integers
-from ...labels import IGNORED, labels_metainfo
+from ...labels import IGNORED, labels_metainfo, row_blocks
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back, resize_map
@@ -260,18 +260,23 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             # At this level (1 - m) ** exponent and m are equal.
             exponent = math.log(background_level) / math.log(1 - background_level)
         maps = flip_back(self.refined_cams(encoded, names, labels), encoded.flip).cpu().numpy()
-        resized = (resize_map(np.ascontiguousarray(one), encoded.size) for one in maps)
-        # Row 0 of the table is the background where there is one; -1 is its last entry.
+        # Entry 0 of the table is the background where there is one; the last is no label.
         plane_labels = [*([0] if self.with_background else []), *names.labels[labels].tolist()]
         table = np.asarray([*plane_labels, IGNORED], dtype=np.int64)
         if self.post_processor is None and not with_planes:
-            index = self._running_argmax(resized, encoded.size, exponent)
-            return Masks(torch.from_numpy(table[index]), None, plane_labels)
-        planes = self._probabilities(list(resized), encoded.size, exponent)
+            index = self._running_argmax(maps, encoded.size, exponent)
+            found = np.empty(encoded.size, dtype=np.int64)
+            for rows in row_blocks(encoded.size):  # an index array becomes int64, too
+                found[rows] = table[index[rows]]
+            return Masks(torch.from_numpy(found), None, plane_labels)
+        planes = self._probabilities(maps, encoded.size, exponent)
         if self.post_processor is not None and labels:
             planes = self.post_processor(torch.from_numpy(planes), encoded.original).numpy()
-        index = planes.argmax(axis=0) if len(planes) else np.full(encoded.size, -1)
-        return Masks(torch.from_numpy(table[index]), torch.from_numpy(planes), plane_labels)
+        found = np.full(encoded.size, IGNORED, dtype=np.int64)
+        if len(planes):
+            for rows in row_blocks(encoded.size):  # argmax copies the planes
+                found[rows] = table[planes[:, rows].argmax(axis=0)]
+        return Masks(torch.from_numpy(found), torch.from_numpy(planes), plane_labels)
 
     def refined_cams(self, encoded: EncodedImage, names: CAMNames, labels: list[int]) -> Tensor:
         """CAMs ``(T, h, w)`` in [0, 1] of an image's tags, spread along the attention.
@@ -291,26 +296,45 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         return self.affinity(cams, affinity, features.grid).unflatten(1, features.grid)
 
     def _running_argmax(
-        self, planes: Iterable[np.ndarray], size: tuple[int, int], exponent: float
+        self, maps: np.ndarray, size: tuple[int, int], exponent: float
     ) -> np.ndarray:
-        """Index of the winning plane at each pixel, without holding all planes."""
-        best = np.zeros(size, dtype=np.float32)
-        index = np.full(size, -1, dtype=np.int64)
+        """Index ``(H, W)`` of the winning plane at each pixel, without holding all planes.
+
+        It holds two planes of float32 and the index, of 1 byte, or 2 above 255 planes: 9 or
+        10 bytes per pixel. Everything else is done in blocks of rows.
+
+        Args:
+            maps: ``(T, h, w)`` float32, of the tags.
+            size: ``(H, W)``.
+            exponent: Of the background.
+
+        Returns:
+            0 is the background where there is one; the number of planes is none at all.
+        """
         first = int(self.with_background)
-        for number, plane in enumerate(planes):
-            above = plane > best if number else np.ones(size, dtype=bool)
-            best[above] = plane[above]
-            index[above] = number + first
+        last = first + len(maps)
+        index = np.full(size, last, dtype=np.min_scalar_type(last))
+        best, plane = np.zeros(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+        for number, one in enumerate(maps, first):
+            resize_map(np.ascontiguousarray(one), size, plane)
+            for rows in row_blocks(size):
+                # The first tag wins wherever it is 0, too.
+                above = True if number == first else plane[rows] > best[rows]
+                np.copyto(best[rows], plane[rows], where=above)
+                np.copyto(index[rows], number, where=above)
         if self.with_background:
-            index[(1 - best) ** exponent >= best] = 0
+            for rows in row_blocks(size):
+                index[rows][(1 - best[rows]) ** exponent >= best[rows]] = 0
         return index
 
     def _probabilities(
-        self, planes: list[np.ndarray], size: tuple[int, int], exponent: float
+        self, maps: np.ndarray, size: tuple[int, int], exponent: float
     ) -> np.ndarray:
-        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background."""
-        tags = np.stack(planes) if planes else np.zeros((0, *size), dtype=np.float32)
-        if not self.with_background:
-            return tags
-        background = (1 - tags.max(axis=0, initial=0)) ** exponent
-        return np.concatenate([background[None], tags])
+        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background; for the arguments see above."""
+        first = int(self.with_background)
+        planes = np.empty((first + len(maps), *size), dtype=np.float32)
+        for one, plane in zip(maps, planes[first:], strict=True):
+            resize_map(np.ascontiguousarray(one), size, plane)
+        if self.with_background:
+            planes[0] = (1 - planes[1:].max(axis=0, initial=0)) ** exponent
+        return planes
