@@ -80,10 +80,12 @@ def append_lines(path: str | Path, lines: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, 'O_NOFOLLOW', 0)
     handle = os.open(path, flags | getattr(os, 'O_BINARY', 0), 0o666)
     with os.fdopen(handle, 'ab') as file:
+        is_new = os.fstat(handle).st_size == 0
         file.write(lines)
         file.flush()
-        os.fsync(file.fileno())
-    sync_folder(Path(path).parent)
+        os.fsync(handle)
+    if is_new:  # whose name is not safe yet
+        sync_folder(Path(path).parent)
 
 
 def make_folder(path: Path) -> None:

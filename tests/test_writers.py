@@ -301,6 +301,49 @@ def test_the_same_command_twice_at_once(tmp_path, images, monkeypatch, kind, out
 
 
 @pytest.mark.parametrize(('kind', 'out'), RUNS)
+def test_an_output_that_is_removed_under_a_run_ends_it(tmp_path, images, kind, out):
+    root = tmp_path / (out if out == 'x' else f'{out}.unfinished')
+
+    class Removed(kind):
+        def result(self, name, *args):
+            if name.endswith('b.png'):
+                shutil.rmtree(root)
+            return super().result(name, *args)
+
+    with pytest.raises(FileNotFoundError, match='was removed while a job was writing to it'):
+        command(Removed(), images, tmp_path / out)
+    assert not root.exists()
+    command(kind(), images, tmp_path / out)
+    assert (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(('kind', 'out'), RUNS)
+def test_a_run_that_fails_replaces_nothing(tmp_path, images, kind, out):
+    """With ``--overwrite``, whether its names are refused or its last image."""
+    command(kind(), images, tmp_path / out)
+    before = content(tmp_path)
+
+    class Fails(kind):
+        refused = 'names'
+
+        def names_for(self, classes, background):
+            if self.refused == 'names':
+                raise ValueError('names')
+            return super().names_for(classes, background)
+
+        def result(self, name, *args):
+            if self.refused in name:
+                raise ValueError('image')
+            return super().result(name, *args)
+
+    for refused in ('names', 'c/a.png'):
+        Fails.refused = refused
+        with pytest.raises(ValueError, match=r'names|image'):
+            command(Fails(), images, tmp_path / out, overwrite=True)
+        assert before.items() <= content(tmp_path).items()
+
+
+@pytest.mark.parametrize(('kind', 'out'), RUNS)
 def test_names_with_line_ends_that_are_none(tmp_path, kind, out):
     """Through a run that is interrupted, resumed and exported."""
     folder = tmp_path / 'images'
