@@ -459,8 +459,20 @@ def check_out(args: argparse.Namespace) -> None:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
     check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
-    if finished.exists() and not args.overwrite:
+    if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):
         raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+
+
+def only_clean_up_is_left(path: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up, which can be done."""
+    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    if not root.is_dir():
+        return False
+    from .jobs.runner import WORK, is_half_removed, remove_results
+
+    if not folder and is_half_removed(root):  # the output is whole
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
 
 
 def check_place(argument: str, folder: str | Path) -> None:

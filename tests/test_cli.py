@@ -417,7 +417,8 @@ def test_checking_a_folder(photos, tmp_path, capsys):
     assert mmtagclip(*words) == 0
     assert mmtagclip('check', out) == 0
     assert '1 images, all as written' in capsys.readouterr().out
-    (mask,) = out.glob('masks/*/*')
+    (mask,) = out.glob('masks/*')
+    assert mask.name.startswith('000040-')
     mask.write_bytes(b'other')
     assert mmtagclip('check', out) == 2
     assert '000040.jpg, is damaged' in capsys.readouterr().err
