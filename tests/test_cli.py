@@ -274,7 +274,7 @@ def test_a_failed_download_is_said_in_one_sentence(tmp_path):
     )
     assert process.returncode == 2
     last = process.stderr.strip().splitlines()[-1]
-    assert last.startswith("mmtagclip: error: Failed to download weights for tag 'openai'")
+    assert last.startswith('mmtagclip: error: Failed to download file (')
     assert last.endswith('--checkpoint')
     assert 'in run_images' not in process.stderr  # no traceback of ours
 
@@ -456,6 +456,7 @@ def test_an_output_of_another_code_page_ends_no_run(tmp_path, monkeypatch, encod
         (ValueError('wrong'), 2, 'mmtagclip: error: wrong\n'),
         (PermissionError(13, 'no', 'a.txt'), 2, 'mmtagclip: error: a.txt: no\n'),
         (RuntimeError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a. Or'),
+        (OSError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a. Or'),
         (KeyboardInterrupt(), 130, 'mmtagclip: interrupted\n'),
     ],
 )
