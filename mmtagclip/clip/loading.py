@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -51,6 +52,9 @@ TOKENIZER_OPTIONS = {
     'reduction_mask',
     'strip_sep_token',
 }
+
+# Attributes of modules that training or the form of an output sets, and that change no feature.
+NO_ARCHITECTURE = {'training', 'grad_checkpointing', 'gradient_checkpointing', 'output_dict'}
 
 
 @dataclass(frozen=True)
@@ -296,6 +300,41 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def architecture_digest(module: nn.Module, without: str | None = None) -> str:
+    """Compute the SHA-256 of what a module computes with its weights, in hex.
+
+    Weights of one name and shape serve several architectures. The digest covers each
+    part's class, its public attributes that are plain values, classes or functions
+    (heads, pooling, eps), and the buffers that a state dict lacks (the causal mask).
+
+    Args:
+        module: The module.
+        without: Name of a part that does not count.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if without is not None and f'{name}.'.startswith(f'{without}.'):
+            continue
+        attributes = {
+            key: value
+            for key, value in vars(part).items()
+            if not key.startswith('_') and key not in NO_ARCHITECTURE and _is_plain(value)
+        }
+        buffers = {key: part._buffers[key] for key in part._non_persistent_buffers_set}
+        present = {key: value for key, value in buffers.items() if value is not None}
+        parts[name] = type(part).__name__, attributes, weights_digest(present)
+    content = json.dumps(parts, sort_keys=True, default=lambda thing: thing.__qualname__)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, text, None, a class, a function, or a sequence of these."""
+    if isinstance(value, tuple | list):
+        return all(_is_plain(one) for one in value)
+    kinds = bool | int | float | str | type | types.FunctionType | types.BuiltinFunctionType
+    return value is None or isinstance(value, kinds)
 
 
 @dataclass(frozen=True)
