@@ -1,13 +1,13 @@
 """Render the demo world: scenes of pictograms over procedural backgrounds.
 
-A scene is a picture with its tags, boxes and class mask. Everything follows from
-``(split, seed, index)``, so that a set can be made again anywhere::
+A scene is an image with its tags, boxes and class mask. It depends only on
+``(split, seed, index)``, so a set can be rendered again on any machine::
 
     python demo/render.py --sprites ~/.cache/mmtagclip-demo --split test --out demo/data
 
 The pictograms come from three npm packages, which ``demo/fetch_sprites.sh`` downloads.
-Training scenes hold one to three objects on small pictures. Test scenes hold two to six,
-on larger pictures of mixed sizes, and a quarter of them lies on patterns that training
+Training scenes are small and contain one to three objects. Test scenes are larger, have mixed
+sizes and contain two to six objects. A quarter of the test backgrounds are patterns that training
 never shows.
 """
 
@@ -37,7 +37,7 @@ CLASSES: dict[str, str] = {
     'shoe': '1f45f', 'cup': '2615', 'backpack': '1f392', 'football': '26bd', 'bell': '1f514',
 }  # fmt: skip
 NAMES = tuple(CLASSES)
-# Backgrounds that have a name; the other patterns have none.
+# Backgrounds with a name; the patterns have none.
 BACKGROUNDS = (
     'grass', 'sky', 'sand', 'water', 'wall', 'wood', 'snow', 'night', 'stone', 'cloth',
 )  # fmt: skip
@@ -51,10 +51,10 @@ STYLES = {
 }
 SPLITS = {'train': 0, 'dev': 1, 'test': 2, 'measure': 3}
 
-# An object is labelled if at least this share of its pixels, and this many, can be seen.
+# An object is labelled if at least this share of its pixels, and this many, are visible.
 MIN_VISIBLE = 0.3
 MIN_PIXELS = 64
-# A background is named if it covers at least this share of the picture.
+# A background is named if it covers at least this share of the image.
 MIN_BACKGROUND = 0.15
 
 Sprites = list[list[list[np.ndarray]]]
@@ -62,15 +62,15 @@ Sprites = list[list[list[np.ndarray]]]
 
 @dataclass
 class Scene:
-    """A rendered picture and what is in it.
+    """A rendered image and its ground truth.
 
     Attributes:
-        image: RGB picture ``(H, W, 3)``, uint8.
+        image: RGB image ``(H, W, 3)``, uint8.
         mask: Class index of each pixel ``(H, W)``, uint8; 0 is background and ``i + 1``
             the class ``NAMES[i]``.
         objects: Class index (0-based) and visible box ``(x0, y0, x1, y1)`` in pixels, far
             edges exclusive, of each labelled object.
-        backgrounds: Indices into ``BACKGROUNDS`` of the named backgrounds in the picture.
+        backgrounds: Indices into ``BACKGROUNDS`` of the named backgrounds in the image.
     """
 
     image: np.ndarray
@@ -80,7 +80,7 @@ class Scene:
 
     @property
     def tags(self) -> list[int]:
-        """Class indices of the labelled objects, sorted, each once."""
+        """Class indices of the labelled objects, sorted, without duplicates."""
         return sorted({c for c, _ in self.objects})
 
 
@@ -88,14 +88,14 @@ def load_sprites(root: Path) -> Sprites:
     """Read all pictograms.
 
     Args:
-        root: Folder that holds ``node_modules`` with the three packages.
+        root: Folder that contains ``node_modules`` with the three packages.
 
     Returns:
-        For each class and style the sprite at several sizes, large to small, each RGBA
-        float32 ``(h, w, 4)`` in [0, 255] with premultiplied alpha.
+        For each class and style, the sprite at several sizes, large to small. Each is
+        RGBA float32 ``(h, w, 4)`` in [0, 255] with premultiplied alpha.
 
     Raises:
-        FileNotFoundError: If a pictogram is missing.
+        FileNotFoundError: A pictogram is missing.
     """
     sprites: Sprites = []
     for code in CLASSES.values():
@@ -125,13 +125,13 @@ def load_sprites(root: Path) -> Sprites:
 
 
 def _noise(rng: np.random.Generator, h: int, w: int, cell: tuple[float, float]) -> np.ndarray:
-    """Smooth noise in [0, 1], ``(h, w)``; ``cell`` is the grain's height and width in pixels."""
+    """Draw smooth noise ``(h, w)`` in [0, 1]; ``cell`` is the grain's ``(h, w)`` in pixels."""
     shape = (int(h / cell[0]) + 2, int(w / cell[1]) + 2)
     return cv2.resize(rng.random(shape, dtype=np.float32), (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 def _mix(low: list[float], high: list[float], t: np.ndarray) -> np.ndarray:
-    """Colour between two RGB colours, ``(H, W, 3)`` float32, at ``t`` ``(H, W)`` in [0, 1]."""
+    """Mix two RGB colours with weights ``t`` ``(H, W)`` in [0, 1]: ``(H, W, 3)`` float32."""
     a, b = np.float32(low), np.float32(high)
     return a + (b - a) * t[..., None]
 
@@ -257,7 +257,7 @@ _PAINTERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
 
 
 def _paint(rng: np.random.Generator, kind: str, h: int, w: int) -> np.ndarray:
-    """One background ``(h, w, 3)`` float32 with its colours jittered."""
+    """Paint one background ``(h, w, 3)`` float32 with jittered colours."""
     return (
         _PAINTERS[kind](rng, h, w)
         * rng.uniform(0.8, 1.15)
@@ -268,7 +268,7 @@ def _paint(rng: np.random.Generator, kind: str, h: int, w: int) -> np.ndarray:
 def _background(
     rng: np.random.Generator, h: int, w: int, patterns: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A background of one or two parts, and each pixel's index into ``BACKGROUNDS`` or -1."""
+    """Draw a background of one or two parts, and each pixel's index into ``BACKGROUNDS`` or -1."""
 
     def draw() -> str:
         kinds = BACKGROUNDS if rng.random() < 0.75 else patterns
@@ -286,12 +286,12 @@ def _background(
 
 
 class BackgroundBank:
-    """Large backgrounds painted once, from which training scenes cut theirs: painting is slow.
+    """Large backgrounds from which training scenes are cut, because painting is slow.
 
     Args:
-        rng: Source of all that is random.
-        count: How many to paint.
-        side: Their side in pixels.
+        rng: Random generator.
+        count: Number of backgrounds.
+        side: Side of a background in pixels.
     """
 
     def __init__(self, rng: np.random.Generator, count: int = 1500, side: int = 192) -> None:
@@ -305,7 +305,7 @@ class BackgroundBank:
         ]
 
     def cut(self, rng: np.random.Generator, h: int, w: int) -> tuple[np.ndarray, int]:
-        """A piece ``(h, w, 3)`` float32 and its index into ``BACKGROUNDS``, or -1."""
+        """Cut a piece ``(h, w, 3)`` float32; also returns its index into ``BACKGROUNDS`` or -1."""
         i = rng.integers(len(self.kinds))
         y, x = rng.integers(0, self.side - h + 1), rng.integers(0, self.side - w + 1)
         piece = self.pictures[i][y : y + h, x : x + w]
@@ -316,7 +316,7 @@ class BackgroundBank:
         return piece * np.float32(rng.uniform(0.9, 1.1)), index
 
     def draw(self, rng: np.random.Generator, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
-        """A background of one or two pieces, and each pixel's index or -1."""
+        """Draw a background of one or two pieces, and each pixel's index or -1."""
         canvas, kind = self.cut(rng, h, w)
         index = np.full((h, w), kind, np.int8)
         if rng.random() < 0.35:
@@ -326,7 +326,7 @@ class BackgroundBank:
 
 
 def _overlap(box: tuple[float, ...], others: list[tuple[float, ...]]) -> float:
-    """Largest share of the smaller of two boxes that a pair of them has in common."""
+    """Return the largest overlap of the box with another, as a share of the smaller box."""
     worst = 0.0
     for o in others:
         w = min(box[2], o[2]) - max(box[0], o[0])
@@ -351,15 +351,16 @@ def render_scene(
     """Render one scene.
 
     Args:
-        sprites: What ``load_sprites`` returns.
-        rng: Source of all that is random.
-        height: Picture height in pixels.
-        width: Picture width in pixels.
-        count: Objects to place, of different classes; one that finds no free place is left out.
-        sizes: Least and largest long side of an object in pixels.
+        sprites: Result of ``load_sprites``.
+        rng: Random generator.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        count: Number of objects, of different classes. An object without a free place is left
+            out.
+        sizes: Smallest and largest long side of an object in pixels.
         patterns: Backgrounds without a name.
-        max_overlap: Largest share of the smaller box that two objects may have in common.
-        bank: Where to take the background from; by default it is painted again.
+        max_overlap: Largest overlap of two objects, as a share of the smaller box.
+        bank: Source of the background. Default: paint a new background.
 
     Returns:
         The scene.
@@ -389,7 +390,7 @@ def render_scene(
                 break
         else:
             continue
-        # Only the object's own window is warped; it may reach beyond the picture.
+        # Only the object's window is warped; it may extend beyond the image.
         x0, y0 = int(np.floor(box[0])), int(np.floor(box[1]))
         ww, wh = int(np.ceil(box[2])) - x0 + 1, int(np.ceil(box[3])) - y0 + 1
         flip = 1 if rng.random() < 0.5 else -1
@@ -417,7 +418,7 @@ def render_scene(
     for i, (c, area) in enumerate(zip(classes, areas, strict=True), 1):
         seen = owner == i
         pixels = int(seen.sum())
-        # A hardly visible object gets no label; its pixels are neither class nor background.
+        # A barely visible object gets no label; its pixels are neither class nor background.
         if pixels < max(MIN_PIXELS, MIN_VISIBLE * area):
             mask[seen] = 255
             continue
@@ -431,7 +432,7 @@ def render_scene(
 
 
 def scene_rng(split: str, seed: int, index: int) -> np.random.Generator:
-    """The generator of one scene; different splits never share one."""
+    """Return the random generator of one scene; it differs between splits."""
     return np.random.default_rng([SPLITS[split], seed, index])
 
 
@@ -442,14 +443,14 @@ def training_scene(
     single: bool,
     bank: BackgroundBank | None = None,
 ) -> Scene:
-    """A square training scene with one object, or with one to three.
+    """Render a square training scene with one object, or with one to three.
 
     Args:
-        sprites: What ``load_sprites`` returns.
-        rng: Source of all that is random.
-        side: Picture side in pixels.
-        single: Whether the scene holds just one object.
-        bank: Where to take the background from; by default it is painted again.
+        sprites: Result of ``load_sprites``.
+        rng: Random generator.
+        side: Image side in pixels.
+        single: Whether the scene contains exactly one object.
+        bank: Source of the background. Default: paint a new background.
 
     Returns:
         The scene.
@@ -462,13 +463,12 @@ def training_scene(
 def evaluation_scene(
     sprites: Sprites, rng: np.random.Generator, side: int | None = None, held_out: bool = True
 ) -> Scene:
-    """A larger scene with two to six objects.
+    """Render a larger scene with two to six objects.
 
     Args:
-        sprites: What ``load_sprites`` returns.
-        rng: Source of all that is random.
-        side: Side of a square picture in pixels; by default both sides are drawn from
-            160 to 384.
+        sprites: Result of ``load_sprites``.
+        rng: Random generator.
+        side: Side of a square image in pixels. Default: both sides are drawn from 160 to 384.
         held_out: Whether unnamed patterns are those that training never shows.
 
     Returns:
@@ -488,7 +488,7 @@ def evaluation_scene(
 
 
 def _palette() -> np.ndarray:
-    """The PASCAL VOC palette, ``(256, 3)`` uint8."""
+    """Return the PASCAL VOC palette, ``(256, 3)`` uint8."""
     palette = np.zeros((256, 3), np.uint8)
     for i in range(256):
         for bit in range(8):
@@ -498,7 +498,7 @@ def _palette() -> np.ndarray:
 
 
 def _annotation(name: str, scene: Scene) -> str:
-    """The scene's objects as PASCAL VOC XML; coordinates are 1-based and inclusive."""
+    """Format the scene's objects as PASCAL VOC XML; coordinates are 1-based and inclusive."""
     root = ElementTree.Element('annotation')
     ElementTree.SubElement(root, 'folder').text = 'JPEGImages'
     ElementTree.SubElement(root, 'filename').text = f'{name}.jpg'
@@ -522,8 +522,8 @@ def write_voc(scenes: list[Scene], out: Path, quality: int = 85) -> None:
     """Write scenes as a data set in PASCAL VOC's layout, image set ``test``.
 
     Args:
-        scenes: What to write.
-        out: Folder to make.
+        scenes: The scenes.
+        out: Folder to write.
         quality: JPEG quality.
     """
     from PIL import Image

@@ -1,9 +1,9 @@
-"""Run the demo: the ablation on the test scenes, then pictures of a few of them.
+"""Run the demo: the ablation on the test scenes, then images of some scenes with their tags.
 
     python demo/run.py
 
-Tests each row as tools/test.py does, writes mAP by row to work_dirs/demo/metrics.json and
-pictures with tags, scores and heat maps to work_dirs/demo/pictures.
+Tests each row like tools/test.py. Writes the mAP of each row to work_dirs/demo/metrics.json, and
+images with tags, scores and heat maps to work_dirs/demo/pictures.
 """
 
 import argparse
@@ -32,12 +32,12 @@ ROWS = {
 
 
 def ablation(out: Path, data: Path) -> dict[str, float]:
-    """The mAP of each row on a set of scenes."""
+    """Compute the mAP of each row on a set of scenes."""
     metrics = {}
     for row, config in ROWS.items():
         cfg = Config.fromfile(ROOT / f'configs/demo/{config}.py')
         cfg.work_dir = str(out / row)
-        cfg.visualizer.name = row  # else the first row's would serve them all
+        cfg.visualizer.name = row  # without it, all rows would share the first row's visualizer
         cfg.test_dataloader.dataset.data_root = str(data)
         metrics[row] = Runner.from_cfg(cfg).test()['multi-label/mAP']
     return metrics
@@ -79,12 +79,14 @@ def main() -> None:
         default=Path('work_dirs/demo'),
         help='folder to write to (default: work_dirs/demo)',
     )
-    parser.add_argument('--pictures', type=int, default=6, help='scenes to draw (default: 6)')
+    parser.add_argument(
+        '--pictures', type=int, default=6, help='number of scenes to draw (default: 6)'
+    )
     parser.add_argument(
         '--data',
         type=Path,
         default=ROOT / 'demo/data',
-        help='a set that demo/render.py wrote (default: demo/data)',
+        help='data set written by demo/render.py (default: demo/data)',
     )
     args = parser.parse_args()
     metrics = ablation(args.out, args.data)
@@ -93,7 +95,7 @@ def main() -> None:
     print(f'\nmAP on {args.data} ({args.out / "metrics.json"}):')
     for row, value in metrics.items():
         print(f'  {row:12} {value:5.1f}')
-    print(f'{len(drawn)} pictures in {args.out / "pictures"}')
+    print(f'{len(drawn)} images in {args.out / "pictures"}')
 
 
 if __name__ == '__main__':

@@ -1,15 +1,15 @@
 """Train the demo CLIP on the demo world.
 
-Both towers learn contrastively from captions that name one or two of a picture's objects,
-sometimes its background. Two terms are added:
+Both towers learn contrastively from captions that name one or two of an image's objects,
+sometimes its background. The loss is the sum of two terms:
 
 * the class token against the captions, as in CLIP;
-* a soft maximum over the patch features against the captions' nouns, where the patch
-  features are those that TagCLIP reads: every token of the last block attends only to
-  itself. No box and no mask takes part.
+* a soft maximum over the patch features against the captions' nouns. The patch features are
+  those of TagCLIP: every token of the last block attends only to itself. Boxes and masks are
+  not used.
 
-A text that is true of a picture is never one of its negatives. Single objects come first,
-then scenes of one to three. The run can be stopped and started again at any time::
+A text that is true of an image is never one of its negatives. Single objects come first,
+then scenes of one to three. Run the same command again to resume an interrupted run::
 
     python demo/train.py --sprites ~/.cache/mmtagclip-demo --work-dir work_dirs/demo_train
 """
@@ -73,8 +73,8 @@ MODEL_CFG: dict[str, Any] = {
 }
 PREPROCESS_CFG = {'mean': open_clip.OPENAI_DATASET_MEAN, 'std': open_clip.OPENAI_DATASET_STD}
 
-# Picture side in pixels: share of the full batch that makes about equal work, and how often
-# the side is drawn once scenes have begun.
+# Image side in pixels: share of the full batch that makes about equal work, and probability of
+# the side after the single objects.
 SIDES = {64: (1.0, 0.2), 96: (0.58, 0.6), 128: (0.36, 0.2)}
 PATCH_WEIGHT = 2.0
 WARMUP_STEPS = 300
@@ -88,10 +88,10 @@ class Batches(Dataset):
         seed: Seed of the training set.
         start: First step.
         steps: One past the last step.
-        single_steps: How many of the first steps show single objects.
-        batch: Pictures of 64 pixels in a batch; larger ones make smaller batches.
-        rank: Which of the processes this is.
-        world: How many processes there are.
+        single_steps: Number of first steps that show single objects.
+        batch: Images of 64 pixels per batch; batches of larger images are smaller.
+        rank: Index of this process.
+        world: Number of processes.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class Batches(Dataset):
         return self.steps - self.start
 
     def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]], list[list[int]]]:
-        """The pictures ``(B, 3, S, S)`` uint8, the names in each, and those its caption has."""
+        """Return images ``(B, 3, S, S)`` uint8, the names in each, and the names in its caption."""
         if self.sprites is None:
             cv2.setNumThreads(1)
             self.sprites = load_sprites(self.root)
             self.bank = BackgroundBank(np.random.default_rng(self.seed))
         step = self.start + index
         single = step < self.single_steps
-        # All processes draw the same side, so that none waits for another.
+        # All processes draw the same side, so none waits for another.
         sides = np.random.default_rng([self.seed, step])
         side = 64 if single else int(sides.choice(list(SIDES), p=[p for _, p in SIDES.values()]))
         rng = scene_rng('train', self.seed, step * self.world + self.rank)
@@ -146,19 +146,19 @@ class Batches(Dataset):
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 pictures ``(B, 3, H, W)`` to CLIP's input range, float32."""
+    """Normalise uint8 images ``(B, 3, H, W)`` to CLIP's input range, float32."""
     mean = torch.tensor(PREPROCESS_CFG['mean']).view(1, 3, 1, 1) * 255
     std = torch.tensor(PREPROCESS_CFG['std']).view(1, 3, 1, 1) * 255
     return (images.float() - mean) / std
 
 
 def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Class token and value-only patch features.
+    """Compute the class token and value-only patch features.
 
     Args:
         visual: open_clip's ``VisionTransformer``.
-        images: Normalised pictures ``(B, 3, H, W)``.
-        dtype: What to compute in. The weights are cast, so gradients reach them as they are.
+        images: Normalised images ``(B, 3, H, W)``.
+        dtype: Dtype of the computation. The weights are cast, so they get float32 gradients.
 
     Returns:
         Normalised class token ``(B, D)`` and patch features ``(B, N, D)``, float32.
@@ -205,7 +205,7 @@ _TOKENS: dict[str, Tensor] = {}
 
 
 def tokenise(texts: list[str]) -> Tensor:
-    """CLIP's tokens of some texts ``(T, context)``; each text is tokenised only once."""
+    """Return CLIP's tokens ``(T, context)`` of texts; each text is tokenised only once."""
     missing = [t for t in dict.fromkeys(texts) if t not in _TOKENS]
     if missing:
         length = MODEL_CFG['text_cfg']['context_length']
@@ -214,19 +214,19 @@ def tokenise(texts: list[str]) -> Tensor:
 
 
 def used_tokens() -> Tensor:
-    """All tokens that can occur in a caption, ascending."""
+    """Return all tokens that can occur in a caption, ascending."""
     texts = [f'{n} and a {n}' for n in ALL_NAMES]
     texts += [t.format(n) for t in (*PLAIN_TEMPLATES, *TEMPLATES) for n in (ALL_NAMES[0], '')]
     return tokenise([*texts, *ALL_NAMES]).unique()
 
 
 class TrainableCLIP(nn.Module):
-    """The model with a token table cut down to the tokens in use, for the time of training.
+    """The model during training; its token table contains only the tokens in use.
 
     Attributes:
         clip: open_clip's model with the small table.
-        table: The whole table ``(vocabulary, width)`` as it was at the start.
-        used: Tokens that the small table holds ``(n,)``, ascending.
+        table: The full table ``(vocabulary, width)`` at the start of training.
+        used: Tokens in the small table ``(n,)``, ascending.
     """
 
     def __init__(self) -> None:
@@ -238,7 +238,7 @@ class TrainableCLIP(nn.Module):
         self.clip.token_embedding = nn.Embedding.from_pretrained(self.table[self.used], False)
 
     def full_state(self) -> dict[str, Tensor]:
-        """The state dict of the open_clip model with its whole token table."""
+        """Return the state dict of the open_clip model with the full token table."""
         state = {k: v.detach().clone() for k, v in self.clip.state_dict().items()}
         table = self.table.clone()
         table[self.used] = state['token_embedding.weight']
@@ -246,7 +246,7 @@ class TrainableCLIP(nn.Module):
 
 
 def encode_text(trained: TrainableCLIP, texts: list[str]) -> Tensor:
-    """Normalised text features ``(T, D)``; the texts are cut at the longest one's end."""
+    """Compute normalised text features ``(T, D)``; texts are cut at the end of the longest."""
     model = trained.clip
     tokens = tokenise(texts)
     end = tokens.argmax(-1)
@@ -262,12 +262,12 @@ def encode_text(trained: TrainableCLIP, texts: list[str]) -> Tensor:
 
 
 def contrast(logits: Tensor, positive: Tensor, true: Tensor) -> Tensor:
-    """Cross-entropy of each positive pair against its row's negatives.
+    """Compute the cross-entropy of each positive pair against its row's negatives.
 
     Args:
         logits: ``(R, C)``.
         positive: Pairs to pull together ``(R, C)``, bool.
-        true: Pairs that are no negatives ``(R, C)``, bool; holds all of ``positive``.
+        true: Pairs that are not negatives ``(R, C)``, bool; contains all of ``positive``.
 
     Returns:
         Mean loss over the positive pairs.
@@ -284,7 +284,7 @@ def losses(
     rng: np.random.Generator,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """The class token's and the patches' contrastive loss of a batch."""
+    """Compute the contrastive losses of class token and patches for a batch."""
 
     def template() -> str:
         options = PLAIN_TEMPLATES if rng.random() < 0.5 else TEMPLATES
@@ -314,21 +314,21 @@ def losses(
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the precision at each positive; 0 if there is none."""
+    """Compute the mean precision at each positive; 0 without positives."""
     hits = labels[np.argsort(-scores, kind='stable')].astype(bool)
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(precision[hits].mean()) if hits.any() else 0.0
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Percent mAP of scores ``(images, C)`` against labels ``(images, C)``."""
+    """Compute the mAP in percent of scores ``(images, C)`` against labels ``(images, C)``."""
     pairs = zip(scores.T, labels.T, strict=True)
     return 100 * float(np.mean([average_precision(s, y) for s, y in pairs]))
 
 
 @torch.no_grad()
 def text_classifier(model: TrainableCLIP, templates: tuple[str, ...]) -> Tensor:
-    """Text features of all names ``(C, D)``, each the mean over the templates."""
+    """Compute the text features ``(C, D)`` of all names, each the mean over the templates."""
     rows = [encode_text(model, [t.format(n) for t in templates]).mean(0) for n in ALL_NAMES]
     return F.normalize(torch.stack(rows), dim=-1)
 
@@ -337,7 +337,7 @@ def text_classifier(model: TrainableCLIP, templates: tuple[str, ...]) -> Tensor:
 def scene_scores(
     model: TrainableCLIP, images: Tensor, text: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class token's and coarse scores ``(B, classes)`` of normalised pictures of one size."""
+    """Compute class token and coarse scores ``(B, classes)`` of normalised images of one size."""
     token, patches = encode_image(model.clip.visual, images, torch.float32)
     scale = model.clip.logit_scale.exp()
     coarse = (scale * patches @ text.T).softmax(-1).amax(1)
@@ -346,7 +346,7 @@ def scene_scores(
 
 
 def evaluate(model: TrainableCLIP, images: Tensor, labels: np.ndarray) -> dict[str, float]:
-    """Measure mAP of the class token and of the coarse scores on equally large scenes."""
+    """Compute the mAP of class token and coarse scores on scenes of one size."""
     text = text_classifier(model, EVAL_TEMPLATES)
     parts = [scene_scores(model, normalise(part), text) for part in images.split(20)]
     names = ('class_token', 'coarse')
@@ -357,7 +357,7 @@ def evaluate(model: TrainableCLIP, images: Tensor, labels: np.ndarray) -> dict[s
 
 
 def development_set(sprites: Path, seed: int, count: int = 160) -> tuple[Tensor, np.ndarray]:
-    """Development pictures ``(count, 3, 192, 192)`` uint8 and their labels ``(count, C)``."""
+    """Render development images ``(count, 3, 192, 192)`` uint8 and labels ``(count, C)``."""
     pictograms = load_sprites(sprites)
     scenes = [
         evaluation_scene(pictograms, scene_rng('dev', seed, i), 192, held_out=False)
@@ -379,7 +379,7 @@ def export(model: TrainableCLIP, out: Path) -> None:
 
 
 def learning_rate(step: int, steps: int, peak: float, decay_steps: int) -> float:
-    """Linear warm-up, a plateau, and a linear way down to nothing over the last steps."""
+    """Return the learning rate: linear warm-up, plateau, linear decay to 0 in the last steps."""
     return peak * min((step + 1) / WARMUP_STEPS, 1.0, (steps - step) / decay_steps)
 
 
@@ -426,24 +426,30 @@ def parse_args() -> argparse.Namespace:
         '--work-dir',
         type=Path,
         default=Path('work_dirs/demo_train'),
-        help='where checkpoint, log, curve and model go',
+        help='folder for checkpoint, log, curve and model',
     )
-    parser.add_argument('--steps', type=int, default=6000, help='steps in all')
-    parser.add_argument('--single-steps', type=int, default=500, help='steps on single objects')
-    parser.add_argument('--decay-steps', type=int, default=2250, help='last steps, rate falling')
+    parser.add_argument('--steps', type=int, default=6000, help='total number of steps')
+    parser.add_argument(
+        '--single-steps', type=int, default=500, help='first steps, on single objects'
+    )
+    parser.add_argument(
+        '--decay-steps', type=int, default=2250, help='last steps, with falling rate'
+    )
     parser.add_argument('--lr', type=float, default=1.2e-3, help='peak learning rate')
-    parser.add_argument('--batch', type=int, default=64, help='pictures in a process')
+    parser.add_argument('--batch', type=int, default=64, help='images per process and step')
     parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16')
-    parser.add_argument('--processes', type=int, default=2, help='each computes on one core')
-    parser.add_argument('--eval-every', type=int, default=500, help='steps')
-    parser.add_argument('--save-every', type=int, default=250, help='steps')
+    parser.add_argument(
+        '--processes', type=int, default=2, help='number of processes, one core each'
+    )
+    parser.add_argument('--eval-every', type=int, default=500, help='steps between evaluations')
+    parser.add_argument('--save-every', type=int, default=250, help='steps between checkpoints')
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()
 
 
 def train(rank: int, args: argparse.Namespace) -> None:
-    """Train in one of the processes, from the last checkpoint if there is one."""
-    # On a CPU, processes with one thread each do more than one process with many.
+    """Train in one process; resumes from the last checkpoint if there is one."""
+    # On a CPU, several processes with one thread are faster than one process with many threads.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     first = rank == 0
@@ -467,7 +473,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         optimiser.load_state_dict(state['optimiser'])
         start, seconds = state['step'], state['seconds']
     if first:
-        # Records behind the checkpoint belong to steps that are now done again.
+        # Remove records after the checkpoint: their steps are repeated.
         lines = log.read_text().splitlines() if log.is_file() else []
         lines = [line for line in lines if json.loads(line)['step'] <= start]
         log.write_text(''.join(line + '\n' for line in lines))
@@ -544,12 +550,12 @@ def train(rank: int, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Train, or go on training from the last checkpoint."""
+    """Train, or resume from the last checkpoint."""
     args = parse_args()
     if args.processes < 1:
         raise SystemExit(f'--processes must be at least 1, got {args.processes}')
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    load_sprites(args.sprites)  # a missing folder is best told before processes start
+    load_sprites(args.sprites)  # reports a missing folder before processes start
     if args.processes == 1:
         train(0, args)
     else:

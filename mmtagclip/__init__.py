@@ -1,4 +1,4 @@
-"""TagCLIP for OpenMMLab: what is in a picture, and where, without labels."""
+"""TagCLIP for OpenMMLab: what is in an image, and where, without labels."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ __all__ = ['SegInferencer', 'TagInferencer', '__version__']
 
 
 def __getattr__(name: str) -> Any:
-    """An inferencer, imported when it is asked for: ``import mmtagclip`` alone is quick."""
+    """Import an inferencer on first access, so ``import mmtagclip`` is quick."""
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from . import apis
@@ -23,5 +23,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What there is, with what is not imported yet."""
+    """List all names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

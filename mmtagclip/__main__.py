@@ -1,4 +1,4 @@
-"""``python -m mmtagclip``: the command line."""
+"""Command line: ``python -m mmtagclip``."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Check that one usable set of OpenMMLab distributions is installed.
+"""Check that exactly one set of OpenMMLab distributions is installed.
 
-The import names ``mmengine``, ``mmcv``, ``mmseg`` and ``mmpretrain`` come from
-two sets of distributions: the maintained OneDL fork and the official releases.
-They overwrite each other's files, so exactly one set may be installed. Neither
-is a hard requirement of this package; the extras ``onedl`` and ``openmmlab``
-install one of them.
+Two sets of distributions provide the import names ``mmengine``, ``mmcv``, ``mmseg``
+and ``mmpretrain``: the maintained OneDL fork and the official releases. They
+overwrite each other's files, so exactly one set may be installed. This package
+requires neither by itself; the extras ``onedl`` and ``openmmlab`` install one of
+them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from importlib import metadata
 
 from packaging.version import Version
 
-# import name -> (distribution, oldest version that the tests have passed with or are known to need)
+# import name -> (distribution, oldest version that passed the tests or that they need)
 ONEDL = {
     'mmengine': ('onedl-mmengine', '0.10.10'),
     'mmcv': ('onedl-mmcv', '2.3.0'),
@@ -29,7 +29,7 @@ _INSTALL = "pip install 'mmtagclip[onedl]' (for the official ones see docs/offic
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of all distributions of both sets that are installed, by name."""
+    """Return the versions of the installed distributions of both sets, by name."""
     found = {}
     for table in (ONEDL, OPENMMLAB):
         for distribution, _ in table.values():
@@ -41,7 +41,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def check_distributions(installed: Mapping[str, str]) -> None:
-    """Raise unless one whole and new enough set of distributions is installed.
+    """Raise an error unless one set of distributions is complete and new enough.
 
     Args:
         installed: Distribution names and their versions.
@@ -54,7 +54,7 @@ def check_distributions(installed: Mapping[str, str]) -> None:
     official = sorted(name for name, _ in OPENMMLAB.values() if name in installed)
     if onedl and official:
         raise ImportError(
-            f'mmtagclip found two sets of OpenMMLab distributions mixed: {", ".join(onedl)} and '
+            f'mmtagclip found two sets of OpenMMLab distributions: {", ".join(onedl)} and '
             f'{", ".join(official)} overwrite each other; uninstall all of them, then {_INSTALL}'
         )
     table = OPENMMLAB if official else ONEDL
@@ -71,5 +71,5 @@ def check_distributions(installed: Mapping[str, str]) -> None:
     ]
     if old:
         raise ImportError(
-            f'mmtagclip found too old a version: {", ".join(old)}. Upgrade with: {_INSTALL}'
+            f'mmtagclip needs newer versions: {", ".join(old)}. Upgrade with: {_INSTALL}'
         )

@@ -1,7 +1,7 @@
-"""MMSegmentation and MMPretrain, imported without what they say of parts that nobody asked for.
+"""Import MMSegmentation and MMPretrain without their messages about parts that are not used here.
 
-To import this module imports them. Left out are the fork's line about its own data format and
-mmcv's advice on an operator that nothing here uses; all else that they print or warn of is kept.
+Importing this module imports both. Two messages are suppressed: the fork's line about its data
+format, and mmcv's warning about an operator. All other output and warnings are kept.
 """
 
 import contextlib
@@ -9,34 +9,33 @@ import io
 import warnings
 from importlib import import_module
 
-UNASKED_LINE = 'Could not import OneDL'
-UNASKED_WARNING = 'Fail to import ``MultiScaleDeformableAttention``'
+UNUSED_LINE = 'Could not import OneDL'
+UNUSED_WARNING = 'Fail to import ``MultiScaleDeformableAttention``'
 
 
 def import_quietly(*modules: str) -> None:
-    """Import modules, and pass on what they print except :data:`UNASKED_LINE`.
+    """Import modules and keep what they print, except :data:`UNUSED_LINE`.
 
     Args:
-        modules: Their full names.
+        modules: Full names of the modules.
     """
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', UNASKED_WARNING)
+            warnings.filterwarnings('ignore', UNUSED_WARNING)
             for module in modules:
                 import_module(module)
     finally:
         for line in printed.getvalue().splitlines():
-            if line != UNASKED_LINE:
+            if line != UNUSED_LINE:
                 print(line)
 
 
 def leave_out_multimodal() -> None:
-    """Let MMPretrain leave out its multimodal models, which nothing here uses.
+    """Stop MMPretrain from importing its multimodal models, which are not used here.
 
-    Where transformers is installed, MMPretrain imports them, slowly, and can't
-    be imported at all beside transformers 5. Whoever needs them in the same
-    process imports ``mmpretrain.models`` first.
+    If transformers is installed, importing them is slow, and with transformers 5 it
+    fails. To use them in the same process, import ``mmpretrain.models`` first.
     """
     import_module('mmpretrain.utils.dependency').WITH_MULTIMODAL = False  # type: ignore[attr-defined]
 

@@ -1,7 +1,8 @@
-"""Image files to upright RGB pixels, pixels to the patch grid, and index masks.
+"""Read image files as upright RGB pixels, resize pixels to the patch grid, and read index masks.
 
-Every file is read, or named in one sentence. What a file may cost is known before its pixels are
-decoded: :data:`MAX_PIXELS` of at most 12 bytes each, and :data:`MAX_SCANS` passes over them.
+Every file is read or refused with one sentence that names it. The cost of a file is limited before
+its pixels are decoded: to :data:`MAX_PIXELS` of at most 12 bytes each, and to :data:`MAX_SCANS`
+passes over them.
 """
 
 import io
@@ -17,19 +18,19 @@ from typing import cast
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# Kinds of files that are opened, whatever else Pillow knows: some of its readers start other
-# programs (EPS: Ghostscript), others are for files that are no photographs.
+# The only formats that are opened. Some other readers of Pillow start programs (EPS: Ghostscript),
+# others read files that are not images.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'AVIF', 'JPEG2000')
-# Endings by which image files are found in a folder, and which are no part of an image's name.
+# Endings of image files in a folder; they are not part of an image's name.
 SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.avif',
     '.jp2',
 )  # fmt: skip
-# Pillow warns of larger images, and refuses those of twice as many pixels.
+# Pillow warns of larger images, and refuses images of twice as many pixels.
 MAX_PIXELS = 89_478_485
 # Encoders write 10 to 25 scans; each costs as much time as a whole image.
 MAX_SCANS = 64
-# Rows that are converted together; all that is held at once besides the image and the result.
+# Pixels that are converted together; no more are in memory besides the image and the result.
 STRIP_PIXELS = 1 << 20
 _TURNS = {
     2: lambda pixels: pixels[:, ::-1],
@@ -40,28 +41,28 @@ _TURNS = {
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
 }
-# 16 bits to 8.
+# From 16 to 8 bits.
 _EIGHT_BITS = (np.arange(65536) / 257).round().astype(np.uint8)
 
 
 class ImageTooLarge(ValueError):
-    """An image that would cost more memory or time than is allowed."""
+    """The image would need more memory or time than is allowed."""
 
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """How images get to sides that the patch size divides (TagCLIP: ``ceil``), PIL bicubic.
+    """Resizes images to the next multiples of the patch size (TagCLIP: ``ceil``), PIL bicubic.
 
     Attributes:
-        patch_size: Of the encoder, in pixels.
-        size: ``(H, W)`` in pixels to resize every image to, regardless of its
-            shape; its own size if None.
-        max_side: Shrink images first whose longer side is longer, in pixels.
-        max_patches: Images of more patches are refused: the attention maps of
-            ``N`` patches take ``N * N`` numbers each.
+        patch_size: Patch size of the encoder in pixels.
+        size: ``(H, W)`` in pixels for every image, regardless of its shape. Default:
+            the image's size.
+        max_side: Images whose longer side is longer, in pixels, are shrunk first.
+        max_patches: Images of more patches are refused, because each attention map
+            of ``N`` patches has ``N * N`` numbers.
 
     Raises:
-        ValueError: ``max_side`` below 1.
+        ValueError: ``max_side`` is below 1.
     """
 
     patch_size: int = 16
@@ -74,7 +75,7 @@ class PatchGrid:
             raise ValueError(f'max_side must be at least 1, not {self.max_side}')
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """``(H, W)`` in pixels that an image of this size gets."""
+        """Return the size ``(H, W)`` in pixels to which an image of this size is resized."""
         if self.size is not None:
             height, width = self.size
         elif self.max_side is not None and max(height, width) > self.max_side:
@@ -84,10 +85,10 @@ class PatchGrid:
         return math.ceil(height / patch) * patch, math.ceil(width / patch) * patch
 
     def resize(self, image: np.ndarray, name: object = 'an image') -> np.ndarray:
-        """An image ``(H, W, 3)`` uint8 on the grid; the same array where nothing changes.
+        """Resize an image ``(H, W, 3)`` uint8 to the grid; returns the same array if it fits.
 
         Raises:
-            ValueError: It makes too many patches; the message names it.
+            ValueError: The image makes too many patches; the message names it.
         """
         old_height, old_width = image.shape[:2]
         height, width = self.target_size(old_height, old_width)
@@ -103,7 +104,7 @@ class PatchGrid:
         resized = Image.fromarray(np.ascontiguousarray(image)).resize(
             (width, height), Image.Resampling.BICUBIC
         )
-        return np.array(resized)  # a copy, which can be written to
+        return np.array(resized)  # a copy that can be written to
 
 
 def read_image(
@@ -115,32 +116,32 @@ def read_image(
     """Read an image file.
 
     Args:
-        source: The file, or its content.
-        max_side: Limit of the longer side, in pixels.
-        max_pixels: Limit of all pixels. Pillow has a limit of its own above it,
+        source: Path of the file, or its content.
+        max_side: Maximum of the longer side in pixels.
+        max_pixels: Maximum number of pixels. Pillow also has a limit,
             ``2 * PIL.Image.MAX_IMAGE_PIXELS``.
-        name: What messages call the image; its path if None.
+        name: Name of the image in messages. Default: its path.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB in [0, 255], upright.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ImageTooLarge: It would cost more memory or time than is allowed.
-        ValueError: It is empty, truncated or no image. Each message names it.
+        ImageTooLarge: It would need more memory or time than is allowed.
+        ValueError: It is empty, truncated or not an image. Each message names it.
     """
     name = _called(source, name)
     with _opened(source, name) as image:
         width, height = image.size
         if max(width, height) > max_side:
             raise ImageTooLarge(
-                f'{name} is {width}x{height} pixels, over the limit of max_side={max_side}; raise '
-                'it in LoadImage if there is enough memory'
+                f'{name} is {width}x{height} pixels, over the limit of max_side={max_side}; '
+                'raise the limit in LoadImage if there is enough memory'
             )
         if width * height > max_pixels:
             raise ImageTooLarge(
                 f'{name} is {width}x{height} pixels, over the limit of max_pixels={max_pixels}; '
-                'raise it in LoadImage if there is enough memory'
+                'raise the limit in LoadImage if there is enough memory'
             )
         if image.info.get('progressive'):
             _check_scans(image, name)
@@ -150,43 +151,43 @@ def read_image(
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Size ``(H, W)`` in pixels that :func:`read_image` gives, from the file's header alone.
+    """Read from the file's header the size ``(H, W)`` in pixels that :func:`read_image` returns.
 
-    Of a PNG whose EXIF entry comes behind the pixels, which is unusual, the size is that before
-    it is turned.
+    If a PNG has its EXIF entry after the pixels, which is unusual, the size is the one before
+    rotation.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is empty or no image; the message names it.
+        ValueError: It is empty or not an image; the message names it.
     """
     with _opened(path, path) as image:
         width, height = image.size
-        if image.format == 'TIFF':  # whose size Pillow has turned already
+        if image.format == 'TIFF':  # Pillow has already rotated this size
             return height, width
         return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
 def upright(image: Image.Image, name: object = 'the image') -> np.ndarray:
-    """A PIL image as ``(H, W, 3)`` uint8 RGB, turned as its EXIF entry says.
+    """Convert a PIL image to ``(H, W, 3)`` uint8 RGB, rotated as its EXIF entry says.
 
     Raises:
         ValueError: See :func:`to_rgb`.
     """
     pixels = to_rgb(image, name)
-    # Pillow turns a TIFF itself, when it is decoded.
+    # Pillow rotates a TIFF itself when it decodes it.
     turn = None if image.format == 'TIFF' else _TURNS.get(_orientation(image))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def to_rgb(image: Image.Image, name: object = 'the image') -> np.ndarray:
-    """Any PIL image as ``(H, W, 3)`` uint8 RGB; transparent parts become white.
+    """Convert any PIL image to ``(H, W, 3)`` uint8 RGB; transparent parts become white.
 
-    Values of 16 bits become 8. Floating-point values are those of [0, 1], of 8 bits or of 16
-    bits, the narrowest range that they fit.
+    16-bit values become 8-bit values. The range of floating-point values is the narrowest that
+    they fit: [0, 1], 8 bits or 16 bits.
 
     Raises:
-        ValueError: Values that no picture has, or 16-bit values which use 12 bits or less, so
-            that nobody can tell whether the image is dark or of fewer bits.
+        ValueError: The values are out of every range, or 16-bit values use only 9 to 12 bits, so
+            the image may be dark or may have fewer bits.
     """
     width, height = image.size
     convert = _converter(image, name)
@@ -200,23 +201,23 @@ def to_rgb(image: Image.Image, name: object = 'the image') -> np.ndarray:
 
 
 def image_stem(path: str | Path) -> str:
-    """File name of an image without folder and ending; other dots belong to the name."""
+    """Return the file name of an image without folder and ending; other dots are kept."""
     path = Path(path)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:
-    """Read a mask whose pixels are indices; of a palette image the indices, not the colours.
+    """Read a mask whose pixels are indices; a palette image gives its indices, not its colours.
 
     Args:
         path: The file.
 
     Returns:
-        ``(H, W)`` of integers.
+        ``(H, W)``, integers.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is a colour image, damaged or none; the message names it.
+        ValueError: It is a colour image, damaged or not an image; the message names it.
     """
     with _opened(path, path) as image:
         if image.mode not in ('L', 'P', 'I', 'I;16'):
@@ -233,7 +234,7 @@ def _called(source: str | Path | bytes, name: object) -> object:
 
 @contextmanager
 def _opened(source: str | Path | bytes, name: object) -> Iterator[Image.Image]:
-    """A file opened as an image; nothing is decoded yet."""
+    """Open a file as an image without decoding it."""
     if isinstance(source, bytes):
         file: io.BytesIO | Path = io.BytesIO(source)
         empty = not source
@@ -249,20 +250,22 @@ def _opened(source: str | Path | bytes, name: object) -> Iterator[Image.Image]:
             Image.init()
             image = Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
     except UnidentifiedImageError:
-        raise ValueError(f'{name} is not an image of a known kind ({", ".join(FORMATS)})') from None
+        raise ValueError(
+            f'{name} is not an image of a supported format ({", ".join(FORMATS)})'
+        ) from None
     with image:
         yield image
 
 
 @contextmanager
 def _damage(name: object) -> Iterator[None]:
-    """One clear error for whatever a decoder raises: each has errors of its own."""
+    """Turn all errors of decoders into one clear error: each decoder has other errors."""
     try:
         yield
     except (UnidentifiedImageError, FileNotFoundError, PermissionError):
         raise
     except MemoryError:
-        raise ValueError(f'{name} needs more memory than there is to be decoded') from None
+        raise ValueError(f'{name} needs more memory to be decoded than is available') from None
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(f'{name} is too large: {error}') from None
     except _Refused as error:
@@ -272,7 +275,7 @@ def _damage(name: object) -> Iterator[None]:
 
 
 class _Refused(ValueError):
-    """A whole image that is not taken; its sentence is complete."""
+    """An undamaged image that is refused; the message is complete."""
 
 
 def _check_scans(image: Image.Image, name: object) -> None:
@@ -292,12 +295,12 @@ def _check_scans(image: Image.Image, name: object) -> None:
 
 
 def count_scans(content: bytes) -> int:
-    """Number of the scans of a JPEG file: how often its pixels are gone through."""
+    """Count the scans of a JPEG file, which are passes over its pixels."""
     scans, place = 0, 2
     marker = re.compile(rb'\xff+[^\x00\xd0-\xd7\xff]')
     while (found := marker.search(content, place)) is not None:
         kind, place = content[found.end() - 1], found.end()
-        if kind == 0xD9:  # the end of the image; another one may follow
+        if kind == 0xD9:  # the end of the image; another image may follow
             return scans
         scans += kind == 0xDA
         place += int.from_bytes(content[place : place + 2], 'big')
@@ -305,25 +308,25 @@ def count_scans(content: bytes) -> int:
 
 
 def _converter(image: Image.Image, name: object) -> Callable[[Image.Image], np.ndarray]:
-    """What makes uint8 RGB, or grey, of a strip of the image."""
+    """Return the function that converts a strip of the image to uint8 RGB, or grey."""
     if image.mode == 'F':
         low, high = cast(tuple[float, float], image.getextrema())
         top = next((top for top in (1, 255, 65535) if 0 <= low <= high <= top), None)
         if top is None:
             raise _Refused(
-                f'{name} has floating-point values from {low} to {high}, which are none of a '
-                'picture: scale them to [0, 1]'
+                f'{name} has floating-point values from {low} to {high}, outside [0, 65535]: '
+                'scale them to [0, 1]'
             )
         return lambda strip: _finite(np.asarray(strip), name, 255 / top)
     if image.mode.startswith('I'):
         low, high = cast(tuple[int, int], image.getextrema())
         if low < 0 or high > 65535:
             raise _Refused(
-                f'{name} has values from {low} to {high}, which are neither of 8 nor of 16 bits'
+                f'{name} has values from {low} to {high}, which is neither 8 nor 16 bits'
             )
         if 255 < high < 4096:
             raise _Refused(
-                f'{name} has 16-bit values up to {high} only: a nearly black image, or one of 12 '
+                f'{name} has 16-bit values, but only up to {high}: it is nearly black or has 12 '
                 'bits; save it with 8 bits'
             )
         return lambda strip: _EIGHT_BITS[np.asarray(strip)]
@@ -345,20 +348,20 @@ def _on_white(strip: Image.Image) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none, or none that can be read.
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or can't be read.
 
-    Nothing else of the EXIF entry is needed, so nothing else of it can fail.
+    Other parts of the EXIF entry are not read, so they can't cause errors.
     """
     found = _orientation_in(image.info.get('exif'))
     if found is None:  # other places: XMP, text of a PNG
         with suppress(Exception):
-            # That of Pillow's PNG reader would decode the whole image.
+            # The `getexif` of Pillow's PNG reader would decode the whole image.
             found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     return found if found in _TURNS else 1
 
 
 def _orientation_in(exif: object) -> int | None:
-    """The same from an EXIF entry: a walk over its first IFD, where Pillow reads it as a whole."""
+    """Read the orientation from the first IFD of an EXIF entry; Pillow would read all of it."""
     if not isinstance(exif, bytes):
         return None
     start = 6 if exif.startswith(b'Exif\x00\x00') else 0

@@ -1,27 +1,32 @@
-"""Labels of masks: names, colours, which is the background, and the value that is none."""
+"""Labels of masks: names, colours, the background, and the value that is ignored."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-# The value of a mask's pixel that has no label, or one that is not to be counted.
+# Value of a mask's pixels that have no label or are not counted.
 IGNORED = 255
+# Pixels of a large array that are computed together, where intermediate arrays take more memory
+# than the result.
+BLOCK = 2**20
 
 
 def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, Any]:
-    """What a data set or segmentor says of its labels, as drawing them needs it.
+    """Build the meta information of a data set or segmentor that drawing labels needs.
 
     Args:
-        names: Of the labels but for the background.
+        names: Names of the labels without the background.
         with_background: Whether label 0 is the background.
 
     Returns:
-        ``classes``, the name of each label, and ``palette``, its colour: RGB in
-        [0, 255], VOC's colours, in which only the background is black.
+        ``classes``, the name of each label, and ``palette``, the colour of each label:
+        VOC's colours, RGB in [0, 255]. Only the background is black.
 
     Raises:
-        ValueError: One of the names is ``background``, which label 0 is already.
+        ValueError: One of the names is ``background`` although label 0 is the background.
     """
     if with_background and 'background' in names:
         raise ValueError("'background' is label 0 already: leave it out of the classes")
@@ -35,3 +40,56 @@ def labels_metainfo(names: Sequence[str], with_background: bool) -> dict[str, An
         'classes': (*['background'] * first, *names),
         'palette': [*[[0, 0, 0]] * first, *colours.tolist()],
     }
+
+
+def row_blocks(size: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an array ``(H, W)``, in blocks of about a million pixels.
+
+    Args:
+        size: ``(H, W)``.
+    """
+    height, width = size
+    step = max(1, BLOCK // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, top + step)
+
+
+def label_counts(mask: np.ndarray) -> dict[int, int]:
+    """How many pixels have each label that occurs, :data:`IGNORED` too; labels ascending.
+
+    Args:
+        mask: ``(H, W)`` integers, at least 0.
+    """
+    counts: dict[int, int] = {}
+    for rows in row_blocks(mask.shape):
+        for label, count in enumerate(np.bincount(mask[rows].ravel().astype(np.int64)).tolist()):
+            if count:
+                counts[label] = counts.get(label, 0) + count
+    return dict(sorted(counts.items()))
+
+
+def index_mask(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Labels as a mask file holds them.
+
+    Args:
+        labels: ``(H, W)`` integers.
+        classes: Name of each label.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        ValueError: More labels than a mask of 8 bits holds.
+    """
+    if len(classes) > IGNORED:
+        raise ValueError(
+            f'a mask holds at most {IGNORED} labels, but there are {len(classes)} classes'
+        )
+    return labels.astype(np.uint8)
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask ``(H, W)`` uint8 as a PNG file of labels."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, format='PNG')
+    return buffer.getvalue()

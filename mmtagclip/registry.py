@@ -1,8 +1,8 @@
-"""Child registries: every part is named ``mmtagclip.<Name>`` in a config.
+"""Child registries: a config names every part as ``mmtagclip.<Name>``.
 
-Prefixed names resolve under the default scopes ``mmpretrain`` and ``mmseg``
-without ``custom_imports``. Write the prefix at every level of a config: nested
-parts are looked up in the default scope, not in the registry that builds them.
+Prefixed names resolve in the default scopes ``mmpretrain`` and ``mmseg`` without
+``custom_imports``. Write the prefix at every level of a config: nested parts are
+looked up in the default scope, not in the registry that builds them.
 """
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS

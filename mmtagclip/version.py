@@ -1,3 +1,3 @@
-"""The package's version, read by the build and recorded in caches and outputs."""
+"""Version of the package. The build reads it; caches and outputs record it."""
 
 __version__ = '0.2.0'

@@ -1,4 +1,4 @@
-"""Pages keep to the word list of CONTRIBUTING.md."""
+"""Pages, docstrings and messages keep to the word list of CONTRIBUTING.md."""
 
 import re
 from pathlib import Path
@@ -6,15 +6,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# The package's Python, mmtagclip/**/*.py, is to follow.
 GLOBS = (
     'README.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
     'docs/*.md',
     'demo/README.md',
     'configs/**/README.md',
     'tools/**/*.py',
     'demo/*.py',
+    'CHANGELOG.md',
+    'configs/**/*.py',
+    'configs/**/*.yml',
+    'mmtagclip/**/*.py',
+    'mmtagclip/web/static/*',
 )
 WORD_LIST = '## Language'
 

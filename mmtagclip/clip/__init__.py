@@ -1,4 +1,4 @@
-"""The frozen model: loading, dense encoder, last blocks, text features."""
+"""The frozen CLIP: loading, dense encoder, last blocks, text features."""
 
 from . import last_blocks
 from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
@@ -41,5 +41,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> type[LastBlock]:
-    """A last block by its class's name."""
+    """Return a last block by its class name."""
     return getattr(last_blocks, name)

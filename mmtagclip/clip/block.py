@@ -1,9 +1,9 @@
-"""The steps of one transformer block of open_clip, walked from outside, and its attention maps.
+"""The steps of one transformer block of open_clip, run from outside, and its attention maps.
 
-open_clip's blocks neither return attention maps nor take a mask for one row;
-these functions call their public submodules in the same order and change
-nothing in them. A block's input and output are float32; what is multiplied has
-the dtype of its weights.
+open_clip's blocks neither return attention maps nor accept a mask for one row.
+These functions call the block's public submodules in the same order and do not
+change them. A block's input and output are float32; matrix products have the
+dtype of the weights.
 """
 
 import torch
@@ -11,26 +11,26 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor
 
-# Entries of an attention map that are worked on together: 6 MB, which stay in a cache.
+# Entries of an attention map that are processed together: 6 MB, which fit in the cache.
 MAP_ENTRIES = 1_500_000
 
 
 def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a block for its input.
+    """Compute the queries, keys and values of a block.
 
     Args:
         block: A block of the image tower.
         x: ``(B, 1+N, width)`` float32 input of the block.
 
     Returns:
-        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled, of the weights'
-        dtype.
+        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled, in the dtype of
+        the weights.
     """
     return project_qkv(block, block.ln_1(x))
 
 
 def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same from the output ``y`` of the block's ``ln_1``, ``(B, 1+N, width)``."""
+    """Like :func:`query_key_value`, from the output ``(B, 1+N, width)`` of the block's ``ln_1``."""
     attn = block.attn
     qkv = F.linear(y.to(attn.in_proj_weight.dtype), attn.in_proj_weight, attn.in_proj_bias)
     batch, tokens, _ = y.shape
@@ -39,30 +39,30 @@ def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tenso
 
 
 def attention_output(block: ResidualAttentionBlock, y: Tensor) -> Tensor:
-    """Output projection of a block: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)`` float32."""
+    """Apply the output projection: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)`` float32."""
     return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)).float())
 
 
 def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """The MLP of a block with its norm, without the residual: ``(B, 1+N, width)`` float32."""
+    """Apply norm and MLP of a block, without the residual: ``(B, 1+N, width)`` float32."""
     mlp = block.mlp
     y = block.ln_2(x).to(mlp.c_fc.weight.dtype)
     if not isinstance(mlp.gelu, QuickGELU) or torch.is_grad_enabled():
         return block.ls_2(mlp(y).float())
-    # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no memory of its own.
+    # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no extra memory.
     hidden = F.silu(mlp.c_fc(y).mul_(1.702), inplace=True)
     return block.ls_2(mlp.c_proj(hidden.div_(1.702)).float())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) -> Tensor:
-    """Ordinary attention, with an optional mask on the class token's row.
+    """Compute ordinary attention, with an optional mask on the class token's row.
 
     Args:
         q: ``(B, heads, 1+N, d)`` queries.
         k: ``(B, heads, 1+N, d)`` keys.
         v: ``(B, heads, 1+N, d)`` values.
-        class_mask: ``(B, N)``, added to the logits of the class token's row
-            over the patches, in every head; other rows stay as they are.
+        class_mask: ``(B, N)``, added in every head to the logits of the class
+            token's row over the patches. Other rows are unchanged.
 
     Returns:
         ``(B, heads, 1+N, d)``.
@@ -77,11 +77,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) ->
 def ordinary_block(
     block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
 ) -> Tensor:
-    """A block as CLIP trained it.
+    """Run a block as CLIP trained it.
 
     Args:
         block: A block of the image tower.
-        x: ``(B, 1+N, width)`` its input.
+        x: ``(B, 1+N, width)`` input of the block.
         class_mask: See :func:`attend`.
 
     Returns:
@@ -94,13 +94,13 @@ def ordinary_block(
 def last_class_token(
     block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
 ) -> Tensor:
-    """Output of the last block for the class token alone, as CLIP trained it.
+    """Run the last block as CLIP trained it, for the class token alone.
 
-    What the block makes of the patches is thrown away by plain CLIP, so it is not made.
+    Plain CLIP discards the last block's patches, so they are not computed.
 
     Args:
         block: Block L-1.
-        x: ``(B, 1+N, width)`` its input.
+        x: ``(B, 1+N, width)`` input of the block.
         class_mask: See :func:`attend`.
 
     Returns:
@@ -124,20 +124,20 @@ def attention_map(
     k: Tensor,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Softmax attention averaged over heads, and its output if values are given.
+    """Compute softmax attention averaged over heads, and its output if values are given.
 
-    Works head by head on as many rows as stay in a processor's cache, in reused
-    buffers. The maps are float32 whatever the input is.
+    Works head by head, on as many rows as fit in the processor's cache, and reuses
+    its buffers. The maps are float32 for any input dtype.
 
     Args:
         q: ``(B, heads, 1+N, d)`` queries.
         k: ``(B, heads, 1+N, d)`` keys.
-        v: ``(B, heads, 1+N, d)`` values, or None if only the map is wanted.
+        v: ``(B, heads, 1+N, d)`` values, or None to compute only the map.
 
     Returns:
-        The mean map between patches ``(B, N, N)`` (rows do not sum to 1, since
-        the class token's column is left out) and the attention output
-        ``(B, heads, 1+N, d)``, None without ``v``.
+        The mean map between patches ``(B, N, N)`` and the attention output
+        ``(B, heads, 1+N, d)``, None without ``v``. Rows of the map do not sum to
+        1, because the class token's column is left out.
     """
     batch, heads, tokens, dim = q.shape
     scale = dim**-0.5

@@ -1,7 +1,8 @@
-"""The frozen image tower: dense features with the attention statistics of its blocks."""
+"""The frozen image tower: dense features and the attention statistics of its blocks."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from .block import (
     query_key_value,
 )
 from .last_blocks import LastBlock, LastBlockContext, SelfOnlyLastBlock
-from .loading import LoadedCLIP, weights_digest
+from .loading import LoadedCLIP, architecture_digest, weights_digest
 
-# Tokens that a CPU encodes together at the most: products of more rows are no faster, and the
-# memory of their results is asked of the system anew each time.
+# Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
+# allocates the memory of their results again each time.
 CPU_TOKENS = 2048
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
@@ -31,38 +32,37 @@ Look = Callable[[int, Tensor, Tensor, Tensor | None], Tensor | None]
 
 @dataclass
 class AttentionStatistics:
-    """What is kept of the blocks' attention maps; each map itself is thrown away.
+    """Statistics of the blocks' attention maps; the maps themselves are discarded.
 
     ``A_l`` is the softmax attention of block ``l``, averaged over heads, patch
-    rows and columns only: ``(N, N)`` an image.
+    rows and columns only: ``(N, N)`` per image.
 
     Attributes:
-        votes: ``(B, N, N)`` uint8, in how many of the L blocks
-            ``A_l[i, j] > mean(A_l)``; None if not asked for.
-        means: For each asked set of layers the mean of their maps,
-            ``(B, N, N)`` float32.
+        votes: ``(B, N, N)`` uint8, the number of the L blocks in which
+            ``A_l[i, j] > mean(A_l)``; None if not requested.
+        means: The mean map ``(B, N, N)`` float32 of each requested set of layers.
     """
 
     votes: Tensor | None = None
     means: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def mean(self, layers: Iterable[int]) -> Tensor:
-        """Mean map ``(B, N, N)`` over a set of layers that the encoder was asked for.
+        """Return the mean map ``(B, N, N)`` of a requested set of layers.
 
         Raises:
-            KeyError: It was not asked for these layers.
+            KeyError: These layers were not requested.
         """
         key = tuple(sorted(set(layers)))
         if key not in self.means:
             raise KeyError(
-                f'the encoder was not asked for the mean map of layers {key}, only for '
+                f'the mean map of layers {key} was not requested from the encoder, only those of '
                 f'{list(self.means)}'
             )
         return self.means[key]
 
     @classmethod
     def cat(cls, parts: Sequence['AttentionStatistics']) -> 'AttentionStatistics':
-        """The statistics of several batches of images of one size as those of one batch."""
+        """Concatenate the statistics of several batches of images of one size."""
         votes = [one.votes for one in parts if one.votes is not None]
         return cls(
             torch.cat(votes) if votes else None,
@@ -70,7 +70,7 @@ class AttentionStatistics:
         )
 
     def __getitem__(self, image: int) -> 'AttentionStatistics':
-        """The statistics of one image, with a batch dimension of 1."""
+        """Return the statistics of one image, with a batch dimension of 1."""
         one = slice(image, image + 1)
         return AttentionStatistics(
             None if self.votes is None else self.votes[one],
@@ -80,16 +80,16 @@ class AttentionStatistics:
 
 @dataclass
 class DenseFeatures:
-    """What the encoder says of a batch of images of one size.
+    """The encoder's output for a batch of images of one size.
 
     Attributes:
         patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
-        class_token: ``(B, D)`` float32, unit length; after the same last block
-            as the patches.
-        grid: ``(h, w)`` in patches, ``N = h * w``; another than the image's only
-            where a policy has one of its own.
-        last_input: ``(B, 1+N, width)`` float32 input of block L-1, for whoever
-            runs that block again in another way.
+        class_token: ``(B, D)`` float32, unit length; from the same last block as
+            the patches.
+        grid: ``(h, w)`` in patches, ``N = h * w``. It differs from the image's
+            grid only if the last-block policy changes it.
+        last_input: ``(B, 1+N, width)`` float32 input of block L-1, to run that
+            block again in another way.
         attention: Statistics of the attention maps.
     """
 
@@ -101,7 +101,7 @@ class DenseFeatures:
 
     @classmethod
     def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
-        """Several batches of images of one size as one batch."""
+        """Concatenate several batches of images of one size."""
         if len(parts) == 1:
             return parts[0]
         patches, class_token, last_input = (
@@ -112,7 +112,7 @@ class DenseFeatures:
         return cls(patches, class_token, parts[0].grid, last_input, attention)
 
     def __getitem__(self, image: int) -> 'DenseFeatures':
-        """The features of one image, with a batch dimension of 1."""
+        """Return the features of one image, with a batch dimension of 1."""
         one = slice(image, image + 1)
         return DenseFeatures(
             self.patches[one],
@@ -125,12 +125,12 @@ class DenseFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A batch of images of one size, what the encoder says of them, and the encoder.
+    """A batch of images of one size, their features, and the encoder.
 
     Attributes:
-        features: With the attention statistics that the encoder was asked for.
-        images: ``(B, 3, H, W)`` normalised, as they were encoded.
-        encoder: The encoder, for whoever shows it parts of the images once more.
+        features: The features, with the requested attention statistics.
+        images: ``(B, 3, H, W)``, normalised, as they were encoded.
+        encoder: The encoder, to encode parts of the images again.
     """
 
     features: DenseFeatures
@@ -138,7 +138,7 @@ class Encoded:
     encoder: 'DenseEncoder'
 
     def __getitem__(self, image: int) -> 'Encoded':
-        """One image, with a batch dimension of 1."""
+        """Return one image, with a batch dimension of 1."""
         return Encoded(self.features[image], self.images[image : image + 1], self.encoder)
 
 
@@ -147,11 +147,11 @@ class DenseEncoder(nn.Module):
 
     Args:
         clip: The loaded model.
-        last_block: What block L-1 does; :class:`SelfOnlyLastBlock` if None.
+        last_block: Policy of block L-1. Default: :class:`SelfOnlyLastBlock`.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: the dtype of the
-            image tower's matrix products and their weights. What is added up
-            from block to block, norms, softmax, maps, votes and the returned
-            features are float32 in any case, and so is the text tower.
+            image tower's matrix products and their weights. The residual stream,
+            norms, softmax, maps, votes, the returned features and the text tower
+            are always float32.
         positions: How the positional embedding is resized off the native grid:
             ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP) or
             ``'bicubic_scale'``, bicubic sampled at the scale factors
@@ -159,16 +159,17 @@ class DenseEncoder(nn.Module):
             and ``w / w0`` (SCLIP, ClearCLIP, NACLIP, ITACLIP, SC-CLIP).
 
     Attributes:
-        patch_size: Pixels a side.
-        native_size: ``(H, W)`` in pixels that the model was trained with.
+        patch_size: Side of a patch in pixels.
+        native_size: Image size ``(H, W)`` in pixels that the model was trained with.
         native_grid: The same in patches.
-        num_blocks: L.
+        num_blocks: Number of blocks, L.
         mean, std: Normalisation of the images that the model was trained with,
-            for values in [0, 1], RGB.
+            for RGB values in [0, 1].
 
     Raises:
-        ValueError: Unknown dtype or positions, or a policy that needs blocks
-            which the model has not, or was not told for which of so many.
+        ValueError: The dtype or ``positions`` is unknown, the policy needs a block
+            that the model does not have, or its defaults are for another number of
+            blocks.
     """
 
     clip: Any
@@ -189,8 +190,9 @@ class DenseEncoder(nn.Module):
         self.positions = positions
         self.name = clip.name
         self.clip = clip.model
-        self._tokenizer = clip.tokenizer  # it decides text features, which count by themselves
-        # Before the weights are narrowed: what the model is does not depend on the dtype.
+        # Not part of `identity`: the tokenizer changes text features only.
+        self._tokenizer = clip.tokenizer
+        # Before the weights are narrowed, so that `identity` does not depend on the dtype.
         self._weights = None if dtype == 'float32' else weights_digest(self.clip)
         for part in self.visual.modules():
             if isinstance(part, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
@@ -202,8 +204,8 @@ class DenseEncoder(nn.Module):
         self.num_blocks = len(self.visual.transformer.resblocks)
         if self.last_block.depth_options and self.num_blocks != 12:
             raise ValueError(
-                f'{self.name} has {self.num_blocks} blocks, and the values that '
-                f'{type(self.last_block).__name__} has by itself are for 12: set its '
+                f'{self.name} has {self.num_blocks} blocks, but the defaults of '
+                f'{type(self.last_block).__name__} are for 12: set its '
                 f'{", ".join(self.last_block.depth_options)}'
             )
         for layer in self.last_block.block_inputs:
@@ -224,17 +226,20 @@ class DenseEncoder(nn.Module):
 
     @property
     def tokenizer(self) -> Any:
-        """Text to token ids."""
+        """The function that turns texts into token ids."""
         return self._tokenizer
 
     @property
     def logit_scale(self) -> float:
-        """The factor of the cosines, ``exp`` of CLIP's parameter."""
+        """Factor of the cosines: ``exp`` of CLIP's parameter."""
         return float(self.clip.logit_scale.exp())
 
     @property
     def identity(self) -> dict[str, str]:
-        """What decides the patch features, as text: all of it but ``name``."""
+        """Everything that determines the patch features, as text; ``name`` is only for messages.
+
+        Weights and architecture are those of both towers.
+        """
         if self._weights is None:
             self._weights = weights_digest(self.clip)
         last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
@@ -243,9 +248,14 @@ class DenseEncoder(nn.Module):
         return {
             'name': self.name,
             'weights': self._weights,
+            'architecture': self._architecture,
             'last_block': last_block,
             'positions': self.positions,
         }
+
+    @cached_property
+    def _architecture(self) -> str:
+        return architecture_digest(self.clip)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -258,26 +268,25 @@ class DenseEncoder(nn.Module):
     ) -> DenseFeatures:
         """Encode images densely.
 
-        At no time more than a constant number of ``(N, N)`` maps an image
-        exist, whatever L is.
+        The number of ``(N, N)`` maps per image in memory does not depend on L.
 
         Args:
             images: ``(B, 3, H, W)``, normalised; H and W are multiples of the
                 patch size.
-            mean_layers: Sets of layers (from 0) whose mean attention map is
-                wanted.
+            mean_layers: Sets of layers, from 0, whose mean attention maps are
+                returned.
             votes: Whether to count the votes over all L blocks.
 
         Raises:
-            ValueError: A size that does not fit the patches, or a layer that
-                the model has not.
+            ValueError: The size does not fit the patches, or the model does not have
+                one of the layers.
         """
         wanted = {tuple(sorted(set(layers))) for layers in mean_layers}
         for layer in (layer for layers in wanted for layer in layers):
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(
-                    f'{self.name} has blocks 0 to {self.num_blocks - 1}, so there is '
-                    f'no attention map of layer {layer}'
+                    f'{self.name} has no attention map of layer {layer}: its blocks are '
+                    f'0 to {self.num_blocks - 1}'
                 )
         return DenseFeatures.cat(
             [self._encode(part, wanted, votes) for part in self._in_parts(images)]
@@ -286,7 +295,7 @@ class DenseEncoder(nn.Module):
     def _encode(
         self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
     ) -> DenseFeatures:
-        """Encode images together; arguments as those of :meth:`forward`, which checked them."""
+        """Encode images together; the arguments are those of :meth:`forward`, already checked."""
         statistics = AttentionStatistics()
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
@@ -302,24 +311,24 @@ class DenseEncoder(nn.Module):
         out, grid = self.last_block(context)
         if grid != context.grid and (votes or wanted):
             raise ValueError(
-                f'{type(self.last_block).__name__} puts patches on a grid of '
-                f'{grid[0]}x{grid[1]}, but attention maps are on one of '
-                f'{context.grid[0]}x{context.grid[1]}: set keep_grid=False'
+                f'{type(self.last_block).__name__} returns a grid of {grid[0]}x{grid[1]} '
+                f'patches, but attention maps have {context.grid[0]}x{context.grid[1]}: '
+                'set keep_grid=False'
             )
         tokens = self.project(out)
         return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, context.x, statistics)
 
     def walk(self, images: Tensor, look: Look) -> LastBlockContext:
-        """Walk the blocks as far as the attention of block L-1.
+        """Run the blocks up to the attention of block L-1.
 
         Args:
             images: ``(B, 3, H, W)``, normalised.
-            look: Called for each block with its index, queries, keys and values; None
-                for the values of block L-1, whose output is the policy's affair. May
-                return the attention output, where that comes with what it looks at.
+            look: Called for each block with its index, queries, keys and values. The
+                values of block L-1 are None, because the policy computes its output.
+                May return the attention output, if it computes it anyway.
 
         Returns:
-            What the policy of the last block works on.
+            The context for the policy of the last block.
         """
         blocks = self.visual.transformer.resblocks
         inputs: dict[int, Tensor] = {}
@@ -338,23 +347,23 @@ class DenseEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
-        """Plain CLIP: the class token's feature, optionally looking only at some patches.
+        """Compute plain CLIP's class token, optionally restricted to some patches.
 
         Args:
             images: ``(B, 3, H, W)``, normalised; H and W are multiples of the
                 patch size.
-            class_mask: ``(B, N)``, added to the class token's row of the
-                attention logits over the patches, in every block.
+            class_mask: ``(B, N)``, added in every block to the attention logits
+                of the class token's row over the patches.
 
         Returns:
             ``(B, D)`` float32, unit length.
 
         Raises:
-            ValueError: A mask of another number of images.
+            ValueError: The mask is for another number of images.
         """
         if class_mask is not None and len(class_mask) != len(images):
             raise ValueError(
-                f'class_mask is of {len(class_mask)} images, but there are {len(images)}'
+                f'class_mask is for {len(class_mask)} images, but there are {len(images)}'
             )
         parts = self._in_parts(images)
         masks = (
@@ -375,26 +384,26 @@ class DenseEncoder(nn.Module):
 
     @torch.no_grad()
     def ordinary_class_token(self, features: DenseFeatures) -> Tensor:
-        """Plain CLIP's class token ``(B, D)`` of images that are already encoded.
+        """Compute plain CLIP's class token ``(B, D)`` of images that are already encoded.
 
-        Runs block L-1 alone, as CLIP trained it.
+        Runs only block L-1, as CLIP trained it.
         """
         block, x = self.visual.transformer.resblocks[-1], features.last_input
         return self.project(last_class_token(block, x))[:, 0]
 
     def _in_parts(self, images: Tensor) -> tuple[Tensor, ...]:
-        """A batch in the parts that are encoded together: on a CPU of few tokens, else whole."""
+        """Split a batch into the parts that are encoded together; only a CPU needs to split."""
         if images.device.type != 'cpu':
             return (images,)
         tokens = 1 + images[:1].numel() // (3 * self.patch_size**2)
         return images.split(max(1, CPU_TOKENS // tokens))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Input of block 0, ``(B, 1+N, width)`` float32, and the patch grid ``(h, w)``.
+        """Compute the input ``(B, 1+N, width)`` float32 of block 0, and the patch grid ``(h, w)``.
 
         Raises:
-            ValueError: Not ``(B, 3, H, W)``, or H or W is no multiple of the
-                patch size.
+            ValueError: The shape is not ``(B, 3, H, W)``, or H or W is not a multiple
+                of the patch size.
         """
         visual, patch = self.visual, self.patch_size
         if (
@@ -403,7 +412,7 @@ class DenseEncoder(nn.Module):
             or any(side == 0 or side % patch for side in images.shape[2:])
         ):
             raise ValueError(
-                f'{self.name} takes images (B, 3, H, W) with H and W multiples of its '
+                f'{self.name} needs images (B, 3, H, W) with H and W multiples of its '
                 f'patch size {patch}, not {tuple(images.shape)}; resize them with '
                 'ResizeToPatchGrid'
             )
@@ -415,10 +424,10 @@ class DenseEncoder(nn.Module):
         return visual.ln_pre(x), grid
 
     def positional_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """Positional embedding ``(1+N, width)`` for a patch grid.
+        """Return the positional embedding ``(1+N, width)`` for a patch grid.
 
-        As trained on the native grid; elsewhere interpolated as
-        :attr:`positions` says, ``align_corners=False``.
+        It is unchanged on the native grid. On other grids it is interpolated as set
+        by :attr:`positions`, with ``align_corners=False``.
         """
         embedding = self.visual.positional_embedding
         if grid == self.native_grid:
@@ -429,14 +438,14 @@ class DenseEncoder(nn.Module):
         return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Images as they were before they were normalised, RGB in [0, 1]."""
+        """Undo the normalisation: RGB in [0, 1]."""
         mean, std = (
             torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)
         )
         return images * std + mean
 
     def project(self, x: Tensor) -> Tensor:
-        """``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
+        """Apply ``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
         return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
 
 
@@ -445,7 +454,7 @@ def resize_positions(square: Tensor, grid: tuple[int, int], how: str) -> Tensor:
 
     Args:
         square: ``(1, width, h0, w0)``, as trained.
-        grid: ``(h, w)`` that is wanted; the native one changes nothing.
+        grid: Target grid ``(h, w)``; the native grid changes nothing.
         how: One of :data:`POSITIONS`, see :class:`DenseEncoder`.
 
     Returns:
@@ -455,7 +464,7 @@ def resize_positions(square: Tensor, grid: tuple[int, int], how: str) -> Tensor:
     if grid == (height, width):
         return square
     if how == 'bicubic_scale':
-        # torch samples with the factors themselves, so this is not the same as the size.
+        # torch samples with these exact factors, so the result differs from resizing to `grid`.
         factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
         return F.interpolate(square, scale_factor=factors, mode='bicubic')
     return F.interpolate(square, size=grid, mode=how, align_corners=False)

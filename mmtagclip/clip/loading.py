@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -28,9 +29,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..files import user_path
 from .torch_file import read_torch_zip
 
-# Names of the architecture and the weights in a folder of open_clip's layout, the safest first.
+# File names of the architecture and the weights in open_clip's layout, the safest first.
 FOLDER_CONFIG = 'open_clip_config.json'
 FOLDER_WEIGHTS = (
     'open_clip_model.safetensors',
@@ -38,11 +40,11 @@ FOLDER_WEIGHTS = (
     'open_clip_pytorch_model.bin',
     'pytorch_model.bin',
 )
-# Entries of OpenAI's published archives and state dicts that hold no weights.
+# Entries of OpenAI's archives and state dicts that are not weights.
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
-# Tensors of theirs, and of old text towers, that a model makes for itself.
+# Tensors in them, and in old text towers, that a model creates itself.
 MADE_BY_MODEL = ('attn_mask', 'position_ids')
-# What an architecture may say of its tokenizer; others would reach transformers' own loader.
+# Tokenizer options that an architecture may set. Others would reach transformers' own loader.
 TOKENIZER_OPTIONS = {
     'additional_special_tokens',
     'clean',
@@ -50,6 +52,9 @@ TOKENIZER_OPTIONS = {
     'reduction_mask',
     'strip_sep_token',
 }
+
+# Attributes of modules that training or the form of an output sets, and that change no feature.
+NO_ARCHITECTURE = {'training', 'grad_checkpointing', 'gradient_checkpointing', 'output_dict'}
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class LoadedCLIP:
         model: The open_clip model, float32.
         tokenizer: Callable ``(list[str], context_length=int) -> (n, length)`` of
             token ids.
-        name: What the user called it; for messages.
+        name: The user's name for the model; for messages.
     """
 
     model: nn.Module
@@ -78,38 +83,39 @@ def load_clip(
     """Load a frozen CLIP whose image tower is a ViT with a class token.
 
     Args:
-        model: An architecture name of open_clip (``'ViT-B-16-quickgelu'``), a
-            folder in open_clip's layout with its weights (``'local-dir:PATH'``)
-            or a repository of the Hugging Face hub (``'hf-hub:ORG/REPO'``), the
+        model: An open_clip architecture name (``'ViT-B-16-quickgelu'``), a folder
+            in open_clip's layout with its weights (``'local-dir:PATH'``), a
+            repository of the Hugging Face hub (``'hf-hub:ORG/REPO'``), an
             architecture as a dict (``embed_dim``, ``vision_cfg``, ``text_cfg``,
-            optionally ``quick_gelu``), or an already built open_clip model.
-        pretrained: A tag of open_clip's (``'openai'``). Naming one, or a hub
-            repository, allows open_clip to download the weights.
+            optionally ``quick_gelu``), or an open_clip model that is already
+            built.
+        pretrained: A tag of open_clip (``'openai'``). A tag or a hub repository
+            allows open_clip to download the weights.
         checkpoint: A file of weights: OpenAI's TorchScript archive, a state
-            dict (``.pt``; bare, under ``'state_dict'``, with or without
+            dict (``.pt``; bare or under ``'state_dict'``, with or without
             ``module.`` prefixes) or ``.safetensors``.
-        quick_gelu: The activation that the weights in ``checkpoint`` were
-            trained with. May be left out where the file shows that it is
-            OpenAI's, or where ``model`` says it (a name that ends in
-            ``-quickgelu``, or a dict with the key ``quick_gelu``).
-        tokenizer: What makes token ids of texts. If None, what the
-            architecture names, else CLIP's, which is refused for a text tower
-            with another vocabulary.
+        quick_gelu: Whether the weights in ``checkpoint`` were trained with
+            QuickGELU. Not needed if the file shows that it is OpenAI's, or if
+            ``model`` says it (a name that ends in ``-quickgelu``, or a dict with
+            the key ``quick_gelu``).
+        tokenizer: The function that turns texts into token ids. Default: the
+            architecture's tokenizer, or CLIP's if the architecture names none.
+            CLIP's is refused for a text tower with another vocabulary.
 
     Raises:
         FileNotFoundError: There is no such file, folder or repository.
         ImportError: The text tower is one of Hugging Face and transformers is
             not installed.
-        TypeError: ``model`` is of none of these kinds.
-        ValueError: Unknown name or tag, weights of another architecture, a
-            damaged or unsafe file, an activation that is unknown or wrong, an
-            image tower that has no class token, or a tokenizer that nobody
-            named or that would run code.
+        TypeError: ``model`` is none of these kinds.
+        ValueError: The name or tag is unknown, the weights are for another
+            architecture, the file is damaged or unsafe, the activation is unknown
+            or wrong, the image tower has no class token, or the tokenizer is
+            unknown or would run code.
     """
     if isinstance(model, nn.Module):
         if pretrained is not None or checkpoint is not None:
-            raise ValueError('an already built model takes neither pretrained nor checkpoint')
-        name, clip = type(model).__name__, deepcopy(model)  # the caller's stays as it is
+            raise ValueError('leave out pretrained and checkpoint for an already built model')
+        name, clip = type(model).__name__, deepcopy(model)  # does not change the caller's model
         check_image_tower(clip, name)
         text: Mapping[str, Any] = {}
         folder = None
@@ -130,7 +136,7 @@ def check_image_tower(clip: Any, name: str) -> None:
     """Refuse an image tower that is not an open_clip ViT with a class token.
 
     Raises:
-        ValueError: One sentence that names the tower and what is wrong with it.
+        ValueError: The tower is unsupported; the message names it and says why.
     """
     visual = getattr(clip, 'visual', None)
     tower = f'the image tower of {name} ({type(visual).__name__})'
@@ -143,35 +149,37 @@ def check_image_tower(clip: Any, name: str) -> None:
         )
     if visual.attn_pool is not None or visual.pool_type != 'tok':
         pool = 'attention' if visual.attn_pool is not None else visual.pool_type
-        raise ValueError(f'{tower} pools by {pool} and not by its class token, which TagCLIP needs')
+        raise ValueError(f'{tower} pools by {pool}, but TagCLIP needs a class token')
     if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
         raise ValueError(
             f'{tower} has custom attention blocks (normalised or scaled queries, '
-            'inner norms), which are not supported'
+            'inner norms); they are unsupported'
         )
     if visual.patch_size[0] != visual.patch_size[1]:
-        raise ValueError(f'{tower} has patches of {visual.patch_size}; only square ones work')
+        raise ValueError(
+            f'{tower} has patches of {visual.patch_size}; TagCLIP needs square patches'
+        )
 
 
 def check_vision_config(config: Mapping[str, Any], name: str) -> None:
-    """Refuse an architecture before any of its weights are downloaded or read.
+    """Refuse an unsupported architecture before its weights are downloaded or read.
 
-    Its image tower is built without memory, on the meta device, and
-    :func:`check_image_tower` is asked.
+    Builds the image tower on the meta device, without memory, and checks it with
+    :func:`check_image_tower`.
 
     Raises:
-        ImportError: Its text tower needs transformers, which is not installed.
-        ValueError: Not an architecture, or one sentence that names the tower
-            and what is wrong with it.
+        ImportError: The text tower needs transformers, which is not installed.
+        ValueError: ``config`` is not an architecture, or a tower is unsupported; the
+            message names it and says why.
     """
     missing = {'embed_dim', 'vision_cfg', 'text_cfg'} - config.keys()
     if missing:
-        raise ValueError(f'an architecture needs {", ".join(sorted(missing))} too')
+        raise ValueError(f'the architecture {name} lacks {", ".join(sorted(missing))}')
     for key in ('vision_cfg', 'text_cfg'):
         if not isinstance(config[key], Mapping):
             raise ValueError(f'{key} of {name} must be a dict, not {config[key]!r}')
     vision = config['vision_cfg']
-    if vision.get('timm_model_name'):  # not built, as timm may fetch what it names
+    if vision.get('timm_model_name'):  # not built, because timm may download its weights
         raise ValueError(
             f"the image tower of {name} is timm's {vision['timm_model_name']}; TagCLIP needs "
             "open_clip's ViT with a class token, such as ViT-B-16"
@@ -181,30 +189,29 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
         with torch.device('meta'):
             clip = open_clip.CLIP(config['embed_dim'], dict(vision), smallest)
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
-        raise ValueError(f'the image tower of {name} can not be built: {error}') from None
+        raise ValueError(f"the image tower of {name} can't be built: {error}") from None
     check_image_tower(clip, name)
     if 'multimodal_cfg' in config:
-        raise ValueError(
-            f'{name} is a CoCa, which is read in another way than a CLIP; take a '
-            'model such as ViT-B-16'
-        )
+        raise ValueError(f'{name} is a CoCa, which is unsupported; use a CLIP such as ViT-B-16')
     _check_text_config(config['text_cfg'], name)
 
 
 def _check_text_config(text: Mapping[str, Any], name: str) -> None:
-    """Refuse a text tower or tokenizer that can not be built, or asks to run code of its own."""
+    """Refuse a text tower or tokenizer that can't be built or that asks to run its own code."""
     options = text.get('tokenizer_kwargs') or {}
     if 'trust_remote_code' in {*text, *options}:
         raise ValueError(
-            f'{name} asks for trust_remote_code, that is, to run code that comes with it, '
-            'which is refused; remove it from text_cfg'
+            f'{name} sets trust_remote_code, which would run code from its repository and is '
+            'refused; remove it from text_cfg'
         )
     unknown = sorted(
         text.keys() - CLIPTextCfg.__dataclass_fields__.keys() | options.keys() - TOKENIZER_OPTIONS
     )
     if unknown:
-        raise ValueError(f'text_cfg of {name} has the unknown {", ".join(unknown)}; remove it')
-    # open_clip looks for transformers once, when it is imported itself.
+        raise ValueError(
+            f'text_cfg of {name} has unknown options: {", ".join(unknown)}; remove them'
+        )
+    # open_clip looks for transformers only once, when open_clip is imported.
     if (text.get('hf_model_name') or text.get('hf_tokenizer_name')) and (
         hf_model.transformers is None
     ):
@@ -214,42 +221,42 @@ def _check_text_config(text: Mapping[str, Any], name: str) -> None:
 
 
 def context_length(clip: Any) -> int:
-    """Number of tokens that a text is cut or padded to, start and end included."""
+    """Return the number of tokens that a text is cut or padded to, with start and end."""
     if isinstance(getattr(clip, 'text', None), HFTextEncoder):
-        # Those know how many they could take; open_clip trains and tokenises with fewer.
+        # Such a tower states its upper limit; open_clip trains and tokenises with fewer.
         return DEFAULT_CONTEXT_LENGTH
     length = getattr(clip, 'context_length', None)
     return int(length if length is not None else clip.text.context_length)
 
 
 def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
-    """Read the weights of a file without running any code in it.
+    """Read the weights in a file without running code from it.
 
     Args:
-        path: ``.safetensors``, a TorchScript archive, of which only the
-            tensors are read, or a file of ``torch.save`` that holds tensors
-            and plain containers only.
+        path: ``.safetensors``, a TorchScript archive (only its tensors are read),
+            or a file of ``torch.save`` that contains only tensors and plain
+            containers.
 
     Returns:
-        The state dict, without ``module.`` prefixes, and whether the file shows
-        itself to be OpenAI's.
+        The state dict without ``module.`` prefixes, and whether the file shows that
+        it is OpenAI's.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, holds pickled objects or no weights.
+        ValueError: The file is damaged, contains pickled objects or contains no weights.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
         content = _read_file(path)
     except pickle.UnpicklingError:
         raise ValueError(
-            f'{path} is damaged or holds pickled Python objects, which could run '
+            f'{path} is damaged or contains pickled Python objects, which could run '
             'code and are refused; save its weights as .safetensors'
         ) from None
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f'{path} is not a whole checkpoint file: {error}') from None
+        raise ValueError(f'{path} is not a complete checkpoint file: {error}') from None
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if (
@@ -257,7 +264,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
     ):
-        raise ValueError(f'{path} holds no state dict of weights')
+        raise ValueError(f'{path} contains no state dict of weights')
     state = dict(content)
     if all(key.startswith('module.') for key in state):
         state = {key.removeprefix('module.'): value for key, value in state.items()}
@@ -270,7 +277,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
 
 
 def _read_file(path: Path) -> Any:
-    """What a checkpoint file holds."""
+    """Read the content of a checkpoint file."""
     if path.suffix == '.safetensors':
         return load_file(path)
     with path.open('rb') as file:
@@ -283,7 +290,7 @@ def _read_file(path: Path) -> Any:
 
 
 def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names, shapes, dtypes and values of all weights, in hex."""
+    """Compute the SHA-256 of the names, shapes, dtypes and values of all weights, in hex."""
     state = (
         module_or_state.state_dict() if isinstance(module_or_state, nn.Module) else module_or_state
     )
@@ -295,18 +302,54 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def architecture_digest(module: nn.Module, without: str | None = None) -> str:
+    """Compute the SHA-256 of what a module computes with its weights, in hex.
+
+    Weights of one name and shape serve several architectures. The digest covers each
+    part's class, its public attributes that are plain values, classes or functions
+    (heads, pooling, eps), and the buffers that a state dict lacks (the causal mask).
+
+    Args:
+        module: The module.
+        without: Name of a part that does not count.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if without is not None and f'{name}.'.startswith(f'{without}.'):
+            continue
+        attributes = {
+            key: value
+            for key, value in vars(part).items()
+            if not key.startswith('_') and key not in NO_ARCHITECTURE and _is_plain(value)
+        }
+        buffers = {key: part._buffers[key] for key in part._non_persistent_buffers_set}
+        present = {key: value for key, value in buffers.items() if value is not None}
+        parts[name] = type(part).__name__, attributes, weights_digest(present)
+    content = json.dumps(parts, sort_keys=True, default=lambda thing: thing.__qualname__)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, text, None, a class, a function, or a sequence of these."""
+    if isinstance(value, tuple | list):
+        return all(_is_plain(one) for one in value)
+    kinds = bool | int | float | str | type | types.FunctionType | types.BuiltinFunctionType
+    return value is None or isinstance(value, kinds)
+
+
 @dataclass(frozen=True)
 class _Source:
-    """An architecture and where its weights are.
+    """An architecture and the location of its weights.
 
     Attributes:
         name: For messages.
-        config: The architecture, checked; its text tower is built without
-            weights of its own.
-        weights: Path of the weights, fetched once everything else is checked.
-        quick_gelu: Their activation; None if nobody has said it.
-        preprocess: What they were trained with; ``mean`` and ``std`` at least.
-        folder: Where a tokenizer is looked for first.
+        config: The checked architecture. Its text tower is built without separate
+            weights.
+        weights: Returns the path of the weights. Called after all checks, because it
+            may download them.
+        quick_gelu: Whether the weights need QuickGELU; None if unknown.
+        preprocess: Preprocessing of the training, at least ``mean`` and ``std``.
+        folder: Folder that is searched first for a tokenizer.
     """
 
     name: str
@@ -323,17 +366,15 @@ def _source(
     checkpoint: str | Path | None,
     quick_gelu: bool | None,
 ) -> _Source:
-    """What the arguments of :func:`load_clip` mean."""
+    """Turn the arguments of :func:`load_clip` into a source."""
     if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
         if pretrained is not None or checkpoint is not None:
-            raise ValueError(
-                f'{model!r} brings its own weights: leave out pretrained and checkpoint'
-            )
+            raise ValueError(f'{model!r} has its own weights: leave out pretrained and checkpoint')
         return _hub(model) if model.startswith('hf-hub:') else _folder(model)
     if pretrained is not None and checkpoint is not None:
         raise ValueError(
             f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
-            'are given; set the one that is not meant to None'
+            'are set; set one of them to None'
         )
     if pretrained is not None:
         if not isinstance(model, str):
@@ -343,10 +384,10 @@ def _source(
         return _tag(model, pretrained)
     if checkpoint is None:
         raise ValueError(
-            f'say where the weights of {model!r} come from: either pretrained '
+            f'the weights of {model!r} are not given: set pretrained '
             "(a tag, such as 'openai') or checkpoint (a file)"
         )
-    path = Path(str(checkpoint)).expanduser()
+    path = user_path(str(checkpoint))
     called = model if isinstance(model, str) else 'CLIP'
     config = _checked(_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
@@ -355,7 +396,7 @@ def _source(
 
 def _hub(model: str) -> _Source:
     repository = model.removeprefix('hf-hub:')
-    # Its architecture first, which is small; its weights if that is one that works.
+    # The architecture is small and comes first; the weights follow if it is supported.
     path = Path(download_pretrained_from_hf(repository, filename=FOLDER_CONFIG))
     config, preprocess = _folder_config(path)
     config = _checked(config, model)
@@ -369,10 +410,10 @@ def _hub(model: str) -> _Source:
 
 
 def _folder(model: str) -> _Source:
-    folder = Path(model.removeprefix('local-dir:')).expanduser()
+    folder = user_path(model.removeprefix('local-dir:'))
     path = folder / FOLDER_CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f'{model!r} needs {path}, as open_clip writes it')
+        raise FileNotFoundError(f'{model!r} needs the file {path}, as written by open_clip')
     config, preprocess = _folder_config(path)
     config = _checked(config, model)
     weights = [folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()]
@@ -384,7 +425,7 @@ def _folder(model: str) -> _Source:
 
 
 def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Architecture and preprocessing of a folder in open_clip's layout."""
+    """Read the architecture and preprocessing of a folder in open_clip's layout."""
     try:
         config = json.loads(path.read_text(encoding='utf-8'))
         return dict(config['model_cfg']), dict(config.get('preprocess_cfg', {}))
@@ -400,12 +441,12 @@ def _tag(model: str, tag: str) -> _Source:
         tags = open_clip.list_pretrained_tags_by_model(model)
         raise ValueError(
             f'{tag!r} is not a tag of {model!r} (known: {", ".join(tags) or "none"}); '
-            'name a file with checkpoint='
+            'give a file with checkpoint='
         )
     trained, built = weights.get('quick_gelu', False), config.get('quick_gelu', False)
     base = model.removesuffix('-quickgelu')
     twin = base if model != base else f'{base}-quickgelu'
-    # Where an architecture is of one activation only, its weights are too, whatever the tag says.
+    # If the architecture exists with one activation only, its weights use it; the tag is ignored.
     if trained != built and twin in open_clip.list_models():
         raise ValueError(
             f'the weights {tag!r} were trained with {_activation(trained)}, but '
@@ -415,7 +456,7 @@ def _tag(model: str, tag: str) -> _Source:
 
 
 def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A copy of an architecture that can be built and works."""
+    """Check an architecture and return a copy."""
     check_vision_config(config, name)
     copy = deepcopy(dict(config))
     if copy['text_cfg'].get('hf_model_name'):
@@ -424,13 +465,13 @@ def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _build(source: _Source) -> Any:
-    """The model with its weights."""
+    """Build the model and load its weights."""
     path, config = source.weights(), dict(source.config)
     state, from_openai = read_state_dict(path)
     if from_openai and source.quick_gelu is False:
         raise ValueError(
             f'{path} is a checkpoint of OpenAI, trained with QuickGELU, but the '
-            'config says quick_gelu=False'
+            'config has quick_gelu=False'
         )
     if source.quick_gelu is None and not from_openai:
         raise ValueError(
@@ -443,7 +484,7 @@ def _build(source: _Source) -> Any:
     try:
         clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except (TypeError, OSError) as error:
-        raise ValueError(f'{source.name} can not be built: {error}') from None
+        raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
         state = convert_to_custom_text_state_dict(state)
     _load_weights(clip, state, path, source.name)
@@ -470,7 +511,7 @@ def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: 
         facts += [f'it has the unknown {unknown[0]} and {len(unknown) - 1} more'] if unknown else []
         facts += shapes[:1]
         raise ValueError(
-            f'{path} holds weights of another architecture than {model}: ' + '; '.join(facts)
+            f'{path} contains weights of another architecture than {model}: ' + '; '.join(facts)
         )
     clip.load_state_dict({key: value.reshape(expected[key].shape) for key, value in state.items()})
 
@@ -480,7 +521,7 @@ def _architecture(model: str) -> dict[str, Any]:
     if config is None:
         near = [name for name in open_clip.list_models() if name.startswith(model[:6])]
         raise ValueError(
-            f'open_clip knows no architecture {model!r}; near it: '
+            f'open_clip has no architecture {model!r}; similar names: '
             f'{", ".join(near) or "see open_clip.list_models()"}'
         )
     return config
@@ -489,10 +530,10 @@ def _architecture(model: str) -> dict[str, Any]:
 def _tokenizer(
     text: Mapping[str, Any], clip: Any, name: str, folder: Path | None = None
 ) -> Callable[..., Tensor]:
-    """The tokenizer that a text tower was trained with.
+    """Build the tokenizer that the text tower was trained with.
 
     Raises:
-        ValueError: Nothing says which it is.
+        ValueError: The tokenizer is unknown.
     """
     options = {'context_length': context_length(clip), **(text.get('tokenizer_kwargs') or {})}
     if text.get('hf_tokenizer_name'):
@@ -507,7 +548,7 @@ def _tokenizer(
     if size != tokenizer.vocab_size or isinstance(getattr(clip, 'text', None), HFTextEncoder):
         raise ValueError(
             f'the text tower of {name} has a vocabulary of {size} tokens, not the '
-            f"{tokenizer.vocab_size} of CLIP's tokenizer: pass the one that it was trained with "
+            f"{tokenizer.vocab_size} of CLIP's tokenizer: pass the tokenizer of its training "
             'as tokenizer='
         )
     return tokenizer

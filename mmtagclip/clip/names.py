@@ -1,4 +1,4 @@
-"""The names of a call: classes, what competes with them, and the text features of both."""
+"""The names of one call: classes, background, and the text features of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ Source = str | Path | Sequence[str | Sequence[str]] | Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """The F classes to find, the names that compete with them, and their text features.
+    """The F classes to find, the background, and the text features of both.
 
-    :meth:`mmtagclip.models.CLIPEncoder.names` makes them. They belong to a call: a model keeps
-    its own ones as they are.
+    :meth:`mmtagclip.models.CLIPEncoder.names` makes them. They apply to one call and do not
+    change the model's own names.
 
     Attributes:
         vocabulary: The F classes.
-        background: The names that compete with them in the softmax but are never tags.
-        text: ``(C, D)`` float32 text features of unit length, the classes' first.
+        background: Names that compete with the classes in the softmax and are never tags.
+        text: ``(C, D)`` float32 text features of unit length, those of the classes first.
     """
 
     vocabulary: Vocabulary
@@ -30,7 +30,7 @@ class Names:
 
     @property
     def num_foreground(self) -> int:
-        """F."""
+        """Number of classes, F."""
         return len(self.vocabulary)
 
 
@@ -42,9 +42,10 @@ def load_names(classes: Source, background: Source = ()) -> tuple[Vocabulary, Vo
         background: The same.
 
     Raises:
-        FileNotFoundError: No built-in list and no file of this name.
+        FileNotFoundError: There is no bundled list and no file of this name.
         TypeError: See :meth:`Vocabulary.load`.
-        ValueError: There is no class, a name is class and background, or the names are bad.
+        ValueError: There is no class, a name is both class and background, or a name is
+            invalid.
     """
     foreground, others = load_classes(classes), Vocabulary.load(background)
     _ = foreground + others  # refuses a name that is in both

@@ -1,4 +1,4 @@
-"""The dense encoder with its attention statistics, as an ONNX graph of dynamic size."""
+"""Export the dense encoder and its attention statistics as an ONNX graph of dynamic size."""
 
 import inspect
 import io
@@ -11,40 +11,41 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..files import write_whole
 from .encoder import DenseEncoder
 
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
-# Torch before 2.5 has no other exporter than the tracer, and no argument that asks for it.
+# Before 2.5, the tracer is the only exporter of torch, and no argument selects it.
 TRACER: dict[str, Any] = (
     {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
 )
 
 
 class DenseGraph(nn.Module):
-    """What :class:`DenseEncoder` computes, without its reused buffers, which no graph can hold.
+    """:class:`DenseEncoder` without its reused buffers, which a graph can't contain.
 
     Args:
         encoder: The encoder, float32.
         layers: Layers whose mean attention map is an output.
 
     Raises:
-        ValueError: Another dtype, a layer that the model has not, or a last block that
-            looks at the images themselves.
+        ValueError: The encoder has another dtype, the model does not have one of the
+            layers, or the last block reads the images themselves.
     """
 
     def __init__(self, encoder: DenseEncoder, layers: Sequence[int]) -> None:
         super().__init__()
         if encoder.dtype != torch.float32:
-            raise ValueError(f'export needs an encoder of float32, not {encoder.dtype}')
+            raise ValueError(f'the export needs a float32 encoder, not {encoder.dtype}')
         if encoder.last_block.needs_pixels:
             raise ValueError(
-                f'{type(encoder.last_block).__name__} looks at the images themselves, '
-                'so it can not be exported'
+                f'{type(encoder.last_block).__name__} reads the images themselves, '
+                "so it can't be exported"
             )
         self.layers = sorted(set(layers))
         if not self.layers or not all(0 <= one < encoder.num_blocks for one in self.layers):
-            raise ValueError(f'layers must be some of 0 to {encoder.num_blocks - 1}, not {layers}')
+            raise ValueError(f'layers must be in 0 to {encoder.num_blocks - 1}, not {layers}')
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -55,8 +56,8 @@ class DenseGraph(nn.Module):
 
         Returns:
             ``patches`` ``(B, N, D)`` and ``class_token`` ``(B, D)`` of unit length, the
-            mean map of the layers ``(B, N, N)``, and ``votes`` ``(B, N, N)`` float32,
-            whole numbers.
+            mean map of the layers ``(B, N, N)``, and ``votes`` ``(B, N, N)`` as whole
+            numbers in float32.
         """
         encoder = self.encoder
         votes = mean = torch.zeros((), device=images.device)
@@ -75,20 +76,20 @@ class DenseGraph(nn.Module):
 
 
 def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) -> None:
-    """Write the encoder as an ONNX file whose images may have any number and size.
+    """Write the encoder as an ONNX file for images of any number and size.
 
-    The file's metadata hold ``mean`` and ``std`` of the images' normalisation,
-    ``patch_size``, ``logit_scale``, ``layers`` and ``num_blocks``, as JSON.
+    The file's metadata contain, as JSON, ``mean`` and ``std`` of the normalisation,
+    ``patch_size``, ``logit_scale``, ``layers`` and ``num_blocks``.
 
     Args:
         encoder: The encoder, float32.
-        path: The file.
-        layers: Layers whose mean attention map is an output; TagCLIP's: 8 to 10.
+        path: The file to write.
+        layers: Layers whose mean attention map is an output; TagCLIP uses 8 to 10.
 
     Raises:
         ImportError: onnx is not installed.
-        ValueError: See :class:`DenseGraph`; or a last block with a step that ONNX has not
-            (SC-CLIP's quantile).
+        ValueError: See :class:`DenseGraph`; or the last block has a step that ONNX does not
+            support (SC-CLIP's quantile).
     """
     try:
         import onnx
@@ -106,7 +107,7 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
     }
     device = next(encoder.parameters()).device
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # the tracer's, of sizes that are constants and should be
+    with warnings.catch_warnings():  # the tracer warns of constant sizes, which are intended
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
@@ -121,7 +122,7 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
             )
         except torch.onnx.errors.UnsupportedOperatorError as error:
             raise ValueError(
-                f'{type(encoder.last_block).__name__} can not be exported: {error}'
+                f"{type(encoder.last_block).__name__} can't be exported: {error}"
             ) from None
     model = onnx.load_from_string(buffer.getvalue())
     facts = {
@@ -133,4 +134,4 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
         'num_blocks': encoder.num_blocks,
     }
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
-    onnx.save(model, str(path))
+    write_whole(path, model.SerializeToString())

@@ -19,10 +19,10 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import write_whole
+from ..files import user_path, write_whole
 from ..version import __version__
 from .encoder import DenseEncoder
-from .loading import context_length, weights_digest
+from .loading import architecture_digest, context_length, weights_digest
 from .vocabulary import Vocabulary
 
 
@@ -32,18 +32,18 @@ def default_cache_dir() -> Path:
 
 
 class TextEncoder:
-    """Turns class names into text features, and remembers them.
+    """Turns class names into text features, and caches them.
 
-    Each class is a batch of its own (its phrases times the templates), so that
-    its feature does not depend on which other classes are asked for, nor on
-    what the cache holds.
+    Each class is encoded as a separate batch (its phrases times the templates).
+    So its feature depends neither on the other classes nor on the cache.
 
     Args:
         encoder: The encoder whose text tower and tokenizer are used.
         templates: Prompt templates, each with one ``{}``.
-        cache_dir: Folder of cached features: :func:`default_cache_dir` if None,
-            no cache if False. A feature is found by the content that it was
-            made of: weights, tokenizer, phrases, templates, versions.
+        cache_dir: Folder of cached features; False turns the cache off. Default:
+            :func:`default_cache_dir`. The key of a feature is made of the text
+            tower's weights and architecture, tokenizer, phrases, templates and
+            versions.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class TextEncoder:
         if cache_dir is None or cache_dir is True:
             self.cache_dir = default_cache_dir()
         elif cache_dir is not False:
-            self.cache_dir = Path(cache_dir).expanduser()
-        self._weights: str | None = None
+            self.cache_dir = user_path(cache_dir)
+        self._tower: str | None = None
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     def __call__(self, vocabulary: Vocabulary) -> Tensor:
-        """Text features ``(C, D)`` float32 of unit length, on the CPU.
+        """Return text features ``(C, D)`` float32 of unit length, on the CPU.
 
         Raises:
-            ValueError: Two classes are the same to the tokenizer, a prompt is
-                longer than the text tower takes (names the class), or a
+            ValueError: The tokenizer reads two classes as the same, a prompt is
+                too long for the text tower (the message names the class), or a
                 feature is not finite (damaged weights).
         """
         self.check_doubles(vocabulary)
@@ -94,14 +94,14 @@ class TextEncoder:
         return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
 
     def check_doubles(self, vocabulary: Vocabulary) -> None:
-        """Refuse two classes of one name, as the tokenizer reads it.
+        """Refuse two classes that the tokenizer reads as the same name.
 
-        CLIP's folds case, white space, forms of Unicode and HTML entities, so
-        that ``Bell`` and ``bell`` have one feature and halve each other's
+        CLIP's tokenizer ignores case, white space, Unicode forms and HTML entities.
+        So ``Bell`` and ``bell`` have the same feature and halve each other's
         probability.
 
         Raises:
-            ValueError: There are such; names both.
+            ValueError: There are two such classes; the message names both.
         """
         names = vocabulary.names
         if len(names) < 2:
@@ -112,13 +112,13 @@ class TextEncoder:
             other = first.setdefault(tuple(row), name)
             if other != name:
                 raise ValueError(
-                    f'{other!r} and {name!r} are one and the same name to the tokenizer of this '
-                    'model, so that their scores would be halved: leave one of them out'
+                    f'{other!r} and {name!r} are the same name to the tokenizer of this model, '
+                    'so each would get half the score: leave one of them out'
                 )
 
     @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:
-        """Feature ``(D,)`` of one class: the normalised mean over its prompts' unit features."""
+        """Compute a class feature ``(D,)``: the normalised mean of its prompts' unit features."""
         prompts = [
             template.replace('{}', phrase) for phrase in phrases for template in self.templates
         ]
@@ -129,31 +129,31 @@ class TextEncoder:
         if not torch.isfinite(feature).all():
             raise ValueError(
                 f'the text feature of class {phrases[0]!r} is not finite: the weights '
-                'are damaged or of another model'
+                'are damaged or for another model'
             )
         return feature
 
     def tokenize(self, prompts: Sequence[str], name: str) -> Tensor:
-        """Token ids ``(n, context_length)``.
+        """Return token ids ``(n, context_length)``.
 
         Raises:
-            ValueError: A prompt does not fit; the message names the class.
+            ValueError: A prompt is too long; the message names the class.
         """
         limit = self.context_length
         tokens = self.tokenizer(list(prompts), context_length=limit)
-        # A tokenizer cuts silently and puts the end token last. With more room a prompt that was
-        # cut reads differently.
+        # A tokenizer cuts a prompt silently and puts the end token last. A prompt that was cut
+        # has other tokens if one more is allowed.
         roomy = self.tokenizer(list(prompts), context_length=limit + 1)
         cut = (tokens != roomy[:, :limit]).any(dim=1).nonzero().flatten().tolist()
         if cut:
             raise ValueError(
-                f'class {name!r} makes a prompt of more than {limit} tokens, which '
-                f'is all that the text tower takes: {prompts[cut[0]]!r}'
+                f'class {name!r} makes a prompt of more than {limit} tokens, the limit of '
+                f'the text tower: {prompts[cut[0]]!r}'
             )
         return tokens
 
     def _key(self, phrases: Sequence[str]) -> str:
-        if self._weights is None:
+        if self._tower is None:
             text = {
                 name: value
                 for name, value in self.clip.state_dict().items()
@@ -162,9 +162,10 @@ class TextEncoder:
             probe = self.tokenizer(
                 ['a photo of 2 Zebras, e.g. "ünder" <b>it</b>'], context_length=self.context_length
             ).tolist()
-            self._weights = f'{weights_digest(text)} {probe}'
+            architecture = architecture_digest(self.clip, without='visual')
+            self._tower = f'{weights_digest(text)} {architecture} {probe}'
         content = [
-            self._weights,
+            self._tower,
             list(phrases),
             list(self.templates),
             __version__,
@@ -217,11 +218,11 @@ class TextEncoder:
 
 
 def encode_text(clip: Any, tokens: Tensor) -> Tensor:
-    """Text features ``(n, D)``, not normalised, of token ids ``(n, context_length)``.
+    """Compute text features ``(n, D)``, not normalised, of token ids ``(n, context_length)``.
 
-    A causal text tower looks at nothing behind the token that it reads, so the
-    batch is cut at its longest prompt; that changes no number beyond float
-    round-off. Any other text tower runs whole.
+    A causal text tower does not use tokens after the one that it reads. So the
+    batch is cut at its longest prompt, which changes results only by float
+    round-off. Other text towers get all tokens.
     """
     text: Any = getattr(clip, 'text', None)
     if type(clip) is open_clip.CLIP:

@@ -1,11 +1,10 @@
-"""Read what PyTorch wrote into a zip file as data: nothing in it is called, imported or run.
+"""Read PyTorch's zip files as data: nothing in them is called, imported or run.
 
-Both ``torch.save`` and TorchScript (OpenAI's published archives) write a pickle, ``*/data.pkl``,
-beside one record of raw numbers for each storage, ``*/data/N``. The functions here read the
-pickle's operations themselves and build tensors, numbers, strings and containers from them, from
-a list of operations that is complete: the rest is refused. PyTorch's own loaders are not asked.
-They run a TorchScript archive's code, and ``torch.load`` of old versions hands such an archive on
-to them even where only weights are wanted.
+``torch.save`` and TorchScript (OpenAI's archives) write a pickle, ``*/data.pkl``, and one record of
+raw numbers for each storage, ``*/data/N``. The functions here interpret the pickle's operations and
+build tensors, numbers, strings and containers. All other operations are refused. PyTorch's own
+loaders are not used: they run a TorchScript archive's code, and old versions of ``torch.load`` pass
+such an archive to them even with ``weights_only=True``.
 """
 
 import pickle
@@ -32,7 +31,7 @@ STORAGES = {
     'torch.ByteStorage': torch.uint8,
     'torch.BoolStorage': torch.bool,
 }
-# Values that weights may stand beside and that nothing here has a use for.
+# Values that files may contain beside weights; they are ignored.
 IGNORED = {
     'torch.Size',
     'torch.device',
@@ -47,11 +46,11 @@ IGNORED = {
 
 @dataclass(eq=False)
 class Foreign:
-    """An object of another class than those that are read, in the place of which this stands.
+    """Placeholder for an object of a class that is not read.
 
     Attributes:
-        name: The class or function that would have made it.
-        state: What it was to be given; the attributes of a TorchScript module.
+        name: The class or function that would make the object.
+        state: State of the object; the attributes of a TorchScript module.
     """
 
     name: str
@@ -70,22 +69,22 @@ def read_torch_zip(path: Path, strict: bool = True) -> Any:
 
     Args:
         path: The file.
-        strict: Whether an object of an unknown class is refused, rather than
-            read as :class:`Foreign`.
+        strict: Whether an object of an unknown class is refused. False reads it as
+            :class:`Foreign`.
 
     Returns:
-        What was saved; for a TorchScript archive its state dict. Tensors are
-        on the CPU, whatever device they were saved from.
+        The saved object; for a TorchScript archive, its state dict. All tensors are
+        on the CPU.
 
     Raises:
-        pickle.UnpicklingError: The file holds objects of unknown classes.
-        ValueError: It is of another layout, or damaged.
-        zipfile.BadZipFile: It is damaged.
+        pickle.UnpicklingError: The file contains objects of unknown classes.
+        ValueError: The file has another layout or is damaged.
+        zipfile.BadZipFile: The file is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.rpartition('/')[2] == 'data.pkl']
         if len(pickles) != 1:
-            raise ValueError(f'it holds {len(pickles)} entries named data.pkl instead of one')
+            raise ValueError(f'it contains {len(pickles)} entries named data.pkl instead of one')
         content = _Reader(archive, pickles[0].removesuffix('.pkl'), strict).read()
     if isinstance(content, Foreign) and content.name.startswith('__torch__.'):
         return _module_tensors(content)
@@ -93,7 +92,7 @@ def read_torch_zip(path: Path, strict: bool = True) -> Any:
 
 
 def _module_tensors(module: Foreign) -> dict[str, Tensor]:
-    """Tensors of a TorchScript module by their attribute path."""
+    """Return the tensors of a TorchScript module by their attribute path."""
     tensors: dict[str, Tensor] = {}
     todo, seen = [('', module)], {id(module)}
     while todo:
@@ -112,7 +111,7 @@ class _Reader:
 
     Args:
         archive: The opened file.
-        records: Folder in it of the storages.
+        records: Folder of the storages in the archive.
         strict: See :func:`read_torch_zip`.
     """
 
@@ -126,7 +125,7 @@ class _Reader:
         self.storages: dict[str, Tensor] = {}
 
     def read(self) -> Any:
-        """What the pickle holds."""
+        """Return the object in the pickle."""
         try:
             for operation, argument, _ in pickletools.genops(self._bytes(f'{self.records}.pkl')):
                 if operation.name == 'STOP':
@@ -137,7 +136,7 @@ class _Reader:
         raise ValueError('its data.pkl has no end')
 
     def _do(self, operation: str, argument: Any) -> None:
-        """Carry out one operation of the pickle."""
+        """Execute one operation of the pickle."""
         stack = self.stack
         match operation:
             case 'PROTO' | 'FRAME':
@@ -198,7 +197,7 @@ class _Reader:
                 stack.append(self._storage(*stack.pop()))
             case 'REDUCE' | 'NEWOBJ':
                 arguments, name = stack.pop(), stack.pop()
-                # What a method would have returned, or what a class is called without its name.
+                # A method's result, or an object whose class has no name here.
                 full = name.full if isinstance(name, _Name) or self.strict else ''
                 stack.append(self._made(full, arguments))
             case 'BUILD':
@@ -226,11 +225,11 @@ class _Reader:
             }
         )
         if self.strict and not known:
-            raise pickle.UnpicklingError(f'it holds an object of {full}')
+            raise pickle.UnpicklingError(f'it contains an object of {full}')
         return _Name(full)
 
     def _made(self, name: str, arguments: Any) -> Any:
-        """What a class or function would have made of its arguments."""
+        """Build the object that a class or function would return."""
         if name == 'collections.OrderedDict' and not arguments:
             return {}
         if name == 'torch._utils._rebuild_parameter' and isinstance(arguments[0], Tensor):
@@ -238,18 +237,18 @@ class _Reader:
         if name == 'torch._utils._rebuild_tensor_v2':
             storage, offset, size, stride = arguments[:4]
             if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-                raise ValueError('it holds a tensor of an impossible shape')
+                raise ValueError('it contains a tensor of an impossible shape')
             last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-            # Neither beyond the storage nor larger than it, as a repeated view would be.
+            # Neither outside the storage nor larger than it (a repeated view).
             if prod(size) > len(storage) or (prod(size) and last >= len(storage)):
-                raise ValueError('it holds a tensor that is larger than its storage')
+                raise ValueError('it contains a tensor that is larger than its storage')
             return storage.as_strided(size, stride, offset)
         return Foreign(name)
 
     def _storage(self, kind: str, dtype: _Name, key: str, device: str, length: int) -> Tensor:
-        """All numbers of a storage ``(length,)``."""
+        """Return all numbers of a storage, ``(length,)``."""
         if kind != 'storage' or not isinstance(key, str) or dtype.full not in STORAGES:
-            raise ValueError(f'it holds a storage of {getattr(dtype, "full", dtype)}')
+            raise ValueError(f'it contains a storage of {getattr(dtype, "full", dtype)}')
         if key not in self.storages:
             values = bytearray(self._bytes(f'{self.records}/{key}'))
             as_dtype = STORAGES[dtype.full]
@@ -260,12 +259,12 @@ class _Reader:
             )
         storage = self.storages[key]
         if storage.dtype != STORAGES[dtype.full] or len(storage) != length:
-            raise ValueError(f'its storage {key} is not of {length} numbers of {dtype.full}')
+            raise ValueError(f'its storage {key} does not contain {length} numbers of {dtype.full}')
         return storage
 
     def _bytes(self, name: str) -> bytes:
         entry = self.archive.getinfo(name)
-        # PyTorch compresses nothing, so that an entry is never larger than the file.
+        # PyTorch does not compress, so an entry is never larger than the file.
         if entry.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f'its entry {name} is compressed')
         return self.archive.read(entry)
@@ -288,7 +287,7 @@ def _items(value: Any) -> dict[Any, Any]:
 
 
 def plain(content: Any) -> Any:
-    """The same without what stands for objects: dropped from dicts, None in lists and tuples."""
+    """Remove the placeholders of objects: dropped from dicts, None in lists and tuples."""
     if isinstance(content, Mapping):
         return {
             key: plain(value)

@@ -1,4 +1,4 @@
-"""COCO instances files, read in one place and believed in nothing."""
+"""Read and check COCO instances files."""
 
 import contextlib
 import io
@@ -20,12 +20,13 @@ def read_coco(path: str | Path) -> COCO:
         path: The JSON file.
 
     Returns:
-        pycocotools' index of it. Each image and category has an id and a name of its own, and
-        each annotation names an image and a category of the file.
+        pycocotools' index of the file. Ids and names of images and categories are unique.
+        Each annotation names an image and a category of the file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not in COCO's layout, or any of the above does not hold.
+        ValueError: The file is not in COCO's layout, an id or name is not unique, or an
+            annotation names an unknown image or category.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,10 +34,10 @@ def read_coco(path: str | Path) -> COCO:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         if not isinstance(content, Mapping):
-            raise TypeError(f'it holds a {type(content).__name__}, not an object')
+            raise TypeError(f'it contains a {type(content).__name__}, not an object')
         for part in PARTS:
             if not isinstance(content[part], list):
-                raise TypeError(f'{part} is no list')
+                raise TypeError(f'{part} is not a list')
         _check(content)
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO()
@@ -64,7 +65,7 @@ def _check(content: Mapping[str, Any]) -> None:
             asked = annotation[f'{kind}_id']
             if asked not in ids:
                 near = next((one for one in ids if str(one) == str(asked)), None)
-                hint = f' (it has {near!r}: a number is not a text)' if near is not None else ''
+                hint = f' (it has {near!r}, of another type)' if near is not None else ''
                 raise ValueError(
                     f'gives annotation {annotation.get("id")!r} the unknown {kind} {asked!r}{hint}'
                 )
@@ -72,7 +73,7 @@ def _check(content: Mapping[str, Any]) -> None:
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
     if not isinstance(entry[key], str) or not entry[key]:
-        raise TypeError(f'{key} must be a text, not {entry[key]!r}')
+        raise TypeError(f'{key} must be a string, not {entry[key]!r}')
     return entry[key]
 
 

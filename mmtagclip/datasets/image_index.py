@@ -1,4 +1,4 @@
-"""Find what a file says of an image, by path or by name."""
+"""Find the entry of an image in a file, by path or by name."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ T = TypeVar('T')
 
 
 class ImageIndex(Generic[T]):
-    """Entries by the path of their image as written, or else by its name.
+    """Entries that are found by the image's path as written, or else by its name.
 
-    The name is the file's, without folder and ending; where several images are
-    called so, the one whose written path is the end of the path, or else whose
-    ending is the same, if that is one alone.
+    The name is the file name without folder and ending. If several entries have
+    this name, the first of these rules with exactly one match decides: the written
+    path is the end of the requested path; the ending is the same.
 
     Args:
-        source: What the entries were read from; for messages.
-        entries: Paths or ids of images, and what belongs to each.
+        source: Source of the entries; for messages.
+        entries: Path or id of each image, and its entry.
     """
 
     def __init__(self, source: str | Path, entries: Iterable[tuple[str, T]]) -> None:
@@ -31,10 +31,10 @@ class ImageIndex(Generic[T]):
             self.by_name[image_stem(image)].append((Path(image), entry))
 
     def find(self, path: str) -> T:
-        """What belongs to an image.
+        """Return the entry of an image.
 
         Raises:
-            ValueError: Nothing does, or what belongs to several of its name.
+            ValueError: No entry has its name, or several do.
         """
         if path in self.by_path:
             return self.by_path[path]
@@ -48,4 +48,4 @@ class ImageIndex(Generic[T]):
             if len(found) == 1:
                 return found[0][1]
         number = f'{len(named)} images' if named else 'no image'
-        raise ValueError(f'{self.source} has {number} of the name of {path}')
+        raise ValueError(f'{self.source} has {number} with the name of {path}')

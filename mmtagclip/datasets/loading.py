@@ -1,4 +1,4 @@
-"""Load images of every common kind, and fit them to the patch grid."""
+"""Load images of all common formats, and resize them to the patch grid."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -9,10 +9,10 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read an image file as an upright BGR picture, or say what is wrong with it.
+    """Read an image file as upright BGR pixels; errors say what is wrong with it.
 
-    Colour, grey, palette, CMYK, 16-bit and transparent images are read;
-    transparent parts become white; EXIF rotation is applied.
+    Reads colour, grey, palette, CMYK, 16-bit and transparent images. Transparent
+    parts become white. EXIF rotation is applied.
 
     Required keys: ``img_path``. Added keys: ``img`` (``(H, W, 3)`` uint8 BGR in
     [0, 255]), ``img_shape``, ``ori_shape``, and ``load_error`` if an unreadable
@@ -20,13 +20,13 @@ class LoadImage(BaseTransform):
 
     Args:
         max_side: Images with a longer side, in pixels, are refused.
-        max_pixels: Images of more pixels are refused.
-        on_error: ``'raise'`` stops at an image that can't be read; ``'skip'``
-            marks it with ``load_error`` (a sentence) and goes on.
+        max_pixels: Images with more pixels are refused.
+        on_error: ``'raise'`` stops at an image that can't be read. ``'skip'``
+            marks it with ``load_error`` (a sentence) and continues.
 
     Raises:
-        ValueError: ``on_error`` is neither; or the file is empty, truncated, no
-            image, or too large.
+        ValueError: ``on_error`` is neither of these; or the file is empty,
+            truncated, too large, or not an image.
         FileNotFoundError: There is no such file.
     """
 
@@ -61,13 +61,13 @@ class ResizeToPatchGrid(BaseTransform):
     ``scale_factor`` (width, height).
 
     Args:
-        patch_size: As in :class:`mmtagclip.images.PatchGrid`, like the others.
-        size: The same.
-        max_side: The same.
-        max_patches: The same.
+        patch_size: See :class:`mmtagclip.images.PatchGrid`, like the others.
+        size: See there.
+        max_side: See there.
+        max_patches: See there.
 
     Raises:
-        ValueError: ``max_side`` below 1, or the image makes too many patches.
+        ValueError: ``max_side`` is below 1, or the image makes too many patches.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class ResizeToPatchGrid(BaseTransform):
 
 @TRANSFORMS.register_module()
 class KeepImage(BaseTransform):
-    """Keep the picture as it was loaded, for a post-processor.
+    """Keep a copy of the loaded image for a post-processor.
 
-    Required keys: ``img``. Added keys: ``original``, ``(H, W, 3)`` uint8. Put
-    it before any transform that resizes or flips.
+    Required keys: ``img``. Added keys: ``original``, ``(H, W, 3)`` uint8. Put this
+    before any transform that resizes or flips.
     """
 
     def transform(self, results: dict) -> dict:

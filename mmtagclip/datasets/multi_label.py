@@ -1,4 +1,4 @@
-"""Multi-label data sets that MMPretrain lacks, or reads too kindly."""
+"""Multi-label data sets that MMPretrain lacks, or reads without checks."""
 
 import os
 import xml.etree.ElementTree as ET
@@ -9,27 +9,27 @@ from mmpretrain.datasets import VOC, MultiLabelDataset
 from ..registry import DATASETS
 from .coco import read_coco
 
-# Values of VOC's element; annotation tools write the last two where nobody said.
+# Values of VOC's element. Annotation tools write the last two if nobody set it.
 DIFFICULT = {'0': False, '1': True, 'unspecified': False, '': False}
 
 
 @DATASETS.register_module()
 class CocoMultiLabel(MultiLabelDataset):
-    """The categories that occur in each image of a COCO instances file.
+    """Multi-label data set of a COCO instances file: the categories in each image.
 
-    Classes are the file's categories in the order of their ids, named as there
-    unless ``metainfo`` names them otherwise.
+    The classes are the file's categories in the order of their ids. ``metainfo`` may
+    rename them.
 
     Args:
         ann_file: Instances JSON, relative to ``data_root``.
-        keep_unlabelled: Whether images without any object are kept; published
-            figures are without them.
+        keep_unlabelled: Whether images without objects are kept. Published figures
+            leave them out.
         **kwargs: See :class:`mmpretrain.datasets.MultiLabelDataset`.
 
     Raises:
         FileNotFoundError: There is no such annotation file.
-        ValueError: See :func:`mmtagclip.datasets.coco.read_coco`; or another number of
-            categories than ``metainfo`` has.
+        ValueError: See :func:`mmtagclip.datasets.coco.read_coco`; or the number of
+            categories differs from ``metainfo``.
     """
 
     def __init__(self, ann_file: str, keep_unlabelled: bool = False, **kwargs: Any) -> None:
@@ -44,7 +44,7 @@ class CocoMultiLabel(MultiLabelDataset):
         classes = self._metainfo.setdefault('classes', names)
         if len(classes) != len(names):
             raise ValueError(
-                f'{self.ann_file} has {len(names)} categories, but metainfo names '
+                f'{self.ann_file} has {len(names)} categories, but metainfo has '
                 f'{len(classes)} classes'
             )
         labels = {category: label for label, category in enumerate(category_ids)}
@@ -65,13 +65,13 @@ class CocoMultiLabel(MultiLabelDataset):
 
 @DATASETS.register_module()
 class VOCMultiLabel(VOC):
-    """MMPretrain's VOC, which refuses an object of an unknown class instead of dropping it.
+    """MMPretrain's VOC that refuses an object of an unknown class instead of dropping it.
 
-    An object without a ``difficult`` element, or with ``Unspecified`` there, is not difficult.
+    An object is not difficult if its ``difficult`` element is missing or ``Unspecified``.
 
     Raises:
-        ValueError: An annotation file is not XML, names a class that is not
-            among the data set's classes, or has an odd ``difficult`` element.
+        ValueError: An annotation file is not XML, names a class that the data set does
+            not have, or has an unknown value of ``difficult``.
     """
 
     def _get_labels_from_xml(self, img_id: str) -> tuple[list[int], list[int]]:
@@ -86,12 +86,14 @@ class VOCMultiLabel(VOC):
             name = node.findtext('name')
             if name not in self.CLASSES:
                 raise ValueError(
-                    f'{path} names the unknown class {name!r}; classes are '
+                    f'{path} names the unknown class {name!r}; the classes are '
                     f'{", ".join(self.CLASSES)}'
                 )
             text = node.findtext('difficult', '0').strip()
             hard = DIFFICULT.get(text.lower())
             if hard is None:
-                raise ValueError(f"{path} has difficult={text!r} for {name!r}; it is '0' or '1'")
+                raise ValueError(
+                    f"{path} has difficult={text!r} for {name!r}; it must be '0' or '1'"
+                )
             (difficult if hard else labels).add(self.class_to_idx[name])
         return sorted(labels), sorted(difficult)

@@ -1,4 +1,4 @@
-"""Any data set with its labels replaced by pseudo labels."""
+"""A wrapper that replaces the labels of a data set by pseudo labels."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..jobs.pseudo_labels import read_pseudo_labels
 from ..jobs.runner import Manifest
+from ..labels import IGNORED
 from ..records import ImageRecord
 from ..registry import DATASETS
 from .image_index import ImageIndex
@@ -20,36 +21,36 @@ from .tag_file import read_tag_file
 
 @DATASETS.register_module()
 class PseudoLabelDataset(Dataset):
-    """Wrap a data set and give it pseudo labels.
+    """Wrap a data set and replace its labels by pseudo labels.
 
-    A data set of MMSegmentation gets pseudo masks, any other multi-label data
-    set of MMPretrain pseudo tags. Pipeline, meta information and data infos pass
-    through, so that whatever works on the wrapped data set works on this one. A data
-    set without class names (a folder of photographs) gets those of the labels.
+    A data set of MMSegmentation gets pseudo masks. A multi-label data set of
+    MMPretrain gets pseudo tags. Pipeline, meta information and data infos are those
+    of the wrapped data set, so code for the wrapped data set works here, too. A data
+    set without class names (a folder of images) gets the class names of the labels.
 
     Args:
         dataset: Config of the data set. Its own labels are used only for
             ``real_fraction``.
         labels: Folder of finished pseudo labels, or a tag file of the data set's classes
             (see :func:`read_tag_file`; the text format has no scores).
-        class_map: For each of the pseudo labels' class names the data set's
-            name, or None to ignore the class (255 in masks). If None, the names
-            must be the same in the same order.
-        drop_untagged: Whether images without a single tag are left out.
-        min_score: Tags that score lower are dropped.
+        class_map: Maps each class name of the pseudo labels to a class name of the
+            data set, or to None to ignore the class (255 in masks). Without a map,
+            the names must be the same in the same order.
+        drop_untagged: Whether images without tags are left out.
+        min_score: Tags with a lower score are dropped.
         real_fraction: Share of the images, in [0, 1], that keep their real
             labels.
-        seed: Which ones.
-        max_refetch: Times that another image is taken where a training pipeline
+        seed: Seed of the choice of these images.
+        max_refetch: How often another image is tried if a training pipeline
             returns None.
-        pipeline: Transforms in the place of the data set's own, for tools and
-            inferencers that look for, or change, the pipeline of whatever data
-            set a config names.
+        pipeline: Transforms that replace the data set's pipeline, for tools and
+            inferencers that read or change the pipeline of the config's data set.
 
     Raises:
-        FileNotFoundError: The folder holds no pseudo labels.
-        ValueError: They are unfinished, of other classes, of the wrong kind, or
-            lack an image of the data set; or options that don't fit them.
+        FileNotFoundError: The folder contains no pseudo labels.
+        ValueError: The pseudo labels are unfinished, are for other classes, are of
+            the wrong kind or lack an image of the data set; or an option does not
+            fit them.
     """
 
     def __init__(
@@ -88,16 +89,16 @@ class PseudoLabelDataset(Dataset):
         wanted = 'masks' if self.segments else 'tags'
         if manifest.kind != wanted:
             raise ValueError(
-                f'{labels} holds {manifest.kind}, but {type(self.dataset).__name__} needs {wanted}'
+                f'{labels} has {manifest.kind}, but {type(self.dataset).__name__} needs {wanted}'
             )
         if self.segments and min_score:
             raise ValueError(
-                'min_score is for tags; unsure pixels of masks are left out where the '
-                'masks are made, with test_cfg.confidence'
+                'min_score is for tags; to ignore unsure pixels of masks, set '
+                'test_cfg.confidence when the masks are made'
             )
         self.label_map = self._label_map(manifest, classes, class_map)
         self.indices: list[int] = []
-        # Of each image the path of its mask or its labels; None where they stay real.
+        # For each image, the path of its mask or its labels; None keeps the real ones.
         self.labels: list[str | tuple[int, ...] | None] = []
         found = ImageIndex(labels, ((record.image, record) for record in records))
         names = {name: label for label, name in enumerate(manifest.classes)}
@@ -125,12 +126,12 @@ class PseudoLabelDataset(Dataset):
 
     @property
     def metainfo(self) -> dict:
-        """The wrapped data set's meta information; ``classes`` are the labels' if it has none."""
+        """Meta information of the wrapped data set; without ``classes``, those of the labels."""
         return {**copy.deepcopy(self.dataset.metainfo), 'classes': self.classes}
 
     @property
     def pipeline(self) -> Compose:
-        """The wrapped data set's pipeline; setting it sets that one."""
+        """Pipeline of the wrapped data set; setting it changes the wrapped data set."""
         return self.dataset.pipeline
 
     @pipeline.setter
@@ -139,17 +140,17 @@ class PseudoLabelDataset(Dataset):
 
     @property
     def test_mode(self) -> bool:
-        """The wrapped data set's mode."""
+        """Mode of the wrapped data set."""
         return self.dataset.test_mode
 
     def full_init(self) -> None:
-        """Of no effect: the data set is read when it is built."""
+        """Do nothing: the data set is read when it is built."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def get_data_info(self, idx: int) -> dict:
-        """Information of an image, with its pseudo label in the place of the real one."""
+        """Return the data info of an image, with its pseudo label instead of the real one."""
         info = self.dataset.get_data_info(self.indices[idx])
         info['sample_idx'] = idx
         label = self.labels[idx]
@@ -162,7 +163,7 @@ class PseudoLabelDataset(Dataset):
         return info
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Classes of an image, for samplers that balance them."""
+        """Return the classes of an image, for samplers that balance classes."""
         return self.get_data_info(idx)['gt_label']
 
     def __getitem__(self, idx: int) -> Any:
@@ -182,37 +183,37 @@ class PseudoLabelDataset(Dataset):
         self.labels.append(label)
 
     def _targets(self, labels: list[int]) -> tuple[int, ...]:
-        """The data set's labels of pseudo labels, in order."""
+        """Map pseudo labels to the data set's labels, sorted."""
         if self.label_map is not None:
             labels = [self.label_map[label] for label in labels]
-        return tuple(sorted({label for label in labels if label != 255}))
+        return tuple(sorted({label for label in labels if label != IGNORED}))
 
     def _label_map(
         self, manifest: Manifest, classes: Any, class_map: Mapping[str, str | None] | None
     ) -> dict[int, int] | None:
-        """From the pseudo labels' indices to the data set's; 255 for ignored ones."""
+        """Map the pseudo labels' class indices to the data set's; 255 means ignored."""
         if class_map is None:
             return None
         missing = [name for name in manifest.classes if name not in class_map]
         unknown = [name for name in class_map.values() if name is not None and name not in classes]
         if missing or unknown:
             raise ValueError(
-                f'class_map says nothing of {missing[0]!r}, a class of {self.root}'
+                f'class_map lacks {missing[0]!r}, a class of {self.root}'
                 if missing
-                else f'class_map names {unknown[0]!r}, which is no class of the data set'
+                else f'class_map names {unknown[0]!r}, which is not a class of the data set'
             )
         targets = [class_map[name] for name in manifest.classes]
         return {
-            label: 255 if name is None else list(classes).index(name)
+            label: IGNORED if name is None else list(classes).index(name)
             for label, name in enumerate(targets)
         }
 
 
 def _read_tags(path: Path, classes: Sequence[str] | None) -> tuple[Manifest, list[ImageRecord]]:
-    """A tag file as :func:`read_pseudo_labels` reads a folder."""
+    """Read a tag file, with the result of :func:`read_pseudo_labels`."""
     if classes is None:
         raise ValueError(
-            f'{path} has tags by number or of unknown classes: it needs a data set '
+            f'{path} is a tag file, which does not list all classes: it needs a data set '
             'that has class names'
         )
     records = [

@@ -1,4 +1,4 @@
-"""Batches of images that the encoder can take together."""
+"""Batches of images that the encoder can process together."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -15,16 +15,17 @@ from .loading import ResizeToPatchGrid
 def same_grid_batches(
     indices: Iterable[int], grid_of: Callable[[int], Hashable], batch_size: int
 ) -> list[list[int]]:
-    """Batches of images of one patch grid each.
+    """Group images into batches of one patch grid each.
 
-    They come in the order in which they fill up, then those that are not full.
-    The last index stays the last of all: a distributed sampler repeats images
-    at its end, and evaluation drops as many results there.
+    Full batches come first, in the order in which they fill up, then the others.
+    The last index remains the last of all: a distributed sampler repeats images at
+    its end, and evaluation drops as many results there.
 
     Args:
-        indices: Of the images.
-        grid_of: The patch grid of an image, or whatever else must be equal.
-        batch_size: Images a batch at most.
+        indices: Indices of the images.
+        grid_of: Returns the patch grid of an image, or any other key that must be
+            equal within a batch.
+        batch_size: Maximum number of images per batch.
     """
     indices = list(indices)
     if not indices:
@@ -43,20 +44,20 @@ def same_grid_batches(
 
 @DATA_SAMPLERS.register_module()
 class SameGridBatchSampler(BatchSampler):
-    """A batch sampler that groups images which have the same size on the patch grid.
+    """A batch sampler that groups images of the same size on the patch grid.
 
-    The encoder takes images of one size together and never pads; a batch of
-    mixed sizes it takes apart again. The sizes are read from the files' headers
-    before the first batch. Use it as ``batch_sampler`` of a data loader with
+    The encoder processes images of one size together and never pads. It splits a
+    batch of mixed sizes again. The sizes are read from the files' headers before the
+    first batch. Use this as ``batch_sampler`` of a data loader with
     ``pseudo_collate``.
 
     Args:
-        sampler: Gives the indices; its ``dataset`` has ``ResizeToPatchGrid`` in
-            its pipeline. The runner fills it in.
-        batch_size: Images a batch at most. The runner fills it in.
+        sampler: Sampler of the indices. Its ``dataset`` has ``ResizeToPatchGrid`` in
+            its pipeline. The runner sets it.
+        batch_size: Maximum number of images per batch. The runner sets it.
 
     Raises:
-        ValueError: The data set has no such pipeline, or ``batch_size`` < 1.
+        ValueError: The pipeline has no ``ResizeToPatchGrid``, or ``batch_size`` < 1.
     """
 
     def __init__(self, sampler: Any, batch_size: int) -> None:
@@ -67,7 +68,7 @@ class SameGridBatchSampler(BatchSampler):
         if not resize:
             raise ValueError(
                 'SameGridBatchSampler needs mmtagclip.ResizeToPatchGrid in the '
-                'pipeline of the data set, which says what size an image gets'
+                'pipeline of the data set, to know the size of each image'
             )
         super().__init__(sampler, batch_size, drop_last=False)
         self.dataset: Any = sampler.dataset
@@ -86,17 +87,17 @@ class SameGridBatchSampler(BatchSampler):
         return self._length
 
     def batches(self, indices: Iterable[int]) -> list[list[int]]:
-        """Batches of these images; see :func:`same_grid_batches`."""
-        indices = list(indices)  # once: a sampler may give others the next time
+        """Group these images into batches; see :func:`same_grid_batches`."""
+        indices = list(indices)  # only once: a sampler may return others the next time
         new = [index for index in indices if index not in self._grids]
         for index in tqdm(new, desc='Reading image sizes', unit='image', delay=2, leave=False):
             self._grids[index] = self._size(index)
         return same_grid_batches(indices, self._grids.__getitem__, self.batch_size)
 
     def _size(self, index: int) -> tuple[int, int] | None:
-        """Size that an image gets, ``(H, W)`` in pixels; None if it can't be read."""
+        """Return the resized size ``(H, W)`` of an image in pixels; None if it can't be read."""
         try:
             size = image_size(self.dataset.get_data_info(index)['img_path'])
-        except (ValueError, OSError):  # which the pipeline treats as it was told to
+        except (ValueError, OSError):  # the pipeline's `on_error` decides
             return None
         return self.resize.grid.target_size(*size)

@@ -14,27 +14,28 @@ from ..registry import DATASETS
 
 @DATASETS.register_module()
 class VocabularySegDataset(BaseSegDataset):
-    """Images with index masks, whose classes are a vocabulary.
+    """Images with index masks, whose classes come from a vocabulary.
 
-    Without an ``ann_file``, which lists the images, those that have no mask are
-    left out (COCO's images without objects).
+    An ``ann_file`` lists the images. Without it, images that have no mask are left
+    out (COCO's images without objects).
 
     Args:
-        classes: A built-in list, a file or a list of names.
+        classes: A bundled list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
-            follow from 1.
-        img_suffix: Ending of the images; several only without masks and without
-            an ``ann_file``.
+            start at label 1.
+        img_suffix: Ending of the images. Several endings are only supported without
+            masks and without an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
 
-    A sample whose mask is a colour image, or has labels beyond the classes, raises a ValueError
-    that names the mask.
+    A sample raises a ValueError that names its mask if the mask is a colour image or has labels
+    beyond the classes.
 
     Raises:
-        FileNotFoundError: No image has a mask, or there is no image.
-        ValueError: Several endings with masks or an ``ann_file``; or a class called
-            ``background`` beside the background.
+        FileNotFoundError: There is no image, or no image has a mask.
+        ValueError: ``img_suffix`` has several endings although there are masks or an
+            ``ann_file``; or a class is called ``background`` although label 0 is the
+            background.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class VocabularySegDataset(BaseSegDataset):
         )
 
     def prepare_data(self, idx: int) -> Any:
-        """A sample as the pipeline makes it, its mask checked."""
+        """Run the pipeline for a sample and check its mask."""
         sample = super().prepare_data(idx)
         if isinstance(sample, dict):
             packed = sample.get('data_samples', {})
             if 'gt_sem_seg' in packed:
-                mask = packed.gt_sem_seg.data.squeeze(0)  # of a colour image (H, W, channels)
+                mask = packed.gt_sem_seg.data.squeeze(0)  # (H, W, channels) of a colour image
             else:
                 mask = sample.get('gt_seg_map')
             if mask is not None:
@@ -72,7 +73,7 @@ class VocabularySegDataset(BaseSegDataset):
         if beyond.any():
             raise ValueError(
                 f'{path} has the label {mask[beyond].max()}, but the {count} classes have labels '
-                f'0 to {count - 1}, and {IGNORED} is ignored'
+                f'0 to {count - 1} ({IGNORED} is ignored)'
             )
 
     def load_data_list(self) -> list[dict]:
@@ -93,11 +94,11 @@ class VocabularySegDataset(BaseSegDataset):
         return with_mask
 
     def _load_unlabelled(self) -> list[dict]:
-        """Every image of several endings, in any folder and in capitals or not."""
+        """List images with one of several endings, in any folder and in any case."""
         if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
             raise ValueError(
-                f'img_suffix={self.img_suffix} names several endings, which goes '
-                'neither with an ann_file nor with masks'
+                f'img_suffix={self.img_suffix} has several endings, which is unsupported '
+                'with an ann_file or masks'
             )
         root = Path(self.data_prefix['img_path'])
         paths = sorted(
@@ -105,7 +106,7 @@ class VocabularySegDataset(BaseSegDataset):
         )
         if not paths:
             raise FileNotFoundError(
-                f'{root} holds no image that ends in {", ".join(self.img_suffix)}'
+                f'{root} contains no image that ends in {", ".join(self.img_suffix)}'
             )
         return [
             {

@@ -1,4 +1,4 @@
-"""Micro precision, recall and F1 of tags under each image's own threshold (TagCLIP, sec. 4)."""
+"""Micro precision, recall and F1 of tags with a threshold per image (TagCLIP, sec. 4)."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from ..registry import METRICS
 
 @METRICS.register_module()
 class RelativeThresholdMetric(MultiLabelMetric):
-    """Precision, recall and F1 of the classes above a share of the image's range of scores.
+    """Precision, recall and F1 of tags with a threshold relative to the image's scores.
 
     Args:
-        k: Tags score above ``min + k * (max - min)`` over the image's own
-            scores; published: 0.5 (0.1 on COCO-Stuff).
+        k: A tag has a score above ``min + k * (max - min)`` of the image's scores;
+            published: 0.5 (0.1 on COCO-Stuff).
         average: See :class:`mmpretrain.evaluation.MultiLabelMetric`; published
             figures are ``'micro'``.
-        **kwargs: ``items``, ``collect_device`` and ``prefix`` of the same.
+        **kwargs: ``items``, ``collect_device`` and ``prefix`` of that class.
     """
 
     def __init__(self, k: float = 0.5, average: str | None = 'micro', **kwargs: Any) -> None:
@@ -27,7 +27,7 @@ class RelativeThresholdMetric(MultiLabelMetric):
         self.k = k
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Metrics over all images; labels of -1 take no part."""
+        """Compute the metrics over all images; labels of -1 are ignored."""
         tagged = []
         for result in results:
             known = result['gt_score'] != -1
@@ -43,4 +43,4 @@ class RelativeThresholdMetric(MultiLabelMetric):
 
 @METRICS.register_module()
 class VOCRelativeThresholdMetric(VOCMetricMixin, RelativeThresholdMetric):
-    """The same for VOC, whose difficult objects count as ``difficult_as_positive`` says."""
+    """The same for VOC; ``difficult_as_positive`` sets how difficult objects count."""

@@ -510,6 +510,7 @@ def serve(
     config: Any,
     max_side: int | None = None,
     ready: Callable[[str], None] | None = None,
+    weights: str | None = None,
 ) -> None:
     """Serve the page until interrupted.
 
@@ -521,6 +522,7 @@ def serve(
         config: The model's config.
         max_side: Larger images are shrunk for the encoder, in pixels.
         ready: Called with the page's address before the first request.
+        weights: See :class:`mmtagclip.apis.TagInferencer`.
 
     Raises:
         OSError: The address can't be listened on; the message says why.
@@ -535,7 +537,7 @@ def serve(
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
     limits = Limits() if max_side is None else Limits(encoder_side=max_side)
     model = inferencer_class(config)(
-        config, device=device, max_side=limits.encoder_side, show_progress=False
+        config, weights, device, max_side=limits.encoder_side, show_progress=False
     )
     listening.listen()  # a browser that comes before the server is ready waits
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)

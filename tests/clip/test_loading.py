@@ -130,10 +130,10 @@ def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
     loaded = load_clip(f'local-dir:{tmp_path}')
     assert torch.equal(features(loaded), features(load_clip(clip)))
     assert DenseEncoder(loaded).mean == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match='brings its own weights'):
+    with pytest.raises(ValueError, match='has its own weights'):
         load_clip(f'local-dir:{tmp_path}', pretrained='openai')
     (tmp_path / 'open_clip_model.safetensors').write_bytes(b'half')
-    with pytest.raises(ValueError, match='is not a whole checkpoint file'):
+    with pytest.raises(ValueError, match='is not a complete checkpoint file'):
         load_clip(f'local-dir:{tmp_path}')
     (tmp_path / 'open_clip_model.safetensors').unlink()
     with pytest.raises(FileNotFoundError, match='no weights in'):
@@ -322,17 +322,17 @@ def test_a_pickle_of_the_least_operations(tmp_path):
         (tensor_pickle((2,), (1,), offset=-1), 'impossible shape'),
         (tensor_pickle((2,), (-1,)), 'impossible shape'),
         (tensor_pickle((2,), (1, 1)), 'impossible shape'),
-        (tensor_pickle((2,), (1,), length=5), 'is not of 5 numbers'),
+        (tensor_pickle((2,), (1,), length=5), 'does not contain 5 numbers'),
         (tensor_pickle((2,), (1,), storage='ComplexFloatStorage'), 'pickled Python objects'),
         (b'\x80\x02cos\nsystem\nX\x02\x00\x00\x00id\x85R.', 'pickled Python objects'),
         (b'\x80\x02ios\nsystem\n.', 'the operation INST'),
         (b'\x80\x02(X\x02\x00\x00\x00ido.', 'the operation OBJ'),
         (b'\x80\x02\x82\x01.', 'the operation EXT1'),
-        (b'\x80\x02}', 'is not a whole checkpoint'),
+        (b'\x80\x02}', 'is not a complete checkpoint'),
         (b'\x80\x02t.', 'is damaged'),
         (b'\x80\x02}]s.', 'is damaged'),
         (b'\x80\x02}.', 'no state dict of weights'),
-        (b'', 'is not a whole checkpoint'),
+        (b'', 'is not a complete checkpoint'),
     ],
 )
 def test_hostile_and_damaged_pickles(tmp_path, content, message):
@@ -432,7 +432,7 @@ def test_a_repository_is_downloaded(files, monkeypatch, tmp_path, clip):
             ValueError,
             "is timm's hf-hub:someone/tower",
         ),
-        ({**TINY, 'vision_cfg': {'depth': 3}}, ValueError, 'can not be built'),
+        ({**TINY, 'vision_cfg': {'depth': 3}}, ValueError, "can't be built"),
         ({**TINY, 'text_cfg': {'hf_model_name': 'a/b'}}, ImportError, 'needs transformers'),
         ({**TINY, 'text_cfg': 3}, ValueError, 'text_cfg of .* must be a dict'),
     ],
@@ -451,12 +451,12 @@ def test_of_a_repository_that_is_refused_only_the_architecture_is_fetched(
 @pytest.mark.parametrize(
     'text, message',
     [
-        ({'tokenizer_kwargs': {'trust_remote_code': True}}, 'asks for trust_remote_code'),
-        ({'tokenizer_kwargs': {'trust_remote_code': 0}}, 'asks for trust_remote_code'),
-        ({'trust_remote_code': True}, 'asks for trust_remote_code'),
-        ({'tokenizer_kwargs': {'code_revision': 'main'}}, 'has the unknown code_revision'),
-        ({'tokenizer_kwargs': {'tokenizer_file': '/etc/x'}}, 'has the unknown tokenizer_file'),
-        ({'auto_map': {}}, 'has the unknown auto_map'),
+        ({'tokenizer_kwargs': {'trust_remote_code': True}}, 'sets trust_remote_code'),
+        ({'tokenizer_kwargs': {'trust_remote_code': 0}}, 'sets trust_remote_code'),
+        ({'trust_remote_code': True}, 'sets trust_remote_code'),
+        ({'tokenizer_kwargs': {'code_revision': 'main'}}, 'has unknown options: code_revision'),
+        ({'tokenizer_kwargs': {'tokenizer_file': '/etc/x'}}, 'has unknown options: tokenizer_file'),
+        ({'auto_map': {}}, 'has unknown options: auto_map'),
     ],
 )
 @pytest.mark.parametrize('kind', ['local-dir', 'hf-hub', 'dict'])
@@ -669,13 +669,13 @@ def test_towers_without_a_class_token_are_refused(vision, message):
 @pytest.mark.parametrize(
     ('arguments', 'error', 'message'),
     [
-        ({'model': 'ViT-B-16'}, ValueError, 'either pretrained .* or checkpoint'),
+        ({'model': 'ViT-B-16'}, ValueError, 'set pretrained .* or checkpoint'),
         (
             {'model': 'ViT-B-16', 'pretrained': 'a', 'checkpoint': 'b'},
             ValueError,
-            'both pretrained=.* set the one that is not meant to None',
+            'both pretrained=.* set one of them to None',
         ),
-        ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'needs text_cfg, vision_cfg'),
+        ({'model': {'embed_dim': 64}, 'checkpoint': 'b'}, ValueError, 'lacks text_cfg, vision_cfg'),
         ({'model': 'ViT-Z-99', 'pretrained': 'openai'}, ValueError, "no architecture 'ViT-Z-99'"),
         ({'model': TINY, 'pretrained': 'openai'}, ValueError, 'needs the name of an architecture'),
         ({'model': 3}, TypeError, 'not int'),

@@ -41,5 +41,5 @@ def test_an_image_is_found(images, path, found):
     ],
 )
 def test_an_image_that_is_not_one_alone(images, path, number):
-    with pytest.raises(ValueError, match=rf'tags\.txt has {number} of the name of {path}'):
+    with pytest.raises(ValueError, match=rf'tags\.txt has {number} with the name of {path}'):
         index(*images).find(path)

@@ -67,7 +67,7 @@ def test_empty_file(tmp_path):
 def test_not_an_image(tmp_path):
     path = tmp_path / 'notes.jpg'
     path.write_text('not a picture')
-    with pytest.raises(ValueError, match=r'notes\.jpg is not an image of a known kind'):
+    with pytest.raises(ValueError, match=r'notes\.jpg is not an image of a supported format'):
         read_image(path)
 
 

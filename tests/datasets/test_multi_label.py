@@ -58,7 +58,7 @@ def test_coco_classes_named_by_the_user(tmp_path):
 
 
 def test_coco_wrong_number_of_classes(tmp_path):
-    with pytest.raises(ValueError, match='has 3 categories, but metainfo names 2 classes'):
+    with pytest.raises(ValueError, match='has 3 categories, but metainfo has 2 classes'):
         coco(coco_file(tmp_path), metainfo={'classes': ('a', 'b')})
 
 
@@ -104,20 +104,20 @@ def test_coco_missing_part(tmp_path, part):
         ('categories', [{**CATEGORIES[0], 'name': 'brush'}, *CATEGORIES[1:]], "name 'brush' twice"),
         ('categories', [{'id': 7}, *CATEGORIES[1:]], "COCO's layout: KeyError\\('name'"),
         ('images', [{'id': 30}, *IMAGES[1:]], "COCO's layout: KeyError\\('file_name'"),
-        ('images', [{'id': 30, 'file_name': 7}, *IMAGES[1:]], 'file_name must be a text, not 7'),
+        ('images', [{'id': 30, 'file_name': 7}, *IMAGES[1:]], 'file_name must be a string, not 7'),
         ('annotations', [{'id': 1, 'image_id': 30}], "COCO's layout: KeyError\\('category_id'"),
         ('annotations', [{'id': 1, 'category_id': 7}], "COCO's layout: KeyError\\('image_id'"),
         (
             'annotations',
             [{'id': 1, 'image_id': '30', 'category_id': 7}],
-            r"annotation 1 the unknown image '30' \(it has 30: a number is not a text\)",
+            r"annotation 1 the unknown image '30' \(it has 30, of another type\)",
         ),
         (
             'annotations',
             [{'id': 1, 'image_id': 31, 'category_id': 7}],
             'annotation 1 the unknown image 31$',
         ),
-        ('annotations', {}, 'annotations is no list'),
+        ('annotations', {}, 'annotations is not a list'),
         ('annotations', [None], "COCO's layout: TypeError"),
     ],
 )
@@ -205,6 +205,6 @@ def test_voc_difficult_that_nobody_set(tmp_path, text):
 
 def test_voc_difficult_that_says_nothing(tmp_path):
     with pytest.raises(
-        ValueError, match=r"000001\.xml has difficult='maybe' for 'dog'; it is '0' or"
+        ValueError, match=r"000001\.xml has difficult='maybe' for 'dog'; it must be '0' or"
     ):
         voc(tmp_path, voc_object('dog', 'maybe'))

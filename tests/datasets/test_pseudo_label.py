@@ -142,7 +142,7 @@ def test_class_map(tagged, images):
     folder = labels(images, 'tags', ('dog', 'cat', 'bus'))
     names = {'dog': 'bus', 'cat': 'dog', 'bus': None}
     assert gt(tagged(labels=folder, class_map=names)) == [[2], [], [2], [0], []]
-    with pytest.raises(ValueError, match="class_map says nothing of 'bus'"):
+    with pytest.raises(ValueError, match="class_map lacks 'bus'"):
         tagged(labels=folder, class_map={'dog': 'dog', 'cat': 'cat'})
     with pytest.raises(ValueError, match="class_map names 'fox'"):
         tagged(labels=folder, class_map={**names, 'bus': 'fox'})
@@ -189,7 +189,7 @@ def test_other_classes_or_kinds_are_refused(tagged, masked, images):
     with pytest.raises(ValueError, match="class 0 is 'cat' there and 'dog' here"):
         tagged(labels=labels(images, 'tags', ('cat', 'dog', 'bus')))
     masks = labels(images, 'masks', NAMES)
-    with pytest.raises(ValueError, match='holds masks, but MultiLabelDataset needs tags'):
+    with pytest.raises(ValueError, match='has masks, but MultiLabelDataset needs tags'):
         tagged(labels=masks)
 
 
@@ -197,7 +197,7 @@ def test_an_image_without_pseudo_labels_is_named(tagged, images):
     job = Job(images / 'few', Manifest('tags', NAMES), [Source('0.jpg')])
     job.add(0, ImageRecord('0.jpg'))
     assert job.finish()
-    with pytest.raises(ValueError, match=r'few has no image of the name of .*1\.jpg'):
+    with pytest.raises(ValueError, match=r'few has no image with the name of .*1\.jpg'):
         tagged(labels=str(images / 'few'))
 
 

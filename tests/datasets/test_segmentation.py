@@ -62,9 +62,11 @@ def test_a_folder_of_several_endings(tmp_path, build):
     assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
         str(tmp_path / 'images' / name) for name in ('a.jpg', 'b.jpg', 'deep/c.PNG')
     ]
-    with pytest.raises(ValueError, match='several endings, which goes neither with an ann_file'):
+    with pytest.raises(ValueError, match='several endings, which is unsupported with an ann_file'):
         build(classes=['cat'], img_suffix=['.jpg', '.png'])
-    with pytest.raises(FileNotFoundError, match=r'masks holds no image that ends in \.jpg, \.gif'):
+    with pytest.raises(
+        FileNotFoundError, match=r'masks contains no image that ends in \.jpg, \.gif'
+    ):
         VocabularySegDataset(
             data_prefix={'img_path': 'masks'}, **{**options, 'img_suffix': ['.jpg', '.gif']}
         )

@@ -1,4 +1,4 @@
-"""Every part keeps its options under their names, so that whoever asks what a part is sees them."""
+"""Every part keeps its options under their names, for code that reads what a part is."""
 
 import inspect
 from copy import deepcopy

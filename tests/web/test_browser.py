@@ -53,7 +53,7 @@ class Page:
                 if condition():
                     return
             except StaleElementReferenceException:
-                pass  # the page drew this part anew between finding and reading it
+                pass  # the page drew this part again between finding and reading it
             time.sleep(0.05)
         raise AssertionError(f'still not so: {self.at("#status").text!r}')
 

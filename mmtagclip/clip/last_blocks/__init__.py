@@ -1,4 +1,4 @@
-"""What block L-1 does, one method a file; a new file in this folder is found by itself."""
+"""Policies of block L-1, one file per method. A new file in this folder is found automatically."""
 
 import pkgutil
 from importlib import import_module
@@ -12,7 +12,7 @@ __all__ = ['LAST_BLOCKS', 'LastBlock', 'LastBlockContext', 'last_block', *LAST_B
 
 
 def __getattr__(name: str) -> type[LastBlock]:
-    """A policy by its class's name."""
+    """Return a policy by its class name."""
     if name in LAST_BLOCKS:
         return LAST_BLOCKS[name]
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,7 +1,7 @@
-"""What the last block of the image tower does: the part where dense encoders differ.
+"""Policies of the last block of the image tower, in which dense encoders differ.
 
-A policy turns the input of block L-1 into its output. It knows no classes and
-needs no maps; the encoder records the block's ordinary attention beside it.
+A policy turns the input of block L-1 into its output. It uses no classes and no
+attention maps. The encoder records the block's ordinary attention separately.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from ..block import attention_output, feed_forward
 
 QKV = tuple[Tensor, Tensor, Tensor]
 Policy = TypeVar('Policy', bound='type[LastBlock]')
-# Every policy of this package by its class's name, in the order of definition: the one list.
+# All policies by class name, in the order of definition. There is no other list.
 LAST_BLOCKS: dict[str, 'type[LastBlock]'] = {}
 
 
@@ -26,7 +26,7 @@ def last_block(policy: Policy) -> Policy:
 
 @dataclass(frozen=True)
 class LastBlockContext:
-    """What a policy may look at.
+    """The inputs of a policy.
 
     Attributes:
         blocks: All L blocks.
@@ -34,10 +34,10 @@ class LastBlockContext:
         qkv: Queries, keys and values of block L-1 for ``x``,
             ``(B, heads, 1+N, width/heads)`` each.
         grid: ``(h, w)`` in patches, ``N = h * w``.
-        inputs: Inputs ``(B, 1+N, width)`` of the blocks that the policy named
-            in its ``block_inputs``; that of block ``i`` is the output of block
+        inputs: Inputs ``(B, 1+N, width)`` of the blocks in the policy's
+            ``block_inputs``. The input of block ``i`` is the output of block
             ``i - 1``.
-        pixels: ``(B, 3, H, W)`` the images, RGB in [0, 1], if the policy
+        pixels: ``(B, 3, H, W)`` images, RGB in [0, 1], if the policy has
             ``needs_pixels``.
     """
 
@@ -55,17 +55,17 @@ class LastBlockContext:
 
 
 class LastBlock(nn.Module):
-    """A policy: the output of block L-1, with its own attention.
+    """Base class of the policies: the output of block L-1 with another attention.
 
     Args:
-        residual: Whether the block's input is added to the attention's output.
+        residual: Whether the block's input is added to the output of the attention.
         mlp: Whether the MLP with its residual follows.
 
     Attributes:
         block_inputs: Blocks, from 0, whose inputs the policy needs.
-        needs_pixels: Whether it looks at the images themselves.
-        depth_options: Its options that were left to values which are published
-            for 12 blocks; an encoder of another depth is refused then.
+        needs_pixels: Whether the policy reads the images themselves.
+        depth_options: Options that were left at their published values for 12
+            blocks. An encoder of another depth is refused if there are any.
     """
 
     block_inputs: tuple[int, ...] = ()
@@ -78,7 +78,7 @@ class LastBlock(nn.Module):
         self.mlp = mlp
 
     def extra_repr(self) -> str:
-        """The options, as they are printed."""
+        """Return the options for printing."""
         return ', '.join(
             f'{key}={value}'
             for key, value in vars(self).items()
@@ -86,15 +86,15 @@ class LastBlock(nn.Module):
         )
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Output of the attention before its projection, ``(B, heads, 1+N, d)``."""
+        """Compute the attention's output ``(B, heads, 1+N, d)`` before its projection."""
         raise NotImplementedError
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block.
 
         Returns:
-            ``(B, 1+N, width)``, and the grid of its patches: the context's,
-            unless the policy has one of its own.
+            ``(B, 1+N, width)``, and the grid of its patches. It is the context's
+            grid, unless the policy changes it.
         """
         x = attention_output(context.block, self.attend(context))
         if self.residual:

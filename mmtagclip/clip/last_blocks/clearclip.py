@@ -14,6 +14,6 @@ class ClearCLIPLastBlock(LastBlock):
         super().__init__(residual, mlp)
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Queries to queries."""
+        """Attend from queries to queries."""
         q, _, v = context.qkv
         return F.scaled_dot_product_attention(q, q, v)

@@ -15,14 +15,14 @@ class ITACLIPLastBlock(LastBlock):
     """Correlative self-attention, half of it from earlier blocks (ITACLIP, CVPRW 2025); no MLP.
 
     Args:
-        layers: Blocks, from 0, whose own queries and keys make the other half;
-            6, 7 and 9 if None, as published for 12 blocks. Another depth needs
-            layers of its own.
+        layers: Blocks, from 0, whose queries and keys make the other half.
+            Default: 6, 7 and 9, as published for 12 blocks; an encoder of another
+            depth must set them.
         residual: See :class:`LastBlock`.
         mlp: See :class:`LastBlock`.
 
     Raises:
-        ValueError: No layers.
+        ValueError: ``layers`` is empty.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ITACLIPLastBlock(LastBlock):
         self.block_inputs = tuple(layers)
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Mean of the block's own and the earlier blocks' correlative self-attention."""
+        """Average the correlative self-attention of the last block and of the earlier blocks."""
         v = context.qkv[2]
         others = torch.zeros_like(v)
         for layer in self.block_inputs:

@@ -1,4 +1,4 @@
-"""NACLIP: keys to keys, near patches the more."""
+"""NACLIP: keys to keys, with more weight on near patches."""
 
 import torch
 import torch.nn.functional as F
@@ -9,11 +9,11 @@ from .base import LastBlock, LastBlockContext, last_block
 
 @last_block
 class NACLIPLastBlock(LastBlock):
-    """Keys to keys, and near patches the more (NACLIP, WACV 2025), without residual and MLP.
+    """Keys to keys, with more weight on near patches (NACLIP, WACV 2025), no residual, no MLP.
 
     Args:
-        std: Of the Gaussian of the distance, in patches, that is added to the
-            logits between patches; published: 5.
+        std: Standard deviation, in patches, of the Gaussian of the distance that is
+            added to the logits between patches; published: 5.
         residual: See :class:`LastBlock`.
         mlp: See :class:`LastBlock`.
 
@@ -28,12 +28,12 @@ class NACLIPLastBlock(LastBlock):
         self.std = std
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Keys to keys, with the neighbourhood's Gaussian."""
+        """Attend from keys to keys, with the Gaussian of the distance."""
         _, k, v = context.qkv
         return F.scaled_dot_product_attention(k, k, v, attn_mask=self.nearness(context.grid, k))
 
     def nearness(self, grid: tuple[int, int], like: Tensor) -> Tensor:
-        """``(1+N, 1+N)`` in [0, 1]: 1 on the diagonal, 0 for the class token."""
+        """Return ``(1+N, 1+N)`` in [0, 1]: the Gaussian between patches, 0 for the class token."""
         axes = [torch.arange(side, dtype=torch.float32, device=like.device) for side in grid]
         y, x = (torch.exp(-((axis - axis[:, None]) ** 2) / (2 * self.std**2)) for axis in axes)
         patches = (y[:, None, :, None] * x[None, :, None, :]).flatten(2).flatten(0, 1)

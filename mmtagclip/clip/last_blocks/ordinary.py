@@ -8,8 +8,8 @@ from .base import LastBlock, LastBlockContext, last_block
 
 @last_block
 class OrdinaryLastBlock(LastBlock):
-    """The block as CLIP trained it; gives CLIP's own class token."""
+    """The block as CLIP trained it. Its class token is that of plain CLIP."""
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Ordinary attention."""
+        """Compute ordinary attention."""
         return attend(*context.qkv)

@@ -1,8 +1,8 @@
-"""SC-CLIP, the self-calibrated last block: outliers mended, features gathered from alike patches.
+"""SC-CLIP, the self-calibrated last block: repairs outliers, averages similar patches.
 
-Every image of a batch is calibrated by itself, and any grid works. (Published
-copies of the program take the outliers' columns from a square grid, and mix
-the images of a batch.)
+Each image of a batch is calibrated separately, and any grid works. (The released
+code assumes a square grid for the outliers' columns and mixes the images of a
+batch.)
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..block import attention_output, project_qkv
 from .base import LastBlock, LastBlockContext, last_block
 
-# The published constants that no model or data set changes.
+# Published constants, the same for every model and data set.
 NEIGHBOURS = 30
 OUTLIER_QUANTILE = 0.95
 LEAST_SIMILARITY = 0.4
@@ -25,23 +25,22 @@ SHARPNESS = 3.0
 class SCCLIPLastBlock(LastBlock):
     """Self-calibrated CLIP (SC-CLIP, 2024); no residual, no MLP.
 
-    It has no use for a class token; that of its result is the one of the
-    block's input. Options that are None are as published for 12 blocks;
-    another depth needs its own.
+    The class token is passed through unchanged. Defaults are as published for 12
+    blocks; an encoder of another depth must set all options.
 
     Args:
-        similarity_layer: Output of which block, from 0, tells how alike patches
-            are while features are made; published: 8 of 12 blocks (None), 16 of
-            24.
-        output_layer: Of which block, while they are gathered at the end;
-            published: 3 of 12 (None), 6 of 24.
-        fusion_layers: Outputs of which blocks are added up for the second
-            pass; published: 3 to 9 of 12 (None), 8 to 18 of 24.
+        similarity_layer: Block, from 0, whose output gives the similarity of
+            patches while features are computed. Default: 8, as published for 12
+            blocks; 16 for 24.
+        output_layer: Block whose output gives the similarity for the final
+            average. Default: 3, as published for 12 blocks; 6 for 24.
+        fusion_layers: Blocks whose outputs are summed for the second pass.
+            Default: 3 to 9, as published for 12 blocks; 8 to 18 for 24.
         class_token_weight: Weight of the class token that is added to all
-            patches; published: 0.3 for 12 blocks (None), 0.1 for 24.
+            patches. Default: 0.3, as published for 12 blocks; 0.1 for 24.
 
     Raises:
-        ValueError: No fusion layers.
+        ValueError: ``fusion_layers`` is empty.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class SCCLIPLastBlock(LastBlock):
         )
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
-        """Run the block; all but its projections in float32.
+        """Run the block, in float32 except for its projections.
 
         Returns:
             ``(B, 1+N, width)``, and the grid.
@@ -99,13 +98,13 @@ class SCCLIPLastBlock(LastBlock):
     def calibrated(
         self, patches: Tensor, similarity: Tensor, class_token: Tensor, context: LastBlockContext
     ) -> Tensor:
-        """Attention half by similarity and half by keys, plus a share of the class token.
+        """Attend half by similarity and half by keys, and add a share of the class token.
 
         Args:
             patches: ``(B, N, width)``.
             similarity: ``(B, N, N)`` cosines.
             class_token: ``(B, 1, width)``.
-            context: Whose last block's norm and projections are used.
+            context: The context; norm and projections of its last block are used.
 
         Returns:
             ``(B, N, width)`` float32.
@@ -119,29 +118,29 @@ class SCCLIPLastBlock(LastBlock):
 
 
 def find_outliers(patches: Tensor) -> Tensor:
-    """Patches that are further from their neighbours than these are from theirs.
+    """Find patches that are further from their neighbours than these are from theirs.
 
-    The local outlier factor of a patch is the mean, over its 30 nearest other
-    patches, of its own squared distance to the 30th over theirs; outliers are
-    those above the 0.95 quantile of their image.
+    ``d`` is the squared distance of a patch to its 30th nearest other patch. The
+    local outlier factor of a patch is the mean over its 30 nearest patches of its
+    own ``d`` divided by theirs. Outliers are above the 0.95 quantile of their image.
 
     Args:
         patches: ``(B, N, width)`` float32.
 
     Returns:
-        ``(B, N)`` bool; none where a patch has no more than 30 others, so that
-        all are neighbours of each other (the published program fails there).
+        ``(B, N)`` bool. All False if there are at most 31 patches, because then all
+        are neighbours of each other (the released code fails there).
     """
     factor = local_outlier_factor(patches)
     return factor > torch.quantile(factor, OUTLIER_QUANTILE, dim=1, keepdim=True)
 
 
 def local_outlier_factor(patches: Tensor) -> Tensor:
-    """Local outlier factors ``(B, N)``, 1 where there are none; see :func:`find_outliers`."""
+    """Compute the factors ``(B, N)``, see :func:`find_outliers`; all 1 for at most 31 patches."""
     count = patches.shape[1]
     if count - 1 <= NEIGHBOURS:
         return torch.ones(patches.shape[:2], device=patches.device)
-    patches = patches - patches.mean(dim=1, keepdim=True)  # the smaller, the less is rounded away
+    patches = patches - patches.mean(dim=1, keepdim=True)  # smaller values lose less to rounding
     squares = patches.square().sum(dim=-1)
     distance = (
         squares[:, :, None] + squares[:, None, :] - 2 * patches @ patches.transpose(1, 2)
@@ -154,7 +153,7 @@ def local_outlier_factor(patches: Tensor) -> Tensor:
 
 
 def mend(patches: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Replace outliers by the mean of those of their 8 neighbours that are none, if any.
+    """Replace outliers by the mean of those of their 8 neighbours that are not outliers, if any.
 
     Args:
         patches: ``(B, N, width)``.
@@ -166,19 +165,19 @@ def mend(patches: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     sound = (~outliers).to(patches.dtype)[..., None]
     both = torch.cat([patches * sound, sound], dim=-1).transpose(1, 2).unflatten(2, grid)
-    # The mean over the 3x3 window, edges counted in; an outlier itself adds nothing to it.
+    # Mean over the 3x3 window, with edges counted. An outlier adds nothing to it.
     both = F.avg_pool2d(both, 3, stride=1, padding=1).flatten(2).transpose(1, 2)
     around, share = both[..., :-1], both[..., -1:]
     return torch.where(outliers[..., None] & (share > 0), around / share, patches)
 
 
 def cosines(patches: Tensor) -> Tensor:
-    """Cosines ``(B, N, N)`` between the patches ``(B, N, width)`` of each image."""
+    """Compute the cosines ``(B, N, N)`` between the patches ``(B, N, width)`` of each image."""
     unit = F.normalize(patches, dim=-1)
     return unit @ unit.transpose(1, 2)
 
 
 def gather(similarity: Tensor, patches: Tensor) -> Tensor:
-    """Mean ``(B, N, width)`` over the patches that are alike, weighted by how much."""
+    """Average the patches ``(B, N, width)`` that are similar, weighted by the similarity."""
     weight = torch.where(similarity < LEAST_SIMILARITY, 0, similarity)
     return weight / (weight.sum(dim=-1, keepdim=True) + 1e-6) @ patches

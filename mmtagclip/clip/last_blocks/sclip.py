@@ -14,10 +14,10 @@ class SCLIPLastBlock(LastBlock):
     """
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Correlative self-attention."""
+        """Compute correlative self-attention."""
         return correlative_attention(*context.qkv)
 
 
 def correlative_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """SCLIP's correlative self-attention, ``(B, heads, 1+N, d)`` each."""
+    """Compute SCLIP's correlative self-attention; all ``(B, heads, 1+N, d)``."""
     return F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v)

@@ -13,5 +13,5 @@ class SelfOnlyLastBlock(LastBlock):
     """
 
     def attend(self, context: LastBlockContext) -> Tensor:
-        """The values."""
+        """Return the values."""
         return context.qkv[2]

@@ -1,7 +1,7 @@
 """CLS-SEG: classify, then segment; tags become masks without training (TagCLIP, sec. 3.5)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...clip import Encoded, Names, Vocabulary
 from ...clip.vocabulary import load_integers
-from ...labels import IGNORED, labels_metainfo
+from ...labels import IGNORED, labels_metainfo, row_blocks
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back, resize_map
@@ -29,7 +29,7 @@ class CAMNames(SegNames):
     """The names of a call of :class:`CLSSeg`.
 
     Attributes:
-        cam: What the CAMs are prompted with, for the same F classes, and their background.
+        cam: The prompts of the CAMs, for the same F classes, and their background.
         labels: ``(F,)`` int64, label of each class.
     """
 
@@ -48,14 +48,14 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
     Args:
         tagger: Config of the tagger. Its encoder serves both: the image is
             encoded once.
-        prompts: Names of the same F classes that the CAMs are prompted with
-            (``'voc_clsseg'``); the tagger's if None.
+        prompts: Names of the same F classes for the CAMs (``'voc_clsseg'``); the
+            tagger's if None.
         background_prompts: Background names of the CAMs' softmax.
         templates: Prompt templates of the CAMs.
         cam: Config of the CAM generator; :class:`SoftmaxGradCAM` if None.
         affinity: Config of the affinity refinement.
         post_processor: Config of a post-processor (:class:`DenseCRF`,
-            :class:`PAMR`), or None. It needs the original picture: put
+            :class:`PAMR`), or None. It needs the original image: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
             PackSegInputs' ``meta_keys``.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
@@ -63,11 +63,12 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             ``'ground_truth'`` (the sample's mask: the upper bound).
         with_background: Whether label 0 is background, ``(1 - max) **
             background_exponent``.
-        background_exponent: See above; published: 1.
+        background_exponent: Exponent in that formula; published: 1.
         label_map: Label of each foreground class where classes are merged into
             groups (``'cocostuff_groups'``): a built-in list, a file or a list;
             only without a background.
-        groups: Names of the groups (``'cocostuff27'``): goes with ``label_map``.
+        groups: Names of the groups (``'cocostuff27'``); required with
+            ``label_map``.
         with_probabilities: Whether results carry ``probabilities``
             ``(1 + T, H, W)`` (background first, if there is one) and
             ``plane_labels``, the label of each.
@@ -75,14 +76,14 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             W)``, logarithms of the probabilities; for averaging over
             augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
-        pretrained: Of no effect, but frameworks set it.
-        train_cfg: Of no effect, but frameworks set it.
-        test_cfg: Of no effect, but frameworks set it.
-        init_cfg: Of no effect.
+        pretrained: Ignored; frameworks set it.
+        train_cfg: Ignored; frameworks set it.
+        test_cfg: Ignored; frameworks set it.
+        init_cfg: Ignored.
 
     Raises:
-        ValueError: ``prompts`` or ``label_map`` of another number than the
-            tagger's classes, or options that exclude each other.
+        ValueError: ``prompts`` or ``label_map`` has another length than the
+            tagger's classes, or options exclude each other.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
 
     @property
     def encoder(self) -> CLIPEncoder:  # type: ignore[override]
-        """The tagger's encoder, which serves both."""
+        """The encoder of the tagger, used for tags and masks."""
         return self.tagger.encoder
 
     @property
@@ -164,7 +165,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         """See :meth:`TrainingFreeSegmentor.names_for`; CAMs are prompted with the same names.
 
         Raises:
-            ValueError: As the constructor does, or the segmentor merges its classes into
+            ValueError: As in the constructor, or the segmentor merges its classes into
                 groups.
         """
         tagger = self.tagger.names_for(classes, background)
@@ -173,7 +174,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         if self.groups is not None:
             raise ValueError(
                 'this segmentor merges its classes into groups, so it takes no '
-                'others; use one without label_map'
+                'other classes; use one without label_map'
             )
         names = tagger.vocabulary
         return self._cam_names(
@@ -217,7 +218,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         )
 
     def batches(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """Indices of the images that are encoded together: those of one size."""
+        """Indices of the images that are encoded together; here those of one size."""
         return group_by_size(images)
 
     def encode_group(
@@ -260,26 +261,31 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             # At this level (1 - m) ** exponent and m are equal.
             exponent = math.log(background_level) / math.log(1 - background_level)
         maps = flip_back(self.refined_cams(encoded, names, labels), encoded.flip).cpu().numpy()
-        resized = (resize_map(np.ascontiguousarray(one), encoded.size) for one in maps)
-        # Row 0 of the table is the background where there is one; -1 is its last entry.
+        # Entry 0 of the table is the background where there is one; the last is no label.
         plane_labels = [*([0] if self.with_background else []), *names.labels[labels].tolist()]
         table = np.asarray([*plane_labels, IGNORED], dtype=np.int64)
         if self.post_processor is None and not with_planes:
-            index = self._running_argmax(resized, encoded.size, exponent)
-            return Masks(torch.from_numpy(table[index]), None, plane_labels)
-        planes = self._probabilities(list(resized), encoded.size, exponent)
+            index = self._running_argmax(maps, encoded.size, exponent)
+            found = np.empty(encoded.size, dtype=np.int64)
+            for rows in row_blocks(encoded.size):  # an index array becomes int64, too
+                found[rows] = table[index[rows]]
+            return Masks(torch.from_numpy(found), None, plane_labels)
+        planes = self._probabilities(maps, encoded.size, exponent)
         if self.post_processor is not None and labels:
             planes = self.post_processor(torch.from_numpy(planes), encoded.original).numpy()
-        index = planes.argmax(axis=0) if len(planes) else np.full(encoded.size, -1)
-        return Masks(torch.from_numpy(table[index]), torch.from_numpy(planes), plane_labels)
+        found = np.full(encoded.size, IGNORED, dtype=np.int64)
+        if len(planes):
+            for rows in row_blocks(encoded.size):  # argmax copies the planes
+                found[rows] = table[planes[:, rows].argmax(axis=0)]
+        return Masks(torch.from_numpy(found), torch.from_numpy(planes), plane_labels)
 
     def refined_cams(self, encoded: EncodedImage, names: CAMNames, labels: list[int]) -> Tensor:
         """CAMs ``(T, h, w)`` in [0, 1] of an image's tags, spread along the attention.
 
         Args:
             encoded: The image.
-            names: Of the call.
-            labels: Of the T tags, as indices of the classes.
+            names: The names of the call.
+            labels: The T tags, as indices of the classes.
         """
         assert encoded.features is not None
         (features,) = encoded.features
@@ -291,26 +297,45 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         return self.affinity(cams, affinity, features.grid).unflatten(1, features.grid)
 
     def _running_argmax(
-        self, planes: Iterable[np.ndarray], size: tuple[int, int], exponent: float
+        self, maps: np.ndarray, size: tuple[int, int], exponent: float
     ) -> np.ndarray:
-        """Index of the winning plane at each pixel, without holding all planes."""
-        best = np.zeros(size, dtype=np.float32)
-        index = np.full(size, -1, dtype=np.int64)
+        """Index ``(H, W)`` of the winning plane at each pixel, without holding all planes.
+
+        It holds two planes of float32 and the index, of 1 byte, or 2 above 255 planes: 9 or
+        10 bytes per pixel. Everything else is done in blocks of rows.
+
+        Args:
+            maps: ``(T, h, w)`` float32, of the tags.
+            size: ``(H, W)``.
+            exponent: Of the background.
+
+        Returns:
+            0 is the background where there is one; the number of planes is none at all.
+        """
         first = int(self.with_background)
-        for number, plane in enumerate(planes):
-            above = plane > best if number else np.ones(size, dtype=bool)
-            best[above] = plane[above]
-            index[above] = number + first
+        last = first + len(maps)
+        index = np.full(size, last, dtype=np.min_scalar_type(last))
+        best, plane = np.zeros(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+        for number, one in enumerate(maps, first):
+            resize_map(np.ascontiguousarray(one), size, plane)
+            for rows in row_blocks(size):
+                # The first tag wins wherever it is 0, too.
+                above = True if number == first else plane[rows] > best[rows]
+                np.copyto(best[rows], plane[rows], where=above)
+                np.copyto(index[rows], number, where=above)
         if self.with_background:
-            index[(1 - best) ** exponent >= best] = 0
+            for rows in row_blocks(size):
+                index[rows][(1 - best[rows]) ** exponent >= best[rows]] = 0
         return index
 
     def _probabilities(
-        self, planes: list[np.ndarray], size: tuple[int, int], exponent: float
+        self, maps: np.ndarray, size: tuple[int, int], exponent: float
     ) -> np.ndarray:
-        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background."""
-        tags = np.stack(planes) if planes else np.zeros((0, *size), dtype=np.float32)
-        if not self.with_background:
-            return tags
-        background = (1 - tags.max(axis=0, initial=0)) ** exponent
-        return np.concatenate([background[None], tags])
+        """``(1 + T, H, W)``, or ``(T, H, W)`` without a background; for the arguments see above."""
+        first = int(self.with_background)
+        planes = np.empty((first + len(maps), *size), dtype=np.float32)
+        for one, plane in zip(maps, planes[first:], strict=True):
+            resize_map(np.ascontiguousarray(one), size, plane)
+        if self.with_background:
+            planes[0] = (1 - planes[1:].max(axis=0, initial=0)) ** exponent
+        return planes

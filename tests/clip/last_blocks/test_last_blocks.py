@@ -216,8 +216,7 @@ def test_bad_arguments(clip):
         DenseEncoder(load_clip(clip), SCCLIPLastBlock(similarity_layer=16))
     with pytest.raises(
         ValueError,
-        match='has 24 blocks, and the values that ITACLIPLastBlock has '
-        'by itself are for 12: set its layers',
+        match='has 24 blocks, but the defaults of ITACLIPLastBlock are for 12: set its layers',
     ):
         DenseEncoder(load_clip(untrained(patch_size=16, layers=24)), ITACLIPLastBlock())
     with pytest.raises(ValueError, match='set its output_layer, class_token_weight'):

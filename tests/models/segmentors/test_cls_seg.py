@@ -1,5 +1,6 @@
 """CLS-SEG as a segmentor of MMSegmentation."""
 
+import tracemalloc
 from copy import deepcopy
 
 import numpy as np
@@ -9,7 +10,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmtagclip.clip import Vocabulary
-from mmtagclip.models import CLSSegTTA
+from mmtagclip.labels import BLOCK
+from mmtagclip.models import CLSSegTTA, Tag
 from mmtagclip.models.maps import resize_map
 from mmtagclip.registry import MODELS
 from tests import twins
@@ -159,6 +161,40 @@ def test_ties(build, monkeypatch, values, label, with_background):
         monkeypatch.setattr(segmentor, 'refined_cams', lambda *_: torch.from_numpy(maps))
         (sample,) = segmentor.test_step(batch((32, 48, 1), tag_labels=tags))
         assert sample.pred_sem_seg.data.unique().tolist() == [label]
+
+
+@pytest.mark.parametrize(
+    ('tags', 'with_background', 'exponent'), [(20, True, 1.0), (7, True, 2.5), (3, False, 1.0)]
+)
+def test_masks_of_a_large_image_take_12_bytes_per_pixel(
+    config, build, monkeypatch, tags, with_background, exponent
+):
+    """Masks are made in blocks of rows; they equal those of all planes together."""
+    size = (2100, 1500)
+    tagger = {**config['tagger'], 'classes': 'voc', 'background': ()}
+    segmentor = build(
+        tagger=tagger,
+        background_prompts=BACKGROUND,
+        tags='given',
+        with_background=with_background,
+        background_exponent=exponent,
+    )
+    maps = np.random.RandomState(tags).rand(tags, 30, 22).astype(np.float32)
+    monkeypatch.setattr(segmentor, 'refined_cams', lambda *_: torch.from_numpy(maps))
+    encoded = segmentor.encode(torch.zeros(3, 32, 48), size=size)
+    labels = list(range(tags))
+    tracemalloc.start()
+    try:
+        sample = segmentor.masks(encoded, tags=[Tag(label, None) for label in labels])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Blocks of a million pixels take a few arrays more, whatever the image's size.
+    assert peak < 9.5 * size[0] * size[1] + 24 * BLOCK
+    planes = np.stack([resize_map(one, size) for one in maps])
+    if with_background:
+        planes = np.concatenate([(1 - planes.max(0, keepdims=True)) ** exponent, planes])
+    assert np.array_equal(sample.pred_sem_seg.data[0].numpy(), planes.argmax(0))
 
 
 def test_mixed_sizes_equal_one_by_one(segmentor):
@@ -321,7 +357,7 @@ def test_post_processors(build, kind):
     expected = segmentor.post_processor(plain.probabilities.data, data['data_samples'][0].original)
     torch.testing.assert_close(sample.probabilities.data, expected)
     del data['data_samples'][0].original
-    with pytest.raises(ValueError, match='needs the original picture'):
+    with pytest.raises(ValueError, match='needs the original image'):
         segmentor.test_step(data)
 
 
