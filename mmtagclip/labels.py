@@ -1,9 +1,11 @@
 """Labels of masks: names, colours, the background, and the value that is ignored."""
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 # Value of a mask's pixels that have no label or are not counted.
 IGNORED = 255
@@ -64,3 +66,30 @@ def label_counts(mask: np.ndarray) -> dict[int, int]:
             if count:
                 counts[label] = counts.get(label, 0) + count
     return dict(sorted(counts.items()))
+
+
+def index_mask(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Labels as a mask file holds them.
+
+    Args:
+        labels: ``(H, W)`` integers.
+        classes: Name of each label.
+
+    Returns:
+        ``(H, W)`` uint8.
+
+    Raises:
+        ValueError: More labels than a mask of 8 bits holds.
+    """
+    if len(classes) > IGNORED:
+        raise ValueError(
+            f'a mask holds at most {IGNORED} labels, but there are {len(classes)} classes'
+        )
+    return labels.astype(np.uint8)
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask ``(H, W)`` uint8 as a PNG file of labels."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, format='PNG')
+    return buffer.getvalue()

@@ -1,9 +1,20 @@
 """What data sets and segmentors say of their labels."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from mmtagclip.labels import BLOCK, IGNORED, label_counts, labels_metainfo, row_blocks
+from mmtagclip.labels import (
+    BLOCK,
+    IGNORED,
+    index_mask,
+    label_counts,
+    labels_metainfo,
+    mask_png,
+    row_blocks,
+)
 
 
 @pytest.mark.parametrize('with_background', [True, False])
@@ -51,3 +62,13 @@ def test_label_counts_are_numpy_s(dtype):
     assert label_counts(mask) == dict(zip(labels.tolist(), counts.tolist(), strict=True))
     assert list(label_counts(mask)) == labels.tolist()
     assert label_counts(np.zeros((0, 0), dtype=dtype)) == {}
+
+
+def test_a_mask_holds_255_labels():
+    labels = np.array([[0, 254], [255, 3]])
+    mask = index_mask(labels, ['x'] * 255)
+    assert mask.dtype == np.uint8
+    assert (mask == labels).all()
+    assert (np.asarray(Image.open(io.BytesIO(mask_png(mask)))) == labels).all()
+    with pytest.raises(ValueError, match='at most 255 labels, but there are 256 classes'):
+        index_mask(labels, ['x'] * 256)

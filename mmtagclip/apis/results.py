@@ -1,6 +1,9 @@
 """Results of one image, and what they convert to."""
 
-import io
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +13,9 @@ import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
-from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ..labels import IGNORED, label_counts
+from ..labels import IGNORED, label_counts, mask_png
 from ..models import relative_threshold
 from ..records import ImageRecord
 
@@ -102,7 +104,7 @@ class TagResult:
         return json.dumps(self.to_dict(all_scores), ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
+        """One dict per tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
         return [
             {'image': self.image, 'tag': tag, 'score': score} for tag, score in self.tags.items()
         ]
@@ -191,9 +193,7 @@ class SegResult:
 
     def mask_png(self) -> bytes:
         """The mask as a PNG file of labels."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.mask).save(buffer, format='PNG')
-        return buffer.getvalue()
+        return mask_png(self.mask)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``image``, ``tags``, ``size`` and ``masks``, or ``error``.
@@ -224,17 +224,29 @@ class SegResult:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
+        """One dict per class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
         return [
             {'image': self.image, 'tag': name, 'score': self.tags.get(name), 'share': share}
             for name, share in self.shares.items()
         ]
 
+    def _tag_labels(self) -> list[int]:
+        """Indices of the tags among the classes, the background not counted."""
+        first = 0 if self.background is None else 1
+        return [self.classes.index(tag) - first for tag in self.tags if tag in self.classes]
+
     def to_datasample(self) -> SegDataSample:
-        """The result as MMSegmentation has it."""
+        """The result as MMSegmentation has it, with ``tags`` and, if known, ``tag_scores``."""
         sample = SegDataSample(
-            metainfo={'img_path': self.image, 'ori_shape': self.size, 'tags': list(self.tags)}
+            metainfo={
+                'img_path': self.image,
+                'ori_shape': self.size,
+                'tags': list(self.tags),
+                'tag_labels': self._tag_labels(),
+            }
         )
+        if all(score is not None for score in self.tags.values()):
+            sample.set_metainfo({'tag_scores': list(self.tags.values())})
         if self.error is not None:
             sample.set_metainfo({'load_error': self.error})
         mask = torch.from_numpy(self.mask.astype(np.int64))[None]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..files import write_whole
 from .encoder import DenseEncoder
 
 INPUTS = ('images',)
@@ -133,4 +134,4 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
         'num_blocks': encoder.num_blocks,
     }
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in facts.items()})
-    onnx.save(model, str(path))
+    write_whole(path, model.SerializeToString())

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ..jobs.pseudo_labels import read_pseudo_labels
 from ..jobs.runner import Manifest
+from ..labels import IGNORED
 from ..records import ImageRecord
 from ..registry import DATASETS
 from .image_index import ImageIndex
@@ -185,7 +186,7 @@ class PseudoLabelDataset(Dataset):
         """Map pseudo labels to the data set's labels, sorted."""
         if self.label_map is not None:
             labels = [self.label_map[label] for label in labels]
-        return tuple(sorted({label for label in labels if label != 255}))
+        return tuple(sorted({label for label in labels if label != IGNORED}))
 
     def _label_map(
         self, manifest: Manifest, classes: Any, class_map: Mapping[str, str | None] | None
@@ -203,7 +204,7 @@ class PseudoLabelDataset(Dataset):
             )
         targets = [class_map[name] for name in manifest.classes]
         return {
-            label: 255 if name is None else list(classes).index(name)
+            label: IGNORED if name is None else list(classes).index(name)
             for label, name in enumerate(targets)
         }
 

@@ -12,13 +12,12 @@ from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from ..datasets import SameGridBatchSampler
 from ..jobs.identity import dataset_identity, dataset_sources, flatten, identity, loader_of
 from ..jobs.runner import Job, Manifest
-from ..labels import IGNORED
+from ..labels import IGNORED, index_mask, mask_png
 from ..models import TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..records import ImageRecord
@@ -165,7 +164,8 @@ class GenerateLoop(BaseLoop):
         if not self.segments:
             scores = sample.pred_score[sample.pred_label].tolist()
             return ImageRecord(image, tuple(sample.tags), tuple(scores)), {}
-        mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        classes = self.model.dataset_meta['classes']
+        mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), classes)
         files = {}
         if self.confidence or self.save_probabilities:
             probabilities = sample.probabilities.data.cpu().numpy()
@@ -176,12 +176,10 @@ class GenerateLoop(BaseLoop):
                     labels=np.asarray(sample.plane_labels, dtype=np.uint8),
                     probabilities=(probabilities * 255).round().astype(np.uint8),
                 )
-        buffer = io.BytesIO()
-        Image.fromarray(mask).save(buffer, format='PNG')
         tags = sample.tags if 'tags' in sample else self._classes_of(mask)
         found = sample.get('tag_scores')  # of tags that the model itself found
         record = ImageRecord(image, tuple(tags), None if found is None else tuple(found))
-        return record, {'masks.png': buffer.getvalue(), **files}
+        return record, {'masks.png': mask_png(mask), **files}
 
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""

@@ -1,4 +1,4 @@
-"""The frozen CLIP encoder as a config names it."""
+"""The frozen CLIP encoder, registered for configs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,21 +35,22 @@ class CLIPEncoder(DenseEncoder):
             :func:`mmtagclip.clip.load_clip`.
         pretrained: Tag of open_clip's weights; allows the download.
         checkpoint: File of weights.
-        quick_gelu: Activation that the file's weights were trained with, where
-            neither file nor model tells.
+        quick_gelu: Whether the weights were trained with QuickGELU; needed only if
+            neither the file nor the model says so.
         last_block: Config of what the last block does;
             ``mmtagclip.SelfOnlyLastBlock`` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
             tower.
         positions: How the positional embedding is resized; see
             :class:`mmtagclip.clip.DenseEncoder`.
-        mean: Of the normalisation that the weights were trained with, where a
-            file does not tell and it is not OpenAI's; values in [0, 1], RGB.
-        std: The same.
+        mean: Mean of the normalisation that the weights were trained with, for
+            values in [0, 1], RGB; needed only if a file does not say it and it is
+            not OpenAI's.
+        std: Its standard deviation; the same.
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
-        tokenizer: What makes token ids of texts, for a model whose vocabulary
-            is not CLIP's; see :func:`mmtagclip.clip.load_clip`.
+        tokenizer: Converts texts to token ids, for a model whose vocabulary is
+            not CLIP's; see :func:`mmtagclip.clip.load_clip`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class CLIPEncoder(DenseEncoder):
 
         Args:
             classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
-            background: The names that compete with them; the same.
+            background: The names that compete with them, given in the same ways.
             templates: See :func:`mmtagclip.clip.load_templates`.
 
         Raises:
@@ -97,7 +98,7 @@ class CLIPEncoder(DenseEncoder):
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
         """Text features ``(C, D)``, float32, unit length, on the CPU.
 
-        A class that was asked for before, alone or in another list, is not encoded again.
+        A class that was encoded before, alone or in another list, is not encoded again.
 
         Args:
             vocabulary: The classes.
@@ -109,7 +110,7 @@ class CLIPEncoder(DenseEncoder):
         return self._text_encoders[prompts](vocabulary)
 
     def forget_disk(self) -> None:
-        """From now on read and write no text features on the disk; memory keeps them."""
+        """Stop reading and writing text features on the disk; those in memory stay."""
         self.text_cache = False
         for encoder in self._text_encoders.values():
             encoder.cache_dir = None

@@ -15,7 +15,7 @@ from ..registry import MODELS
 class CLIPDataPreprocessor(BaseDataPreprocessor):
     """Scale images to [0, 1] and normalise them, each at its own size.
 
-    Unlike MMPretrain's preprocessor it neither stacks nor pads: padding would
+    Unlike MMPretrain's preprocessor, it neither stacks nor pads: padding would
     change CLIP's features.
 
     Args:
@@ -41,7 +41,7 @@ class CLIPDataPreprocessor(BaseDataPreprocessor):
         Args:
             data: ``inputs``, a list of uint8 images ``(3, H, W)`` in [0, 255]
                 (a tensor ``(B, 3, H, W)`` works too), and ``data_samples``.
-            training: Has no effect; there is no augmentation.
+            training: Ignored; there is no augmentation.
 
         Returns:
             The same keys; ``inputs`` is a list of float32 images ``(3, H, W)``.

@@ -13,7 +13,7 @@ def min_max(x: Tensor, dim: int) -> Tensor:
 
 
 def far_edge(end: int, size: int) -> int:
-    """Clip a box's exclusive far edge to ``size - 1``, as the published programs do.
+    """Clip a box's exclusive far edge to ``size - 1``, as the released code does.
 
     So the last row and column of a map are never inside a box: a quirk that the
     published figures depend on. On a map of one row or column, where the
@@ -49,11 +49,11 @@ def scale_cam(cams: Tensor) -> Tensor:
 
 
 def flip_back(maps: Tensor, direction: str | None) -> Tensor:
-    """Turn maps ``(..., h, w)`` of a flipped image back; the same ones if None.
+    """Flip maps ``(..., h, w)`` of a flipped image back; None leaves them unchanged.
 
     Args:
         maps: The maps.
-        direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'``, as mmcv has it.
+        direction: ``'horizontal'``, ``'vertical'`` or ``'diagonal'``, as in mmcv; or None.
     """
     dims = {None: (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
     return maps.flip(dims[direction])

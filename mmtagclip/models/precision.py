@@ -10,8 +10,8 @@ import torch
 def full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     """Run a module's method without autocast.
 
-    A test loop's ``fp16=True`` would otherwise narrow votes, score maps and
-    crops; ``dtype`` of the encoder narrows what may be narrow.
+    Otherwise, a test loop's ``fp16=True`` would narrow votes, score maps and
+    crops. The encoder's ``dtype`` narrows only what can be narrow.
     """
 
     @functools.wraps(method)

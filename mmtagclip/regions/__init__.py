@@ -1,4 +1,4 @@
-"""Other models' features, and which places of an image they put together."""
+"""Features of other models, and which places of an image belong together."""
 
 from .features import Affinity, AffinitySource, TimmFeatures
 from .proxy import ProxyLastBlock

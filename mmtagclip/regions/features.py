@@ -1,4 +1,4 @@
-"""What other models say of an image: features of its places, or regions."""
+"""What other models compute of an image: features of its places, or regions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from ..registry import MODELS
 
 @dataclass(frozen=True)
 class Affinity:
-    """What an affinity source says of a batch of images; one of both, or both.
+    """The result of an affinity source for a batch of images: features, regions, or both.
 
     Attributes:
-        features: ``(B, C', h', w')`` on a grid of the source's own.
+        features: ``(B, C', h', w')`` on the source's own grid.
         regions: ``(B, H, W)`` integers, the region of each pixel: patches of
-            different regions have nothing to do with each other.
+            different regions do not attend to each other.
     """
 
     features: Tensor | None = None
@@ -31,10 +31,10 @@ class Affinity:
 
 
 class AffinitySource(nn.Module):
-    """Tells which places of an image belong together, by whatever means."""
+    """Base class of the parts that find which places of an image belong together."""
 
     def forward(self, pixels: Tensor) -> Affinity:
-        """Look at images.
+        """Compute the affinity of images.
 
         Args:
             pixels: ``(B, 3, H, W)`` RGB in [0, 1].
@@ -46,7 +46,7 @@ class AffinitySource(nn.Module):
 class TimmFeatures(AffinitySource):
     """Patch features of a frozen ViT of timm, such as DINO or DINOv2.
 
-    Images may have any size; sides that the ViT's patch size does not divide
+    Images can have any size; sides that are no multiples of the ViT's patch size
     are enlarged to the next multiple.
 
     Args:
@@ -56,14 +56,14 @@ class TimmFeatures(AffinitySource):
         kwargs: Further arguments of :func:`timm.create_model`.
         positions: How the positional embedding is resized off the native grid:
             ``'timm'``, as timm does, bicubic to the size, with antialias; or
-            ``'bicubic_scale'``, as DINO's own program does, see
-            :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO ran
+            ``'bicubic_scale'``, as DINO's released code does, see
+            :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO used
             the latter.
 
     Raises:
-        ValueError: Neither or both of ``pretrained`` and ``checkpoint``,
-            weights of another architecture, a model that is no plain ViT, or
-            unknown positions.
+        ValueError: Neither or both of ``pretrained`` and ``checkpoint`` are given,
+            the weights are of another architecture, the model is not a plain
+            ViT, or ``positions`` is unknown.
     """
 
     vit: Any
@@ -83,8 +83,7 @@ class TimmFeatures(AffinitySource):
             raise ValueError(f'positions must be timm or bicubic_scale, not {positions!r}')
         if pretrained == (checkpoint is not None):
             raise ValueError(
-                f'say where the weights of {model!r} come from: either '
-                'pretrained=True or checkpoint (a file)'
+                f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'
             )
         try:
             self.vit = timm.create_model(

@@ -13,18 +13,18 @@ from .features import Affinity, AffinitySource
 
 @MODELS.register_module()
 class ProxyLastBlock(LastBlock):
-    """Values gathered by how alike another model finds the places; no residual, no MLP.
+    """Values weighted by how similar another model finds the places; no residual, no MLP.
 
-    The values are resized to the source's grid. ``softmax(gamma * (S - beta *
-    mean(S)))`` over the cosines ``S``, negative ones left out; where only
-    regions are given, each patch gathers evenly from its own.
+    The values are resized to the source's grid. The weights are ``softmax(gamma
+    * (S - beta * mean(S)))`` over the cosines ``S``, without negative ones. If
+    the source returns only regions, each patch takes the mean of its region.
 
     Args:
         source: Config of the :class:`AffinitySource`.
-        beta: See above; published: 1.2.
-        gamma: See above; published: 3.
+        beta: Factor of the mean in that formula; published: 1.2.
+        gamma: Factor in that formula; published: 3.
         keep_grid: Whether the patches stay on the source's grid, for direct
-            segmentation (published). Attention maps lie on CLIP's own, so that
+            segmentation (published). Attention maps are on CLIP's own grid, so
             DMAR, CWR and CLS-SEG need False: patches are resized back.
     """
 
@@ -44,7 +44,7 @@ class ProxyLastBlock(LastBlock):
         self.keep_grid = keep_grid
 
     def extra_repr(self) -> str:
-        """The source and the options, as they are printed."""
+        """The source and the options, as printed."""
         source = f'{type(self.source).__name__}({self.source.extra_repr()})'
         return f'source={source}, {super().extra_repr()}'
 
@@ -52,7 +52,7 @@ class ProxyLastBlock(LastBlock):
         """Run the block; the class token of the result is that of the block's input.
 
         Raises:
-            ValueError: What the source returned does not fit the images.
+            ValueError: The result of the source does not fit the images.
         """
         if context.pixels is None:
             raise ValueError('ProxyLastBlock needs the pixels of the images')
@@ -90,7 +90,7 @@ class ProxyLastBlock(LastBlock):
             unit = F.normalize(features.float().flatten(2), dim=1)
             cosines = unit.transpose(1, 2) @ unit
             logits = self.gamma * (cosines - self.beta * cosines.mean(dim=(1, 2), keepdim=True))
-        # The best of each row stays, even if it is negative (a picture of one colour).
+        # The best of each row stays, even if it is negative (an image of one colour).
         out = (logits < 0) & (logits < logits.amax(dim=-1, keepdim=True))
         if regions is not None:
             if regions.shape != (batch, height, width):
@@ -116,5 +116,5 @@ class ProxyLastBlock(LastBlock):
         if abs(height / h - width / w) > max(height / h, width / w) * max(1 / h, 1 / w):
             raise ValueError(
                 f'{name} returned a grid of {h}x{w} for images of {height}x{width} '
-                'pixels, which is of another shape: rows come first, then columns'
+                'pixels, which has another shape: rows come first, then columns'
             )

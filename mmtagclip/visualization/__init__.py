@@ -1,4 +1,4 @@
-"""Pictures of results."""
+"""Figures of results."""
 
 from .contact_sheet import contact_sheet
 from .mask_figure import LegendEntry, draw_masks, mask_legend

@@ -1,4 +1,4 @@
-"""A page of small pictures with captions."""
+"""A page of thumbnails with captions."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,26 +11,25 @@ GAP, LINES, FONT_SIZE = 10, 3, 13
 
 
 def contact_sheet(
-    pictures: Iterable[tuple[np.ndarray | None, str]], columns: int = 5, side: int = 200
+    images: Iterable[tuple[np.ndarray | None, str]], columns: int = 5, side: int = 200
 ) -> np.ndarray:
-    """Lay pictures out on a page.
+    """Arrange images on a page.
 
     Args:
-        pictures: Images ``(H, W, 3)`` uint8 RGB, or None for one that could not
-            be read, and what to write below each; what is longer than three
-            lines is cut.
-        columns: Pictures a row.
-        side: Of the square that each picture is fitted into, in pixels.
+        images: Images ``(H, W, 3)`` uint8 RGB, or None for one that could not be
+            read, each with its caption; captions are cut after three lines.
+        columns: Images per row.
+        side: Side of the square that each image is fitted into, in pixels.
 
     Returns:
         ``(H', W', 3)`` uint8 RGB.
 
     Raises:
-        ValueError: No pictures, or a size below 1.
+        ValueError: There is no image, or a number is below 1.
     """
-    cells = [(_thumbnail(image, side), caption) for image, caption in pictures]
+    cells = [(_thumbnail(image, side), caption) for image, caption in images]
     if not cells or columns < 1 or side < 1:
-        raise ValueError('a contact sheet needs at least one picture, one column and one pixel')
+        raise ValueError('a contact sheet needs at least one image, one column and one pixel')
     columns = min(columns, len(cells))
     text = font(FONT_SIZE)
     line = FONT_SIZE + 4
@@ -47,12 +46,12 @@ def contact_sheet(
 
 
 def wrap(caption: str, width: float, measure: Callable[[str], float]) -> list[str]:
-    """Break a caption into at most three lines; an ellipsis says that there was more.
+    """Break a caption into at most three lines; a cut caption ends with an ellipsis.
 
     Args:
         caption: The text; it is broken at its spaces, or within a word that is too long.
-        width: Of a line, in pixels.
-        measure: Width of a text, in pixels.
+        width: Width of a line, in pixels.
+        measure: Returns the width of a text, in pixels.
     """
     lines = ['']
     for word in caption.split():

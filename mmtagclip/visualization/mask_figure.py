@@ -1,4 +1,4 @@
-"""One picture of an image's mask: colours over the photograph, and a legend beside them."""
+"""A figure of an image's mask: colours over the image, and a legend beside them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..labels import IGNORED, label_counts
 
-# Longer side of the photograph in a picture, in pixels: text is of one size whatever the image's.
+# Longer side of the image in a figure, in pixels: text has the same size for all images.
 LONGER_SIDE = 900
 MARGIN, ROW, FONT_SIZE = 12, 26, 16
-# The legend of a flat photograph has this many rows, if there are so many classes.
+# The legend of a flat image has this many rows, if there are so many classes.
 LEAST_ROWS = 10
-# Distance in RGB from which on two colours are easy to tell apart.
+# Minimum distance in RGB of two colours that are easy to tell apart.
 FAR = 110
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A class of a picture of a mask.
+    """A class in the figure of a mask.
 
     Attributes:
-        label: In the mask.
-        name: Of the class.
-        share: Of the image, in [0, 1].
+        label: Its label in the mask.
+        name: Its name.
+        share: The share of the image that it covers, in [0, 1].
         colour: RGB in [0, 255].
     """
 
@@ -41,7 +41,7 @@ class LegendEntry:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of all pictures, matplotlib's own, at a size in pixels."""
+    """The font of all figures, matplotlib's own, at a size in pixels."""
     return ImageFont.truetype(matplotlib.get_data_path() + '/fonts/ttf/DejaVuSans.ttf', size)
 
 
@@ -65,13 +65,13 @@ def draw_masks(
         mask: ``(H, W)`` labels; 255 is nothing.
         classes: Name of each label.
         palette: RGB colour of each label, in [0, 255].
-        background: Label that is left as the photograph has it; None if there is none.
-        opacity: Of the colours, in [0, 1].
-        title: Of the legend.
+        background: Label that is not coloured; None if there is none.
+        opacity: Opacity of the colours, in [0, 1].
+        title: Title of the legend.
         with_legend: Whether the legend is drawn.
 
     Returns:
-        ``(H', W', 3)`` uint8 RGB, the photograph's longer side 900 pixels.
+        ``(H', W', 3)`` uint8 RGB; the image's longer side has 900 pixels.
 
     Raises:
         ValueError: Mask and image differ in size, or a label has no name.
@@ -85,19 +85,19 @@ def draw_masks(
     entries = mask_legend(mask, classes, palette, background)
     scale = LONGER_SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    photograph = cv2.resize(
+    shown = cv2.resize(
         image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     ).astype(np.float32)
     large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     for entry in entries:
         here = large == entry.label
-        photograph[here] = (
-            photograph[here] * (1 - opacity) + np.asarray(entry.colour, dtype=np.float32) * opacity
+        shown[here] = (
+            shown[here] * (1 - opacity) + np.asarray(entry.colour, dtype=np.float32) * opacity
         )
         outlines, _ = cv2.findContours(here.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(photograph, outlines, -1, (255, 255, 255), 3)
-        cv2.drawContours(photograph, outlines, -1, entry.colour, 1)
-    drawn = photograph.round().astype(np.uint8)
+        cv2.drawContours(shown, outlines, -1, (255, 255, 255), 3)
+        cv2.drawContours(shown, outlines, -1, entry.colour, 1)
+    drawn = shown.round().astype(np.uint8)
     return _beside(drawn, entries, title) if with_legend else drawn
 
 
@@ -107,13 +107,13 @@ def mask_legend(
     palette: Sequence[Sequence[int]],
     background: int | None = None,
 ) -> list[LegendEntry]:
-    """What a picture of a mask shows, from the largest class to the smallest.
+    """The classes in the figure of a mask, from the largest to the smallest.
 
     Args:
         mask: ``(H, W)`` labels; 255 is nothing.
         classes: Name of each label.
-        palette: RGB colour of each label, in [0, 255]. A class whose colour is hard to
-            tell from that of a larger one gets another.
+        palette: RGB colour of each label, in [0, 255]. A class whose colour is too
+            similar to that of a larger one gets another.
         background: Label that is left out; None if there is none.
 
     Raises:
@@ -138,7 +138,7 @@ def mask_legend(
 
 
 def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
-    """A colour that is far enough from those in use: itself, or one of matplotlib's twenty."""
+    """A colour far enough from those in use: the given one, or one of matplotlib's twenty."""
     tab20: Any = matplotlib.colormaps['tab20']
     spare: list[Any] = [tuple(round(255 * value) for value in one) for one in tab20.colors]
 
@@ -151,8 +151,8 @@ def _distinct(colour: Colour, used: Sequence[Colour]) -> Colour:
     return near[0] if near else colour
 
 
-def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> np.ndarray:
-    """A picture with its legend on the right, in as many columns as its height asks for."""
+def _beside(drawn: np.ndarray, entries: Sequence[LegendEntry], title: str) -> np.ndarray:
+    """A figure with its legend on the right, in as many columns as its height requires."""
     text = font(FONT_SIZE)
     texts = [f'{shorten(entry.name, 40)}  {_percent(entry.share)}' for entry in entries] or [
         'no class'
@@ -160,7 +160,7 @@ def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> 
     colours: list[Colour | None] = [entry.colour for entry in entries] or [None]
     if title:
         texts, colours = [title, *texts], [None, *colours]
-    height = max(picture.shape[0], ROW * min(len(texts), LEAST_ROWS) + 2 * MARGIN)
+    height = max(drawn.shape[0], ROW * min(len(texts), LEAST_ROWS) + 2 * MARGIN)
     rows = max(1, (height - 2 * MARGIN) // ROW)
     columns = [range(start, min(start + rows, len(texts))) for start in range(0, len(texts), rows)]
     swatch = ROW - 8
@@ -168,10 +168,10 @@ def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> 
         swatch + 8 + round(max(text.getlength(texts[i]) for i in column)) + 2 * MARGIN
         for column in columns
     ]
-    canvas = Image.new('RGB', (picture.shape[1] + sum(widths) + MARGIN, height), 'white')
-    canvas.paste(Image.fromarray(picture))
+    canvas = Image.new('RGB', (drawn.shape[1] + sum(widths) + MARGIN, height), 'white')
+    canvas.paste(Image.fromarray(drawn))
     draw = ImageDraw.Draw(canvas)
-    left = picture.shape[1] + 2 * MARGIN
+    left = drawn.shape[1] + 2 * MARGIN
     for column, width in zip(columns, widths, strict=True):
         for row, index in enumerate(column):
             top = MARGIN + row * ROW
@@ -192,7 +192,7 @@ def _beside(picture: np.ndarray, entries: Sequence[LegendEntry], title: str) -> 
 
 
 def shorten(name: str, length: int) -> str:
-    """A name with an ellipsis for what is beyond so many characters."""
+    """A name, cut after this many characters, with an ellipsis."""
     return name if len(name) <= length else f'{name[: length - 1].rstrip()}…'
 
 

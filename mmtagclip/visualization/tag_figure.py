@@ -1,4 +1,4 @@
-"""One picture of an image's tags: the photograph, score bars, a heat map for each tag."""
+"""A figure of an image's tags: the image, score bars, and a heat map for each tag."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from .mask_figure import shorten
 
-# More bars would not be readable beside the photograph.
+# More bars would not be readable beside the image.
 MOST_TAGS = 20
 
 
@@ -21,7 +21,7 @@ def draw_tags(
     score_maps: np.ndarray | None = None,
     columns: int = 4,
 ) -> np.ndarray:
-    """Draw an image with its tags, at most the 20 of the highest scores.
+    """Draw an image with its tags, at most the 20 with the highest scores.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
@@ -29,7 +29,7 @@ def draw_tags(
         scores: Their scores in [0, 1].
         score_maps: ``(len(tags), h, w)`` on the patch grid; each is drawn over the
             image, scaled from 0 to its own maximum. None for no heat maps.
-        columns: Heat maps a row.
+        columns: Heat maps per row.
 
     Returns:
         ``(H', W', 3)`` uint8 RGB.
@@ -50,13 +50,13 @@ def draw_tags(
         1 + bool(rows), 1, squeeze=False, height_ratios=[4, 2.6 * rows][: 1 + bool(rows)]
     )[:, 0]
 
-    photograph, bars = above.subplots(1, 2)
-    photograph.imshow(image)
-    photograph.set_axis_off()
+    shown, bars = above.subplots(1, 2)
+    shown.imshow(image)
+    shown.set_axis_off()
 
     values = [scores[i] for i in order]
     drawn = bars.barh(range(len(order)), values, color='#4269d0')
-    # A name with a $ is no formula.
+    # A name with a $ is not a formula.
     bars.set_yticks(range(len(order)), names, parse_math=False)
     bars.bar_label(
         drawn,

@@ -1,4 +1,4 @@
-"""mmengine's visualizers for tags and masks: one picture an image, to any backend."""
+"""mmengine's visualizers for tags and masks: one figure per image, for any backend."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 from mmpretrain.visualization import UniversalVisualizer
 from mmseg.visualization import SegLocalVisualizer
-from PIL import Image
 
+from ..files import write_image
 from ..labels import labels_metainfo
 from ..registry import VISUALIZERS
 from .mask_figure import draw_masks
 from .tag_figure import draw_tags
 
 
-class _PictureVisualizer(Visualizer):
-    """Draw results, and show them, write them or hand them to the backends."""
+class _FigureVisualizer(Visualizer):
+    """Draw results, and show them, write them or pass them to the backends."""
 
     @master_only
     def add_datasample(
@@ -36,26 +36,26 @@ class _PictureVisualizer(Visualizer):
         """Draw the result of one image.
 
         Args:
-            name: Of the picture.
+            name: Name of the figure.
             image: ``(H, W, 3)`` uint8 RGB.
             data_sample: The result.
             show: Whether to open a window.
             wait_time: Seconds until the window closes; 0 for a key press.
-            out_file: File to write the picture to; the backends get it if None.
-            step: Of the picture, for the backends.
-            draw_gt: Whether to draw the ground truth, where it is known and drawn at all.
+            out_file: File to write the figure to; if None, the backends get it.
+            step: Step of the figure, for the backends.
+            draw_gt: Whether to draw the ground truth, if it is known and supported.
             draw_pred: Whether to draw the prediction.
-            **kwargs: Of no effect; other visualizers' options.
+            **kwargs: Ignored; options of other visualizers.
 
         Returns:
-            The picture, ``(H', W', 3)`` uint8 RGB.
+            The figure, ``(H', W', 3)`` uint8 RGB.
         """
         drawn = self.draw(image, data_sample, draw_gt, draw_pred)
         self.set_image(drawn)
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            Image.fromarray(drawn).save(out_file)
+            write_image(out_file, drawn)
         else:
             self.add_image(name, drawn, step)
         return drawn
@@ -63,13 +63,13 @@ class _PictureVisualizer(Visualizer):
     def draw(
         self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
     ) -> np.ndarray:
-        """The picture of one result."""
+        """The figure of one result."""
         raise NotImplementedError
 
 
 @VISUALIZERS.register_module()
-class TagVisualizer(_PictureVisualizer, UniversalVisualizer):
-    """The photograph, a bar for each tag's score and, where there are score maps, heat maps.
+class TagVisualizer(_FigureVisualizer, UniversalVisualizer):
+    """The image, a bar for each tag's score and, if there are score maps, heat maps.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
     """
@@ -77,7 +77,7 @@ class TagVisualizer(_PictureVisualizer, UniversalVisualizer):
     def draw(
         self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
     ) -> np.ndarray:
-        """The picture of a tagger's data sample; see :func:`draw_tags`."""
+        """The figure of a tagger's data sample; see :func:`draw_tags`."""
         labels = data_sample.pred_label.cpu()
         maps = data_sample.get('score_maps')
         return draw_tags(
@@ -89,18 +89,18 @@ class TagVisualizer(_PictureVisualizer, UniversalVisualizer):
 
 
 @VISUALIZERS.register_module()
-class MaskVisualizer(_PictureVisualizer, SegLocalVisualizer):
-    """Coloured masks over the photograph with a legend; the true mask, if known, above it.
+class MaskVisualizer(_FigureVisualizer, SegLocalVisualizer):
+    """Coloured masks over the image with a legend; the true mask, if known, is above it.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
     names and colours are those of ``dataset_meta``, which the runner sets; a
-    class called ``background`` with label 0 is left as the photograph has it.
+    class called ``background`` with label 0 is not coloured.
     """
 
     def draw(
         self, image: np.ndarray, data_sample: Any, draw_gt: bool = True, draw_pred: bool = True
     ) -> np.ndarray:
-        """The picture of a segmentor's data sample; see :func:`draw_masks`."""
+        """The figure of a segmentor's data sample; see :func:`draw_masks`."""
         meta = self.dataset_meta or {}
         classes = list(meta.get('classes', ()))
         background = 0 if classes[:1] == ['background'] else None
@@ -131,12 +131,10 @@ class MaskVisualizer(_PictureVisualizer, SegLocalVisualizer):
             )
             for key, title in known
         ]
-        width = max(picture.shape[1] for picture in drawn)
+        width = max(figure.shape[1] for figure in drawn)
         return np.concatenate(
             [
-                np.pad(
-                    picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255
-                )
-                for picture in drawn
+                np.pad(figure, ((0, 0), (0, width - figure.shape[1]), (0, 0)), constant_values=255)
+                for figure in drawn
             ]
         )

@@ -14,7 +14,7 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 
 import mmtagclip
-from mmtagclip.apis import SegInferencer, TagInferencer, list_images
+from mmtagclip.apis import SegInferencer, TagInferencer, list_images, load_config
 from mmtagclip.apis.inputs import output_stems
 from mmtagclip.clip import TextEncoder, Vocabulary
 from mmtagclip.registry import MODELS
@@ -251,6 +251,23 @@ def test_a_built_model_and_a_bare_config(tagger):
         assert np.array_equal(one(path)[0].scores, expected)
 
 
+@pytest.mark.parametrize('name', ['direct_demo', 'tag-guided_demo', 'cls-seg_demo'])
+def test_built_segmentors(name):
+    """Data samples carry what results say of tags; a DirectSegmentor may have no tagger."""
+    config = load_config(name)
+    init_default_scope('mmseg')
+    built = SegInferencer(MODELS.build(config.model))
+    path = SCENES / '000040.jpg'
+    (result,) = built(path)
+    (sample,) = built(path, return_datasamples=True)
+    assert np.array_equal(sample.pred_sem_seg.data[0], result.mask)
+    assert sample.tags == list(result.tags)
+    first = 0 if result.background is None else 1
+    assert [result.classes[label + first] for label in sample.tag_labels] == sample.tags
+    scores = None if name == 'direct_demo' else list(result.tags.values())
+    assert sample.get('tag_scores') == scores or not result.tags
+
+
 def test_max_side_shrinks(photos):
     small = TagInferencer('tagclip_demo', max_side=64, show_progress=False)
     (result,) = small(photos / 'b.jpg', score_maps=True)
@@ -287,7 +304,7 @@ def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
         tagger.stream(photos, classes=[])
     with pytest.raises(ValueError, match='threshold must be in'):
         segmentor.stream(photos, threshold=2)
-    with pytest.raises(TypeError, match='does not run a CLSSeg: for masks take SegInferencer'):
+    with pytest.raises(TypeError, match='does not run a CLSSeg: for masks use SegInferencer'):
         TagInferencer('cls-seg_demo')
     with pytest.raises(FileNotFoundError, match=r'neither a config file .*tagclip_demo'):
         TagInferencer('tagclip_dem')
@@ -322,5 +339,5 @@ def test_output_names_differ():
 
 
 def test_a_config_whose_weights_are_to_be_trained_is_refused():
-    with pytest.raises(TypeError, match='EncoderDecoder has weights that are trained'):
+    with pytest.raises(TypeError, match='EncoderDecoder has trained weights'):
         SegInferencer('fcn_vit-w128_demo')

@@ -211,9 +211,7 @@ def test_classes_without_a_patch_are_named(segmentor_config, tmp_path, caplog):
     segmentor = MODELS.build(segmentor_config)
     with caplog.at_level(logging.WARNING, logger='fit'):
         fit(segmentor, loader(), tmp_path)
-    assert (
-        'Classes that won no patch, so that their text features are their means: cat' in caplog.text
-    )
+    assert 'Classes that won no patch, so their text features are their means: cat' in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_back_on_clips_grid_it_serves_the_refinements(encoder_config, source):
     assert 'beta=1.2, gamma=3.0, keep_grid=False) of weights' in identity
 
     config['encoder']['last_block']['keep_grid'] = True
-    with pytest.raises(ValueError, match='a grid of 12x10, but attention maps are on one of 6x5'):
+    with pytest.raises(ValueError, match='a grid of 12x10 patches, but attention maps have 6x5'):
         MODELS.build(deepcopy(config)).test_step(tagger_batch((96, 80, 5)))
     del head['dmar']
     with pytest.raises(ValueError, match='features are on a grid of 12x10: set keep_grid=False'):
@@ -158,7 +158,7 @@ def test_regions_keep_patches_apart(clip):
     torch.testing.assert_close(both[:, 6:], both[:1, 6:7].expand(8, 6, -1))
 
 
-def test_a_picture_of_one_colour_gives_finite_features(clip):
+def test_an_image_of_one_colour_gives_finite_features(clip):
     assert torch.isfinite(encode(clip, Fixed(torch.ones(1, 5, 8, 12))).patches).all()
 
 
@@ -167,7 +167,7 @@ def test_a_picture_of_one_colour_gives_finite_features(clip):
     [
         (
             Fixed(torch.rand(1, 5, 12, 8)),
-            'a grid of 12x8 for images of 64x96 pixels, which is of another shape: rows come first',
+            'a grid of 12x8 for images of 64x96 pixels, which has another shape: rows come first',
         ),
         (Fixed(torch.rand(1, 96, 5)), r"must return features \(B, C', h', w'\) for a batch of 1"),
         (Fixed(torch.rand(2, 5, 8, 12)), 'for a batch of 1, not'),

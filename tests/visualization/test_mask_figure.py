@@ -38,7 +38,7 @@ def test_any_size_and_any_number_of_classes(size, count):
 
 
 def test_the_legend_has_every_class_that_occurs():
-    """Each entry's swatch is somewhere right of the photograph."""
+    """Each entry's swatch is somewhere right of the image."""
     count = 60
     mask = np.repeat(np.arange(count, dtype=np.uint8)[:, None], 40, axis=1)
     names, palette = [str(i) for i in range(count)], [(250 - 4 * i, 4 * i, 17) for i in range(60)]
@@ -50,8 +50,8 @@ def test_the_legend_has_every_class_that_occurs():
         assert (legend == entry.colour).all(axis=1).sum() > 100
 
 
-def test_the_legend_of_a_flat_picture_and_long_names():
-    """A legend of some rows, not one line beside the picture, and no name that widens it much."""
+def test_the_legend_of_a_flat_image_and_long_names():
+    """A legend of some rows, not one line beside the image, and no name that widens it much."""
     mask = np.repeat(np.arange(6, dtype=np.uint8)[None], 100, axis=1)
     names, palette = ['x' * 500] * 6, [(40 * i, 0, 0) for i in range(6)]
     drawn = draw_masks(np.zeros((1, 600, 3), np.uint8), mask, names, palette)
@@ -81,12 +81,12 @@ def test_bad_masks_are_refused():
         draw_masks(image, np.full((8, 8), 4, np.uint8), CLASSES, PALETTE)
 
 
-def test_contact_sheet_has_a_place_for_each_picture():
-    pictures = [(picture(30, 90, i), f'picture {i}') for i in range(6)] + [(None, 'broken')]
-    page = contact_sheet(pictures, columns=3, side=60)
+def test_contact_sheet_has_a_place_for_each_image():
+    images = [(picture(30, 90, i), f'picture {i}') for i in range(6)] + [(None, 'broken')]
+    page = contact_sheet(images, columns=3, side=60)
     assert page.shape[1] == 3 * 70 + 10
-    assert contact_sheet(pictures[:2], columns=3, side=60).shape[1] == 2 * 70 + 10
-    with pytest.raises(ValueError, match='at least one picture'):
+    assert contact_sheet(images[:2], columns=3, side=60).shape[1] == 2 * 70 + 10
+    with pytest.raises(ValueError, match='at least one image'):
         contact_sheet([])
 
 

@@ -47,7 +47,7 @@ def test_tags_are_drawn_and_given_to_the_backends(tmp_path):
     assert (tmp_path / 'alone.png').is_file()
 
 
-def test_tensorboard_gets_the_picture(tmp_path):
+def test_tensorboard_gets_the_figure(tmp_path):
     accumulator = pytest.importorskip(
         'tensorboard.backend.event_processing.event_accumulator',
         reason='tensorboard is not installed',

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 from mmtagclip.datasets.coco import read_coco
+from mmtagclip.files import write_whole
 from mmtagclip.images import image_stem
+from mmtagclip.labels import mask_png
 
 
 def convert(ann_file: Path, out: Path) -> int:
@@ -43,7 +44,7 @@ def convert(ann_file: Path, out: Path) -> int:
             mask[coco.annToMask(annotation) > 0] = labels[annotation['category_id']]
         path = out / paths[image_id]
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask).save(path)
+        write_whole(path, mask_png(mask))
     return len(image_ids)
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.utils import track_iter_progress
-from PIL import Image
 
 from mmtagclip.clip.vocabulary import load_integers
+from mmtagclip.files import write_whole
 from mmtagclip.images import read_index_mask
+from mmtagclip.labels import mask_png
 
 
 def convert(
@@ -52,7 +53,7 @@ def convert(
     table[list(values)] = labels
     out.mkdir(parents=True, exist_ok=True)
     for path in track_iter_progress(paths):
-        Image.fromarray(table[read_index_mask(path)]).save(out / path.name)
+        write_whole(out / path.name, mask_png(table[read_index_mask(path)]))
     return len(paths)
 
 

@@ -17,9 +17,9 @@ class AffinityRefinement(nn.Module):
     Args:
         layers: Layers, from 0, whose mean attention map is used; published for
             12 blocks: 4 to 10 for VOC, 4 to 11 for COCO and COCO-Stuff.
-        box_threshold: A CAM's boxes surround where it is above this share of
-            its maximum; published: 0.4 for VOC, 0.7 for COCO and COCO-Stuff.
-        iterations: Times that columns, then rows, are normalised.
+        box_threshold: A CAM's boxes surround the regions above this share of its
+            maximum; published: 0.4 for VOC, 0.7 for COCO and COCO-Stuff.
+        iterations: How often columns, then rows, are normalised.
 
     Raises:
         ValueError: No layers, or a threshold outside [0, 1].

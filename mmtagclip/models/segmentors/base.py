@@ -34,7 +34,7 @@ class SegNames:
         vocabulary: The F classes.
         dataset_meta: ``classes``, the name of each label, and ``palette``, its RGB colour.
         with_background: Whether label 0 is the background.
-        tagger: The tagger's names; None where the segmentor has no tagger.
+        tagger: The tagger's names; None if the segmentor has no tagger.
     """
 
     vocabulary: Vocabulary
@@ -62,14 +62,14 @@ class EncodedImage:
 
     Attributes:
         size: ``(H, W)`` of the original image, in pixels.
-        original: ``(H, W, 3)`` uint8 BGR; None where no part asks for it.
+        original: ``(H, W, 3)`` uint8 BGR; None if no part needs it.
         flip: How the encoded image was flipped: ``'horizontal'``, ``'vertical'``,
             ``'diagonal'``, or None.
         image: ``(3, H', W')``, normalised.
-        tagging: What the tagger's head scores; None without a tagger, or where tags come
+        tagging: What the tagger's head scores; None without a tagger, or if tags come
             from elsewhere.
-        features: What the encoder said of each batch that it was shown of the image, in
-            order; None where they are not kept.
+        features: Features of each batch of the image that was encoded, in order; None if
+            they are not kept.
     """
 
     size: tuple[int, int]
@@ -87,7 +87,7 @@ class EncodedImage:
         tagging: Encoded | None,
         features: Sequence[DenseFeatures] | None,
     ) -> 'EncodedImage':
-        """An image with what its sample says of it."""
+        """An image with the data of its sample."""
         return cls(
             size=tuple(sample.ori_shape[:2]),
             original=sample.get('original'),
@@ -104,7 +104,7 @@ class Masks:
 
     Attributes:
         labels: ``(H, W)`` int64; 255 is no label.
-        planes: ``(P, H, W)`` probabilities; None where they were not asked for.
+        planes: ``(P, H, W)`` probabilities; None if they were not requested.
         plane_labels: The P labels.
     """
 
@@ -116,22 +116,22 @@ class Masks:
 class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     """A segmentor of MMSegmentation that has nothing to train.
 
-    Whoever derives from it has an ``encoder`` and a ``tagger`` (or None), calls
-    :meth:`set_own` with the names that it was built with, and writes :attr:`names`,
-    :meth:`names_for`, :meth:`encode_group` and :meth:`segment`.
+    A derived class has an ``encoder`` and a ``tagger`` (or None), calls :meth:`set_own` with
+    the names that it was built with, and implements :attr:`names`, :meth:`names_for`,
+    :meth:`encode_group` and :meth:`segment`.
 
     Args:
-        tags: Where tags come from, one of ``TAG_SOURCES``, or None where all classes are
-            looked for.
+        tags: Where tags come from, one of ``TAG_SOURCES``, or None to look for all
+            classes.
         with_probabilities: Whether results carry ``probabilities`` ``(P, H, W)`` and
             ``plane_labels``, the label of each.
         with_seg_logits: Whether results carry ``seg_logits`` ``(labels, H, W)``, logarithms
             of the probabilities; for averaging over augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
-        init_cfg: Of no effect.
+        init_cfg: Ignored.
 
     Raises:
-        ValueError: ``tags`` of another kind.
+        ValueError: ``tags`` is anything else.
     """
 
     encoder: CLIPEncoder
@@ -156,31 +156,31 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         self.tags = tags
         self.with_probabilities = with_probabilities
         self.with_seg_logits = with_seg_logits
-        self.align_corners = False  # which test-time augmentation asks for
+        self.align_corners = False  # read by test-time augmentation
 
     def set_own(self, names: Sequence[str], with_background: bool) -> None:
         """Name the labels; checks what the parts must agree on.
 
         Args:
-            names: Of the labels but for the background.
+            names: Of the labels, without the background.
             with_background: Whether label 0 is the background and the names follow from 1.
 
         Raises:
-            ValueError: Images are normalised otherwise than the encoder was trained with.
+            ValueError: Images are not normalised as in the encoder's training.
         """
         check_normalisation(self.encoder, self.data_preprocessor)
         self.with_background = with_background
         self._dataset_meta = labels_metainfo(names, with_background)
-        # What test-time augmentation and inferencers ask of a segmentor.
+        # Read by test-time augmentation and by inferencers.
         self.num_classes = self.out_channels = len(self._dataset_meta['classes'])
 
     @property
     def dataset_meta(self) -> dict[str, Any]:
         """``classes``, the name of each label, and ``palette``, its RGB colour.
 
-        The names are the segmentor's own and stay: mmseg's inferencer, which
-        gives every model without a checkpoint those of Cityscapes, changes
-        nothing. Other colours may be set together with the same names.
+        The names are the segmentor's own and can't be changed: mmseg's inferencer, which
+        gives every model without a checkpoint those of Cityscapes, has no effect on them.
+        Other colours can be set together with the same names.
         """
         return self._dataset_meta
 
@@ -204,16 +204,17 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     ) -> N:
         """Other names for a call; the segmentor's own stay as they are.
 
-        The encoder is the same, and only names that were never asked for are encoded. What
-        is None is as the segmentor has it.
+        The encoder is the same, and only new names are encoded. Arguments left as None keep
+        the segmentor's value.
 
         Args:
             classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
-            background: The names that compete with them, of the tagger too; the same. If
-                None, each part keeps its own, without the names that are now classes.
+            background: The names that compete with them, for the tagger too, given in the
+                same ways. If None, each part keeps its own, without the names that are now
+                classes.
 
         Raises:
-            ValueError: As the constructor does, or the segmentor takes no other names.
+            ValueError: As in the constructor, or the segmentor can't take other names.
         """
 
     # The steps
@@ -226,12 +227,12 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         tagging: bool,
         keep: bool,
     ) -> tuple[Encoded | None, list[EncodedImage]]:
-        """Encode images that :meth:`batches` put together.
+        """Encode a group of images from :meth:`batches`.
 
         Args:
             images: ``(3, H', W')``, normalised.
-            samples: One an image.
-            tagging: Whether for the tagger too.
+            samples: One per image.
+            tagging: Whether to encode for the tagger too.
             keep: Whether masks of other names must be possible without the encoder.
 
         Returns:
@@ -252,14 +253,14 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
 
         Args:
             encoded: The image.
-            names: Of the call.
+            names: The names of the call.
             tags: The classes to look for; all if None.
             background_level: See :meth:`predict`.
             with_planes: Whether the probabilities are wanted.
         """
 
     def batches(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """Indices of the images that are encoded together: each alone."""
+        """Indices of the images that are encoded together; here each image alone."""
         return [[index] for index in range(len(images))]
 
     @property
@@ -279,23 +280,23 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     ) -> list[SegDataSample]:
         """Segment images.
 
-        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` at the size of the
-        original image and what the options ask for; where classes are looked for by
-        tags, ``tag_labels``, ``tags`` (their names) and, if known, ``tag_scores``, in the
-        order of the classes. An image that could not be read (``load_error``) gets none
-        of these.
+        Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` int64 at the size of the
+        original image, and what the options request. If tags decide which classes are
+        looked for, it also gets ``tag_labels``, ``tags`` (their names) and, if known,
+        ``tag_scores``, in the order of the classes. An image that could not be read
+        (``load_error``) gets none of these.
 
         Args:
             inputs: Normalised images ``(3, H', W')``.
-            data_samples: One an image.
+            data_samples: One per image.
             names: Of :meth:`names_for`; the segmentor's own if None.
             threshold: ``k`` of the tagger's relative threshold; its own if None.
             background_level: Pixels where no class is above this, in (0, 1), become
-                background; as the segmentor's own options say if None.
+                background; if None, the segmentor's own options decide.
 
         Raises:
-            ValueError: An option that this segmentor can't have, a sample lacks what the
-                options need, its mask has another size than its image, or the image is
+            ValueError: An option is unsupported by this segmentor, a sample lacks what the
+                options need, its mask and its image differ in size, or the image is
                 smaller than a window; the message names the image.
         """
         names = self.names if names is None else names
@@ -329,18 +330,19 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     ) -> EncodedImage:
         """Encode one image once, for :meth:`masks` and for the tagger's head.
 
-        ``tagger.head(encoded.tagging, names.tagger)`` are the tags' scores, where the
-        segmentor has a tagger.
+        If the segmentor has a tagger, ``tagger.head(encoded.tagging, names.tagger)`` returns
+        the tags' scores.
 
         Args:
             image: ``(3, H', W')``, normalised by the segmentor's data preprocessor, of a
-                size as its pipeline makes it.
-            original: ``(H, W, 3)`` uint8 BGR; needed where :attr:`needs_original`, or by
-                the tagger of a :class:`DirectSegmentor`.
-            size: ``(H, W)`` of the masks; the original's if None, or else the image's.
+                size that its pipeline makes.
+            original: ``(H, W, 3)`` uint8 BGR; needed if :attr:`needs_original`, and by the
+                tagger of a :class:`DirectSegmentor`.
+            size: ``(H, W)`` of the masks; if None, that of the original, or of the image if
+                there is no original.
 
         Raises:
-            ValueError: As :meth:`predict` does.
+            ValueError: As in :meth:`predict`.
         """
         if size is None:
             height, width = image.shape[1:] if original is None else original.shape[:2]
@@ -360,20 +362,20 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         tags: Sequence[Tag] | None = None,
         background_level: float | None = None,
     ) -> SegDataSample:
-        """Masks of an encoded image, without the encoder (but for crops of CWR).
+        """Masks of an encoded image; the encoder runs only for the crops of CWR.
 
         Args:
             encoded: Of :meth:`encode`.
             names: Of :meth:`names_for`; the segmentor's own if None.
             tags: The classes to look for, as indices of the names' classes, with scores or
-                None; if None, those of the tagger, or all classes where there is no tagger.
+                None; if None, those of the tagger, or all classes if there is no tagger.
             background_level: See :meth:`predict`.
 
         Returns:
-            As :meth:`predict` fills it.
+            A data sample with the same fields as in :meth:`predict`.
 
         Raises:
-            ValueError: An option that this segmentor can't have.
+            ValueError: An option is unsupported by this segmentor.
         """
         names = self.names if names is None else names
         self.check_call(names, None, background_level)
@@ -388,7 +390,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     def check_call(
         self, names: N, threshold: float | None = None, background_level: float | None = None
     ) -> None:
-        """Refuse options of a call that this segmentor can't have; see :meth:`predict`.
+        """Refuse options of a call that this segmentor does not support; see :meth:`predict`.
 
         Raises:
             ValueError: There is one.
@@ -412,13 +414,13 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         """Refuse a sample that lacks what the options need.
 
         Args:
-            sample: Of one image.
+            sample: The sample of one image.
             tags: Where its tags come from: one of ``TAG_SOURCES``, or None.
             tagging: Whether the tagger sees the image.
 
         Raises:
-            ValueError: It does, or its mask has another size than its image; the
-                message names the image.
+            ValueError: The sample lacks something, or its mask and its image differ in
+                size; the message names the image.
         """
         path = sample.get('img_path', 'an image')
         size = tuple(sample.ori_shape[:2])
@@ -433,7 +435,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         ) and 'original' not in sample:
             raise ValueError(
                 f'{path}: {"a post-processor" if self.needs_original else "the tagger"} needs '
-                'the original picture; put mmtagclip.KeepImage behind the loading transform and '
+                'the original image; put mmtagclip.KeepImage after the loading transform and '
                 "'original' among PackSegInputs' meta_keys"
             )
         if tags == 'given' and 'tag_labels' not in sample:
@@ -539,14 +541,14 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
 
 @MODELS.register_module()
 class TrainingFreeTTA(SegTTAModel):
-    """Mean over augmentations of what a training-free segmentor sees, as ``seg_logits``."""
+    """Test-time augmentation of a training-free segmentor: the mean of its ``seg_logits``."""
 
     def __init__(self, module: Any, **kwargs: Any) -> None:
         super().__init__(module=module, **kwargs)
         self.module.with_seg_logits = True
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
-        """Merge the views of each image; where none has a tag or background, all is 255."""
+        """Merge the views of each image; all pixels are 255 without tags and background."""
         merged = []
         for views in data_samples_list:
             labels = self.module.merge_views([view.seg_logits.data for view in views])
@@ -571,7 +573,7 @@ def seg_logits(planes: Tensor, plane_labels: Sequence[int], count: int) -> Tenso
     """Logarithms ``(count, H, W)`` of the probabilities of all labels.
 
     Args:
-        planes: ``(P, H, W)`` probabilities; of several planes of a label the greatest counts.
+        planes: ``(P, H, W)`` probabilities; if a label has several planes, the greatest counts.
         plane_labels: Label of each.
         count: Number of labels.
     """
@@ -582,10 +584,10 @@ def seg_logits(planes: Tensor, plane_labels: Sequence[int], count: int) -> Tenso
 
 
 def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: bool) -> list[Tag]:
-    """Tags that a sample brings along, or those of its mask.
+    """Tags that a sample contains, or those of its mask.
 
     Args:
-        sample: Of one image.
+        sample: The sample of one image.
         tags: ``'given'`` or ``'ground_truth'``.
         count: Number of classes.
         with_background: Whether value 0 of the mask is the background.
@@ -594,7 +596,7 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
         The tags, without scores, in the order of the classes.
 
     Raises:
-        ValueError: An index that there is not; the message names the image.
+        ValueError: An index is out of range; the message names the image.
     """
     if tags == 'given':
         labels = [int(label) for label in sample.tag_labels]
@@ -616,5 +618,5 @@ def sample_tags(sample: SegDataSample, tags: str, count: int, with_background: b
 
 
 def build(part: Any) -> Any:
-    """Build a part from its config, or take it as it is."""
+    """Build a part from its config; a part that is built already is returned unchanged."""
     return MODELS.build(part) if isinstance(part, dict) else part

@@ -24,7 +24,7 @@ class SoftmaxGradCAM(nn.Module):
     Computed in float32 whatever the encoder's dtype.
 
     Args:
-        max_tags: Tags whose gradients are held at once; bounds the memory.
+        max_tags: Most tags whose gradients are held at once; bounds the memory.
 
     Raises:
         ValueError: ``max_tags`` < 1.
@@ -46,10 +46,10 @@ class SoftmaxGradCAM(nn.Module):
             text: ``(T + K, D)`` text features, the T tags' first, then the
                 background names'.
             num_tags: T, at least 1.
-            encoder: Whose last block, norm and projection are used.
+            encoder: The encoder whose last block, norm and projection are used.
 
         Returns:
-            ``(T, N)`` in [0, 1]; a CAM that is nowhere positive is zero.
+            ``(T, N)`` in [0, 1]; a CAM without a positive value is zero.
         """
         block = encoder.visual.transformer.resblocks[-1]
         ln_post, proj = encoder.visual.ln_post, encoder.visual.proj
@@ -85,7 +85,7 @@ def _mean_input_gradient(
     The projection to queries, keys and values is linear, so the mean over
     patches is taken before it is gone through backwards; and of attention
     itself only that mean is needed, which takes one product with its map
-    instead of a whole backward pass a tag.
+    instead of a whole backward pass per tag.
 
     Args:
         block: The block.

@@ -29,7 +29,7 @@ class CAMNames(SegNames):
     """The names of a call of :class:`CLSSeg`.
 
     Attributes:
-        cam: What the CAMs are prompted with, for the same F classes, and their background.
+        cam: The prompts of the CAMs, for the same F classes, and their background.
         labels: ``(F,)`` int64, label of each class.
     """
 
@@ -48,14 +48,14 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
     Args:
         tagger: Config of the tagger. Its encoder serves both: the image is
             encoded once.
-        prompts: Names of the same F classes that the CAMs are prompted with
-            (``'voc_clsseg'``); the tagger's if None.
+        prompts: Names of the same F classes for the CAMs (``'voc_clsseg'``); the
+            tagger's if None.
         background_prompts: Background names of the CAMs' softmax.
         templates: Prompt templates of the CAMs.
         cam: Config of the CAM generator; :class:`SoftmaxGradCAM` if None.
         affinity: Config of the affinity refinement.
         post_processor: Config of a post-processor (:class:`DenseCRF`,
-            :class:`PAMR`), or None. It needs the original picture: put
+            :class:`PAMR`), or None. It needs the original image: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
             PackSegInputs' ``meta_keys``.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
@@ -63,11 +63,12 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             ``'ground_truth'`` (the sample's mask: the upper bound).
         with_background: Whether label 0 is background, ``(1 - max) **
             background_exponent``.
-        background_exponent: See above; published: 1.
+        background_exponent: Exponent in that formula; published: 1.
         label_map: Label of each foreground class where classes are merged into
             groups (``'cocostuff_groups'``): a built-in list, a file or a list;
             only without a background.
-        groups: Names of the groups (``'cocostuff27'``): goes with ``label_map``.
+        groups: Names of the groups (``'cocostuff27'``); required with
+            ``label_map``.
         with_probabilities: Whether results carry ``probabilities``
             ``(1 + T, H, W)`` (background first, if there is one) and
             ``plane_labels``, the label of each.
@@ -75,14 +76,14 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             W)``, logarithms of the probabilities; for averaging over
             augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
-        pretrained: Of no effect, but frameworks set it.
-        train_cfg: Of no effect, but frameworks set it.
-        test_cfg: Of no effect, but frameworks set it.
-        init_cfg: Of no effect.
+        pretrained: Ignored; frameworks set it.
+        train_cfg: Ignored; frameworks set it.
+        test_cfg: Ignored; frameworks set it.
+        init_cfg: Ignored.
 
     Raises:
-        ValueError: ``prompts`` or ``label_map`` of another number than the
-            tagger's classes, or options that exclude each other.
+        ValueError: ``prompts`` or ``label_map`` has another length than the
+            tagger's classes, or options exclude each other.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
 
     @property
     def encoder(self) -> CLIPEncoder:  # type: ignore[override]
-        """The tagger's encoder, which serves both."""
+        """The encoder of the tagger, used for tags and masks."""
         return self.tagger.encoder
 
     @property
@@ -164,7 +165,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         """See :meth:`TrainingFreeSegmentor.names_for`; CAMs are prompted with the same names.
 
         Raises:
-            ValueError: As the constructor does, or the segmentor merges its classes into
+            ValueError: As in the constructor, or the segmentor merges its classes into
                 groups.
         """
         tagger = self.tagger.names_for(classes, background)
@@ -173,7 +174,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         if self.groups is not None:
             raise ValueError(
                 'this segmentor merges its classes into groups, so it takes no '
-                'others; use one without label_map'
+                'other classes; use one without label_map'
             )
         names = tagger.vocabulary
         return self._cam_names(
@@ -217,7 +218,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         )
 
     def batches(self, images: Sequence[Tensor]) -> list[list[int]]:
-        """Indices of the images that are encoded together: those of one size."""
+        """Indices of the images that are encoded together; here those of one size."""
         return group_by_size(images)
 
     def encode_group(
@@ -283,8 +284,8 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
 
         Args:
             encoded: The image.
-            names: Of the call.
-            labels: Of the T tags, as indices of the classes.
+            names: The names of the call.
+            labels: The T tags, as indices of the classes.
         """
         assert encoded.features is not None
         (features,) = encoded.features

@@ -49,54 +49,55 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     """A training-free segmentor: every patch is compared with words (MaskCLIP and its successors).
 
     Cosines of the patches are resized and averaged over windows, resized to the
-    image, refined, and become labels by the text head. With ``tags``, only the
-    classes that the image is tagged with are looked for, and the background:
-    classify, then segment. The cosines of all words are held at the original
-    image's size.
+    image, refined, and turned into labels by the text head. With ``tags``, the
+    segmentor looks only for the classes that the image is tagged with, and the
+    background: classify, then segment.
+
+    The cosines of all words that are compared are held at the original image's
+    size: 12 bytes per pixel and word, softmax included. ``max_side`` does not
+    bound this; fewer words (``tags``) or smaller image files do.
 
     Args:
-        encoder: Config of the frozen encoder; its last block decides what the
-            patches say.
+        encoder: Config of the frozen encoder; its last block decides which
+            features the patches have.
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
-        views: Config of :class:`ImageViews`, in which each window is shown, or
-            None.
-        patch_processor: Config of what refines the patches' cosines
+        views: Config of :class:`ImageViews`, the views of each window, or None.
+        patch_processor: Config of the part that refines the patches' cosines
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
-        logit_processor: Config of what refines the cosines (:class:`PAMR`), or
-            None. It and the next need the original picture: put
-            ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
-            PackSegInputs' ``meta_keys``.
-        post_processor: Config of what refines the labels' probabilities
+        logit_processor: Config of the part that refines the cosines
+            (:class:`PAMR`), or None. This option and the next need the original
+            image: put ``mmtagclip.KeepImage`` in the pipeline and ``'original'``
+            among PackSegInputs' ``meta_keys``.
+        post_processor: Config of the part that refines the labels' probabilities
             (:class:`DenseCRF`, :class:`PAMR`), or None.
-        label_processor: Config of what is done to the labels at the very last
+        label_processor: Config of the last step, on the labels
             (:class:`LabelClosing`), or None.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
             sample's ``tag_labels``, see ``mmtagclip.LoadTags``),
             ``'ground_truth'`` (the sample's mask: the upper bound), or None to
             look for all classes.
         tagger: Config of the tagger for ``tags='own'``, for the same classes in
-            the same order; it sees the original picture, on the patch grid. It
-            shares the segmentor's encoder where it names none.
-        max_side: Pictures with a longer side, in pixels, are shrunk for the
+            the same order; it gets the original image, on the patch grid. It
+            shares the segmentor's encoder if its config has none.
+        max_side: Images with a longer side, in pixels, are shrunk for the
             tagger.
         with_probabilities: Whether results carry ``probabilities`` ``(P, H, W)``,
-            those of the labels that were looked for, and ``plane_labels``, which
-            these are.
+            those of the labels that were looked for, and ``plane_labels``, the
+            numbers of these labels.
         with_seg_logits: Whether results carry ``seg_logits`` ``(labels, H, W)``,
             logarithms of the probabilities, 0 for labels that were not looked for; for
             averaging over augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
-        pretrained: Of no effect, but frameworks set it.
-        train_cfg: Of no effect, but frameworks set it.
-        test_cfg: Of no effect, but frameworks set it.
-        init_cfg: Of no effect.
+        pretrained: Ignored; frameworks set it.
+        train_cfg: Ignored; frameworks set it.
+        test_cfg: Ignored; frameworks set it.
+        init_cfg: Ignored.
 
     Raises:
-        ValueError: Options that do not belong together, a tagger for another
-            number of classes, or images normalised otherwise than the encoder
-            was trained with.
+        ValueError: Options exclude each other, the tagger has another number of
+            classes, or images are not normalised as in the encoder's training.
     """
 
     text: Tensor
@@ -126,7 +127,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     ) -> None:
         super().__init__(tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg)
         if (tags == 'own') != (tagger is not None):
-            raise ValueError("a tagger belongs to tags='own', and to nothing else")
+            raise ValueError("tags='own' needs a tagger, and a tagger needs tags='own'")
         self.head: SegTextHead = build(head)
         self.encoder: CLIPEncoder = build(encoder)
         self.set_own(self.head.vocabulary.names, self.head.with_background)
@@ -135,13 +136,13 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self.patch_processor = build(patch_processor)
         if self.patch_processor is not None and self.views is not None:
             raise ValueError(
-                'a patch_processor refines the cosines of one view, which are not to '
+                'a patch_processor refines the cosines of one view, which must not '
                 'be averaged with others: leave out views'
             )
         if self.patch_processor is not None and not isinstance(self.windows, WholeImage):
             raise ValueError(
-                'a patch_processor looks at all patches of an image together: it '
-                'needs windows of the type WholeImage'
+                'a patch_processor needs all patches of an image together: set '
+                'windows to WholeImage'
             )
         self._check_threshold(self.head.background_threshold)
         self.logit_processor = build(logit_processor)
@@ -182,10 +183,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         classes: str | Sequence | Vocabulary | None = None,
         background: str | Sequence | Vocabulary | None = None,
     ) -> WordNames:
-        """See :meth:`TrainingFreeSegmentor.names_for`; synonyms are words of their own.
+        """See :meth:`TrainingFreeSegmentor.names_for`; each synonym is a separate word.
 
         Raises:
-            ValueError: As the constructor does, or the head has descriptions of its own
+            ValueError: As in the constructor, or the head has descriptions of its own
                 classes.
         """
         if classes is None and background is None:
@@ -219,7 +220,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         tagging: bool,
         keep: bool,
     ) -> tuple[Encoded | None, list[EncodedImage]]:
-        """Encode one image; without ``keep``, its windows' turn comes with their cosines."""
+        """Encode one image; without ``keep``, :meth:`segment` encodes its windows."""
         (image,), (sample,) = images, samples
         encoded = self._encode_original(sample) if tagging else None
         features = self._window_features(image) if keep else None
@@ -236,8 +237,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         """Masks of one image; see :meth:`TrainingFreeSegmentor.segment`.
 
         Raises:
-            ValueError: The features are not finite, or the image does not fit
-                the windows.
+            ValueError: The features are not finite, or the image is smaller than a
+                window.
         """
         rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
         planes, plane_labels = self._probabilities(encoded, names, rows)
@@ -247,8 +248,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
         """Labels ``(H, W)`` from the mean probabilities of the views.
 
-        Unlike those of CLS-SEG they mean the same in each view, and are not scaled, so that
-        ``background_threshold`` counts as without augmentation.
+        Unlike those of CLS-SEG, the probabilities of all views are comparable and are not
+        scaled, so ``background_threshold`` works as without augmentation.
         """
         mean = sum((one.exp() for one in logits), torch.zeros_like(logits[0])) / len(logits)
         return self._labels(mean, range(len(mean)), None)
@@ -287,7 +288,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         return label if self.label_processor is None else self.label_processor(label)
 
     def _encode_original(self, sample: SegDataSample) -> Encoded:
-        """What the tagger sees of an image: the original, on the patch grid."""
+        """Encode the original image for the tagger, on the patch grid."""
         assert self.tagger is not None
         fitted = self.tagger_grid.resize(sample.original, sample.get('img_path', 'an image'))
         image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
@@ -299,7 +300,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
         def encode(crops: Tensor) -> Tensor:
             features = self.encoder(crops)
-            if self.patch_processor is None:  # which alone looks at more than the patches
+            if self.patch_processor is None:  # no other part reads more than the patches
                 none = features.patches.new_zeros(0)
                 features = replace(features, last_input=none, class_token=none)
             kept.append(features)
@@ -317,7 +318,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             )
 
     def score(self, crops: Tensor, text: Tensor, encode: Encode | None = None) -> Tensor:
-        """The same as :meth:`cosines`, in all views."""
+        """Like :meth:`cosines`, merged over all views."""
         if self.views is None:
             return self.cosines(crops, text, encode)
         return self.views(crops, lambda view: self.cosines(view, text, encode))
@@ -327,8 +328,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
         Args:
             crops: Normalised.
-            text: Of the words.
-            encode: Makes the features; the encoder if None.
+            text: Text features of the words.
+            encode: Computes the features; the encoder if None.
         """
         features = (self.encoder if encode is None else encode)(crops)
         cosines = F.linear(features.patches, text)

@@ -18,22 +18,22 @@ DROPPED = -100.0
 class MaskCLIPRefinement(nn.Module):
     """Prompt denoising, then key smoothing; each is off at 0.
 
-    Probabilities are ``softmax(100 * cosines)`` over the words that take part.
+    Probabilities are ``softmax(100 * cosines)`` over the words that are compared.
 
     Args:
         prompt_denoising: Words whose most probable patch is below this are
-            dropped; the surest of all words stays in any case. Published: 0.5.
+            dropped; the most probable word always stays. Published: 0.5.
         key_smoothing: Patches whose top probability is below this get
             ``k̂ k̂ᵀ`` times the probabilities of all patches, where ``k̂`` are
             the keys of block L-1, through its output projection, of unit
-            length. Published: 1. The outcome is no longer cosines, and its sums
-            are not 1.
-        published_keys: Bring each feature of the keys to unit length over the
-            patches, as the published program does by mistake, rather than each
+            length. Published: 1. The results are no longer cosines and do not
+            sum to 1.
+        published_keys: Whether to normalise each feature of the keys over the
+            patches, as the released code does by mistake, instead of each
             patch's keys over the features.
 
     Raises:
-        ValueError: A threshold outside [0, 1].
+        ValueError: A threshold is outside [0, 1].
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class MaskCLIPRefinement(nn.Module):
 
         Args:
             cosines: ``(B, N, K)`` of the patches with the words.
-            features: Of the same images.
-            encoder: Which made them.
+            features: Features of the same images.
+            encoder: The encoder that computed them.
 
         Returns:
             ``(B, N, K)``: -100 for words that were dropped and, with key
             smoothing, probabilities or sums of them instead of cosines.
 
         Raises:
-            ValueError: Key smoothing of patches on another grid than the keys'.
+            ValueError: Key smoothing, but patches and keys are on different grids.
         """
         if self.prompt_denoising:
             best = (SCALE * cosines).softmax(dim=-1).amax(dim=1, keepdim=True)
@@ -83,7 +83,7 @@ class MaskCLIPRefinement(nn.Module):
             )
         probabilities = (SCALE * cosines).softmax(dim=-1)
         unsure = probabilities.amax(dim=-1, keepdim=True) < self.key_smoothing
-        # From the right: two thin products in the place of a map (N, N).
+        # From the right: two thin products instead of a map (N, N).
         smoothed = keys @ (keys.transpose(1, 2) @ probabilities)
         return torch.where(unsure, smoothed, probabilities)
 

@@ -1,4 +1,4 @@
-"""Fit probabilities to the edges of the picture: dense CRF, PAMR. Close gaps in labels."""
+"""Fit probabilities to the edges of the image: dense CRF, PAMR. Close gaps in labels."""
 
 import importlib
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 
-# Subtracted from B, G, R by the published program before it hands the picture to the CRF.
+# Subtracted from B, G, R by the released code before it passes the image to the CRF.
 PUBLISHED_BGR_MEAN = (104.008, 116.669, 122.675)
 
 
@@ -28,9 +28,9 @@ class DenseCRF(nn.Module):
         bilateral_sxy: Width of the appearance kernel, in pixels.
         bilateral_srgb: Its width in colour, 0 to 255.
         bilateral_weight: Its weight.
-        wrapped_input: The published program hands over the BGR picture less a
-            mean, truncated and wrapped into uint8. Off by default: the plain
-            BGR picture.
+        wrapped_input: Whether to do as the released code does: subtract a mean
+            from the BGR image, truncate the result and wrap it into uint8. By
+            default, the CRF gets the plain BGR image.
 
     Raises:
         ImportError: pydensecrf is not installed.
@@ -52,7 +52,7 @@ class DenseCRF(nn.Module):
         except ImportError:
             raise ImportError(
                 "DenseCRF needs pydensecrf: pip install 'mmtagclip[crf]'; "
-                'mmtagclip.PAMR needs nothing more'
+                'mmtagclip.PAMR needs no further package'
             ) from None
         self.iterations = iterations
         self.gaussian_sxy = gaussian_sxy
@@ -95,7 +95,7 @@ class PAMR(nn.Module):
     """Pixel-adaptive mask refinement (Araslanov & Roth, 2020), on any device.
 
     Each step replaces a pixel's values by a mean over its neighbours, weighted
-    by how alike they are in colour.
+    by how similar their colours are.
 
     Args:
         iterations: Steps; published with NACLIP and ITACLIP: 10.
@@ -112,7 +112,7 @@ class PAMR(nn.Module):
 
         Args:
             probabilities: ``(K, H, W)``.
-            image: ``(H, W, 3)`` in any range and order of channels.
+            image: ``(H, W, 3)``, any range and order of channels.
 
         Returns:
             ``(K, H, W)``.
@@ -159,11 +159,11 @@ class PAMR(nn.Module):
 
 @MODELS.register_module()
 class LabelClosing(nn.Module):
-    """Morphological closing of a map of labels, as ITACLIP has it: of the numbers themselves.
+    """Morphological closing of a map of labels, as in ITACLIP: of the numbers themselves.
 
     A gap that is narrower than the square, between pixels of one label or
-    between these and the edge, is filled if its labels are lower, so that the
-    order of the classes counts: the background, 0, gives way to all.
+    between these and the edge, is filled if its labels are lower. The order of
+    the classes therefore matters: the background, 0, is always overwritten.
 
     Args:
         size: Side of the square, in pixels, odd; published: 3.

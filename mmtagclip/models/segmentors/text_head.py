@@ -14,14 +14,14 @@ from ..clip_encoder import CLIPEncoder
 
 @dataclass(frozen=True)
 class Words:
-    """The words of the classes and of the background, each with a text feature of its own.
+    """The words of the classes and of the background, each with a separate text feature.
 
     Attributes:
         vocabulary: The F classes with their synonyms.
         background: Words of the background; label 0 if there are any.
 
     Raises:
-        ValueError: A word of two classes, or of a class and the background.
+        ValueError: A word belongs to two classes, or to a class and the background.
     """
 
     vocabulary: Vocabulary
@@ -37,8 +37,8 @@ class Words:
                 if word in owner:
                     others = f'{owner[word]} and {name}' if owner[word] != name else name
                     raise ValueError(
-                        f'the word {word!r} occurs twice, in {others}: whose pixels '
-                        'are those that it wins? Leave it out of one'
+                        f'the word {word!r} occurs twice, in {others}, so its pixels '
+                        "can't be assigned: leave it out of one"
                     )
                 owner[word] = name
 
@@ -58,7 +58,7 @@ class Words:
         return [label for label, group in enumerate(self._groups) for _ in group]
 
     def rows(self, tags: Sequence[int] | None) -> list[int]:
-        """Words that take part where only some classes are looked for.
+        """Rows of the words that are compared if only some classes are looked for.
 
         Args:
             tags: Indices of the classes; all if None.
@@ -72,7 +72,7 @@ class Words:
 
     @property
     def _groups(self) -> list[tuple[str, ...]]:
-        """Words of each label."""
+        """The words of each label."""
         return [*([self.background] * self.with_background), *self.vocabulary.phrases]
 
 
@@ -80,34 +80,35 @@ class Words:
 class SegTextHead(nn.Module):
     """Softmax over all words; a class scores as its best word.
 
-    Unlike a tagger's, a class's synonyms are words of their own, each with its
-    own text feature.
+    Unlike in a tagger, each synonym of a class is a separate word with its own
+    text feature.
 
     Args:
         classes: The F classes with their synonyms: a built-in list
             (``'seg_voc'``), a file or a list.
-        background: Words of the background, one an entry; label 0 if there are
+        background: Words of the background, one per entry; label 0 if there are
             any.
         templates: Prompt templates; published: ``'templates_80'``.
         logit_scale: Factor of the cosines in the softmax.
         background_threshold: Pixels whose top probability is lower become
             background.
-        area_threshold: Classes that win no more than this share of all pixels
-            won by classes are left out of that image.
-        descriptions: A sentence or so about each class, such as a language
-            model writes (ITACLIP): a file with one a line, in the order of the
+        area_threshold: Classes that win at most this share of all pixels won by
+            classes are left out of that image.
+        descriptions: A short description of each class, such as a language model
+            writes (ITACLIP): a file with one per line, in the order of the
             classes, or a list; None for none. The background has none.
         description_weight: ``a`` of ``(1 - a) * word + a * description``, the
-            text feature of each word of a class, not brought to unit length
-            again; published: 0.05 to 0.2. Of no effect without descriptions.
+            text feature of each word of a class, not normalised again;
+            published: 0.05 to 0.2. Ignored without descriptions.
 
     Attributes:
         own: The head's own words, which a call may replace by those of
             :meth:`words_for`.
 
     Raises:
-        ValueError: A word of two classes, a threshold without background words,
-            a threshold or weight outside [0, 1], or not one description a class.
+        ValueError: A word belongs to two classes, a threshold has no background
+            words, a threshold or weight is outside [0, 1], or the number of
+            descriptions is not that of the classes.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class SegTextHead(nn.Module):
 
     @property
     def with_background(self) -> bool:
-        """Whether label 0 is the background where the words are the head's own."""
+        """Whether label 0 is the background, for the head's own words."""
         return self.own.with_background
 
     def words_for(
@@ -159,12 +160,12 @@ class SegTextHead(nn.Module):
 
         Args:
             classes: As in the constructor; as here if None.
-            background: The same. The head's own loses the words that are now those of
-                a class.
+            background: As in the constructor. If None, the head's own without the words
+                that are now those of a class.
 
         Raises:
-            ValueError: As the constructor does, or the head has descriptions, which are
-                of its own classes.
+            ValueError: As in the constructor, or the head has descriptions, which belong
+                to its own classes.
         """
         if classes is None and background is None:
             return self.own
@@ -183,8 +184,8 @@ class SegTextHead(nn.Module):
     def text(self, encoder: CLIPEncoder, words: Words | None = None) -> Tensor:
         """Text features ``(K, D)`` of the words, float32, on the CPU.
 
-        They are of unit length, but for words of classes with descriptions,
-        which are prompts of their own, without a template.
+        They have unit length, except those of classes with descriptions. A description is
+        a prompt without a template.
 
         Args:
             encoder: The encoder.
@@ -217,7 +218,7 @@ class SegTextHead(nn.Module):
             labels: Label of each of these.
 
         Returns:
-            ``(P, H, W)``, the best word's of each label, and the P labels.
+            ``(P, H, W)``, that of the best word of each label, and the P labels.
         """
         words = (self.logit_scale * cosines).softmax(dim=0)
         present, index = torch.tensor(list(labels)).unique(return_inverse=True)
@@ -247,8 +248,8 @@ class SegTextHead(nn.Module):
 
         Args:
             planes: ``(P, H, W)`` probabilities, of classes that are not ruled out.
-            labels: Of the planes, in order; all 255 if there are none.
-            background_threshold: In place of the head's, if not None.
+            labels: Label of each plane; without planes, all pixels are 255.
+            background_threshold: Used instead of the head's; the head's if None.
         """
         if background_threshold is None:
             background_threshold = self.background_threshold

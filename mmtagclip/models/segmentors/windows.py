@@ -1,4 +1,4 @@
-"""How an image is shown to the encoder: in windows that overlap, or whole; in several views."""
+"""How an image is passed to the encoder: in overlapping windows, or whole; in several views."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,12 @@ class SlidingWindows(nn.Module):
 
     Args:
         size: Side of a window, in pixels; a multiple of the patch size.
-        stride: Distance of neighbouring windows, in pixels; the last of a row or
-            column lies at the image's edge.
-        max_windows: Windows that are encoded together at most; bounds the
-            memory.
+        stride: Distance between neighbouring windows, in pixels; the last window
+            of a row or column lies at the image's edge.
+        max_windows: Most windows that are encoded together; bounds the memory.
 
     Raises:
-        ValueError: A number that is not positive, or a stride that leaves gaps.
+        ValueError: A number is not positive, or the stride leaves gaps.
     """
 
     def __init__(self, size: int = 224, stride: int = 112, max_windows: int = 8) -> None:
@@ -57,7 +56,7 @@ class SlidingWindows(nn.Module):
             raise ValueError(
                 f'the window of {self.size}x{self.size} pixels is larger than the '
                 f'image of {height}x{width}: resize images so that their short side '
-                f'is at least {self.size}, or take smaller windows'
+                f'is at least {self.size}, or use smaller windows'
             )
         places = [(y, x) for y in self.starts(height) for x in self.starts(width)]
         counts = image.new_zeros(height, width)
@@ -87,10 +86,10 @@ class WholeImage(nn.Module):
     """The image in one piece.
 
     Args:
-        patch_size: Of the encoder, in pixels.
-        cut: What happens to an image whose sides the patch size does not
-            divide: if True, the rest is cut off, and the score maps are
-            stretched over it (NACLIP on VOC); if False, it is refused.
+        patch_size: Patch size of the encoder, in pixels.
+        cut: What happens to an image whose sides are no multiples of the patch
+            size: if True, the remainder is cut off, and the score maps are
+            stretched over it (NACLIP on VOC); if False, the image is refused.
     """
 
     def __init__(self, patch_size: int = 16, cut: bool = False) -> None:
@@ -111,11 +110,11 @@ class WholeImage(nn.Module):
 class ImageViews(nn.Module):
     """Each window in five views (ITACLIP, CVPRW 2025): itself, grey, blurred, and two flips.
 
-    Score maps are ``weight`` times the mean of the first three, and the rest
-    times the mean of the two flips, turned back. Unit features are averaged and
-    not brought to unit length again, so that the mean of their cosines is the
-    same. Views are made of each window for itself, of the normalised values;
-    the blur reflects at its edges.
+    Score maps are ``weight`` times the mean of the first three, plus ``1 -
+    weight`` times the mean of the two flips, flipped back. Unit features are
+    averaged and not normalised again, which equals the mean of their cosines.
+    Views are made of each window separately, from the normalised values; the
+    blur reflects at the window's edges.
 
     Args:
         weight: Share of the upright views, in [0, 1]; published: 0.75 (VOC21
@@ -125,7 +124,7 @@ class ImageViews(nn.Module):
         blur_sigma: Its standard deviation, in pixels; published: 5.
 
     Raises:
-        ValueError: A weight outside [0, 1], or a kernel that there is not.
+        ValueError: The weight is outside [0, 1], or the kernel is invalid.
     """
 
     def __init__(self, weight: float = 0.75, blur_size: int = 11, blur_sigma: float = 5.0) -> None:
@@ -152,8 +151,8 @@ class ImageViews(nn.Module):
             ``(n, K, h, w)``.
 
         Raises:
-            ValueError: A side is not longer than half of the blur's kernel,
-                which can't be reflected then.
+            ValueError: A side is too short for the blur, which reflects half of its
+                kernel at the edges.
         """
         if min(crops.shape[2:]) <= self.blur_size // 2:
             raise ValueError(

@@ -16,13 +16,13 @@ MASKED = -1000.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A class of an image that scores high enough for a second look.
+    """A class of an image that scores high enough to be identified again.
 
     Attributes:
         image: Index in the batch.
         label: Index of the foreground class.
         box: ``(top, left, bottom, right)`` in patches, far edges exclusive.
-        mask: ``(h, w)`` bool, the patches that speak for the class.
+        mask: ``(h, w)`` bool, the patches that show the class.
     """
 
     image: int
@@ -35,28 +35,29 @@ class Candidate:
 class CWR(nn.Module):
     """Class-wise reidentification.
 
-    Every foreground class whose score is above a threshold is cropped by the
-    box of its score map and shown to plain CLIP, whose class token may look
-    only at the patches of the class; the softmax over all names then counts for
+    Each foreground class whose score is above a threshold is cropped by the
+    box of its score map and passed to plain CLIP, whose class token attends
+    only to the patches of the class. The softmax over all names then counts for
     half of the new score.
 
-    All scores stay finite: where all scores of an image are equal there is no
-    candidate; a score map that is the same on all patches counts as 1
-    throughout; on a grid of one row or column boxes reach its end. The
-    published program returns NaN or nothing there. A crop without a single
-    patch of the mask is judged by the class token alone, as published.
+    All scores stay finite. If all scores of an image are equal, there is no
+    candidate. A score map that is the same on all patches counts as 1
+    everywhere. On a grid of one row or column, boxes reach its end. The
+    released code returns NaN or nothing in these cases. A crop without a single
+    patch of the mask is scored by the class token alone, as published.
 
     Args:
         threshold: Candidates score above ``min(R) + threshold * (max(R) -
             min(R))`` over all scores of the image, background included;
             published: 0.5 (0.1 on COCO-Stuff).
-        stop_at_empty_box: The published program stops at the first candidate, in
-            class order, whose box is empty, and leaves the others as they were.
-            Off by default: only that candidate keeps its score.
-        max_crops: Crops that are encoded together at most; bounds the memory.
+        stop_at_empty_box: Whether to do as the released code does: stop at the
+            first candidate, in class order, whose box is empty, and leave the
+            other scores unchanged. By default, only that candidate keeps its
+            score.
+        max_crops: Most crops that are encoded together; bounds the memory.
 
     Raises:
-        ValueError: ``threshold`` outside [0, 1], or ``max_crops`` < 1.
+        ValueError: ``threshold`` is outside [0, 1], or ``max_crops`` is below 1.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class CWR(nn.Module):
         text: Tensor,
         encoder: DenseEncoder,
     ) -> Tensor:
-        """Look again at each candidate.
+        """Identify each candidate again.
 
         Args:
             refined: ``(B, N, C)`` refined scores, background included.

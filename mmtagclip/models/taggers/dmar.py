@@ -15,20 +15,20 @@ from ..maps import fill_boxes, min_max
 class DMAR(nn.Module):
     """Dual-masking attention refinement.
 
-    Scores spread along the attention between patches, twice masked: by how many
+    Scores spread along the attention between patches, masked twice: by how many
     layers agree that two patches attend to each other, and by the boxes in
-    which a class scored at all after a first spreading.
+    which a class scored after a first spreading.
 
-    All scores stay finite: where a class's first refinement is the same on all
-    patches, its class mask is everything; on a grid of one patch, the patch
-    attends to itself; on a grid of one row or column, boxes reach its end. The
-    published program returns NaN or zeros there.
+    All scores stay finite. If a class's first refinement is the same on all
+    patches, its class mask covers all of them. On a grid of one patch, the patch
+    attends to itself. On a grid of one row or column, boxes reach its end. The
+    released code returns NaN or zeros in these cases.
 
     Args:
         layers: Layers, from 0, whose mean attention map is used; published for
             12 blocks: 8 to 10 (0 to 10 on COCO-Stuff).
-        votes: In how many of all layers an attention weight must be above its
-            map's mean to be kept; published for 12 blocks: 4.
+        votes: Minimum number of layers in which an attention weight exceeds its
+            map's mean, so that it is kept; published for 12 blocks: 4.
 
     Raises:
         ValueError: No layers, or fewer than one vote.
@@ -81,7 +81,7 @@ class DMAR(nn.Module):
         """
         scaled = min_max(refined, dim=1)
         quantised = (scaled * 255).to(torch.uint8)
-        # The program binarises an uint8 map at the truncated product of mean and maximum.
+        # The released code binarises a uint8 map at the truncated product of mean and maximum.
         limit = (scaled.mean(dim=1, keepdim=True) * quantised.amax(dim=1, keepdim=True)).to(
             torch.uint8
         )

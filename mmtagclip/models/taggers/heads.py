@@ -18,7 +18,7 @@ class Tag(NamedTuple):
 
     Attributes:
         label: Index of the class.
-        score: Its score; None where tags have none (given ones, those of a mask).
+        score: Its score; None for tags without one (given tags, tags of a mask).
     """
 
     label: int
@@ -31,8 +31,8 @@ class TagScores:
 
     Attributes:
         scores: ``(B, F)`` image scores of the foreground classes.
-        score_maps: ``(B, F, h, w)`` their scores on the patch grid; None where
-            the head makes none.
+        score_maps: ``(B, F, h, w)`` their scores on the patch grid; None if the
+            head makes none.
     """
 
     scores: Tensor
@@ -61,7 +61,7 @@ def relative_threshold(scores: Tensor, k: float) -> Tensor:
         k: Tags score above ``min + k * (max - min)``.
 
     Returns:
-        ``(..., F)`` bool; the first class alone where all scores are equal.
+        ``(..., F)`` bool; only the first class if all scores are equal.
     """
     low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
     tags = scores > low + k * (high - low)
@@ -90,7 +90,7 @@ class TagCLIPHead(nn.Module):
         cwr: Config of the reidentification, or None to leave it out.
         threshold: ``k`` of :func:`relative_threshold` for the tags; published:
             0.5 (0.1 on COCO-Stuff).
-        scorer: Config of what scores the patches ``(B, N, D)`` in the place of
+        scorer: Config of a part that scores the patches ``(B, N, D)`` instead of
             :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
     """
 
@@ -122,11 +122,11 @@ class TagCLIPHead(nn.Module):
 
         Args:
             encoded: The images, with the attention statistics that the head needs.
-            names: What to find, and what competes.
+            names: The names to find, and those that compete with them.
 
         Raises:
-            ValueError: The features are not finite, or not on the image's grid
-                where CWR needs it.
+            ValueError: The features are not finite, or CWR needs them on the image's
+                grid and they are on another.
         """
         features, encoder = encoded.features, encoded.encoder
         check_finite(features)
@@ -144,7 +144,7 @@ class TagCLIPHead(nn.Module):
                 != encoded.images.shape[2:]
             ):
                 raise ValueError(
-                    f'CWR crops the image by its own patches, but features are on a '
+                    f'CWR crops the image by its own patches, but the features are on a '
                     f'grid of {features.grid[0]}x{features.grid[1]}: set '
                     'keep_grid=False'
                 )
@@ -181,7 +181,7 @@ class ClassTokenHead(nn.Module):
 
 
 def check_scores(scores: Tensor) -> None:
-    """Refuse scores ``(B, F)`` with NaN, such as a crop's features may give.
+    """Refuse scores ``(B, F)`` with NaN, which the features of a crop can cause.
 
     Raises:
         ValueError: Some are not finite.
@@ -196,7 +196,7 @@ def check_scores(scores: Tensor) -> None:
 
 
 def check_finite(features: DenseFeatures) -> None:
-    """Refuse features with NaN or infinite values, which would make a wrong tag silently.
+    """Refuse features with NaN or infinite values, which would silently give wrong tags.
 
     Raises:
         ValueError: Some are not finite.

@@ -1,4 +1,4 @@
-"""PIAA: a Gaussian classifier of patches, learnt in closed form from unlabelled images."""
+"""PIAA: a Gaussian classifier of patches, fitted in closed form to unlabelled images."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,10 @@ ROWS = 4096
 
 
 class PatchBank:
-    """For each class the patches that it wins most surely, in bounded memory.
+    """For each class the patches that it wins with the highest certainty, in bounded memory.
 
-    Patches of least entropy are kept; which, does not depend on the order in
-    which they come, nor on how many banks they were shared out to and merged
-    from.
+    Keeps the patches with the lowest entropy. The result does not depend on
+    their order or on how the bank was sharded and merged.
 
     Args:
         text: ``(C, D)`` text features of unit length.
@@ -32,8 +31,8 @@ class PatchBank:
             published: 60.
 
     Attributes:
-        features: ``(C, size, D)`` unit patch features, the surest first.
-        entropies: ``(C, size)``; infinite where there is no patch.
+        features: ``(C, size, D)`` unit patch features, the lowest entropy first.
+        entropies: ``(C, size)``; infinite for an empty place.
     """
 
     def __init__(self, text: Tensor, size: int, temperature: float) -> None:
@@ -44,7 +43,7 @@ class PatchBank:
         self.entropies = text.new_full((count, size), torch.inf)
 
     def add(self, patches: Tensor) -> None:
-        """Take the better of these and those already there.
+        """Add patches; the best of these and of those already there are kept.
 
         Args:
             patches: ``(n, D)`` of unit length.
@@ -58,7 +57,7 @@ class PatchBank:
             self._keep(label, patches[mine], entropies[mine])
 
     def merge(self, features: Tensor, entropies: Tensor) -> None:
-        """Take what another bank holds, both as the attributes."""
+        """Add the content of another bank, given by its attributes."""
         for label in range(len(self.text)):
             mine = torch.isfinite(entropies[label])
             self._keep(label, features[label, mine], entropies[label, mine])
@@ -87,33 +86,34 @@ class PatchBank:
 class GaussianClassifier(nn.Module):
     """Linear discriminant analysis of patch features (PIAA), fitted without labels.
 
-    What is fitted holds for the class names and the encoder that it was fitted
-    with; loading it for others is refused. It is fitted by
-    ``mmtagclip.FitLoop`` through ``tools/train.py``.
+    A fitted classifier is valid only for the class names and the encoder that it
+    was fitted with; loading it for others is refused. ``mmtagclip.FitLoop`` fits
+    it, through ``tools/train.py``.
 
     Args:
         bank_size: Patches that the bank keeps for each class; published: 512.
-        bank_temperature: Factor of the cosines, there; published: 60.
+        bank_temperature: Factor of the cosines in the bank; published: 60.
         clean_temperature: Factor of the first fit's logits for the
             probabilities by which the bank is cleaned; published: 100 (VOC),
             500 (NUS-WIDE), 0.01 (COCO).
         score_temperature: Divisor of the logits in the patches' scores;
-            published: 500, which makes them nearly equal and serves
-            :class:`PIAAHead` alone. Below DMAR and CWR take 1, by which scores
-            are the Gaussians' posterior probabilities.
+            published: 500, which makes them nearly equal and is only for
+            :class:`PIAAHead`. Use 1 with DMAR and CWR: scores are then the
+            Gaussians' posterior probabilities.
         keep_emptied: Cleaning keeps the patches of each class whose probability
-            is above the mean by a standard deviation; where softmax saturates
-            there is none, as a probability is no more than 1. If True, the
-            surest stay then, and a class that lost its patches to others keeps
-            those that the bank had for it. The published program goes on
-            without: the class's mean becomes its text feature.
+            is above the mean by a standard deviation. If softmax saturates, there
+            is none, because a probability is at most 1. If True, the most
+            probable patches stay then, and a class that lost its patches to
+            others keeps those that the bank had for it. If False, as in the
+            released code, the class has no patch and its mean becomes its text
+            feature.
 
     Attributes:
         weight: ``(D, C)``.
         bias: ``(C,)``.
 
     Raises:
-        ValueError: A size or temperature that is not positive.
+        ValueError: A size or temperature is not positive.
     """
 
     weight: Tensor
@@ -146,11 +146,11 @@ class GaussianClassifier(nn.Module):
         self.belongs_to: dict[str, Any] = {}
 
     def attach(self, classes: Vocabulary, encoder: DenseEncoder) -> None:
-        """Say what it is to be fitted for.
+        """Set the class names and the encoder that it is fitted for.
 
         Args:
             classes: The C classes, in the order of the text features.
-            encoder: Whose patches it classifies.
+            encoder: The encoder whose patches it classifies.
         """
         self.belongs_to = {'classes': _written(classes), 'encoder': encoder.identity}
         dim = encoder.visual.proj.shape[1]
@@ -165,7 +165,7 @@ class GaussianClassifier(nn.Module):
         return PatchBank(text, self.bank_size, self.bank_temperature)
 
     def fit(self, bank: PatchBank) -> list[str]:
-        """Fit to what a bank holds: once, clean, once more.
+        """Fit to the content of a bank: fit, clean, fit again.
 
         Returns:
             Notes for the user: which classes have no patch, which lost all.
@@ -194,7 +194,7 @@ class GaussianClassifier(nn.Module):
         index = torch.cat(kept)
         if not len(index):
             raise ValueError(
-                'cleaning left no class a single patch: set keep_emptied=True, or '
+                'cleaning left no patch for any class: set keep_emptied=True, or '
                 f'another clean_temperature than {self.clean_temperature}'
             )
         weight, bias = gaussian_fit(
@@ -204,17 +204,17 @@ class GaussianClassifier(nn.Module):
         return self._notes([label for label, mine in enumerate(before) if not len(mine)], emptied)
 
     def set(self, weight: Tensor, bias: Tensor) -> None:
-        """Take weights ``(D, C)`` and bias ``(C,)``."""
+        """Set the weights ``(D, C)`` and the bias ``(C,)``."""
         self.weight, self.bias = weight, bias
         self.fitted = True
 
     def load(self, path: str | Path) -> None:
-        """Take what ``mmtagclip.FitLoop`` saved, of a tagger or of a segmentor's.
+        """Load a checkpoint of ``mmtagclip.FitLoop``, of a tagger or of a segmentor's tagger.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is damaged or unsafe, holds no classifier, or one that
-                was fitted for other classes or another encoder.
+            ValueError: The file is damaged or unsafe, or holds no classifier, or its
+                classifier was fitted for other classes or another encoder.
         """
         state = {key.rpartition('.')[2]: value for key, value in read_state_dict(path)[0].items()}
         if state.keys() != self.state_dict().keys():
@@ -227,23 +227,23 @@ class GaussianClassifier(nn.Module):
             raise ValueError(f'{path}: {error}') from None
 
     def check_fitted(self) -> None:
-        """Refuse to classify without having been fitted.
+        """Refuse to classify if the classifier is not fitted.
 
         Raises:
-            ValueError: It has not been.
+            ValueError: It is not fitted.
         """
         if not self.fitted:
             raise ValueError(
-                'the classifier is not fitted: fit it with tools/train.py, and name '
+                'the classifier is not fitted: fit it with tools/train.py, and pass '
                 'its checkpoint (to tools/test.py, as weights= of an inferencer, or '
                 'with --weights)'
             )
 
     def check_names(self, classes: Vocabulary) -> None:
-        """Refuse other classes than those that it is fitted for.
+        """Refuse classes that the classifier was not fitted for.
 
         Raises:
-            ValueError: They are others.
+            ValueError: The classes differ.
         """
         own, asked = self.belongs_to['classes'], _written(classes)
         if asked != own:
@@ -268,7 +268,7 @@ class GaussianClassifier(nn.Module):
     def _relabel(
         self, features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """By the first fit: the patches' classes, and the probabilities of these and of the old."""
+        """Patches' classes by the first fit, and the probabilities of these and the old classes."""
         parts = []
         for patches, old in _pieces(features, labels):
             logits = patches @ weight + bias
@@ -279,11 +279,11 @@ class GaussianClassifier(nn.Module):
         return relabelled, sureness, own
 
     def _sure(self, index: Tensor, probabilities: Tensor) -> Tensor:
-        """Those of a class's patches that are above the mean by a standard deviation."""
+        """A class's patches whose probability is above the mean by a standard deviation."""
         own = probabilities[index]
         if not len(own):
             return index
-        # The deviation of one is not a number, and nothing is above that.
+        # The deviation of one value is NaN, and nothing is above that.
         limit = own.mean() + own.std() if len(own) > 1 else own.new_tensor(torch.inf)
         return index[own >= (limit.minimum(own.max()) if self.keep_emptied else limit)]
 
@@ -295,9 +295,7 @@ class GaussianClassifier(nn.Module):
 
         notes = []
         if unseen:
-            notes.append(
-                f'won no patch, so that their text features are their means: {called(unseen)}'
-            )
+            notes.append(f'won no patch, so their text features are their means: {called(unseen)}')
         if emptied:
             consequence = (
                 'they keep those of the bank'
@@ -310,7 +308,7 @@ class GaussianClassifier(nn.Module):
         return notes
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """Refuse what was fitted for other classes or another encoder.
+        """Refuse a state that was fitted for other classes or another encoder.
 
         Raises:
             ValueError: It was, or it holds no identity; the message names both.
@@ -318,7 +316,7 @@ class GaussianClassifier(nn.Module):
         if f'{prefix}weight' in state_dict:
             self._check_identity(state_dict.get(f'{prefix}identity'))
             self.fitted = True
-            # The same but for the encoder's name, of which nothing depends.
+            # The same except for the encoder's name, on which nothing depends.
             state_dict = {**state_dict, f'{prefix}identity': self.identity}
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -347,7 +345,7 @@ class GaussianClassifier(nn.Module):
 
 @MODELS.register_module()
 class PIAAHead(nn.Module):
-    """Image scores of a fitted classifier beside those of plain CLIP (PIAA).
+    """Image scores of a fitted classifier, combined with those of plain CLIP (PIAA).
 
     Args:
         scorer: Config of the :class:`GaussianClassifier`.
@@ -413,8 +411,8 @@ def gaussian_fit(
     Args:
         features: ``(n, D)`` patch features.
         labels: ``(n,)`` their classes.
-        probabilities: ``(n,)`` of these; a patch counts in its class's mean as
-            much.
+        probabilities: ``(n,)`` of these, the weight of each patch in its class's
+            mean.
         text: ``(C, D)`` text features: the means of classes without a patch.
 
     Returns:
@@ -442,7 +440,7 @@ def gaussian_fit(
         scatter += residual.T @ residual
     if scatter.trace() < 1e-12 * count:
         raise ValueError(
-            f'a Gaussian classifier can not be fitted to {count} patches that do not '
+            f'a Gaussian classifier cannot be fitted to {count} patches that do not '
             'differ from the means of their classes; it needs more images'
         )
     scatter.diagonal().add_(scatter.trace() / (count - 1))
@@ -474,7 +472,7 @@ def _name(written: str | list[str]) -> str:
 
 
 def _difference(theirs: list, ours: list, we: str = 'the model has') -> str:
-    """Few words about how classes differ from those that something was fitted for."""
+    """A short text on how classes differ from those that something was fitted for."""
     there, here = [_name(one) for one in theirs], [_name(one) for one in ours]
     if there == here:
         one, other = next(pair for pair in zip(theirs, ours, strict=True) if pair[0] != pair[1])
@@ -500,5 +498,6 @@ def _few(names: list[str], others: list[str]) -> str:
 def _describe(encoder: dict[str, Any]) -> str:
     return (
         f'{encoder["name"]} with {encoder["last_block"]}, {encoder["positions"]} positions, '
-        f'weights {encoder["weights"][:8]}'
+        f'weights {encoder["weights"][:8]}, '
+        f'architecture {encoder.get("architecture", "unknown")[:8]}'  # unknown to 0.1.0
     )

@@ -29,21 +29,21 @@ class TagCLIP(BaseClassifier):
         head: Config of the head.
         classes: The F classes to find: a built-in list (``'voc'``), a file or a
             list; see :meth:`mmtagclip.clip.Vocabulary.load`.
-        background: Names that compete in the softmax but are never tags; the
-            same kinds.
+        background: Names that compete in the softmax but are never tags; given
+            in the same ways.
         templates: Prompt templates: a built-in list, a file or a list.
         with_score_maps: Whether each result carries its score maps.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
-        init_cfg: Of no effect; the encoder loads its weights when it is built.
+        init_cfg: Ignored; the encoder loads its weights when it is built.
 
     Attributes:
         background: The names that compete with the classes.
         text: ``(C, D)`` text features, foreground first.
 
     Raises:
-        ValueError: A class that is foreground and background, images normalised
-            otherwise than the encoder was trained with, layers that it has not,
-            or bad names.
+        ValueError: A class is foreground and background, images are not normalised
+            as in the encoder's training, layers are unsupported by the encoder,
+            or names are invalid.
     """
 
     encoder: CLIPEncoder
@@ -75,8 +75,8 @@ class TagCLIP(BaseClassifier):
         votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
         if votes > self.encoder.num_blocks:
             raise ValueError(
-                f'DMAR wants votes={votes}, but {self.encoder.name} has only '
-                f'{self.encoder.num_blocks} layers to vote'
+                f'DMAR has votes={votes}, but {self.encoder.name} has only '
+                f'{self.encoder.num_blocks} layers: set votes to at most that'
             )
         self.templates = templates
         names = self.encoder.names(self.classes, self.background, templates)
@@ -102,16 +102,16 @@ class TagCLIP(BaseClassifier):
     ) -> Names:
         """Other names for a call; the tagger's own stay as they are.
 
-        Only names that were never asked for are encoded. What is None is as here.
+        Only new names are encoded. Arguments left as None keep this model's value.
 
         Args:
             classes: As in the constructor.
-            background: The same. This tagger's own background loses the names that
-                are now classes.
+            background: As in the constructor. If None, the tagger's own without the
+                names that are now classes.
 
         Raises:
-            ValueError: As the constructor does, or other names for a head that was
-                fitted for its own.
+            ValueError: As in the constructor, or the head was fitted for its own names
+                and these are others.
         """
         if classes is None and background is None:
             return self.names
@@ -138,9 +138,9 @@ class TagCLIP(BaseClassifier):
         """Run the tagger.
 
         Args:
-            inputs: Normalised images ``(3, H, W)``, of any sizes that the
-                patch size divides.
-            data_samples: One an image.
+            inputs: Normalised images ``(3, H, W)``, whose sides are multiples of
+                the patch size.
+            data_samples: One per image.
             mode: ``'tensor'`` for scores ``(B, F)``, ``'predict'`` for data
                 samples; ``'loss'`` is refused.
         """
@@ -173,21 +173,21 @@ class TagCLIP(BaseClassifier):
         """Tag images.
 
         Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
-        indices), ``tags`` (their names) and, if asked for, ``score_maps``
+        indices), ``tags`` (their names) and, if requested, ``score_maps``
         ``(F, h, w)``. An image that could not be read (``load_error``) gets no
-        tags, scores of 0, and takes no part in metrics: all its labels become
+        tags and scores of 0, and is not counted in metrics: all its labels become
         -1, which MMPretrain's metrics ignore.
 
         Args:
             inputs: As in :meth:`forward`.
-            data_samples: One an image.
+            data_samples: One per image.
             names: Of :meth:`names_for`; the tagger's own if None.
             threshold: ``k`` of the relative threshold; the head's if None.
-            with_score_maps: As in the constructor, whose value counts if None.
+            with_score_maps: As in the constructor; the constructor's value if None.
 
         Raises:
-            ValueError: Features that are not finite (the message names the
-                images), or a threshold outside [0, 1].
+            ValueError: Features are not finite (the message names the images), or
+                the threshold is outside [0, 1].
         """
         names = self.names if names is None else names
         threshold = self.threshold_of(threshold)
@@ -214,10 +214,10 @@ class TagCLIP(BaseClassifier):
 
         Args:
             images: ``(B, 3, H, W)``, normalised.
-            layers: Further sets of layers whose mean attention map is wanted.
+            layers: Further sets of layers whose mean attention map is needed.
 
         Returns:
-            What the head scores: ``tagger.head(encoded, names)``.
+            The input of the head: ``tagger.head(encoded, names)``.
         """
         head = self.head
         wanted = (*head.attention_layers, *layers)
@@ -235,7 +235,7 @@ class TagCLIP(BaseClassifier):
             names: Of :meth:`names_for`; the tagger's own if None.
 
         Returns:
-            One result an image, in order, each with a batch dimension of 1.
+            One result per image, in order, each with a batch dimension of 1.
         """
         names = self.names if names is None else names
         results: dict[int, TagScores] = {}
@@ -272,16 +272,16 @@ class TagCLIP(BaseClassifier):
     def _fill_unreadable(sample: DataSample, count: int) -> None:
         sample.set_pred_score(torch.zeros(count)).set_pred_label(torch.zeros(0, dtype=torch.long))
         sample.set_gt_score(torch.full((count,), -1.0))
-        if 'gt_label_difficult' in sample:  # which VOC's metrics would write over the -1
+        if 'gt_label_difficult' in sample:  # with which VOC's metrics would overwrite the -1
             sample.set_metainfo({'gt_label_difficult': []})
         sample.set_field([], 'tags')
 
 
 def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> None:
-    """Refuse images that are normalised otherwise than the encoder was trained with.
+    """Refuse images that are not normalised as in the encoder's training.
 
     Raises:
-        ValueError: They are.
+        ValueError: They are not.
     """
     for key in ('mean', 'std'):
         value = getattr(data_preprocessor, key, None)
@@ -294,20 +294,20 @@ def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> N
 
 
 def check_layers(part: str, layers: Sequence[int], encoder: CLIPEncoder) -> None:
-    """Refuse layers of attention that the encoder has not.
+    """Refuse layers of attention that the encoder does not have.
 
     Args:
-        part: What wants them, for the message.
+        part: The part that needs them, for the message.
         layers: From 0.
         encoder: The encoder.
 
     Raises:
-        ValueError: It has not.
+        ValueError: A layer is out of range.
     """
     for layer in layers:
         if not 0 <= layer < encoder.num_blocks:
             raise ValueError(
-                f'{part} wants the attention of layer {layer}, but {encoder.name} has '
+                f'{part} needs the attention of layer {layer}, but {encoder.name} has '
                 f'only layers 0 to {encoder.num_blocks - 1}'
             )
 
@@ -318,7 +318,7 @@ def readable_samples(samples: Sequence[BaseDataElement]) -> list[int]:
 
 
 def _encoder_may_be_missing(module: nn.Module, incompatible: Any) -> None:
-    """The frozen encoder brings its own weights: a checkpoint of the head is whole without."""
+    """The frozen encoder has its own weights: a checkpoint of the head is complete without."""
     incompatible.missing_keys[:] = [
         key for key in incompatible.missing_keys if 'encoder.clip.' not in key
     ]

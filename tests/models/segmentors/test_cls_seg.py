@@ -357,7 +357,7 @@ def test_post_processors(build, kind):
     expected = segmentor.post_processor(plain.probabilities.data, data['data_samples'][0].original)
     torch.testing.assert_close(sample.probabilities.data, expected)
     del data['data_samples'][0].original
-    with pytest.raises(ValueError, match='needs the original picture'):
+    with pytest.raises(ValueError, match='needs the original image'):
         segmentor.test_step(data)
 
 

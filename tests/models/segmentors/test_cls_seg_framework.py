@@ -1,4 +1,4 @@
-"""The segmentor behind MMSegmentation's inferencers, and its memory on a large photograph."""
+"""The segmentor behind MMSegmentation's inferencers, and its memory on a large image."""
 
 import subprocess
 import sys
@@ -48,16 +48,16 @@ def cfg(encoder_config, monkeypatch):
 
 
 @pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / 'photo.png'
+def image_path(tmp_path):
+    path = tmp_path / 'image.png'
     Image.fromarray(picture(50, 71, 1)).save(path)
     return path
 
 
-def test_mmseg_inferencer(cfg, photo, tmp_path):
+def test_mmseg_inferencer(cfg, image_path, tmp_path):
     inferencer = MMSegInferencer(cfg, device='cpu')
     assert inferencer.model.dataset_meta['classes'] == CLASSES
-    from_file = inferencer(str(photo), return_datasamples=True)
+    from_file = inferencer(str(image_path), return_datasamples=True)
     from_array = inferencer(picture(50, 71, 1)[..., ::-1].copy(), return_vis=True)
     mask = from_file.pred_sem_seg.data[0].numpy()
     assert mask.shape == (50, 71)
@@ -70,10 +70,10 @@ def test_mmseg_inferencer(cfg, photo, tmp_path):
     assert width > 900
 
 
-def test_init_model_and_inference_model(cfg, photo):
+def test_init_model_and_inference_model(cfg, image_path):
     model = init_model(cfg, device='cpu')
     assert model.dataset_meta['classes'] == CLASSES
-    sample = inference_model(model, str(photo))
+    sample = inference_model(model, str(image_path))
     assert sample.pred_sem_seg.shape == (50, 71)
     assert sample.tags
 
@@ -89,7 +89,7 @@ def test_names_stay_and_colours_may_change(cfg):
     assert model.dataset_meta['palette'] == colours[::-1]
 
 
-def test_memory_on_a_large_photograph(cfg, tmp_path):
+def test_memory_on_a_large_image(cfg, tmp_path):
     """Neither 12 planes of 6000x4000 pixels nor 12 maps of 4704x4704 patches are held."""
     path = tmp_path / 'large.jpg'
     Image.fromarray(picture(40, 60, 0)).resize((6000, 4000)).save(path)

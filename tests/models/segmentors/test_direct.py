@@ -149,7 +149,7 @@ def test_agrees_with_the_plain_twin(build, size, pamr):
     assert len(got.unique()) > 1
 
 
-def test_only_the_tags_classes_and_the_background_take_part(segmentor, build):
+def test_only_the_tags_classes_and_the_background_are_compared(segmentor, build):
     given = build(tags='given')
     image = segmentor.data_preprocessor(batch((100, 130, 2)))['inputs'][0]
     (sample,) = given.test_step(batch((100, 130, 2), tag_labels=[1, 3]))
@@ -207,7 +207,7 @@ def tagger_config():
     }
 
 
-def test_own_tags_are_the_tagger_s_on_the_original_picture(
+def test_own_tags_are_the_tagger_s_on_the_original_image(
     build, config, encoder_config, tagger_config
 ):
     """At its own size on the patch grid, whatever size the segmentor sees."""
@@ -224,7 +224,7 @@ def test_own_tags_are_the_tagger_s_on_the_original_picture(
 
 
 @pytest.mark.parametrize('shared', [False, True])
-def test_the_tagger_sees_the_original_picture_in_rgb(build, encoder_config, tagger_config, shared):
+def test_the_tagger_sees_the_original_image_in_rgb(build, encoder_config, tagger_config, shared):
     tagger = tagger_config if shared else {**tagger_config, 'encoder': encoder_config}
     guided = build(tags='own', tagger=tagger)
     seen = []
@@ -353,7 +353,7 @@ def test_bad_configs_and_samples(build, tagger_config):
     with pytest.raises(ValueError, match=r"tags must be one of own.*not 'mine'"):
         build(tags='mine')
     for changes in ({'tags': 'own'}, {'tags': 'given', 'tagger': tagger_config}):
-        with pytest.raises(ValueError, match="a tagger belongs to tags='own'"):
+        with pytest.raises(ValueError, match="tags='own' needs a tagger"):
             build(**changes)
     with pytest.raises(ValueError, match='the tagger has 3 classes, the head 4'):
         build(tags='own', tagger={**tagger_config, 'classes': tagger_config['classes'][:3]})
@@ -361,7 +361,7 @@ def test_bad_configs_and_samples(build, tagger_config):
         build(data_preprocessor={'type': 'mmtagclip.CLIPDataPreprocessor', 'mean': [0.5] * 3})
     data = batch((64, 64, 1))
     del data['data_samples'][0].original
-    with pytest.raises(ValueError, match='needs the original picture'):
+    with pytest.raises(ValueError, match='needs the original image'):
         build(logit_processor={'type': 'mmtagclip.PAMR'}).test_step(data)
     with pytest.raises(ValueError, match=r'needs mmtagclip\.LoadTags'):
         build(tags='given').test_step(batch((64, 64, 1)))

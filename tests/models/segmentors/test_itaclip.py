@@ -204,7 +204,7 @@ def test_four_images_together_are_four_images_alone(segmentor):
         assert torch.equal(sample.pred_sem_seg.data, alone.pred_sem_seg.data)
 
 
-def test_only_the_tags_classes_take_part(config):
+def test_only_the_tags_classes_are_compared(config):
     (sample,) = build(config, tags='given').test_step(batch((64, 80, 2), tag_labels=[1, 3]))
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 2, 4}
 

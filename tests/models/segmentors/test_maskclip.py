@@ -121,7 +121,7 @@ def test_what_is_refused(config):
     for key in ('prompt_denoising', 'key_smoothing'):
         with pytest.raises(ValueError, match=rf'needs {key} in \[0, 1\], not 50'):
             MaskCLIPRefinement(**{key: 50})
-    with pytest.raises(ValueError, match='needs windows of the type WholeImage'):
+    with pytest.raises(ValueError, match='set windows to WholeImage'):
         build({**config, 'windows': {'type': 'mmtagclip.SlidingWindows'}}, prompt_denoising=0.5)
     head = {'background': ['wall'], 'background_threshold': 0.1}
     build(config, head, prompt_denoising=0.5)

@@ -49,14 +49,14 @@ def test_pamr_has_the_published_steps():
     assert (PAMR().iterations, PAMR().dilations) == (10, (8, 16))
 
 
-def test_pamr_on_a_uniform_picture_and_a_single_pixel():
+def test_pamr_on_a_uniform_image_and_a_single_pixel():
     values = torch.rand(2, 6, 7)
     assert torch.isfinite(PAMR()(values, np.full((6, 7, 3), 9, np.uint8))).all()
     alone = PAMR()(torch.tensor([[[0.25]]]), np.zeros((1, 1, 3), np.uint8))
     torch.testing.assert_close(alone, torch.tensor([[[0.25]]]))
 
 
-def test_crf_follows_the_edges_of_the_picture():
+def test_crf_follows_the_edges_of_the_image():
     pytest.importorskip('pydensecrf')
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, 20:] = 255

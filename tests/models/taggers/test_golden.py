@@ -26,7 +26,7 @@ def arrays(name):
     return dict(np.load(GOLDEN / f'tagclip_{name}.npz'))
 
 
-def pictures():
+def images():
     for name in SETTINGS:
         for key in arrays(name):
             if key.endswith('/final'):
@@ -47,9 +47,9 @@ def test_names_and_text_features(encoder, name):
     np.testing.assert_allclose(text.numpy(), arrays(name)['text'], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize('picture', pictures())
-def test_pictures(encoder, picture):
-    name, size = picture.split('/')
+@pytest.mark.parametrize('image', images())
+def test_images(encoder, image):
+    name, size = image.split('/')
     golden = {
         key.removeprefix(f'{size}/'): value
         for key, value in arrays(name).items()
@@ -61,7 +61,7 @@ def test_pictures(encoder, picture):
     images = normalised(encoder, *map(int, size.split('x')))
 
     features = encoder(images, [layers], votes=True)
-    dmar, cwr = DMAR(layers), CWR(threshold, stop_at_empty_box=picture in STOPPED)
+    dmar, cwr = DMAR(layers), CWR(threshold, stop_at_empty_box=image in STOPPED)
     coarse = coarse_scores(features.patches, text, encoder.logit_scale)
     refined = dmar(coarse, features.attention, features.grid)
     scores = refined[..., :count].amax(dim=1)
@@ -79,9 +79,9 @@ def test_pictures(encoder, picture):
         np.testing.assert_allclose(value[0].numpy(), golden[key], atol=2e-5, rtol=0, err_msg=key)
 
 
-@pytest.mark.parametrize('picture', sorted(STOPPED))
-def test_without_the_early_return_later_candidates_are_refined(encoder, picture):
-    name, size = picture.split('/')
+@pytest.mark.parametrize('image', sorted(STOPPED))
+def test_without_the_early_return_later_candidates_are_refined(encoder, image):
+    name, size = image.split('/')
     threshold = SETTINGS[name][-1]
     golden = arrays(name)
     refined = torch.from_numpy(golden[f'{size}/refined'])[None]

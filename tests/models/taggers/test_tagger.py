@@ -101,7 +101,7 @@ def test_loss_says_that_there_is_nothing_to_train(tagger):
         tagger(**batch((64, 96, 1)), mode='train')
 
 
-def test_an_unreadable_image_gets_no_tags_and_no_part_in_metrics(tagger):
+def test_an_unreadable_image_gets_no_tags_and_is_not_counted_in_metrics(tagger):
     data = batch((64, 96, 1), (64, 96, 2))
     data['inputs'][0] = torch.zeros(3, 0, 0, dtype=torch.uint8)
     data['data_samples'][0].set_metainfo({'load_error': 'gone', 'gt_label_difficult': [1]})
