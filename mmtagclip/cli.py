@@ -1,27 +1,32 @@
 """The command ``mmtagclip``.
 
-Exit codes: 0, all is done; 1, done, but some images could not be read; 2, the command or
-what it was given is wrong; 130, interrupted.
+Exit codes: 0, done; 1, done, but some images could not be read; 2, wrong usage or input;
+3, a bug of mmtagclip; 130, interrupted.
 """
 
 import argparse
+import codecs
+import io
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .files import user_path
 from .version import __version__
 
-# What is imported below is heavy, so that it is imported where it is needed: --help is quick.
+# Heavy modules are imported where they are needed, after the arguments were checked: --help and
+# refusals are quick.
 
 TAGGER = 'tagclip_vit-base-p16_openai_folder'
 SEGMENTOR = 'cls-seg_vit-base-p16_openai_coco-object'
 DEMO = {'tag': 'tagclip_demo', 'segment': 'cls-seg_demo'}
 DEMO_SCENES = ('000008', '000011', '000027', '000040', '000045', '000070')
-OK, SOME_UNREADABLE, WRONG, INTERRUPTED = 0, 1, 2, 130
+OK, SOME_UNREADABLE, WRONG, CRASHED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    # A name that the stream's code page lacks is printed escaped; it does not end the run.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     parser = make_parser()
     args, extra = parser.parse_known_args(arguments)
     if extra:
@@ -53,21 +62,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
         return OK
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            text = f'{error.filename}: {error.strerror}'
-        print(f'mmtagclip: error: {text}', file=sys.stderr)
-        return WRONG
-    except RuntimeError as error:
-        if not str(error).startswith('Failed to download'):  # what open_clip raises
-            raise
+    except Exception as error:
+        text = _sentence(error)
+        if text is not None:
+            print(f'mmtagclip: error: {text}', file=sys.stderr)
+            return WRONG
+        traceback.print_exc()
         print(
-            f'mmtagclip: error: {error} Or fetch the weights elsewhere, and name the file with '
-            '--checkpoint',
+            'mmtagclip: this is a bug of mmtagclip: please report it with the lines above',
             file=sys.stderr,
         )
-        return WRONG
+        return CRASHED
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to say of an error of usage, input or this machine; None if it is a bug."""
+    text = str(error)
+    if isinstance(error, OSError | RuntimeError) and text.startswith('Failed to download'):
+        return f'{text} Or fetch the weights elsewhere, and name the file with --checkpoint'
+    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # torch's
+        return 'out of memory: try a smaller --batch-size or --max-side'
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'
+    return text if isinstance(error, ValueError | TypeError | OSError | ImportError) else None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmtagclip',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='What is in pictures, and where, without labels.',
+        description='Find what is in images, and where, without training on labels.',
         epilog="""\
 examples:
   mmtagclip demo
@@ -83,8 +100,8 @@ examples:
   mmtagclip segment photos/*.jpg --classes names.txt --out masks
   mmtagclip models
 
-exit codes: 0 done; 1 done, but some images could not be read; 2 wrong use or input;
-130 interrupted""",
+exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or input;
+3 a bug of mmtagclip; 130 interrupted""",
     )
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
@@ -143,82 +160,85 @@ def _add_images(
     parser.add_argument(
         'images',
         nargs='+',
-        metavar='PHOTOS',
+        metavar='IMAGES',
         help='images, folders (every image below them) or quoted patterns',
     )
     parser.add_argument(
         '--classes',
         help='what to find: names separated by commas, a file with '
-        "one a line, or a built-in list such as coco (default: the model's)",
+        "one per line, or a built-in list such as coco (default: the model's)",
     )
     parser.add_argument(
         '--background',
-        help='names that compete with the classes but are never '
-        "found; as --classes (default: the model's)",
+        help='other things in the images, never reported as tags; given as --classes '
+        "(default: the model's)",
     )
     parser.add_argument(
         '--threshold',
         type=float,
         metavar='K',
-        help='a tag scores above min + K * '
-        "(max - min) of the image's own scores, K in [0, 1] (default: the "
-        "model's, usually 0.5)",
+        help="tag threshold in [0, 1] of the range of an image's scores: a tag scores above "
+        "min + K * (max - min) (default: the model's, usually 0.5)",
     )
     out = (
-        'file to write: .jsonl (a line an image), .csv (a line a tag), .json (as COCO has it), '
-        'or - for JSON lines on the output'
+        'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
+        'or - for JSON lines on standard output'
     )
     if name == 'segment':
-        out = 'folder for masks (index PNGs) and labels.jsonl, which can be trained on; or a ' + out
-    parser.add_argument('--out', help=f'{out}. An interrupted run goes on when it is started again')
-    parser.add_argument('--vis', metavar='DIR', help='folder for a picture of each result')
+        out = 'folder for masks (index PNGs) and labels.jsonl, to train on; or a ' + out
+    parser.add_argument('--out', help=f'{out}. Run the same command again to resume')
+    parser.add_argument('--vis', metavar='DIR', help='folder for a drawing of each result')
     parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
-    parser.add_argument('--overwrite', action='store_true', help='replace what --out names')
+    parser.add_argument('--overwrite', action='store_true', help='overwrite an existing --out')
     parser.add_argument(
         '--model',
         default=model,
         help=f'name of a model (see mmtagclip models) or config (default: {model})',
     )
     _add_model_options(parser)
-    parser.add_argument(
-        '--weights',
-        metavar='FILE',
-        help='classifier that tools/train.py fitted '
-        "to photos (PIAA), for the model's class names and encoder",
-    )
+    _add_weights(parser)
     parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
         metavar='N',
-        help='images together (default: 1); equal sizes are encoded as one',
+        help='images per batch (default: 1); those of equal size are encoded together',
     )
     parser.add_argument(
         '--on-error',
         choices=['skip', 'raise'],
         default='skip',
-        help='images that cannot be read: name them at the end, or stop (default: skip)',
+        help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--weights',
+        metavar='FILE',
+        help="classifier that tools/train.py fitted to images (PIAA) for the model's class names "
+        'and encoder',
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--checkpoint',
         metavar='FILE',
-        help="weights of the model's encoder, instead of those that it names",
+        help="file with the encoder's weights, in place of those that the model names",
     )
     parser.add_argument(
         '--download',
         action='store_true',
         help='download the weights if they are not on this machine',
     )
-    parser.add_argument('--device', help='cpu, cuda:0, ... (default: the best that there is)')
+    parser.add_argument('--device', help='cpu, cuda:0, ... (default: cuda if available)')
     parser.add_argument(
         '--max-side',
         type=int,
         metavar='PIXELS',
-        help="shrink larger images for the encoder (default: the config's)",
+        help="longest side; larger images are shrunk for the encoder (default: the config's)",
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override config entries'
@@ -229,7 +249,7 @@ def _add_models(commands: Any) -> None:
     parser = _add_command(
         commands,
         'models',
-        'models that come along, and what is cached',
+        'list the bundled models',
         run_models,
         """\
 examples:
@@ -253,7 +273,7 @@ examples:
   mmtagclip config sclip vit-large-p14_openai voc21 > my.py
   mmtagclip config tag-guided-naclip vit-base-p16_openai cityscapes > my.py""",
     )
-    parser.add_argument('method', nargs='?', help='without one, all names are listed')
+    parser.add_argument('method', nargs='?', help='leave it out to list all names')
     parser.add_argument('backbone', nargs='?')
     parser.add_argument('data', nargs='?', metavar='DATASET')
 
@@ -262,7 +282,7 @@ def _add_demo(commands: Any) -> None:
     parser = _add_command(
         commands,
         'demo',
-        'tags and masks of six scenes, with a small model that comes along',
+        'tags and masks of six scenes, with a small bundled model',
         run_demo,
         """\
 examples:
@@ -273,7 +293,7 @@ examples:
         '--out',
         default='mmtagclip_demo',
         metavar='DIR',
-        help='folder for the pictures (default: mmtagclip_demo)',
+        help='folder for the drawings (default: mmtagclip_demo)',
     )
 
 
@@ -288,7 +308,7 @@ examples:
   mmtagclip web
   mmtagclip web --model {SEGMENTOR} --download
 
-It listens on this machine only, unless --host says otherwise. Nothing is written to the disk.
+It listens on this machine only, unless --host says otherwise. It writes nothing to disk.
 It needs: pip install mmtagclip[web]""",
     )
     parser.add_argument(
@@ -304,6 +324,7 @@ It needs: pip install mmtagclip[web]""",
     )
     parser.add_argument('--port', type=int, default=7860, help='default: 7860; 0 for any free one')
     _add_model_options(parser)
+    _add_weights(parser)
 
 
 def _add_export(commands: Any) -> None:
@@ -325,7 +346,8 @@ It needs: pip install mmtagclip[onnx]""",
         type=int,
         nargs='+',
         metavar='L',
-        help="layers, from 0, whose mean attention map is an output (default: the model's DMAR's)",
+        help='layers, from 0, whose mean attention map is an output (default: those of the '
+        "model's DMAR)",
     )
     parser.add_argument(
         '--model',
@@ -345,7 +367,7 @@ def _add_check(commands: Any) -> None:
 examples:
   mmtagclip check masks
 
-Run the job again to mend what is damaged or missing.""",
+Run the same command again to repair what is damaged or missing.""",
     )
     parser.add_argument('folder', metavar='DIR', help='folder that --out or GenerateLoop wrote')
 
@@ -354,7 +376,7 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config that the command line describes.
 
     Raises:
-        ValueError: Its weights would have to be downloaded, which was not asked for.
+        ValueError: The weights are missing, and --download was not given.
     """
     from .apis.model_zoo import encoder_configs, load_config, missing_weights
     from .engine import CfgOptions
@@ -366,7 +388,7 @@ def config_of(args: argparse.Namespace) -> Any:
     if args.checkpoint is not None:
         encoders = encoder_configs(config)
         if not encoders:
-            raise ValueError(f'--checkpoint names weights of an encoder; {args.model} has none')
+            raise ValueError(f'--checkpoint names the weights of an encoder; {args.model} has none')
         for encoder in encoders:
             encoder.update(pretrained=None, checkpoint=args.checkpoint)
     missing = missing_weights(config)
@@ -380,11 +402,12 @@ def config_of(args: argparse.Namespace) -> Any:
 
 def run_images(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
+    check_out(args)
+    images = input_images(args)
+    check_model(args)
     from .apis import SegInferencer, TagInferencer, inferencer_class
     from .clip import parse_names
 
-    check_out(args)
-    images = input_images(args)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
@@ -395,9 +418,12 @@ def run_images(args: argparse.Namespace) -> int:
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
     if inferencer_class(config) is not kind:
-        other = 'segment' if args.command == 'tag' else 'tag'
+        makes = {'tag': 'tags', 'segment': 'masks'}
+        wanted = makes.pop(args.command)
+        ((other, made),) = makes.items()
         raise ValueError(
-            f'{args.model} is a model of mmtagclip {other}, not of mmtagclip {args.command}'
+            f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
+            f'`mmtagclip models` lists as "{args.command}"'
         )
     inferencer = kind(
         config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
@@ -418,11 +444,11 @@ def run_images(args: argparse.Namespace) -> int:
 
 
 def check_out(args: argparse.Namespace) -> None:
-    """Refuse, before anything heavy begins, an output that is unknown or already there.
+    """Refuse an output of an unknown format, or that exists.
 
     Raises:
-        FileExistsError: The output is there and not to be replaced.
-        ValueError: Its ending says no format.
+        FileExistsError: The output exists, and --overwrite was not given.
+        ValueError: Its ending is no known format.
     """
     for option in ('vis', 'sheets'):
         if getattr(args, option) is not None:
@@ -435,39 +461,66 @@ def check_out(args: argparse.Namespace) -> None:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
     check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
-    if finished.exists() and not args.overwrite:
-        raise FileExistsError(f'{finished} is there already; add --overwrite to replace it')
+    if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):
+        raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+
+
+def only_clean_up_is_left(path: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up, which can be done."""
+    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    if not root.is_dir():
+        return False
+    from .jobs.runner import WORK, is_half_removed, remove_results
+
+    if not folder and is_half_removed(root):  # the output is whole
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
 
 
 def check_place(argument: str, folder: str | Path) -> None:
     """Refuse a folder that can't be made or written to.
 
     Raises:
-        NotADirectoryError: It, or what it is to be made in, is a file.
-        PermissionError: It may not be written to.
+        NotADirectoryError: It, or a folder above it, is a file.
+        PermissionError: It is not writable.
     """
     folder = Path(folder).absolute()
     there = next(one for one in (folder, *folder.parents) if one.exists())
     if not there.is_dir():
         raise NotADirectoryError(f'{argument}: {there} is a file, so nothing can be written in it')
     if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f'{argument}: {there} may not be written to')
+        raise PermissionError(f'{argument}: {there} is not writable')
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse a model, checkpoint or weights that do not exist.
+
+    Raises:
+        FileNotFoundError: There is no such config, model or file.
+    """
+    from .apis.model_zoo import find_config
+
+    find_config(args.model)
+    for option in ('checkpoint', 'weights'):
+        path = getattr(args, option, None)
+        if path is not None and not user_path(path).is_file():
+            raise FileNotFoundError(f'--{option}: there is no file {path}')
 
 
 def results_folder(args: argparse.Namespace) -> Path:
-    """Where the results of a run are while it goes on."""
+    """Folder of the results during a run."""
     path = Path(args.out)
     return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
 
 
 def input_images(args: argparse.Namespace) -> list:
-    """The images to run on, without those that this command writes itself.
+    """The images to run on, without the files that this command writes.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: Pictures would be written among the images.
+        ValueError: The output would be written among the images.
     """
-    from .apis import list_images
+    from .apis.inputs import list_images
 
     own = {
         option: Path(folder).resolve()
@@ -480,12 +533,12 @@ def input_images(args: argparse.Namespace) -> list:
     }
     for text in args.images:
         for option, folder in own.items():
-            if Path(text).expanduser().resolve().is_relative_to(folder):
+            if user_path(text).resolve().is_relative_to(folder):
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
     images = list_images(args.images)
-    # A run that goes on, or another one, finds the pictures of the one before.
+    # A run that resumes finds the drawings of the run before.
     for folder in filter(Path.exists, own.values()):
         images = [
             image for image in images if not Path(image.name).resolve().is_relative_to(folder)
@@ -498,15 +551,22 @@ def input_images(args: argparse.Namespace) -> list:
 def print_results(
     inferencer: Any, images: list, args: argparse.Namespace, options: dict
 ) -> list[dict[str, Any]]:
-    """Print a line an image; returns the records, without masks."""
+    """Print one line per image; returns the records, without masks."""
     records = []
     for result in inferencer.stream(images, batch_size=args.batch_size, **options):
         if args.out == '-':
-            print(result.to_json(), flush=True)
+            print(json_line(result), flush=True)
         elif result.error is None:
             print(f'{result.image}: {describe(result)}', flush=True)
         records.append(result.record.to_dict())
     return records
+
+
+def json_line(result: Any) -> str:
+    """A result as a line of JSON that standard output can encode."""
+    if codecs.lookup(sys.stdout.encoding or 'ascii').name == 'utf-8':
+        return result.to_json()
+    return json.dumps(result.to_dict())
 
 
 def describe(result: Any) -> str:
@@ -519,7 +579,7 @@ def describe(result: Any) -> str:
 def write_results(
     inferencer: Any, images: list, args: argparse.Namespace, options: dict
 ) -> list[dict[str, Any]]:
-    """Write all results, going on where an earlier run stopped; returns the records."""
+    """Write all results, resuming an earlier run that was stopped; returns the records."""
     from .apis.folder_run import FolderRun
     from .jobs.runner import remove_results
 
@@ -535,7 +595,8 @@ def write_results(
     except KeyboardInterrupt:
         note(
             args,
-            f'{run.num_done} of {len(images)} images are safe; run the same command again to go on',
+            f'{run.num_done} of {len(images)} images are safe; run the same command again to '
+            'resume',
         )
         raise
     records = run.records()
@@ -547,7 +608,7 @@ def write_results(
 
 
 def note(args: argparse.Namespace, text: str) -> None:
-    """Say something beside the results."""
+    """Print a message on standard error, unless --quiet was given."""
     if not args.quiet:
         print(text, file=sys.stderr)
 
@@ -555,12 +616,12 @@ def note(args: argparse.Namespace, text: str) -> None:
 def run_models(args: argparse.Namespace) -> int:
     """``mmtagclip models``."""
     from .apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
-    from .clip.text import default_cache_dir
 
+    entries = [entry for entry in list_models() if args.pattern in entry.name]
+    if not entries:
+        raise ValueError(f'no model has {args.pattern!r} in its name')
     found = []
-    for entry in list_models():
-        if args.pattern not in entry.name:
-            continue
+    for entry in entries:
         if entry.task == 'train':
             weights = 'to be trained'
         else:
@@ -570,7 +631,7 @@ def run_models(args: argparse.Namespace) -> int:
                 for encoder in encoder_configs(config)
             )
             weights = (
-                'comes along'
+                'bundled'
                 if local
                 else 'to be downloaded'
                 if missing_weights(config)
@@ -585,8 +646,8 @@ def run_models(args: argparse.Namespace) -> int:
                 'results': list(entry.results),
             }
         )
-    if not found:
-        raise ValueError(f'no model has {args.pattern!r} in its name')
+    from .clip.text import default_cache_dir
+
     cache = default_cache_dir()
     features = list(cache.rglob('*.safetensors'))
     size = sum(path.stat().st_size for path in features)
@@ -611,8 +672,8 @@ def run_config(args: argparse.Namespace) -> int:
         print(table.listing())
     elif args.data is None:
         raise ValueError(
-            "say method, backbone and data set, or nothing for a list: 'mmtagclip config sclip "
-            "vit-base-p16_openai voc21'"
+            "give a method, a backbone and a data set ('mmtagclip config sclip "
+            "vit-base-p16_openai voc21'), or nothing for a list"
         )
     else:
         print(table.text(args.method, args.backbone, args.data), end='')
@@ -635,12 +696,13 @@ def run_demo(args: argparse.Namespace) -> int:
         print(f'{title}:')
         for result in inferencer.stream(paths, vis_dir=Path(args.out, name)):
             print(f'  {Path(result.image).name}: {describe(result)}', flush=True)
-    print(f'pictures in {args.out}')
+    print(f'drawings in {args.out}')
     return OK
 
 
 def run_web(args: argparse.Namespace) -> int:
     """``mmtagclip web``."""
+    check_model(args)
     try:
         from .web.server import is_loopback, serve
     except ModuleNotFoundError as error:
@@ -651,7 +713,7 @@ def run_web(args: argparse.Namespace) -> int:
         raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     if not is_loopback(args.host):
         print(
-            f'mmtagclip: {args.host} can be reached from other machines, and so can this page',
+            f'mmtagclip: other machines can reach {args.host}, and so this page',
             file=sys.stderr,
         )
     serve(
@@ -662,25 +724,27 @@ def run_web(args: argparse.Namespace) -> int:
         config_of(args),
         args.max_side,
         lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True),
+        args.weights,
     )
     return OK
 
 
 def run_export(args: argparse.Namespace) -> int:
     """``mmtagclip export``."""
-    from .apis import inferencer_class
-    from .clip.onnx import export_onnx
-
     if Path(args.out).suffix != '.onnx':
         raise ValueError(f'the file must end in .onnx, not {args.out}')
     check_place('FILE', Path(args.out).parent)
+    check_model(args)
+    from .apis import inferencer_class
+    from .clip.onnx import export_onnx
+
     config = config_of(args)
     model = inferencer_class(config)(config, device=args.device).model
     tagger = getattr(model, 'tagger', model)
     groups = () if tagger is None else tagger.head.attention_layers
     layers = args.layers or [layer for group in groups for layer in group]
     if not layers:
-        raise ValueError(f'{args.model} uses no attention maps: say which --layers you want')
+        raise ValueError(f'{args.model} uses no attention maps: name the --layers to export')
     export_onnx(model.encoder, args.out, layers)
     print(
         f'{args.out}: patches, class_token, attention (mean of layers '

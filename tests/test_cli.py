@@ -1,7 +1,9 @@
 """The command line, as users type it."""
 
 import csv
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -148,7 +150,7 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     out = tmp_path / 'masks'
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 0
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 2
-    assert 'is there already; add --overwrite' in capsys.readouterr().err
+    assert 'exists already; add --overwrite' in capsys.readouterr().err
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
     assert 'was begun by another job: classes was' in capsys.readouterr().err
@@ -213,7 +215,10 @@ def test_pictures(photos, tmp_path):
         ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
         ([SCENES, '--classes', ','], 'classes is empty'),
         ([SCENES, '--model', 'tagclip_dem'], 'similar names: tagclip_demo'),
-        ([SCENES, '--model', 'cls-seg_demo'], 'a model of mmtagclip segment, not of'),
+        (
+            [SCENES, '--model', 'cls-seg_demo'],
+            'makes masks, not tags: use `mmtagclip segment`',
+        ),
         ([SCENES, '--threshold', '3'], 'threshold must be in'),
         ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
         ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
@@ -227,15 +232,15 @@ def test_pictures(photos, tmp_path):
         ([SCENES, '--sheets', ROOT / 'README.md/pages'], '--sheets: '),
         ([SCENES, '--vis', ROOT / 'demo'], '--vis would write among the images'),
         (['nowhere', 'either.jpg'], 'no image or folder at nowhere or either.jpg'),
-        ([SCENES, '--checkpoint', 'gone.pt'], 'gone.pt'),
+        ([SCENES, '--checkpoint', 'gone.pt'], '--checkpoint: there is no file gone.pt'),
+        ([SCENES, '--weights', 'gone.pth'], '--weights: there is no file gone.pth'),
+        ([SCENES, '--classes', 'coko'], 'did you mean coco'),
         (['https://example.org/a.jpg'], 'nothing is downloaded'),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = [] if '--model' in words else TAG
-    if '--checkpoint' in words:
-        model = ['--model', 'tagclip_vit-base-p16_openai_folder']
     assert mmtagclip('tag', *words, *model, '--on-error', 'raise') == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('mmtagclip: error: ')
@@ -250,9 +255,10 @@ def test_names_with_spaces_between_them(capsys):
 
 def test_a_tagger_makes_no_masks(capsys):
     assert mmtagclip('segment', SCENES, *TAG) == 2
-    assert 'tagclip_demo is a model of mmtagclip tag, not of mmtagclip segment' in (
-        capsys.readouterr().err
-    )
+    assert (
+        'tagclip_demo makes tags, not masks: use `mmtagclip tag`, or a model that '
+        '`mmtagclip models` lists as "segment"'
+    ) in capsys.readouterr().err
 
 
 def test_a_failed_download_is_said_in_one_sentence(tmp_path):
@@ -268,7 +274,7 @@ def test_a_failed_download_is_said_in_one_sentence(tmp_path):
     )
     assert process.returncode == 2
     last = process.stderr.strip().splitlines()[-1]
-    assert last.startswith("mmtagclip: error: Failed to download weights for tag 'openai'")
+    assert last.startswith('mmtagclip: error: Failed to download file (')
     assert last.endswith('--checkpoint')
     assert 'in run_images' not in process.stderr  # no traceback of ours
 
@@ -293,7 +299,7 @@ def test_broken_configs_and_options_are_refused(tmp_path, capsys):
 def test_a_folder_that_may_not_be_written_to_is_refused_at_once(photos, monkeypatch, capsys):
     monkeypatch.setattr('os.access', lambda path, mode: Path(path) != photos)
     assert mmtagclip('tag', photos, *TAG, '--out', photos / 'new' / 'a.csv') == 2
-    assert f'{photos} may not be written to' in capsys.readouterr().err
+    assert f'{photos} is not writable' in capsys.readouterr().err
 
 
 def test_own_pictures_are_no_photographs(photos, tmp_path, monkeypatch, capsys):
@@ -365,7 +371,7 @@ def test_models(capsys):
     assert mmtagclip('models', 'demo') == 0
     out = capsys.readouterr().out
     assert 'tagclip_demo ' in out
-    assert 'comes along' in out
+    assert 'bundled' in out
     assert 'voc07' not in out
     assert mmtagclip('models', '--json') == 0
     report = json.loads(capsys.readouterr().out)
@@ -411,12 +417,114 @@ def test_checking_a_folder(photos, tmp_path, capsys):
     assert mmtagclip(*words) == 0
     assert mmtagclip('check', out) == 0
     assert '1 images, all as written' in capsys.readouterr().out
-    (mask,) = out.glob('masks/*/*')
+    (mask,) = out.glob('masks/*')
+    assert mask.name.startswith('000040-')
     mask.write_bytes(b'other')
     assert mmtagclip('check', out) == 2
     assert '000040.jpg, is damaged' in capsys.readouterr().err
     assert mmtagclip('check', photos) == 2
     assert 'holds no results' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'cp1252', 'utf-8'])
+@pytest.mark.parametrize('odd', ['\u72ac\u00e9', '\U0001f600', '\udcff'])
+def test_an_output_of_another_code_page_ends_no_run(tmp_path, monkeypatch, encoding, odd):
+    name = f'{odd}.jpg'
+    try:
+        shutil.copy(SCENES / '000040.jpg', tmp_path / name)
+    except OSError:
+        pytest.skip('no such name on this file system')
+    (tmp_path / f'{odd}-broken.jpg').write_bytes(b'')
+    monkeypatch.chdir(tmp_path)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, 'stdout', streams[0])
+    monkeypatch.setattr(sys, 'stderr', streams[1])
+    assert mmtagclip('tag', name, f'{odd}-broken.jpg', *TAG, '--out', '-') == 1
+    assert mmtagclip('tag', name, *TAG, '--classes', f'bell,{odd[0]}') == 0 or odd == '\udcff'
+    written = [stream.buffer.getvalue().decode(encoding) for stream in streams]
+    records = [json.loads(line) for line in written[0].splitlines()[:2]]
+    assert [one['image'] for one in records] == [name, f'{odd}-broken.jpg']
+    assert 'broken.jpg is an empty file' in written[1]
+
+
+@pytest.mark.parametrize(
+    'error, code, message',
+    [
+        (KeyError('nothing'), 3, "KeyError: 'nothing'\nmmtagclip: this is a bug of mmtagclip"),
+        (RuntimeError('shape'), 3, 'RuntimeError: shape\nmmtagclip: this is a bug of mmtagclip'),
+        (MemoryError(), 2, 'mmtagclip: error: out of memory: try a smaller --batch-size'),
+        (ValueError('wrong'), 2, 'mmtagclip: error: wrong\n'),
+        (PermissionError(13, 'no', 'a.txt'), 2, 'mmtagclip: error: a.txt: no\n'),
+        (RuntimeError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a. Or'),
+        (OSError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a. Or'),
+        (KeyboardInterrupt(), 130, 'mmtagclip: interrupted\n'),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, error, code, message):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(cli, 'run_check', fail)
+    assert mmtagclip('check', 'folder') == code
+    written = capsys.readouterr().err
+    assert message in written
+    assert ('Traceback' in written) == (code == 3)
+
+
+def test_exit_codes_are_documented():
+    codes = {cli.OK, cli.SOME_UNREADABLE, cli.WRONG, cli.CRASHED, cli.INTERRUPTED}
+    epilog = cli.make_parser().epilog
+    page = (ROOT / 'docs/using.md').read_text()
+    for text, pattern in ((epilog, r'\b(\d+) \w'), (page, r'\b(\d+): \w')):
+        listed = text.lower()[text.lower().index('exit codes') :].split('\n## ')[0]
+        assert {int(number) for number in re.findall(pattern, listed)} == codes
+
+
+def test_names_that_begin_with_a_tilde(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / '~x').mkdir()
+    for name in ('~a.jpg', '~x/~b.jpg'):
+        shutil.copy(SCENES / '000040.jpg', name)
+    assert mmtagclip('tag', '~a.jpg', '~x', '~x/*.jpg', *TAG) == 0
+    words = capsys.readouterr().out.splitlines()
+    assert [line.split(':')[0] for line in words] == ['~a.jpg', '~x/~b.jpg', '~x/~b.jpg']
+    assert mmtagclip('tag', '~x', *TAG, '--vis', '~x') == 2
+    assert '--vis would write among the images of ~x' in capsys.readouterr().err
+    for option in ('--checkpoint', '--weights', '--classes'):
+        assert mmtagclip('tag', '~x', *TAG, option, '~gone/a.pt') == 2
+        assert '~gone/a.pt' in capsys.readouterr().err
+    assert mmtagclip('tag', '~x', '--model', '~gone') == 2
+    assert "'~gone' is neither a config file nor" in capsys.readouterr().err
+
+
+# Refuses each command line, then says whether that needed torch.
+REFUSED = """
+import sys
+from mmtagclip import cli
+
+for words in sys.argv[1:]:
+    code = cli.main(words.split())
+    assert code == 2, (words, code)
+assert 'torch' not in sys.modules and 'mmengine' not in sys.modules
+"""
+
+
+def test_refusals_are_quick(tmp_path):
+    process = run(
+        sys.executable,
+        '-c',
+        REFUSED,
+        'tag nothere.jpg',
+        f'tag {SCENES} --out tags.txt',
+        f'tag {SCENES} --model tagclip_dem',
+        f'tag {SCENES} --model tagclip_demo --checkpoint gone.pt',
+        f'segment {SCENES} --out {ROOT}/README.md/masks',
+        'export encoder.onnx --model no_such',
+        'export encoder.txt',
+        'models zebra',
+    )
+    assert process.returncode == 0, process.stderr
+    assert 'similar names: tagclip_demo' in process.stderr
 
 
 # Prints the help of each command, then whether that needed torch.
@@ -434,7 +542,9 @@ assert 'torch' not in sys.modules
 
 
 def test_help_is_quick_and_has_examples():
-    commands = ['tag', 'segment', 'models', 'demo', 'web', 'export', 'check']
+    (subparsers,) = (a for a in cli.make_parser()._actions if isinstance(a.choices, dict))
+    commands = list(subparsers.choices)
+    assert {'tag', 'segment', 'config'} <= set(commands)
     process = run(sys.executable, '-c', HELP, *commands)
     assert process.returncode == 0, process.stderr
     assert process.stdout.count('examples:') == 1 + len(commands)
@@ -478,7 +588,7 @@ def test_other_segmentors_are_exported(tmp_path, capsys):
     pytest.importorskip('onnx')
     words = ['export', tmp_path / 'encoder.onnx', '--model', 'direct_demo']
     assert mmtagclip(*words) == 2
-    assert 'direct_demo uses no attention maps: say which --layers' in capsys.readouterr().err
+    assert 'direct_demo uses no attention maps: name the --layers' in capsys.readouterr().err
     assert mmtagclip(*words, '--layers', 1, 2) == 0
     assert (tmp_path / 'encoder.onnx').is_file()
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from mmtagclip.files import (
     read_lines,
     split_lines,
     sync_folder,
+    user_path,
     whole_lines,
     write_whole,
 )
@@ -133,3 +135,16 @@ def test_lines_end_at_newlines_alone(tmp_path, odd):
 )
 def test_split_lines(text, lines):
     assert split_lines(text) == lines
+
+
+def test_only_the_own_home_folder_is_expanded(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    for text, path in [
+        ('~', '/home/me'),
+        ('~/a/~', '/home/me/a/~'),
+        ('~a.jpg', '~a.jpg'),
+        ('~nobody/a', '~nobody/a'),
+        ('a/~/b', 'a/~/b'),
+        ('', '.'),
+    ]:
+        assert user_path(text) == user_path(Path(text)) == Path(path)

@@ -9,18 +9,17 @@ ROOT = Path(__file__).parent.parent
 GLOBS = (
     'README.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
     'docs/*.md',
     'demo/README.md',
     'configs/**/README.md',
     'tools/**/*.py',
     'demo/*.py',
-    # Of the package, what follows the list so far; in the end 'mmtagclip/**/*.py'.
-    'mmtagclip/[!c]*.py',
-    'mmtagclip/compat.py',
-    'mmtagclip/clip/[!v]*.py',
-    'mmtagclip/clip/last_blocks/*.py',
-    'mmtagclip/datasets/*.py',
-    'mmtagclip/evaluation/*.py',
+    'CHANGELOG.md',
+    'configs/**/*.py',
+    'configs/**/*.yml',
+    'mmtagclip/**/*.py',
+    'mmtagclip/web/static/*',
 )
 WORD_LIST = '## Language'
 

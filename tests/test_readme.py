@@ -19,6 +19,7 @@ CARDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / 'configs').glob(
 PAGES = [
     'README.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
     'demo/README.md',
     *CARDS,
     *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))),

@@ -1,12 +1,14 @@
-"""From pictures to answers: inferencers, their results, and the models that come along."""
+"""From images to answers: inferencers, their results, and the bundled models."""
 
-# First: the modules below import the frameworks as well, which then have said their lines.
-from .. import frameworks  # noqa: F401
-from .analysis import Analysis
-from .inferencer import SegInferencer, TagInferencer, inferencer_class
-from .inputs import ImageInput, list_images
-from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
-from .results import SegResult, TagResult
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analysis import Analysis
+    from .inferencer import SegInferencer, TagInferencer, inferencer_class
+    from .inputs import ImageInput, list_images
+    from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
+    from .results import SegResult, TagResult
 
 __all__ = [
     'Analysis',
@@ -23,3 +25,23 @@ __all__ = [
     'load_config',
     'zoo_root',
 ]
+_MODULES = {
+    'analysis': ('Analysis',),
+    'inferencer': ('SegInferencer', 'TagInferencer', 'inferencer_class'),
+    'inputs': ('ImageInput', 'list_images'),
+    'model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
+    'results': ('SegResult', 'TagResult'),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of ``__all__``, imported on first use: listing images needs no torch."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f'.{module}', __name__), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    """All names, with those that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""One image, encoded once, and the cheap questions asked of it."""
+"""One image, encoded once, with results for any names and thresholds."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ class Analysis:
             training-free segmentor, whose input is the image on the patch grid.
         pixels: The image, ``(H, W, 3)`` uint8 RGB.
         name: Of the image.
-        max_side: Larger images are shrunk for the encoder, in pixels; of no effect with
-            an inferencer, which has its own.
+        max_side: Larger images are shrunk for the encoder, in pixels; ignored with an
+            inferencer, which has its own.
 
     Raises:
         TypeError: A model of another kind.
@@ -129,8 +129,8 @@ def inferencer_of(model: Any, max_side: int | None = None) -> ImageInferencer:
 
     Args:
         model: A tagger, a training-free segmentor, or an inferencer of one.
-        max_side: Larger images are shrunk for the encoder, in pixels; of no effect with
-            an inferencer.
+        max_side: Larger images are shrunk for the encoder, in pixels; ignored with an
+            inferencer.
 
     Raises:
         TypeError: Something else.

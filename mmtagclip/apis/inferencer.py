@@ -1,5 +1,9 @@
-"""From pictures to results, as mmengine's inferencers have it."""
+"""From images to results, as mmengine's inferencers do it."""
 
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +46,7 @@ NameSource = (
 
 @dataclass
 class LoadedImage:
-    """An image on its way.
+    """An image in the pipeline.
 
     Attributes:
         source: Where it came from.
@@ -65,16 +69,16 @@ class LoadedImage:
 class ImageInferencer(BaseInferencer, Generic[Result]):
     """What both inferencers have in common.
 
-    Unlike other inferencers it leaves mmengine's default scope as it was, and
-    goes through a folder batch by batch: see :meth:`stream`.
+    Unlike other inferencers it does not change mmengine's default scope, and it
+    reads a folder batch by batch: see :meth:`stream`.
 
     Args:
-        model: Path of a config, name of a model of the zoo (see ``mmtagclip
+        model: Path of a config, name of a bundled model (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
         weights: Checkpoint of the classifier that ``mmtagclip.FitLoop`` fitted
-            (PIAA), for the class names and the encoder of the model. It is not for
-            the encoder's weights, which the config names.
-        device: ``'cpu'``, ``'cuda:0'`` and so on; the best that there is if None
+            (PIAA), for the class names and the encoder of the model. The config
+            names the encoder's weights.
+        device: ``'cpu'``, ``'cuda:0'`` and so on; by default cuda if available
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
             pixels; the config's if None, or 1024 where there is none.
@@ -140,27 +144,27 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
                 uint8 RGB, or an iterable of these.
             classes: What to find, in this call: see :func:`typed_names`. The model's
                 own classes if None.
-            background: Names that compete with the classes but are never found; the same
-                kinds. The model's own if None, without those that are now classes.
+            background: Names that compete with the classes but are never reported; the
+                same kinds. The model's own if None, without those that are now classes.
             threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
                 None.
             on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
                 config's LoadImage says if None.
-            out_dir: Folder for pictures (``vis/``) and results (``pred/``).
-            vis_dir: Folder for pictures alone.
+            out_dir: Folder for drawings (``vis/``) and results (``pred/``).
+            vis_dir: Folder for drawings alone.
             show: Whether to open a window.
-            wait_time: Seconds that it stays open; 0 for until a key is pressed.
+            wait_time: Seconds until the window closes; 0 for a key press.
             batch_size: Images that are read and encoded together; only those of
                 equal size are one batch for the encoder.
             return_datasamples: Whether to return OpenMMLab's data samples.
 
         Returns:
-            One result an image, in order.
+            One result per image, in order.
 
         Raises:
             FileNotFoundError: An image, images in a folder, or a file of names are
                 not there.
-            TypeError: An option that there is not, or names of no kind that is known.
+            TypeError: An unknown option, or names of another kind.
             ValueError: An image can't be read, or bad names or options.
         """
         return list(
@@ -194,9 +198,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         batch_size: int = 1,
         return_datasamples: bool = False,
     ) -> Iterator[Result]:
-        """The same, one result after the other, for folders that memory has no room for.
+        """The same, one result after the other, for folders that do not fit into memory.
 
-        Names and options are read, and bad ones refused, before the first image is.
+        Bad names and options are refused before the first image is read.
         """
         return self._stream(
             inputs,
@@ -247,7 +251,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         return isinstance(self.model, TagCLIP | TrainingFreeSegmentor)
 
     def _check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold at once that the model would refuse at the first image."""
+        """Refuse a threshold before the first image is read."""
         if isinstance(self.model, TagCLIP):
             self.model.threshold_of(threshold)
         elif self._is_open:
@@ -402,7 +406,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         Args:
             pixels: The image, ``(H, W, 3)`` uint8 RGB.
             result: Its result.
-            out_file: File to write the picture to.
+            out_file: File to write the drawing to.
             show: Whether to open a window.
             wait_time: Seconds until it closes; 0 for a key press.
 
@@ -461,16 +465,15 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             )
         if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
             raise TypeError(
-                f'{type(model).__name__} has weights that are trained, which a config '
-                'does not bring along: build it, load its checkpoint, and hand over '
-                'the model itself'
+                f'{type(model).__name__} has trained weights, which are not in a config: '
+                'build it, load its checkpoint, and pass the model itself'
             )
         if weights is not None:
             if not _classifiers(model):
                 raise ValueError(
                     f'{weights} was given as the checkpoint of a fitted classifier, '
-                    f'but this {type(model).__name__} has none; weights of its '
-                    'encoder are its checkpoint, not its weights'
+                    f'but this {type(model).__name__} has none; '
+                    "give its encoder's weights as the config's checkpoint"
                 )
             for classifier in _classifiers(model):
                 classifier.load(weights)
@@ -517,7 +520,7 @@ class TagInferencer(ImageInferencer[TagResult]):
     """
 
     model_class = TagCLIP
-    otherwise = 'for masks take SegInferencer, or mmtagclip segment'
+    otherwise = 'for masks use SegInferencer, or mmtagclip segment'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     def __call__(
@@ -538,7 +541,7 @@ class TagInferencer(ImageInferencer[TagResult]):
     ) -> list[TagResult]:
         """Tag images; see :meth:`ImageInferencer.__call__`.
 
-        A further option is ``score_maps``: whether results carry the score maps.
+        A further option is ``score_maps``: whether results have score maps.
         """
         return list(
             self.stream(
@@ -646,7 +649,7 @@ class SegInferencer(ImageInferencer[SegResult]):
     """
 
     model_class = BaseSegmentor
-    otherwise = 'for tags take TagInferencer, or mmtagclip tag'
+    otherwise = 'for tags use TagInferencer, or mmtagclip tag'
     packing = ConfigDict(
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )
@@ -732,8 +735,8 @@ def typed_names(names: NameSource) -> Vocabulary:
             vocabulary.
 
     Raises:
-        FileNotFoundError: A path that names nothing.
-        TypeError: Something else, a set among it.
+        FileNotFoundError: There is no such file.
+        TypeError: Another kind, such as a set, which has no order.
         ValueError: Bad names; see :class:`mmtagclip.clip.Vocabulary`.
     """
     return parse_names(names) if isinstance(names, str) else Vocabulary.load(names)

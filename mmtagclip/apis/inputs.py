@@ -1,4 +1,4 @@
-"""What users hand over, as a list of images that can be read one by one."""
+"""The images that users pass, as a list that can be read one by one."""
 
 import os
 from collections import Counter
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..files import user_path
 from ..images import SUFFIXES, read_image, upright
 
 
@@ -67,13 +68,13 @@ def list_images(inputs: Any) -> list[ImageInput]:
             ``(H, W, 4)`` uint8, RGB, or any iterable of these.
 
     Returns:
-        The images, each with a stem of its own.
+        The images, each with another stem.
 
     Raises:
-        FileNotFoundError: A folder or pattern without images. A path that names
-            nothing is no error here, but when it is read.
+        FileNotFoundError: A folder or pattern without images. A missing file is an
+            error only when it is read.
         TypeError: Anything else.
-        ValueError: An address of the web; download the image first.
+        ValueError: A web address; download the image first.
     """
     images: list[ImageInput] = []
     _add(images, inputs)
@@ -91,7 +92,7 @@ def output_stems(names: Sequence[str]) -> list[str]:
         names: Paths of the images, or names of images in memory.
 
     Returns:
-        One an image, with ``/`` and without ending, unless two images differ only
+        One per image, with ``/``, and without ending unless two images differ only
         in it.
     """
     paths = [Path(os.path.abspath(name)) for name in names]
@@ -134,9 +135,9 @@ def _add(images: list[ImageInput], item: Any) -> None:
 def _paths(text: str) -> list[Path]:
     if '://' in text:
         raise ValueError(
-            f'{text!r} is an address; nothing is downloaded, so save the image and give its path'
+            f'{text!r} is a web address; nothing is downloaded: save the image and give its path'
         )
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         found = sorted(one for one in path.rglob('*') if _is_image(one))
     elif has_magic(text) and not path.exists():

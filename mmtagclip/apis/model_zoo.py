@@ -1,27 +1,29 @@
-"""The configs that come with the package: found by name, and what their weights need."""
+"""The bundled configs: found by name, and what their weights need."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mmengine
-import timm
-from huggingface_hub import try_to_load_from_cache
-from mmengine.config import Config, ConfigDict
-from open_clip.pretrained import get_pretrained_cfg
+import yaml
+
+from ..files import user_path
+
+# Modules that import torch are imported where they are needed: a wrong name is refused quickly.
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model of the zoo.
+    """A bundled model.
 
     Attributes:
-        name: Its name, which is that of its config.
+        name: Its name, that of its config.
         config: Path of the config.
         task: ``'tag'``, ``'segment'`` or ``'train'``.
         results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
@@ -45,15 +47,15 @@ def zoo_root() -> Path:
     for root in (PACKAGE / '.mim', PACKAGE.parent):
         if (root / 'model-index.yml').is_file():
             return root
-    raise FileNotFoundError(f'{PACKAGE} came without its configs; install mmtagclip again')
+    raise FileNotFoundError(f'{PACKAGE} has no configs; install mmtagclip again')
 
 
 def list_models() -> list[ModelEntry]:
-    """All models of the zoo, folder by folder."""
+    """All bundled models, folder by folder."""
     root = zoo_root()
     entries = []
-    for metafile in mmengine.load(root / 'model-index.yml')['Import']:
-        for model in mmengine.load(root / metafile)['Models']:
+    for metafile in _yaml(root / 'model-index.yml')['Import']:
+        for model in _yaml(root / metafile)['Models']:
             results = tuple(
                 f'{result["Dataset"]}: '
                 + ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
@@ -67,16 +69,21 @@ def list_models() -> list[ModelEntry]:
     return entries
 
 
+def _yaml(path: Path) -> Any:
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding='utf-8'), loader)
+
+
 def find_config(model: str | Path) -> Path:
     """Path of a config.
 
     Args:
-        model: A path, or the name of a model of the zoo.
+        model: A path, or the name of a bundled model.
 
     Raises:
         FileNotFoundError: Neither; the message names similar models.
     """
-    path = Path(model).expanduser()
+    path = user_path(model)
     if path.is_file():
         return path
     configs = {entry.name: entry.config for entry in list_models()}
@@ -86,18 +93,18 @@ def find_config(model: str | Path) -> Path:
     similar = get_close_matches(name, configs, n=3, cutoff=0.4)
     hint = f'; similar names: {", ".join(similar)}' if similar else ''
     raise FileNotFoundError(
-        f'{str(model)!r} is neither a config file nor a model of the zoo '
+        f'{str(model)!r} is neither a config file nor a bundled model '
         f"(see 'mmtagclip models'){hint}"
     )
 
 
 def load_config(
-    model: str | Path | Mapping[str, Any] | Config, options: Mapping[str, Any] | None = None
-) -> Config:
+    model: 'str | Path | Mapping[str, Any] | Config', options: Mapping[str, Any] | None = None
+) -> 'Config':
     """Read a config.
 
     Args:
-        model: A path, the name of a model of the zoo, a config, or a dict with
+        model: A path, the name of a bundled model, a config, or a dict with
             the key ``model``.
         options: Overrides, ``{'model.encoder.checkpoint': 'ViT-B-16.pt'}``.
 
@@ -106,6 +113,8 @@ def load_config(
         TypeError: ``model`` is of none of these kinds.
         ValueError: The file is no config, or it has no ``model``.
     """
+    from mmengine.config import Config, ConfigDict
+
     if isinstance(model, str | Path):
         path = find_config(model)
         try:
@@ -128,13 +137,13 @@ def load_config(
     return config
 
 
-def encoder_configs(config: Config) -> list[ConfigDict]:
+def encoder_configs(config: 'Config') -> 'list[ConfigDict]':
     """The parts of a config that describe encoders: the model's own, its tagger's, or both."""
     parts = (config.model, config.model.get('tagger'))
     return [part.encoder for part in parts if part is not None and 'encoder' in part]
 
 
-def missing_weights(config: Config) -> str | None:
+def missing_weights(config: 'Config') -> str | None:
     """What building the model would download.
 
     Args:
@@ -152,6 +161,8 @@ def missing_weights(config: Config) -> str | None:
 
 
 def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
+    from open_clip.pretrained import get_pretrained_cfg
+
     model, tag = encoder.get('model'), encoder.get('pretrained')
     if isinstance(model, str) and model.startswith('hf-hub:'):
         repository = model.removeprefix('hf-hub:')
@@ -164,7 +175,7 @@ def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
     if source.get('hf_hub'):
         repository, _, name = source['hf_hub'].rpartition('/')
         return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
-    path = Path(os.path.expanduser('~/.cache/clip'), os.path.basename(source.get('url', '')))
+    path = user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))
     return None if path.is_file() else f'{model} ({tag})'
 
 
@@ -172,6 +183,8 @@ def _missing_features(source: Mapping[str, Any]) -> str | None:
     """The same for the affinity source of a last block, whose weights timm downloads."""
     if not source.get('pretrained'):
         return None
+    import timm
+
     known = timm.get_pretrained_cfg(source['model'])
     cached = (
         known is not None
@@ -183,6 +196,8 @@ def _missing_features(source: Mapping[str, Any]) -> str | None:
 
 def _cached(repository: str, names: Sequence[str] = ()) -> bool:
     """Whether the Hugging Face cache holds the weights of a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
     names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
     safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
     return any(

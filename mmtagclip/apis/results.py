@@ -1,5 +1,9 @@
 """Results of one image, and what they convert to."""
 
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,7 +104,7 @@ class TagResult:
         return json.dumps(self.to_dict(all_scores), ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
+        """One dict per tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
         return [
             {'image': self.image, 'tag': tag, 'score': score} for tag, score in self.tags.items()
         ]
@@ -220,7 +224,7 @@ class SegResult:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
+        """One dict per class that occurs (``image``, ``tag``, ``score``, ``share``), for pandas."""
         return [
             {'image': self.image, 'tag': name, 'score': self.tags.get(name), 'share': share}
             for name, share in self.shares.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .block import (
     query_key_value,
 )
 from .last_blocks import LastBlock, LastBlockContext, SelfOnlyLastBlock
-from .loading import LoadedCLIP, weights_digest
+from .loading import LoadedCLIP, architecture_digest, weights_digest
 
 # Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
 # allocates the memory of their results again each time.
@@ -235,7 +236,10 @@ class DenseEncoder(nn.Module):
 
     @property
     def identity(self) -> dict[str, str]:
-        """Everything that determines the patch features, as text; ``name`` is only for messages."""
+        """Everything that determines the patch features, as text; ``name`` is only for messages.
+
+        Weights and architecture are those of both towers.
+        """
         if self._weights is None:
             self._weights = weights_digest(self.clip)
         last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
@@ -244,9 +248,14 @@ class DenseEncoder(nn.Module):
         return {
             'name': self.name,
             'weights': self._weights,
+            'architecture': self._architecture,
             'last_block': last_block,
             'positions': self.positions,
         }
+
+    @cached_property
+    def _architecture(self) -> str:
+        return architecture_digest(self.clip)
 
     @property
     def dtype(self) -> torch.dtype:

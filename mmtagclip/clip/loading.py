@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import tarfile
+import types
 import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -28,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..files import user_path
 from .torch_file import read_torch_zip
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
@@ -50,6 +52,9 @@ TOKENIZER_OPTIONS = {
     'reduction_mask',
     'strip_sep_token',
 }
+
+# Attributes of modules that training or the form of an output sets, and that change no feature.
+NO_ARCHITECTURE = {'training', 'grad_checkpointing', 'gradient_checkpointing', 'output_dict'}
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, contains pickled objects or contains no weights.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
@@ -297,6 +302,41 @@ def weights_digest(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def architecture_digest(module: nn.Module, without: str | None = None) -> str:
+    """Compute the SHA-256 of what a module computes with its weights, in hex.
+
+    Weights of one name and shape serve several architectures. The digest covers each
+    part's class, its public attributes that are plain values, classes or functions
+    (heads, pooling, eps), and the buffers that a state dict lacks (the causal mask).
+
+    Args:
+        module: The module.
+        without: Name of a part that does not count.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if without is not None and f'{name}.'.startswith(f'{without}.'):
+            continue
+        attributes = {
+            key: value
+            for key, value in vars(part).items()
+            if not key.startswith('_') and key not in NO_ARCHITECTURE and _is_plain(value)
+        }
+        buffers = {key: part._buffers[key] for key in part._non_persistent_buffers_set}
+        present = {key: value for key, value in buffers.items() if value is not None}
+        parts[name] = type(part).__name__, attributes, weights_digest(present)
+    content = json.dumps(parts, sort_keys=True, default=lambda thing: thing.__qualname__)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, text, None, a class, a function, or a sequence of these."""
+    if isinstance(value, tuple | list):
+        return all(_is_plain(one) for one in value)
+    kinds = bool | int | float | str | type | types.FunctionType | types.BuiltinFunctionType
+    return value is None or isinstance(value, kinds)
+
+
 @dataclass(frozen=True)
 class _Source:
     """An architecture and the location of its weights.
@@ -347,7 +387,7 @@ def _source(
             f'the weights of {model!r} are not given: set pretrained '
             "(a tag, such as 'openai') or checkpoint (a file)"
         )
-    path = Path(str(checkpoint)).expanduser()
+    path = user_path(str(checkpoint))
     called = model if isinstance(model, str) else 'CLIP'
     config = _checked(_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
@@ -370,7 +410,7 @@ def _hub(model: str) -> _Source:
 
 
 def _folder(model: str) -> _Source:
-    folder = Path(model.removeprefix('local-dir:')).expanduser()
+    folder = user_path(model.removeprefix('local-dir:'))
     path = folder / FOLDER_CONFIG
     if not path.is_file():
         raise FileNotFoundError(f'{model!r} needs the file {path}, as written by open_clip')

@@ -19,10 +19,10 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import write_whole
+from ..files import user_path, write_whole
 from ..version import __version__
 from .encoder import DenseEncoder
-from .loading import context_length, weights_digest
+from .loading import architecture_digest, context_length, weights_digest
 from .vocabulary import Vocabulary
 
 
@@ -41,8 +41,9 @@ class TextEncoder:
         encoder: The encoder whose text tower and tokenizer are used.
         templates: Prompt templates, each with one ``{}``.
         cache_dir: Folder of cached features; False turns the cache off. Default:
-            :func:`default_cache_dir`. The key of a feature is made of weights,
-            tokenizer, phrases, templates and versions.
+            :func:`default_cache_dir`. The key of a feature is made of the text
+            tower's weights and architecture, tokenizer, phrases, templates and
+            versions.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class TextEncoder:
         if cache_dir is None or cache_dir is True:
             self.cache_dir = default_cache_dir()
         elif cache_dir is not False:
-            self.cache_dir = Path(cache_dir).expanduser()
-        self._weights: str | None = None
+            self.cache_dir = user_path(cache_dir)
+        self._tower: str | None = None
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     def __call__(self, vocabulary: Vocabulary) -> Tensor:
@@ -152,7 +153,7 @@ class TextEncoder:
         return tokens
 
     def _key(self, phrases: Sequence[str]) -> str:
-        if self._weights is None:
+        if self._tower is None:
             text = {
                 name: value
                 for name, value in self.clip.state_dict().items()
@@ -161,9 +162,10 @@ class TextEncoder:
             probe = self.tokenizer(
                 ['a photo of 2 Zebras, e.g. "ünder" <b>it</b>'], context_length=self.context_length
             ).tolist()
-            self._weights = f'{weights_digest(text)} {probe}'
+            architecture = architecture_digest(self.clip, without='visual')
+            self._tower = f'{weights_digest(text)} {architecture} {probe}'
         content = [
-            self._weights,
+            self._tower,
             list(phrases),
             list(self.templates),
             __version__,

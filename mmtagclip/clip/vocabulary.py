@@ -1,14 +1,27 @@
 """Class names with their synonyms, and prompt templates: from a config, a file or built in."""
 
 import csv
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
-from ..files import split_lines
+from ..files import split_lines, user_path
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
+ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl')
+# Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
+# row of these two alone is no header; the words of ALONE are one even in a table of one column.
+ALONE = {'name', 'names', 'class', 'classes', 'class_name', 'classname', 'category', 'categories'}
+HEADER = ALONE | {
+    'id', 'ids', 'idx', 'index', 'no', 'number', 'class_id', 'category_id', 'category_name',
+    'class_index', 'image', 'image_id', 'file', 'file_name', 'filename', 'path', 'tag', 'tags',
+    'label', 'labels', 'label_name', 'score', 'scores', 'share', 'synonym', 'synonyms',
+    'description', 'display_name', 'supercategory', 'count', 'color', 'colour', 'wnid', 'synset',
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Vocabulary:
 
         Args:
             source: The name of a built-in list (``'voc'``), the path of a file
-                with one class a line (CSV: the name, then its synonyms,
+                with one class per line (CSV: the name, then its synonyms,
                 separated by commas; quotes around a phrase that itself has a
                 comma; lines that start with ``#`` are comments), an iterable
                 whose items are names or sequences ``(name, synonym, ...)``, or a
@@ -79,13 +92,21 @@ class Vocabulary:
             FileNotFoundError: No built-in list and no file of this name.
             TypeError: ``source`` is of none of these kinds, or a set, which has
                 no order.
-            ValueError: See :class:`Vocabulary`; the message names the file.
+            ValueError: See :class:`Vocabulary`, or the file has another format, such as
+                YAML, JSON or a table with a header; the message names the file.
         """
         if isinstance(source, Vocabulary):
             return source
         if isinstance(source, str | Path):
             path = find_list(source)
-            rows = csv.reader(_lines(path), skipinitialspace=True, strict=True)
+            lines = _lines(path)
+            other = _other_format(lines)
+            if other is not None:
+                raise ValueError(
+                    f'{path} {other}: write one class per line, synonyms after commas; a name '
+                    'that only looks like this needs double quotes'
+                )
+            rows = csv.reader(lines, skipinitialspace=True, strict=True)
             try:
                 return cls(tuple(tuple(cell.strip() for cell in row) for row in rows))
             except (ValueError, csv.Error) as error:
@@ -125,7 +146,8 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     Raises:
         FileNotFoundError: A name looks like a file (``names.txt``, ``my/names``), but
             there is none, or files may not be read.
-        ValueError: A quote is not closed, or the file is bad; see :class:`Vocabulary`.
+        ValueError: A quote is not closed, the text is nearly the name of a built-in list,
+            or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
     path = _typed_path(text, files)
@@ -137,9 +159,15 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     cells = [' '.join(cell.split()) for row in rows for cell in row]
     names = list(dict.fromkeys(filter(None, cells)))
     for name in names:
-        if name.endswith(('.txt', '.csv')) or (len(names) == 1 and '/' in name):
+        if name.lower().endswith(ENDINGS) or (len(names) == 1 and '/' in name):
             reason = '' if files else ', as files are not read here'
             raise FileNotFoundError(f'no file of names at {name}{reason}')
+    near = [] if {',', '"'} & set(text) else _near_lists(text)
+    if near:
+        raise ValueError(
+            f'{text!r} is no built-in list; did you mean {" or ".join(near)}? If it is a class, '
+            f'write {text + ","!r}'
+        )
     return Vocabulary.load(names)
 
 
@@ -160,7 +188,7 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
 
     Args:
         source: The name of a built-in list (``'templates_85'``), the path of a
-            file with one template a line, or a sequence of templates.
+            file with one template per line, or a sequence of templates.
 
     Raises:
         FileNotFoundError: No built-in list and no file of this name.
@@ -185,7 +213,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     """Read what is said about classes: text that is a prompt of its own.
 
     Args:
-        source: The path of a file with one description a line, in the order of
+        source: The path of a file with one description per line, in the order of
             the classes (lines that start with ``#`` are comments), or a
             sequence of them.
         names: Of the classes.
@@ -196,7 +224,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     Raises:
         FileNotFoundError: No file of this name.
         TypeError: A description is not a string.
-        ValueError: Not one description a class, one that is empty, or the same
+        ValueError: Not one description per class, one that is empty, or the same
             twice.
     """
     where, texts = (
@@ -218,7 +246,7 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
 
 
 def load_integers(source: str | Path) -> list[int]:
-    """Read a list of integers, one a line: a built-in list (``'cocostuff_values'``) or a file.
+    """Read a list of integers, one per line: a built-in list (``'cocostuff_values'``) or a file.
 
     Raises:
         FileNotFoundError: No built-in list and no file of this name.
@@ -228,7 +256,7 @@ def load_integers(source: str | Path) -> list[int]:
     try:
         return [int(line) for line in _lines(path)]
     except ValueError as error:
-        raise ValueError(f'{path} must hold an integer a line: {error}') from None
+        raise ValueError(f'{path} must have one integer per line: {error}') from None
 
 
 def find_list(source: str | Path) -> Path:
@@ -240,7 +268,7 @@ def find_list(source: str | Path) -> Path:
     builtin = _builtin(source)
     if builtin is not None:
         return builtin
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_file():
         return path
     names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
@@ -256,10 +284,105 @@ def _builtin(source: str | Path) -> Path | None:
 def _typed_path(text: str, files: bool) -> Path | None:
     """Path of the list that a text names, if it names one."""
     try:
-        path = _builtin(text) or (Path(text).expanduser() if files else None)
+        path = _builtin(text) or (user_path(text) if files else None)
         return path if path is not None and path.is_file() else None
-    except (OSError, RuntimeError):  # too long for a path, or the home of nobody
+    except (OSError, ValueError):  # too long for a path, or with a NUL in it
         return None
+
+
+def _near_lists(text: str) -> list[str]:
+    """Built-in lists whose name a text may have meant: nearly equal, or but for one letter."""
+    word = '_'.join(text.lower().split())
+    near = []
+    for path in sorted(BUILTIN_DIR.glob('*.txt')):
+        name = path.stem
+        ratio = SequenceMatcher(None, word, name).ratio()
+        letters = sum(a != b for a, b in zip(word, name, strict=False))
+        if ratio >= 0.8 or (letters == 1 and len(word) == len(name) >= 4):
+            near.append((-ratio, name))
+    return [name for _, name in sorted(near)[:3]]
+
+
+def _other_format(lines: Sequence[str]) -> str | None:
+    """What lines are, if not one class per line; None if nothing speaks against it.
+
+    Lines that begin with a double quote are what they seem: that is how users write a name
+    that looks like another format.
+    """
+    if not lines:
+        return None
+    text = '\n'.join(lines)
+    first = lines[0]
+    if (
+        _is_json(text)
+        or _is_json(first)
+        or re.match(r'[\[{]($|[^\]}]*[,:\'"][^\]}]*[\]}]?,?$)', first)
+    ):
+        if '"annotations"' in text or '"categories"' in text:
+            return 'is JSON, as COCO annotations are'
+        return 'is JSON'
+    if re.match(r'<[!?/a-zA-Z]', first):
+        return 'is XML or HTML'
+    if re.match(r'\w+\s*=\s*[\[({]', first):
+        return 'is Python code'
+    if all('{}' in line for line in lines):
+        return 'holds prompt templates'
+    yaml = _yaml_line(lines)
+    if yaml is not None:
+        return f'is YAML ({yaml[:60]!r})'
+    if _is_numbered(lines):
+        return f'has numbers before its names ({first[:60]!r})'
+    for line in lines:
+        plain = re.sub(r'"[^"]*"|&#?\w+;', '', re.sub(r'\s*,\s*', ',', line))
+        for sign, name in ((';', 'semicolons'), ('\t', 'tabs'), ('|', 'vertical bars')):
+            if sign in plain:
+                return f'has {name} between its columns ({line[:60]!r})'
+    # A column is quoted as some programs do; a class called "name" is quoted, too.
+    cells = [cell.strip().lower().replace(' ', '_') for cell in first.split(',')]
+    if len(cells) > 1:
+        cells = [cell.strip('"') for cell in cells]
+    if set(cells) <= (HEADER if len(cells) > 1 else ALONE) and not set(cells) <= {'tag', 'label'}:
+        return f'is a table with a header ({first[:60]!r})'
+    return None
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object or array; a name in brackets is none."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _yaml_line(lines: Sequence[str]) -> str | None:
+    """The line that shows lines to be YAML, or a Markdown list; None if they are neither."""
+    for number, line in enumerate(lines):
+        if re.match(r'(names|classes|labels|categories)\s*:', line) or (
+            number == 0 and re.match(r'---|\w+:($|\s*[\[{])|-\s+\w+:\s', line)
+        ):
+            return line
+    patterns = [r'[-*\u2022]\s+', r'\d+\s*:\s']
+    if len(lines) > 1:
+        patterns.append(r'[^:"]+:\s*\d+$')
+    if any(all(re.match(pattern, line) for line in lines) for pattern in patterns):
+        return lines[0]
+    return None
+
+
+def _is_numbered(lines: Sequence[str]) -> bool:
+    """Whether each line is a number or a WordNet id, and a name; "1 cent coin" is a name."""
+    if all(re.match(r'n\d{8}\s', line) for line in lines):
+        return True
+    numbers = [re.match(r'(\d+)(\s*[.):,;]\s*|\s+)(?=\D)', line) for line in lines]
+    found = [match for match in numbers if match is not None]
+    if len(found) < max(2, len(lines)):
+        return False
+    if all(match[2].strip() for match in found):
+        return True
+    counted = [int(match[1]) for match in found]
+    start = counted[0]
+    enough = start == 0 or (start == 1 and len(counted) > 2)
+    return enough and counted == [*range(start, start + len(counted))]
 
 
 def _listed(item: object) -> Sequence:
@@ -274,6 +397,8 @@ def _lines(path: Path) -> list[str]:
         raise ValueError(
             f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
         ) from None
+    if re.search('[\x00-\x08\x0e-\x1b]', text):
+        raise ValueError(f'{path} is not a text file: give a UTF-8 text file')
     return [
         line.strip()
         for line in split_lines(text)

@@ -1,4 +1,4 @@
-"""Tag files: one line an image, as JSON or as the published programs write them."""
+"""Tag files: one line per image, as JSON or in the text format of the released code."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from ..files import read_lines, write_whole
 from ..records import ImageRecord
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
+
+FORMAT = 'a tag file has one line per image, JSON or "image_id index index ..."'
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,29 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
 
     Args:
         path: Lines are either JSON (``{"image": ..., "tags": [names]}``) or the
-            published text format (``image_id 0 3 17``, class indices). Images
-            that could not be read (``"error"``) are left out.
+            text format of the released code (``image_id 0 3 17``, class
+            indices). Images that could not be read (``"error"``) are ignored.
         classes: Class names, in order.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A broken line, an unknown class, an index out of range, or
-            an image that occurs twice; the message says on which line.
+        ValueError: A broken line, an unknown class, an index out of range, an
+            image that occurs twice, or another format, such as CSV, YAML or a
+            list of names; the message says on which line.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no tag file at {path}')
     index = {name: label for label, name in enumerate(classes)}
+    try:
+        lines = read_lines(path, encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not a UTF-8 text file ({error.reason}): give a tag file'
+        ) from None
+    _check_indices(lines, path)
     records: dict[str, TagRecord] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f'{path}, line {number}'
@@ -63,13 +73,43 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
     return list(records.values())
 
 
+def _check_indices(lines: Sequence[str], path: Path) -> None:
+    """Refuse a list of names: lines of one word each, none of which has a class index.
+
+    Raises:
+        ValueError: The lines are such a list.
+    """
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if filled and all(
+        len(_words(line)) == 1 and not line.lstrip().startswith('{') for _, line in filled
+    ):
+        number, line = filled[0]
+        _check_line(line, f'{path}, line {number}')
+        raise ValueError(
+            f'{path}, line {number} has no class index, nor has any other line: {FORMAT}, '
+            f'not {line!r}'
+        )
+
+
+def _check_line(line: str, where: str) -> None:
+    """Refuse a line that other formats have.
+
+    Raises:
+        ValueError: It is a header of our own CSV files, or YAML.
+    """
+    if line.startswith('image,tag,score'):
+        raise ValueError(f'{where} is the header of a CSV table: give the .jsonl file of that run')
+    if re.match(r'\s*(---$|-[ \t]|[^ \t]*:([ \t]|$))', line):
+        raise ValueError(f'{where} is YAML: {FORMAT}, not {line!r}')
+
+
 def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
-    """Write tags in the published text format, ``image_id 0 3 17``.
+    """Write tags in the text format of the released code, ``image_id 0 3 17``.
 
     Args:
         path: The file; it appears whole or not at all.
         records: The images. The id of one is its file name without folder and ending,
-            as in the published files.
+            as the released code has it.
 
     Raises:
         ValueError: Two images would get the same id, or an id has a space, which the
@@ -109,13 +149,11 @@ def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None
 
 
 def _read_indices(line: str, count: int, where: str) -> TagRecord:
+    _check_line(line, where)
     image, *words = _words(line)
-    try:
-        labels = tuple(int(word) for word in words)
-    except ValueError:
-        raise ValueError(
-            f'{where} is neither JSON nor "image_id index index ...": {line!r}'
-        ) from None
+    if not all(re.fullmatch('-?[0-9]+', word) for word in words):
+        raise ValueError(f'{where} is neither JSON nor "image_id index index ...": {line!r}')
+    labels = tuple(map(int, words))
     bad = [label for label in labels if not 0 <= label < count]
     if bad:
         raise ValueError(f'{where} has the class index {bad[0]}, but there are {count} classes')

@@ -12,6 +12,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
 from torch import Tensor
 
 from ..clip.torch_file import plain, read_torch_zip
+from ..files import user_path
 
 
 def trust_checkpoints(trust: bool) -> None:
@@ -42,7 +43,7 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, or holds other objects among its weights.
     """
-    path = Path(filename).expanduser()
+    path = user_path(filename)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:

@@ -1,5 +1,6 @@
-"""A web page on this machine: drop a picture, type class names, see tags and masks."""
+"""A web page on this machine: drop an image, type class names, see tags and masks."""
 
-from .server import Limits, make_app, serve
+from .limits import Limits
+from .server import make_app, serve
 
 __all__ = ['Limits', 'make_app', 'serve']

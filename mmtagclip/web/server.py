@@ -1,27 +1,27 @@
 """The web page's server. Everything stays in memory; nothing is written to the disk."""
 
+import asyncio
 import csv
 import io
 import json
+import re
 import secrets
 import socket
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
-import uvicorn
+import torch
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -31,57 +31,26 @@ from ..clip import Vocabulary, parse_names
 from ..images import ImageTooLarge, read_image
 from ..models import CLIPEncoder, TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
+from .connections import make_server
+from .guard import BUSY, RETRY, Guard, error_of
+from .limits import Limits
 
 STATIC = Path(__file__).parent / 'static'
 EXAMPLES = ('000011', '000027', '000040', '000045')
 PAGES = {'/': 'index.html', '/page.css': 'page.css', '/page.js': 'page.js'}
 TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
 SHOWN_CLASSES = 12
-HEADERS = {
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'X-Frame-Options': 'DENY',
-    'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the server takes.
-
-    Attributes:
-        upload_bytes: Of an uploaded file.
-        upload_side: Longer side of an uploaded image, in pixels.
-        upload_pixels: All its pixels, each of which takes 12 bytes while it is decoded; one
-            image is decoded at a time.
-        kept_side: Larger images are shrunk to this before anything is done, in pixels.
-        encoder_side: And to this for the encoder.
-        images: Images that are held in memory; the one that was used longest ago
-            goes first.
-        names: Class names, and background names, of a question.
-        name_length: Characters of one.
-    """
-
-    upload_bytes: int = 20_000_000
-    upload_side: int = 8192
-    upload_pixels: int = 40_000_000
-    kept_side: int = 1600
-    encoder_side: int = 640
-    images: int = 8
-    names: int = 200
-    name_length: int = 100
+SHOWN_SIDE = 800
+COOKIE = 'mmtagclip_visitor'
 
 
 @dataclass
 class Answer:
-    """What was last asked of an image, and the answer.
+    """The last question about an image, answered.
 
     Attributes:
-        stages: Tags after each step; none where the model has no tagger.
-        masks: None where it makes none.
+        stages: Tags after each step; none if the model has no tagger.
+        masks: None if the model makes none.
     """
 
     stages: dict[str, TagResult]
@@ -90,23 +59,83 @@ class Answer:
 
 @dataclass
 class Session:
-    """An uploaded image."""
+    """An uploaded image.
+
+    Attributes:
+        analysis: The encoded image.
+        visitor: Whose it is.
+        shown: ``(H, W, 3)`` uint8 RGB, in the size of the page.
+        preview: The same as a JPEG file.
+        answer: None before the first question.
+        size: Memory of it all, in bytes.
+    """
 
     analysis: Analysis
+    visitor: str
+    shown: np.ndarray
+    preview: bytes
     answer: Answer | None = None
+    size: int = 0
+
+    def measure(self) -> None:
+        """Find the size."""
+        self.size = held_bytes([self.analysis, self.answer, self.shown]) + len(self.preview)
+
+
+class Line:
+    """Work that is done in turn, in threads. Who waits holds no thread.
+
+    Args:
+        workers: How much is done at once.
+        waiting: How many may wait or work; None for any number.
+    """
+
+    def __init__(self, workers: int = 1, waiting: int | None = None) -> None:
+        self._turn = asyncio.Semaphore(workers)
+        self._waiting = waiting
+        self._count = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place in the line.
+
+        Raises:
+            HTTPException: It is too long.
+        """
+        if self._waiting is not None and self._count >= self._waiting:
+            raise HTTPException(429, BUSY, RETRY)
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    async def run(self, request: Request, work: Callable, *args: Any) -> Any:
+        """Do a piece of work when its turn comes.
+
+        Raises:
+            ClientDisconnect: Nobody waits for it any more.
+        """
+        async with self._turn:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            return await run_in_threadpool(work, *args)
 
 
 @dataclass
 class Server:
     """The endpoints.
 
+    All state is read and changed on the event loop only, so it needs no lock. The model, the
+    decoder and the drawings run in threads, each in a line of its own.
+
     Attributes:
-        model: The tagger or segmentor, or an inferencer of it.
-        title: What it is called.
+        model: A tagger or segmentor, or an inferencer of it.
+        title: The model's name on the page.
         limits: See :class:`Limits`.
 
     Raises:
-        TypeError: A model of another kind.
+        TypeError: The model is of another kind.
     """
 
     model: Any
@@ -114,10 +143,12 @@ class Server:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        # The image that was used longest ago comes first.
         self.sessions: OrderedDict[str, Session] = OrderedDict()
-        # One question at a time: the model and the memory are one.
-        self.lock = threading.Lock()
-        self.decoding = threading.Lock()
+        self.buffered = 0
+        self.line = Line(waiting=self.limits.waiting)
+        self.decoding = Line()
+        self.drawing = Line(workers=2)
         self.inferencer = inferencer_of(self.model, self.limits.encoder_side)
         self.model = self.inferencer.model
         self.segments = not isinstance(self.model, TagCLIP)
@@ -133,12 +164,12 @@ class Server:
             *(Route(path, self.page) for path in PAGES),
             Route('/api/model', self.about),
             Route('/api/image', self.upload, methods=['POST']),
-            Route('/api/example/{number:int}', self.example, methods=['POST']),
-            Route('/api/example/{number:int}.jpg', self.example_picture),
+            Route('/api/example/{number}', self.example, methods=['POST']),
+            Route('/api/example/{number}.jpg', self.example_image),
             Route('/api/{key}/ask', self.ask, methods=['POST']),
-            Route('/api/{key}/image.jpg', self.picture),
+            Route('/api/{key}/image.jpg', self.image),
             Route('/api/{key}/heat.jpg', self.heat),
-            Route('/api/{key}/masks.jpg', self.mask_picture),
+            Route('/api/{key}/masks.jpg', self.mask_image),
             Route('/api/{key}/download/{kind}', self.download),
         ]
 
@@ -164,55 +195,36 @@ class Server:
 
     async def upload(self, request: Request) -> Response:
         """Take an image, the body of the request, and encode it."""
-        limit = self.limits.upload_bytes
-        too_large = HTTPException(413, f'the file is larger than {limit / 1e6:.0f} MB')
-        if int(request.headers.get('content-length') or 0) > limit:
-            raise too_large
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
-        name = Path(request.query_params.get('name', 'image')).name[:100] or 'image'
-        return await run_in_threadpool(self._encode, bytes(body), name)
+        async with self._body(request, self.limits.upload_bytes, 'The file') as body:
+            name = Path(request.query_params.get('name', 'image')).name[:100] or 'image'
+            return await self._take(request, body, name)
 
     async def example(self, request: Request) -> Response:
         """Encode one of the examples."""
         path = self._example(request)
-        return await run_in_threadpool(self._encode, path.read_bytes(), path.name)
+        return await self._take(request, await run_in_threadpool(path.read_bytes), path.name)
 
-    async def example_picture(self, request: Request) -> Response:
+    async def example_image(self, request: Request) -> Response:
         """One of the examples."""
         return FileResponse(self._example(request), media_type='image/jpeg')
 
     async def ask(self, request: Request) -> Response:
         """Answer a question about an image: JSON of names and thresholds."""
-        session = self._session(request)
-        body = await request.body()
-        if len(body) > 100_000:
-            raise HTTPException(413, 'the question is too long')
-        try:
-            question = json.loads(body)
-            classes, background = (
-                asked_names(question.get(key), self.limits, own)
-                for key, own in (
-                    ('classes', self.names.vocabulary),
-                    ('background', self.names.background),
-                )
+        key, session = self._session(request)
+        async with self._body(request, self.limits.question_bytes, 'The question') as body:
+            question = await run_in_threadpool(self._question, body)
+        async with self.line.place():
+            session.answer, response = await self.line.run(
+                request, self._answer, session.analysis, *question
             )
-            threshold, level = (
-                None if question[key] is None else float(question[key])
-                for key in ('threshold', 'background_level')
-            )
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise HTTPException(400, f'a question that cannot be read: {error!r}') from None
-        except (ValueError, FileNotFoundError) as error:
-            raise HTTPException(400, str(error)) from None
-        return await run_in_threadpool(self._answer, session, classes, background, threshold, level)
+        session.measure()
+        if key in self.sessions:
+            self._make_room()
+        return response
 
-    async def picture(self, request: Request) -> Response:
+    async def image(self, request: Request) -> Response:
         """The image itself."""
-        return await run_in_threadpool(jpeg, self._session(request).analysis.pixels)
+        return Response(self._session(request)[1].preview, media_type='image/jpeg')
 
     async def heat(self, request: Request) -> Response:
         """The image with the heat map of a class after a step."""
@@ -220,24 +232,28 @@ class Server:
         result = answer.stages.get(request.query_params.get('step', ''))
         name = request.query_params.get('name', '')
         if result is None or result.score_maps is None or name not in result.classes:
-            raise HTTPException(404, 'no such heat map')
+            raise HTTPException(404, 'There is no such heat map')
         one = result.score_maps[result.classes.index(name)]
-        return await run_in_threadpool(jpeg, overlay(session.analysis.pixels, one))
+        return await self._drawn(request, lambda: overlay(session.shown, one))
 
-    async def mask_picture(self, request: Request) -> Response:
+    async def mask_image(self, request: Request) -> Response:
         """The image with its masks; the page has the legend."""
         session, answer = self._answered(request)
         if answer.masks is None:
-            raise HTTPException(404, 'this model makes no masks')
-        return await run_in_threadpool(lambda: jpeg(self._draw_masks(session, answer, False)))
+            raise HTTPException(404, 'This model makes no masks')
+        return await self._drawn(request, lambda: self._draw_masks(session, answer, False))
+
+    async def _drawn(self, request: Request, draw: Callable[[], np.ndarray]) -> Response:
+        content = await self.drawing.run(request, lambda: jpeg(shrunk(draw(), SHOWN_SIDE)))
+        return Response(content, media_type='image/jpeg')
 
     async def download(self, request: Request) -> Response:
         """The results as a file: tags.json, tags.csv, tags.png, masks.json, masks.png, mask.png."""
         session, answer = self._answered(request)
         kind = request.path_params['kind']
-        content = await run_in_threadpool(self._file, session, answer, kind)
+        content = await self.drawing.run(request, self._file, session, answer, kind)
         if content is None:
-            raise HTTPException(404, 'no such file')
+            raise HTTPException(404, 'There is no such file')
         stem = ''.join(
             c if c.isalnum() and c.isascii() else '_' for c in Path(session.analysis.name).stem
         )
@@ -248,51 +264,126 @@ class Server:
             headers={'Content-Disposition': f'attachment; filename="{stem}_{kind}"'},
         )
 
-    def _encode(self, content: bytes, name: str) -> Response:
-        with self.decoding:
-            pixels = decode(content, self.limits)
-        with self.lock:
-            analysis = self._analysis(pixels, name)
-            key = secrets.token_urlsafe(16)
-            self.sessions[key] = Session(analysis)
-            while len(self.sessions) > self.limits.images:
-                self.sessions.popitem(last=False)
+    @asynccontextmanager
+    async def _body(self, request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
+        """The body of a request, which counts as memory in use until the block ends.
+
+        Raises:
+            HTTPException: It is too large, or there is no memory for it now.
+        """
+        size = f'{limit / 1e6:.0f} MB' if limit >= 1e6 else f'{limit / 1e3:.0f} kB'
+        too_large = HTTPException(413, f'{what} is larger than {size}')
+        length = request.headers.get('content-length', '0').strip()
+        if not (length.isascii() and length.isdigit()):
+            raise HTTPException(400, 'Content-Length is not a number')
+        if len(length) > 18 or int(length) > limit:
+            raise too_large
+        body = bytearray()
+        counted = 0
+        try:
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise too_large
+                if self.buffered + len(chunk) > self.limits.buffered_bytes:
+                    raise HTTPException(429, BUSY, RETRY)
+                body += chunk
+                counted += len(chunk)
+                self.buffered += len(chunk)
+            content = bytes(body)
+            body.clear()
+            yield content
+        finally:
+            self.buffered -= counted
+
+    async def _take(self, request: Request, content: bytes, name: str) -> Response:
+        """Encode an image and keep it for its visitor."""
+        async with self.line.place():
+            pixels = await self.decoding.run(request, decode, content, self.limits)
+            analysis = await self.line.run(request, self._analysis, pixels, name)
+        visitor = request.cookies.get(COOKIE, '')
+        known = re.fullmatch(r'[\w-]{22}', visitor, re.ASCII) is not None
+        if not known:
+            visitor = secrets.token_urlsafe(16)
+        shown = await self.drawing.run(request, shrunk, pixels, SHOWN_SIDE)
+        preview = await self.drawing.run(request, jpeg, shown)
+        key = secrets.token_urlsafe(16)
+        self.sessions[key] = Session(analysis, visitor, shown, preview)
+        self.sessions[key].measure()
+        self._make_room()
         height, width = pixels.shape[:2]
-        return JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
+        taken = JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
+        if not known:
+            taken.set_cookie(COOKIE, visitor, httponly=True, samesite='strict')
+        return taken
+
+    def _make_room(self) -> None:
+        """Forget images: of a visitor who has too many, then of the one who has the most."""
+        while True:
+            counts = Counter(session.visitor for session in self.sessions.values())
+            if len(self.sessions) < 2:
+                return
+            most = max(counts.values())
+            used = sum(session.size for session in self.sessions.values())
+            if most <= self.limits.images and used <= self.limits.memory_bytes:
+                return
+            del self.sessions[
+                next(key for key, one in self.sessions.items() if counts[one.visitor] == most)
+            ]
 
     def _analysis(self, pixels: np.ndarray, name: str) -> Analysis:
         try:
             return Analysis(self.inferencer, pixels, name)
         except ValueError as error:  # such as an image smaller than a window
-            raise HTTPException(400, str(error)) from None
+            raise HTTPException(400, sentence(error)) from None
+
+    def _question(self, body: bytes) -> tuple[Any, ...]:
+        """Classes, background, threshold and background level of a question.
+
+        Raises:
+            HTTPException: It can't be read.
+        """
+        try:
+            question = json.loads(body)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, 'The question is not JSON') from None
+        keys = ('classes', 'background', 'threshold', 'background_level')
+        if not isinstance(question, dict) or not question.keys() >= set(keys):
+            raise HTTPException(400, f'The question is not an object of {", ".join(keys)}')
+        try:
+            return (
+                asked_names(question['classes'], self.limits, self.names.vocabulary),
+                asked_names(question['background'], self.limits, self.names.background),
+                asked_number(question['threshold'], 'threshold'),
+                asked_number(question['background_level'], 'background_level'),
+            )
+        except (ValueError, FileNotFoundError) as error:
+            raise HTTPException(400, sentence(error)) from None
 
     def _answer(
         self,
-        session: Session,
+        analysis: Analysis,
         classes: Vocabulary | None,
         background: Vocabulary | None,
         threshold: float | None,
         level: float | None,
-    ) -> Response:
+    ) -> tuple[Answer, Response]:
         try:
-            with self.lock:
-                # No classes at all means the model's own; no background is no background.
-                names = self.inferencer.names_for(classes or None, background)
-                stages = session.analysis.stages(names, threshold)
-                final = list(stages.values())[-1] if stages else None
-                masks = session.analysis.masks(names, final, level) if self.segments else None
-                session.answer = Answer(stages, masks)
+            # No classes at all means the model's own; no background is no background.
+            names = self.inferencer.names_for(classes or None, background)
+            stages = analysis.stages(names, threshold)
+            final = list(stages.values())[-1] if stages else None
+            masks = analysis.masks(names, final, level) if self.segments else None
         except ValueError as error:
-            raise HTTPException(400, str(error)) from None
-        answer: dict[str, Any] = {
+            raise HTTPException(400, sentence(error)) from None
+        content: dict[str, Any] = {
             'stages': [self._stage(step, one) for step, one in stages.items()]
         }
         if masks is not None:
-            answer['masks'] = [
+            content['masks'] = [
                 {'name': one.name, 'share': one.share, 'colour': one.colour}
                 for one in mask_legend(masks.mask, masks.classes, masks.palette, masks.background)
             ]
-        return JSONResponse(answer)
+        return Answer(stages, masks), JSONResponse(content)
 
     def _stage(self, step: str, result: TagResult) -> dict[str, Any]:
         """A step's tags, and further classes up to a number, from the highest score on."""
@@ -354,7 +445,7 @@ class Server:
     def _draw_masks(self, session: Session, answer: Answer, with_legend: bool = True) -> np.ndarray:
         masks = answer.masks
         if masks is None:
-            raise HTTPException(404, 'this model makes no masks')
+            raise HTTPException(404, 'This model makes no masks')
         return draw_masks(
             session.analysis.pixels,
             masks.mask,
@@ -364,26 +455,24 @@ class Server:
             with_legend=with_legend,
         )
 
-    def _session(self, request: Request) -> Session:
+    def _session(self, request: Request) -> tuple[str, Session]:
         key = request.path_params['key']
-        with self.lock:
-            if key not in self.sessions:
-                raise HTTPException(404, 'this image is no longer held here; load it again')
-            self.sessions.move_to_end(key)
-            return self.sessions[key]
+        if key not in self.sessions:
+            raise HTTPException(404, 'This image is no longer in memory: load it again')
+        self.sessions.move_to_end(key)
+        return key, self.sessions[key]
 
     def _answered(self, request: Request) -> tuple[Session, Answer]:
-        session = self._session(request)
+        _, session = self._session(request)
         if session.answer is None:
-            raise HTTPException(404, 'nothing was asked of this image yet')
+            raise HTTPException(404, 'There is no question about this image yet')
         return session, session.answer
 
     def _example(self, request: Request) -> Path:
-        paths = example_paths()
-        number = request.path_params['number']
-        if number >= len(paths):
-            raise HTTPException(404, 'no such example')
-        return paths[number]
+        paths = {str(number): path for number, path in enumerate(example_paths())}
+        if request.path_params['number'] not in paths:
+            raise HTTPException(404, 'There is no such example')
+        return paths[request.path_params['number']]
 
 
 def make_app(
@@ -396,20 +485,18 @@ def make_app(
 
     Args:
         model: A tagger or segmentor, or an inferencer of it.
-        title: What it is called on the page.
-        limits: What it takes.
+        title: The model's name on the page.
+        limits: See :class:`Limits`; the defaults if None.
         hosts: Names that the server answers to, so that a page elsewhere can't
-            reach it under a name of its own; ``('*',)`` for all.
+            reach it under another name; ``('*',)`` for all.
     """
     server = Server(model, title, limits or Limits())
     app = Starlette(
         routes=server.routes(),
-        exception_handlers={HTTPException: _error},
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
-            Middleware(_Guard),
-        ],
+        exception_handlers={HTTPException: error_of},
+        middleware=[Middleware(Guard, hosts=hosts)],
     )
+    app.router.redirect_slashes = False
     app.state.server = server
     return app
 
@@ -422,17 +509,19 @@ def serve(
     config: Any,
     max_side: int | None = None,
     ready: Callable[[str], None] | None = None,
+    weights: str | None = None,
 ) -> None:
     """Serve the page until interrupted.
 
     Args:
-        title: What the model is called.
+        title: The model's name on the page.
         host: Address to listen on.
-        port: And its port; 0 for any that is free.
+        port: Its port; 0 for any that is free.
         device: See :class:`mmtagclip.apis.TagInferencer`.
         config: The model's config.
         max_side: Larger images are shrunk for the encoder, in pixels.
         ready: Called with the page's address before the first request.
+        weights: See :class:`mmtagclip.apis.TagInferencer`.
 
     Raises:
         OSError: The address can't be listened on; the message says why.
@@ -447,15 +536,13 @@ def serve(
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
     limits = Limits() if max_side is None else Limits(encoder_side=max_side)
     model = inferencer_class(config)(
-        config, device=device, max_side=limits.encoder_side, show_progress=False
+        config, weights, device, max_side=limits.encoder_side, show_progress=False
     )
     listening.listen()  # a browser that comes before the server is ready waits
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:
         ready(f'http://{shown}:{listening.getsockname()[1]}')
-    uvicorn.Server(uvicorn.Config(make_app(model, title, limits, hosts), log_level='warning')).run(
-        sockets=[listening]
-    )
+    make_server(make_app(model, title, limits, hosts), limits).run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:
@@ -469,94 +556,120 @@ def example_paths() -> list[Path]:
     return [folder / f'{name}.jpg' for name in EXAMPLES]
 
 
-def asked_names(text: str | None, limits: Limits, own: Vocabulary) -> Vocabulary | None:
-    """Names that were typed.
+def asked_names(text: Any, limits: Limits, own: Vocabulary) -> Vocabulary | None:
+    """The names of a question.
 
     Args:
-        text: What was typed; None for the model's own.
-        limits: How many, and how long.
-        own: The model's. Where the same ones were typed, it is these that are meant,
-            with their synonyms.
+        text: Names as they were typed; None for the model's own.
+        limits: How many names, and how long.
+        own: The model's names. They keep their synonyms if the same names were typed.
 
     Returns:
         The names; None for the model's own.
 
     Raises:
         FileNotFoundError: A name looks like a file, and the page reads none.
-        ValueError: Too many, or too long a one.
+        ValueError: There are too many names, one is too long, or it is not text.
     """
     if text is None:
         return None
-    names = parse_names(str(text), files=False)
+    if not isinstance(text, str):
+        raise ValueError('names must be text')
+    # Halves of surrogate pairs can't be encoded, and control characters are not text.
+    if any((c < ' ' and c not in '\t\n\r') or '\ud800' <= c <= '\udfff' for c in text):
+        raise ValueError('names must be printable text')
+    names = parse_names(text, files=False)
     if names.names == own.names:
         return None
     if len(names) > limits.names:
-        raise ValueError(f'{len(names)} names are more than the {limits.names} that are taken')
+        raise ValueError(f'too many names: {len(names)} (at most {limits.names})')
     for name in names.names:
         if len(name) > limits.name_length:
-            raise ValueError(f'a name has more than {limits.name_length} characters: {name[:30]}…')
+            raise ValueError(
+                f'the name {name[:30]}… is too long: {len(name)} characters '
+                f'(at most {limits.name_length})'
+            )
     return names
+
+
+def asked_number(value: Any, what: str) -> float | None:
+    """A number of a question in [0, 1]; None for the model's own.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        said = value if isinstance(value, int | float | str) else type(value).__name__
+        raise ValueError(f'{what} must be a number in [0, 1], not {str(said)[:30]}')
+    return float(value)
 
 
 def decode(content: bytes, limits: Limits) -> np.ndarray:
     """An uploaded file as ``(H, W, 3)`` uint8 RGB, upright, shrunk to the size that is kept.
 
     Raises:
-        HTTPException: It is no image, damaged or too large.
+        HTTPException: It is not an image, damaged or too large.
     """
     try:
         pixels = read_image(content, limits.upload_side, limits.upload_pixels, 'this file')
     except ImageTooLarge as error:
-        raise HTTPException(413, str(error)) from None
+        # The second half says which option of a config to raise.
+        raise HTTPException(413, sentence(str(error).partition(';')[0])) from None
     except ValueError:
-        raise HTTPException(400, 'this file is no image, or a damaged one') from None
-    shrunk = Image.fromarray(pixels)
-    shrunk.thumbnail((limits.kept_side, limits.kept_side), Image.Resampling.BICUBIC)
-    return np.array(shrunk)
+        raise HTTPException(400, 'This file is not an image, or it is damaged') from None
+    return shrunk(pixels, limits.kept_side)
 
 
-def jpeg(pixels: np.ndarray, side: int = 800) -> Response:
-    """A picture for the page, shrunk to a size."""
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """An image ``(H, W, 3)`` uint8 whose longer side is at most this, in pixels."""
     image = Image.fromarray(pixels)
-    image.thumbnail((side, side))
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return np.array(image)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """An image as a JPEG file."""
     buffer = io.BytesIO()
-    image.save(buffer, format='JPEG', quality=88)
-    return Response(buffer.getvalue(), media_type='image/jpeg')
+    Image.fromarray(pixels).save(buffer, format='JPEG', quality=88)
+    return buffer.getvalue()
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """A picture as a file."""
+    """An image as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format='PNG')
     return buffer.getvalue()
 
 
-async def _error(request: Request, error: Any) -> Response:
-    return JSONResponse({'error': error.detail}, status_code=error.status_code)
+def sentence(error: object) -> str:
+    """A message that begins with a capital letter."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
-class _Guard:
-    """Refuse what pages of other origins send, and put the safety headers on every response."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope['type'] != 'http':
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Any) -> None:
-            if message['type'] == 'http.response.start':
-                message.setdefault('headers', []).extend(
-                    (key.lower().encode(), value.encode()) for key, value in HEADERS.items()
-                )
-            await send(message)
-
-        request = Request(scope)
-        origin = request.headers.get('origin')
-        if origin is not None and urlsplit(origin).netloc != request.headers.get('host'):
-            response = JSONResponse({'error': 'requests of other pages are refused'}, 403)
-            await response(scope, receive, send_with_headers)
-            return
-        await self.app(scope, receive, send_with_headers)
+def held_bytes(thing: Any) -> int:
+    """Memory of the arrays and tensors that an object holds, without those of modules."""
+    seen: set[int] = set()
+    total = 0
+    left = [thing]
+    while left:
+        one = left.pop()
+        if isinstance(one, torch.Tensor):
+            one = one.untyped_storage()
+            address = one.data_ptr()
+        else:
+            address = id(one)
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(one, torch.UntypedStorage | np.ndarray):
+            total += one.nbytes() if isinstance(one, torch.UntypedStorage) else one.nbytes
+        elif isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple):
+            left.extend(one)
+        elif isinstance(one, Analysis) or is_dataclass(one):
+            left.extend(vars(one).values())
+    return total

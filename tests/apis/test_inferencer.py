@@ -304,7 +304,7 @@ def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
         tagger.stream(photos, classes=[])
     with pytest.raises(ValueError, match='threshold must be in'):
         segmentor.stream(photos, threshold=2)
-    with pytest.raises(TypeError, match='does not run a CLSSeg: for masks take SegInferencer'):
+    with pytest.raises(TypeError, match='does not run a CLSSeg: for masks use SegInferencer'):
         TagInferencer('cls-seg_demo')
     with pytest.raises(FileNotFoundError, match=r'neither a config file .*tagclip_demo'):
         TagInferencer('tagclip_dem')
@@ -339,5 +339,5 @@ def test_output_names_differ():
 
 
 def test_a_config_whose_weights_are_to_be_trained_is_refused():
-    with pytest.raises(TypeError, match='EncoderDecoder has weights that are trained'):
+    with pytest.raises(TypeError, match='EncoderDecoder has trained weights'):
         SegInferencer('fcn_vit-w128_demo')

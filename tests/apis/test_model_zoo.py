@@ -63,14 +63,14 @@ def test_configs_are_found_by_path_or_name():
     ],
 )
 def test_what_would_be_downloaded(encoder, expected, monkeypatch):
-    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache', lambda repository, name: None)
+    monkeypatch.setattr('huggingface_hub.try_to_load_from_cache', lambda *of: None)
     monkeypatch.setenv('HOME', '/nowhere')
     for model in ({'encoder': encoder}, {'tagger': {'encoder': encoder}}):
         assert model_zoo.missing_weights(Config({'model': model})) == expected
 
 
 def test_every_part_that_would_be_downloaded_counts(monkeypatch):
-    monkeypatch.setattr(model_zoo, 'try_to_load_from_cache', lambda repository, name: None)
+    monkeypatch.setattr('huggingface_hub.try_to_load_from_cache', lambda *of: None)
     local = {'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}
     remote = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
     source = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch8_224.dino'}
@@ -89,7 +89,8 @@ def test_every_part_that_would_be_downloaded_counts(monkeypatch):
 
 def test_cached_weights_are_not_missing(monkeypatch):
     monkeypatch.setattr(
-        model_zoo, 'try_to_load_from_cache', lambda repository, name: f'/cache/{repository}/{name}'
+        'huggingface_hub.try_to_load_from_cache',
+        lambda repository, name: f'/cache/{repository}/{name}',
     )
     for encoder in (
         {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
@@ -104,5 +105,5 @@ def test_cached_weights_are_not_missing(monkeypatch):
 
 def test_a_package_without_its_configs_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(model_zoo, 'PACKAGE', Path(tmp_path) / 'mmtagclip')
-    with pytest.raises(FileNotFoundError, match='came without its configs'):
+    with pytest.raises(FileNotFoundError, match='has no configs; install'):
         list_models()

@@ -202,6 +202,41 @@ def test_unknown_layers_and_dtypes_are_refused(encoder, clip):
         DenseEncoder(load_clip(clip), dtype='float64')
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_an_encoder_is_described_once(clip, monkeypatch, dtype):
+    described = []
+    for name in ('weights_digest', 'architecture_digest'):
+        real = getattr(encoder_module, name)
+        monkeypatch.setattr(
+            encoder_module,
+            name,
+            lambda *a, real=real, name=name: described.append(name) or real(*a),
+        )
+    encoder = DenseEncoder(load_clip(clip), dtype=dtype)
+    assert encoder.identity == encoder.identity
+    assert sorted(described) == ['architecture_digest', 'weights_digest']
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda clip: clip.visual.transformer.resblocks[1].attn.__setattr__('num_heads', 4),
+        lambda clip: clip.visual.ln_post.__setattr__('eps', 1e-3),
+        lambda clip: clip.visual.__setattr__('image_size', (32, 128)),
+        lambda clip: clip.visual.__setattr__('act', torch.tanh),
+        lambda clip: clip.visual.__setattr__('act', torch.nn.Tanh),
+        lambda clip: clip.visual.transformer.resblocks[0].mlp.__setattr__('gelu', torch.nn.ReLU()),
+        lambda clip: clip.attn_mask.__setitem__((0, 1), 0.0),
+    ],
+    ids=['heads', 'eps', 'size', 'function', 'class', 'activation', 'mask'],
+)
+def test_what_an_encoder_is_told_by(change):
+    one, other = tiny(), tiny()
+    change(other)
+    mine, its = (DenseEncoder(load_clip(clip)).identity for clip in (one, other))
+    assert [key for key in mine if mine[key] != its[key]] == ['architecture']
+
+
 def test_a_layer_named_twice_counts_once(encoder):
     attention = encoder(images(1, 32, 48), [(8, 8, 9)]).attention
     once = encoder(images(1, 32, 48), [(8, 9)]).attention

@@ -1,6 +1,7 @@
 """Text features: cut prompts, synonyms, and the cache."""
 
 import hashlib
+import json
 import multiprocessing
 from copy import deepcopy
 
@@ -220,6 +221,78 @@ def test_cache_key_is_the_content(encoder, clip, tmp_path, counted, monkeypatch)
     assert len(counted) == 12
 
 
+def variant(state_dict, vision=None, text=None, **options):
+    """An encoder of the golden weights in another architecture."""
+    model = {**deepcopy(TINY), **options}
+    model['vision_cfg'].update(vision or {})
+    model['text_cfg'].update(text or {})
+    clip = open_clip.CLIP(**model)
+    clip.load_state_dict(state_dict)
+    return DenseEncoder(load_clip(clip))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'quick_gelu': False},
+        {'text': {'heads': 2}},
+        {'text': {'pool_type': 'last'}},
+        {'text': {'pool_type': 'eos'}},
+        {'text': {'pool_type': 'eos', 'eos_id': 49406}},
+        {'text': {'no_causal_mask': True}},
+        {'text': {'norm_kwargs': {'eps': 1e-3}}},
+    ],
+    ids=str,
+)
+def test_another_architecture_of_the_same_weights_is_not_found(
+    encoder, state_dict, tmp_path, counted, change
+):
+    other = variant(state_dict, **change)
+    TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
+    got = TextEncoder(other, TEMPLATES, tmp_path)(NAMES)
+    assert len(counted) == 6
+    assert torch.equal(got, TextEncoder(other, TEMPLATES, cache_dir=False)(NAMES))
+
+
+def test_an_approximated_activation_is_another(state_dict):
+    keys = {
+        TextEncoder(variant(state_dict, quick_gelu=False, text=text), TEMPLATES)._key(('dog',))
+        for text in ({}, {'act_kwargs': {'approximate': 'tanh'}})
+    }
+    assert len(keys) == 2
+
+
+def test_one_architecture_is_found_however_it_was_loaded(
+    encoder, clip, state_dict, checkpoint, tmp_path
+):
+    folder = tmp_path / 'model'
+    folder.mkdir()
+    config = {'model_cfg': TINY, 'preprocess_cfg': {'mean': [0.5] * 3}}
+    (folder / 'open_clip_config.json').write_text(json.dumps(config))
+    (folder / 'model.safetensors').write_bytes(checkpoint.read_bytes())
+    trained = deepcopy(clip).train()
+    trained.set_grad_checkpointing()
+    trained.output_dict = True
+    square = deepcopy(TINY)
+    square['vision_cfg']['image_size'] = [224, 224]
+    others = [
+        DenseEncoder(load_clip(TINY, checkpoint=checkpoint)),
+        DenseEncoder(load_clip(square, checkpoint=checkpoint)),
+        DenseEncoder(load_clip(f'local-dir:{folder}')),
+        DenseEncoder(load_clip(trained)),
+        DenseEncoder(load_clip(clip), dtype='bfloat16'),
+    ]
+    if torch.cuda.is_available():
+        others.append(DenseEncoder(load_clip(clip)).cuda())
+    key = TextEncoder(encoder, TEMPLATES)._key(('dog',))
+    for other in others:
+        assert TextEncoder(other, TEMPLATES)._key(('dog',)) == key
+        assert {**other.identity, 'name': encoder.name} == encoder.identity
+    heads = variant(state_dict, vision={'head_width': 32})
+    assert TextEncoder(heads, TEMPLATES)._key(('dog',)) == key  # of the image tower
+    assert heads.identity != encoder.identity
+
+
 @pytest.mark.parametrize('damage', ['empty', 'half', 'flipped', 'other'])
 def test_a_damaged_file_is_made_again(encoder, tmp_path, counted, damage):
     cold = TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
@@ -277,12 +350,10 @@ def test_a_cache_that_can_not_be_written_is_done_without(encoder, tmp_path):
 
 
 def test_a_writer_that_dies_leaves_no_half_file(encoder, tmp_path, monkeypatch):
-    def dies(tensors, path, metadata):
-        with open(path, 'wb') as file:
-            file.write(b'half')
+    def dies(*paths):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(text_module, 'save_file', dies)
+    monkeypatch.setattr('mmtagclip.files.os.replace', dies)
     with pytest.raises(KeyboardInterrupt):
         TextEncoder(encoder, TEMPLATES, tmp_path)(NAMES)
     assert not [path for path in tmp_path.rglob('*') if path.is_file()]

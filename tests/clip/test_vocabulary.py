@@ -123,7 +123,7 @@ def test_integers(tmp_path):
     assert load_integers('cocostuff_groups')[:3] == [9, 11, 11]
     path = tmp_path / 'values.txt'
     path.write_text('1\ntwo\n')
-    with pytest.raises(ValueError, match=r'values\.txt must hold an integer a line'):
+    with pytest.raises(ValueError, match=r'values\.txt must have one integer per line'):
         load_integers(path)
 
 
@@ -272,3 +272,125 @@ def test_built_in_lists_stay_as_they_are(name):
 def test_every_built_in_list_has_a_source():
     assert {path.stem for path in BUILTIN_DIR.glob('*.txt')} == {*PUBLISHED, *DIGESTS}
     assert not PUBLISHED.keys() & DIGESTS.keys()
+
+
+# Texts that are no class lists, and what is said of each.
+OTHER_FORMATS = {
+    'names:\n  0: bell\n  1: train\n': r"is YAML \('names:'\)",
+    'path: ../data\ntrain: images\nnames:\n  0: bell\n': r'is YAML',
+    'nc: 2\nnames: [bell, train]\n': 'is YAML',
+    '---\nbell\n': 'is YAML',
+    '0: bell\n1: train\n': 'is YAML',
+    'bell: 0\ntrain: 1\n': 'is YAML',
+    '- bell\n- train\n': 'is YAML',
+    '* bell\n* train\n': 'is YAML',
+    '- name: bell\n  id: 3\n': 'is YAML',
+    '["bell", "train"]\n': 'is JSON',
+    '[\n"bell",\n"train"\n]\n': 'is JSON',
+    "['bell', 'train']\n": 'is JSON',
+    '{"0": "bell",\n "1": "train"}\n': 'is JSON',
+    '{"image": "a.jpg", "tags": ["bell"]}\n{"image": "b.jpg", "tags": []}\n': 'is JSON',
+    '{"images": [], "annotations": [], "categories": []}': 'is JSON, as COCO annotations are',
+    '{\n "categories": [\n  {"id": 1, "name": "bell"}\n ]\n}': 'is JSON, as COCO',
+    '<annotation>\n<name>bell</name>\n': 'is XML or HTML',
+    "classes = [\n'bell',\n]\n": 'is Python code',
+    'a photo of a {}.\nart of the {}.\n': 'holds prompt templates',
+    'id,name\n1,bell\n2,train\n': r"is a table with a header \('id,name'\)",
+    'image,tag,score\na.jpg,bell,0.8\n': 'is a table with a header',
+    'image,tag,score,share\na.jpg,bell,0.8,0.1\n': 'is a table with a header',
+    '"id","name"\n"1","bell"\n': 'is a table with a header',
+    'Name, Synonyms\nbell, gong\n': 'is a table with a header',
+    'name\nbell\n': 'is a table with a header',
+    '1,bell\n3,train\n': 'has numbers before its names',
+    '1. bell\n2. train\n': 'has numbers before its names',
+    '1) bell\n2) train\n': 'has numbers before its names',
+    '0 bell\n1 train\n': 'has numbers before its names',
+    'n01440764 tench, Tinca tinca\nn01443537 goldfish\n': 'has numbers before its names',
+    'id;name\n1;bell\n': r"has semicolons between its columns \('id;name'\)",
+    'bell;train;octopus\n': 'has semicolons',
+    '7\tbell\n9\ttrain\n': 'has tabs',
+    '| name |\n|---|\n| bell |\n': 'has vertical bars',
+    'bell\0train\n': 'is not a text file',
+}
+
+
+@pytest.mark.parametrize('text', OTHER_FORMATS)
+def test_files_of_other_formats_are_refused(tmp_path, text):
+    path = tmp_path / 'names.txt'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf'names\.txt {OTHER_FORMATS[text]}'):
+        Vocabulary.load(path)
+    with pytest.raises(ValueError, match=r'names\.txt .*'):
+        parse_names(str(path))
+
+
+@pytest.mark.parametrize(
+    ('text', 'names'),
+    [
+        ('12-gauge\n35 mm film\n', ['12-gauge', '35 mm film']),
+        ('e.g. a: b\ntitle: subtitle\n', ['e.g. a: b', 'title: subtitle']),
+        ('1 euro coin\n2 euro coin\n', ['1 euro coin', '2 euro coin']),
+        ('0\n1\n2\n', ['0', '1', '2']),
+        ('Boeing 747\nBoeing 737\n', ['Boeing 747', 'Boeing 737']),
+        ('tag, label\nimage\n', ['tag', 'image']),
+        ('label\nsticker\n', ['label', 'sticker']),
+        ('dog,\tpuppy\n', ['dog']),
+        ('[old] car, auto\n(new) car\n', ['[old] car', '(new) car']),
+        ('[MASK]\n', ['[MASK]']),
+        ('<3\n', ['<3']),
+        ('rock &amp; roll\n', ['rock &amp; roll']),
+        ('x-ray\n-\n', ['x-ray', '-']),
+        ('"name"\nclass of pupils\n', ['name', 'class of pupils']),
+        ('"0: bell"\n"a; b"\n', ['0: bell', 'a; b']),
+        ('"0", zero\n"1", one\n', ['0', '1']),
+        ('~foo\ncaf\u00e9\n\u72ac\n', ['~foo', 'caf\u00e9', '\u72ac']),
+        ('it\'s, "it is"\n', ["it's"]),
+        ('', []),
+    ],
+)
+def test_odd_names_stay_names(tmp_path, text, names):
+    path = tmp_path / 'names.txt'
+    path.write_text(text, encoding='utf-8')
+    assert list(Vocabulary.load(path).names) == names
+
+
+@pytest.mark.parametrize(
+    ('text', 'name'),
+    [
+        ('coko', 'coco'),
+        ('COCO', 'coco'),
+        ('VOC', 'voc'),
+        ('nus-wide', 'nus_wide'),
+        ('pascal context', 'pascal_context'),
+        ('cityscape', 'cityscapes'),
+        ('ade-20k', 'ade20k'),
+    ],
+)
+def test_a_mistyped_built_in_list_is_asked_back(tmp_path, monkeypatch, text, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"no built-in list; did you mean {name}.*'{text},'"):
+        parse_names(text)
+    assert parse_names(f'{text},').names == (text,)
+    (tmp_path / text).write_text('dog\n')
+    assert parse_names(text).names == ('dog',)
+
+
+@pytest.mark.parametrize('text', ['dog', 'cook', 'city', 'doc', 'vow', 'coko, dog', '"coko"'])
+def test_other_single_names_are_classes(text):
+    assert len(parse_names(text)) == text.count(',') + 1
+
+
+@pytest.mark.parametrize('text', ['names.yaml', 'names.JSON', 'my.tsv'])
+def test_files_of_other_endings_are_no_classes(text):
+    with pytest.raises(FileNotFoundError, match='no file of names at'):
+        parse_names(text)
+
+
+def test_a_file_whose_name_begins_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    (tmp_path / '~names').write_text('dog\n')
+    assert Vocabulary.load('~names').names == parse_names('~names').names == ('dog',)
+    (tmp_path / 'home').mkdir()
+    (tmp_path / 'home' / 'names').write_text('cat\n')
+    assert Vocabulary.load('~/names').names == parse_names('~/names').names == ('cat',)

@@ -116,3 +116,41 @@ def test_names_with_white_space_that_separates_nothing(tmp_path, odd):
     lines = [ImageRecord(f'x/a{odd}b.jpg', (CLASSES[1],)), ImageRecord('d', error=odd)]
     (tmp_path / 'tags.jsonl').write_bytes(b''.join(encode_line(one.to_json()) for one in lines))
     assert read_tag_file(tmp_path / 'tags.jsonl', CLASSES) == [TagRecord(f'x/a{odd}b.jpg', (1,))]
+
+
+@pytest.mark.parametrize(
+    ('lines', 'message'),
+    [
+        (['bell', 'train'], 'line 1 has no class index, nor has any other line'),
+        (['', 'dog.jpg'], 'line 2 has no class index'),
+        (['000001;0;3', '000002;1'], 'line 1 has no class index'),
+        (['A dog on a beach', 'Two cats'], 'line 1 is neither JSON'),
+        (['image,tag,score', 'a.jpg,dog,0.7'], 'line 1 is the header of a CSV table: give'),
+        (['image,tag,score,share', 'a b.jpg,dog,0.7,0.1'], 'line 1 is the header of a CSV table'),
+        (['names:', '  0: dog'], 'line 1 is YAML'),
+        (['000001 0', '000002: 1'], 'line 2 is YAML'),
+        (['- 000001'], 'line 1 is YAML'),
+        (['000001 1_0'], 'line 1 is neither JSON'),
+        (['000001 \u0661'], 'line 1 is neither JSON'),
+        (['000001 0.5'], 'line 1 is neither JSON'),
+    ],
+)
+def test_other_formats_are_refused(tmp_path, lines, message):
+    path = tmp_path / 'tags.txt'
+    path.write_text('\n'.join(lines), encoding='utf-8')
+    with pytest.raises(ValueError, match=rf'tags\.txt, {message}'):
+        read_tag_file(path, CLASSES)
+
+
+def test_binary_files_are_refused_and_byte_order_marks_ignored(tmp_path):
+    path = tmp_path / 'tags.txt'
+    path.write_bytes(b'\x89PNG\r\n')
+    with pytest.raises(ValueError, match=r'tags\.txt is not a UTF-8 text file'):
+        read_tag_file(path, CLASSES)
+    path.write_bytes('\ufeff000001 0\n'.encode())
+    assert read_tag_file(path, CLASSES) == [TagRecord('000001', (0,))]
+
+
+def test_images_that_all_failed_or_have_no_tags(write):
+    assert read_tag_file(write({'image': 'a.jpg', 'error': 'gone'}), CLASSES) == []
+    assert read_tag_file(write({'image': 'a.jpg', 'tags': []}), CLASSES) == [TagRecord('a.jpg', ())]

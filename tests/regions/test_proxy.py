@@ -115,7 +115,7 @@ def test_back_on_clips_grid_it_serves_the_refinements(encoder_config, source):
     assert 'beta=1.2, gamma=3.0, keep_grid=False) of weights' in identity
 
     config['encoder']['last_block']['keep_grid'] = True
-    with pytest.raises(ValueError, match='a grid of 12x10, but attention maps are on one of 6x5'):
+    with pytest.raises(ValueError, match='a grid of 12x10 patches, but attention maps have 6x5'):
         MODELS.build(deepcopy(config)).test_step(tagger_batch((96, 80, 5)))
     del head['dmar']
     with pytest.raises(ValueError, match='features are on a grid of 12x10: set keep_grid=False'):

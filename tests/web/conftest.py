@@ -3,7 +3,7 @@ import threading
 import pytest
 
 pytest.importorskip('starlette', reason="the web page needs pip install 'mmtagclip[web]'")
-uvicorn = pytest.importorskip('uvicorn', reason="the web page needs pip install 'mmtagclip[web]'")
+pytest.importorskip('uvicorn', reason="the web page needs pip install 'mmtagclip[web]'")
 
 
 @pytest.fixture(scope='module')
@@ -14,10 +14,12 @@ def model(demo_segmentor):
 @pytest.fixture
 def serve():
     """Start a server for an application; gives its address."""
+    from mmtagclip.web.connections import make_server
+
     servers = []
 
     def start(app):
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level='warning'))
+        server = make_server(app, app.state.server.limits)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

@@ -236,13 +236,13 @@ def test_errors_are_shown(open_page, tmp_path):
     bad = tmp_path / 'bad.jpg'
     bad.write_bytes(b'no image')
     page.at('#file').send_keys(str(bad))
-    page.until(lambda: 'no image' in page.at('#status').text)
+    page.until(lambda: 'not an image' in page.at('#status').text)
     assert 'error' in page.at('#status').get_attribute('class')
     page.at('#go').click()
-    page.until(lambda: page.at('#status').text == 'Choose a picture to begin.')
+    page.until(lambda: page.at('#status').text == 'Choose an image to begin.')
 
 
-def test_a_dropped_picture_is_taken(open_page):
+def test_a_dropped_image_is_taken(open_page):
     page = open_page()
     buffer = io.BytesIO()
     Image.open(SCENES / '000040.jpg').save(buffer, format='PNG')

@@ -35,8 +35,11 @@ QUESTION = {
 
 
 class Client:
+    """A visitor, with a visitor's cookies."""
+
     def __init__(self, address):
         self.address = address
+        self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def request(self, path, data=None, **headers):
         request = urllib.request.Request(
@@ -45,7 +48,7 @@ class Client:
             headers={key.replace('_', '-'): value for key, value in headers.items()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with self.opener.open(request, timeout=60) as response:
                 return response.status, response.read(), response.headers
         except urllib.error.HTTPError as error:
             return error.code, error.read(), error.headers
@@ -158,10 +161,10 @@ def test_pictures_and_downloads(client, key):
 @pytest.mark.parametrize(
     'content, status, message',
     [
-        (b'', 400, 'no image, or a damaged one'),
-        (b'<svg/>', 400, 'no image'),
+        (b'', 400, 'This file is not an image, or it is damaged'),
+        (b'<svg/>', 400, 'not an image'),
         (SCENE.read_bytes()[:3000], 400, 'damaged'),
-        (b'x' * 60_000, 413, 'larger than 0 MB'),
+        (b'x' * 60_000, 413, 'The file is larger than 50 kB'),
     ],
 )
 def test_what_is_no_image_is_refused(serve, model, content, status, message):
@@ -179,7 +182,7 @@ def test_bounds_on_size(serve, model):
     Image.new('RGB', (901, 10)).save(buffer, format='PNG')
     status, answer = client.upload(buffer.getvalue())
     assert status == 413
-    assert 'this file is 901x10 pixels' in answer['error']
+    assert answer['error'] == 'This file is 901x10 pixels, over the limit of max_side=900'
     buffer = io.BytesIO()
     Image.fromarray(picture(400, 200, 1)).save(buffer, format='PNG')
     taken = client.upload(buffer.getvalue())[1]
@@ -224,15 +227,18 @@ def test_the_image_that_was_used_longest_ago_goes_first(serve, model):
 @pytest.mark.parametrize(
     'changes, message',
     [
-        ({'classes': 'dog, ' * 3 + ','.join(map(str, range(300)))}, 'names are more than'),
-        ({'classes': 'x' * 200}, 'more than 100 characters'),
+        (
+            {'classes': 'dog, ' * 3 + ','.join(map(str, range(300)))},
+            'Too many names: 301',
+        ),
+        ({'classes': 'x' * 200}, 'too long: 200 characters (at most 100)'),
         ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
-        ({'threshold': 7}, 'threshold must be in'),
-        ({'threshold': []}, 'cannot be read'),
-        ({'classes': 'names.txt'}, 'no file of names at names.txt, as files are not read here'),
+        ({'threshold': 7}, 'Threshold must be a number in [0, 1], not 7'),
+        ({'threshold': []}, 'Threshold must be a number in [0, 1], not list'),
+        ({'classes': 'names.txt'}, 'No file of names at names.txt, as files are not read here'),
         ({'classes': str(SCENES / '000001.jpg')}, 'as files are not read here'),
-        ({'background_level': 0}, 'background level must be in'),
-        ({'threshold': 'x'}, 'could not convert'),
+        ({'background_level': 0}, 'The background level must be in'),
+        ({'threshold': 'x'}, 'Threshold must be a number in [0, 1], not x'),
     ],
 )
 def test_bad_questions_are_refused(client, key, changes, message):
@@ -286,7 +292,8 @@ def ask_everywhere(client, key, monkeypatch, capsys):
 
     def ask(text):
         monkeypatch.setattr(ImageInferencer, 'names_for', spy)
-        errors = [client.ask(key, classes=text, background='')[1].get('error')]
+        error = client.ask(key, classes=text, background='')[1].get('error')
+        errors = [None if error is None else error[0].lower() + error[1:]]
         code = cli.main(['segment', str(SCENE), '--model', 'cls-seg_demo', '--classes', text])
         said = capsys.readouterr().err.strip()
         errors.append(said.removeprefix('mmtagclip: error: ') if code else None)

@@ -2,7 +2,7 @@
 
 Each fault goes into a copy of the tree, never into the tree itself, and only the tests that mirror
 its file run against it. One process imports the large libraries once; for each fault it forks a
-child that imports the package anew from the copy, so that a fault costs little more than its tests.
+child that imports the package from the copy, so that a fault costs little more than its tests.
 Needs a system that can fork (Linux, macOS).
 
 A fault that no test sees needs a test, or it changes nothing that anyone can observe.
@@ -11,6 +11,7 @@ A fault that no test sees needs a test, or it changes nothing that anyone can ob
 import argparse
 import ast
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import io
@@ -27,6 +28,7 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 # Libraries that are imported once, before the first fork.
@@ -429,7 +431,14 @@ def _python(text: str) -> Iterator[Change]:
                 yield at, at + len(symbol), OPERATORS[symbol]
                 return
 
-    for node in _walk(tree):
+    nodes = list(_walk(tree))
+    words = sorted({node.value for node in nodes if _is_word(node)})
+    for node in nodes:
+        for one in _set_words(node):
+            # The most similar word is often another value of the same option.
+            others = [word for word in words if word != one.value]
+            near = difflib.get_close_matches(one.value, others, n=1, cutoff=0)
+            yield *span(one), repr(near[0] if near else one.value + one.value[-1])
         if isinstance(node, ast.Compare):
             values = [node.left, *node.comparators]
             for op, left, right in zip(node.ops, values, values[1:], strict=False):
@@ -469,6 +478,25 @@ def _python(text: str) -> Iterator[Change]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             for new in ['0'] if node.value == 1 else _other_numbers(node.value):
                 yield *span(node), new
+
+
+def _is_word(node: Any) -> bool:
+    """Whether a node is a string for the program: one with a space is a text for people."""
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and len(node.value.split()) == 1
+    )
+
+
+def _set_words(node: ast.AST) -> list[Any]:
+    """The words that a node assigns, gives to a keyword or has as defaults."""
+    values: list[Any] = []
+    if isinstance(node, ast.arguments):
+        values = [*node.defaults, *node.kw_defaults]
+    elif isinstance(node, ast.keyword | ast.Assign | ast.AnnAssign):
+        values = [node.value]
+    return [value for value in values if _is_word(value)]
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:

@@ -498,5 +498,6 @@ def _few(names: list[str], others: list[str]) -> str:
 def _describe(encoder: dict[str, Any]) -> str:
     return (
         f'{encoder["name"]} with {encoder["last_block"]}, {encoder["positions"]} positions, '
-        f'weights {encoder["weights"][:8]}'
+        f'weights {encoder["weights"][:8]}, '
+        f'architecture {encoder.get("architecture", "unknown")[:8]}'  # unknown to 0.1.0
     )

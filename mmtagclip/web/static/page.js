@@ -1,15 +1,16 @@
 // The page asks the server for everything and keeps no results of its own.
 const at = id => document.getElementById(id);
 const explanations = {
-  'coarse': 'Scores of the patches as they are.',
-  'DMAR': 'Spread along the attention between patches.',
-  'CWR': 'Each candidate looked at again, alone.',
-  'scores': 'Scores of the whole picture.',
+  'coarse': 'Scores of the patches, not refined.',
+  'DMAR': 'Scores spread along the attention between patches.',
+  'CWR': 'Each candidate is cropped and scored again.',
+  'scores': 'Scores of the whole image.',
 };
 const MAX_MAPS = 6;
 const OWN = 'the model’s own';
-let key = null;      // of the picture on the server
-let question = 0;    // only the answer to the last one is shown
+let key = null;      // of the image on the server
+let question = 0;    // only the last one is asked and shown
+let asking = Promise.resolve();
 let model = null;
 let level = null;    // of the background; null is the model's own
 
@@ -26,7 +27,7 @@ function say(text, isError = false) {
 
 async function call(path, options) {
   const response = await fetch(path, options);
-  const answer = await response.json().catch(() => ({error: `the server said ${response.status}`}));
+  const answer = await response.json().catch(() => ({error: `The server answered ${response.status}`}));
   if (!response.ok) throw new Error(answer.error);
   return answer;
 }
@@ -44,7 +45,7 @@ async function guarded(work) {
 
 async function take(path, options) {
   await guarded(async () => {
-    say('Reading the picture …');
+    say('Reading the image …');
     const taken = await call(path, options);
     key = taken.key;
     at('image').src = `/api/${key}/image.jpg`;
@@ -65,9 +66,21 @@ function upload(file) {
 }
 
 async function ask() {
-  if (key === null) { say('Choose a picture to begin.'); return; }
+  if (key === null) { say('Choose an image to begin.'); return; }
   const mine = ++question;
-  say('Looking …');
+  const before = asking;
+  let done;
+  asking = new Promise(resolve => { done = resolve; });
+  try {
+    await before;  // one question at a time
+    if (mine === question) await askNow(mine);
+  } finally {
+    done();
+  }
+}
+
+async function askNow(mine) {
+  say('Finding …');
   const answer = await call(`/api/${key}/ask`, {
     method: 'POST', headers: {'Content-Type': 'application/json'},
     body: JSON.stringify({
@@ -124,7 +137,7 @@ function stageBox(stage, tags, number) {
     box.append(element('div', {className: 'maps'}, ...tags.slice(0, MAX_MAPS).map(one => {
       const query = new URLSearchParams({step: stage.step, name: one.name, n: number});
       return element('figure', {},
-        element('img', {src: `/api/${key}/heat.jpg?${query}`, alt: `Where ${one.name} scores`}),
+        element('img', {src: `/api/${key}/heat.jpg?${query}`, alt: `Heat map of ${one.name}`}),
         element('figcaption', {textContent: one.name}));
     })));
   }

@@ -1,5 +1,6 @@
 """PIAA: the arrays of the published program, plain twins, checkpoints, and what is refused."""
 
+import json
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmtagclip.models import GaussianClassifier, PIAAHead
 from mmtagclip.models.taggers.piaa import PatchBank, gaussian_fit
 from mmtagclip.registry import MODELS
 from tests import twins
+from tests.conftest import TINY
 from tests.golden import GOLDEN as GOLDEN_DIR
 from tests.models.taggers.test_tagger import NAMES, batch
 
@@ -400,6 +402,38 @@ def test_other_weights_are_another_encoder(saved, encoder_config, state_dict, tm
     cfg = config(encoder_config, checkpoint=str(tmp_path / 'tiny.safetensors'))
     with pytest.raises(ValueError, match=r'another encoder: .*weights .*weights '):
         load_checkpoint(MODELS.build(cfg), saved)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'quick_gelu': False},
+        {'vision_cfg': {**TINY['vision_cfg'], 'head_width': 32}},
+        {'text_cfg': {**TINY['text_cfg'], 'pool_type': 'last'}},
+    ],
+    ids=['activation', 'heads', 'pooling'],
+)
+def test_the_same_weights_in_another_architecture_are_another_encoder(
+    saved, encoder_config, change
+):
+    model = MODELS.build(config(encoder_config, model={**TINY, **change}))
+    with pytest.raises(
+        ValueError, match=r'another encoder: .*architecture .*architecture .*Fit it'
+    ):
+        load_checkpoint(model, saved)
+
+
+def test_a_checkpoint_without_the_architecture_is_refused(saved, encoder_config):
+    content = torch.load(saved, weights_only=True)['state_dict']
+    stored = json.loads(bytes(content['head.scorer.identity'].tolist()))
+    del stored['encoder']['architecture']
+    old = torch.tensor(list(json.dumps(stored).encode()), dtype=torch.uint8)
+    with pytest.raises(
+        ValueError, match=r'another encoder: .*architecture unknown, .*Fit it again'
+    ):
+        MODELS.build(config(encoder_config)).load_state_dict(
+            {**content, 'head.scorer.identity': old}
+        )
 
 
 def test_bad_arguments_and_empty_banks(saved, encoder_config):

@@ -1,5 +1,5 @@
 # Every image below a folder, without labels: set model.classes to your own, a list or a file
-# with one class a line.
+# with one class per line.
 title = 'any folder, no labels'
 dataset = dict(
     type='mmpretrain.CustomDataset',
