@@ -62,16 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still held
         return OK
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            text = f'{error.filename}: {error.strerror}'
-        print(f'mmtagclip: error: {text}', file=sys.stderr)
-        return WRONG
     except Exception as error:
-        known = _known_failure(error)
-        if known is not None:
-            print(f'mmtagclip: error: {known}', file=sys.stderr)
+        text = _sentence(error)
+        if text is not None:
+            print(f'mmtagclip: error: {text}', file=sys.stderr)
             return WRONG
         traceback.print_exc()
         print(
@@ -81,13 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CRASHED
 
 
-def _known_failure(error: Exception) -> str | None:
-    """What to say of an error of another library that is no bug; None for all others."""
+def _sentence(error: Exception) -> str | None:
+    """What to say of an error of usage, input or this machine; None if it is a bug."""
+    text = str(error)
+    if isinstance(error, OSError | RuntimeError) and text.startswith('Failed to download'):
+        return f'{text} Or fetch the weights elsewhere, and name the file with --checkpoint'
     if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # torch's
         return 'out of memory: try a smaller --batch-size or --max-side'
-    if isinstance(error, RuntimeError) and str(error).startswith('Failed to download'):
-        return f'{error} Or fetch the weights elsewhere, and name the file with --checkpoint'
-    return None
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'
+    return text if isinstance(error, ValueError | TypeError | OSError | ImportError) else None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -199,12 +196,7 @@ def _add_images(
         help=f'name of a model (see mmtagclip models) or config (default: {model})',
     )
     _add_model_options(parser)
-    parser.add_argument(
-        '--weights',
-        metavar='FILE',
-        help="classifier that tools/train.py fitted to images (PIAA) for the model's class names "
-        'and encoder',
-    )
+    _add_weights(parser)
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -219,6 +211,15 @@ def _add_images(
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--weights',
+        metavar='FILE',
+        help="classifier that tools/train.py fitted to images (PIAA) for the model's class names "
+        'and encoder',
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -323,6 +324,7 @@ It needs: pip install mmtagclip[web]""",
     )
     parser.add_argument('--port', type=int, default=7860, help='default: 7860; 0 for any free one')
     _add_model_options(parser)
+    _add_weights(parser)
 
 
 def _add_export(commands: Any) -> None:
@@ -459,8 +461,20 @@ def check_out(args: argparse.Namespace) -> None:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
     check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
-    if finished.exists() and not args.overwrite:
+    if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):
         raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+
+
+def only_clean_up_is_left(path: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up, which can be done."""
+    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    if not root.is_dir():
+        return False
+    from .jobs.runner import WORK, is_half_removed, remove_results
+
+    if not folder and is_half_removed(root):  # the output is whole
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
 
 
 def check_place(argument: str, folder: str | Path) -> None:
@@ -710,6 +724,7 @@ def run_web(args: argparse.Namespace) -> int:
         config_of(args),
         args.max_side,
         lambda address: print(f'{args.model} at {address} (Ctrl-C ends it)', flush=True),
+        args.weights,
     )
     return OK
 

@@ -1,10 +1,15 @@
 r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowhere else."""
 
 import contextlib
+import io
 import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 Content = bytes | Iterable[bytes]
 
@@ -51,15 +56,36 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
         raise
 
 
+def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
+    """Write an image as :func:`write_whole` does, in the format that its ending names.
+
+    Args:
+        path: The file.
+        pixels: ``(H, W)`` or ``(H, W, 3)`` uint8, RGB.
+        **options: Of PIL's ``save``.
+
+    Raises:
+        ValueError: An ending of no format.
+    """
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind is None:
+        raise ValueError(f'{path}: the ending names no format of images')
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind, **options)
+    write_whole(path, buffer.getvalue())
+
+
 def append_lines(path: str | Path, lines: bytes) -> None:
     """Append whole lines to a file of a folder that is there; they are safe when this returns."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, 'O_NOFOLLOW', 0)
     handle = os.open(path, flags | getattr(os, 'O_BINARY', 0), 0o666)
     with os.fdopen(handle, 'ab') as file:
+        is_new = os.fstat(handle).st_size == 0
         file.write(lines)
         file.flush()
-        os.fsync(file.fileno())
-    sync_folder(Path(path).parent)
+        os.fsync(handle)
+    if is_new:  # whose name is not safe yet
+        sync_folder(Path(path).parent)
 
 
 def make_folder(path: Path) -> None:

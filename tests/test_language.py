@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 GLOBS = (
     'README.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
     'docs/*.md',
     'demo/README.md',
     'configs/**/README.md',

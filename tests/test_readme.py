@@ -12,6 +12,7 @@ import yaml
 from mmengine.config import Config, DictAction
 
 from mmtagclip import cli
+from mmtagclip.apis.config_table import ConfigTable
 from mmtagclip.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,7 @@ CARDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / 'configs').glob(
 PAGES = [
     'README.md',
     'CONTRIBUTING.md',
+    'SECURITY.md',
     'demo/README.md',
     *CARDS,
     *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))),
@@ -220,3 +222,89 @@ def test_a_folder_s_card_says_what_its_metafile_says(folder):
         for result in model.get('Results', []):
             for metric, value in result['Metrics'].items():
                 assert row[metric] == str(value)
+
+
+# Data sets as pages call them, where the configs have another name.
+DATA = {
+    'VOC2007': 'voc07',
+    'VOC2007 test': 'voc07',
+    'VOC2012': 'voc12',
+    'VOC2012 val': 'voc12',
+    'COCO2014': 'coco14_tagclip-labels',
+    'PC60': 'pascal-context60',
+    'PC59': 'pascal-context59',
+    'Object': 'coco-object',
+    'Stuff': 'cocostuff171',
+    'COCO-Stuff-27': 'cocostuff27',
+    'City': 'cityscapes',
+    'ADE': 'ade20k',
+}
+
+
+def published():
+    """Every figure of the published.yml, by collection, variant and data set."""
+    table = ConfigTable(ROOT / 'configs')
+    return {
+        (table.published[folder]['collection'], cell.method.variant, cell.data): value
+        for folder in table.published
+        for cell in table.cells(folder)
+        for value in cell.results.values()
+    }
+
+
+def figures_of_readme():
+    """README: "VOC2012, mIoU 64.8; 68.7 with CRF", and the columns of the papers."""
+    for row in rows_of(ROOT / 'README.md'):
+        if 'published figure' in row:
+            data = row['published figure'].partition(',')[0]
+            for value, variant in re.findall(
+                r'(\d+\.\d)(?: with (CRF|PAMR))?', row['published figure']
+            ):
+                yield re.split('[ :]', row['methods'])[0], variant.lower(), data, value
+        for column, value in row.items():
+            if column.startswith('paper, ') and value:
+                method = 'TagCLIP' if 'TagCLIP' in row[''] else 'CLS-SEG'
+                yield method, 'crf' if 'CRF' in row[''] else '', column.split(', ')[1], value
+
+
+def figures_of_reproducing():
+    """docs/reproducing.md: "COCO-Object, 34.0; with CRF, 35.3", and the configs in this order."""
+    names = {
+        cell.name: (table.published[folder]['collection'], cell.method.variant, cell.data)
+        for table in [ConfigTable(ROOT / 'configs')]
+        for folder in table.published
+        for cell in table.cells(folder)
+    }
+    for row in rows_of(ROOT / 'docs/reproducing.md'):
+        if 'in the paper' in row:
+            first, *others = re.findall('`(.*?)`', row['config'])
+            values = re.findall(r'\d+\.\d', row['in the paper'].partition('(')[0])
+            configs = [first, *(other.replace('...', first) for other in others)]
+            for config, value in zip(configs, values, strict=True):
+                yield *names[config.partition('/')[2]], value
+
+
+def figures_of_direct_segmentation():
+    """docs/direct_segmentation.md: one table; Trident's row of MaskCLIP is of another protocol."""
+    for row in rows_of(ROOT / 'docs/direct_segmentation.md'):
+        if {'VOC21', 'ADE'} <= set(row) and row[''] != 'MaskCLIP †':
+            for column, value in row.items():
+                if re.fullmatch(r'\d+\.\d', value):
+                    variant = 'pamr' if 'PAMR' in row[''] else ''
+                    yield re.split('[ ,]', row[''])[0], variant, column, value
+
+
+@pytest.mark.parametrize(
+    'figures, least',
+    [
+        (figures_of_readme, 17),
+        (figures_of_reproducing, 8),
+        (figures_of_direct_segmentation, 45),
+    ],
+)
+def test_published_figures_are_those_of_the_configs(figures, least):
+    found, expected = list(figures()), published()
+    assert len(found) >= least  # a form that is not read would be missing
+    for collection, variant, data, value in found:
+        figure = expected[collection, variant, DATA.get(data, data.lower())]
+        assert abs(float(value) - figure) < 0.051, (collection, variant, data)  # rounded

@@ -10,7 +10,7 @@ model = dict(
         head=dict(dmar=_base_.backbone.DMAR),
         **_base_.parts.TagCLIP,
     ),
-    affinity=dict(**_base_.backbone.AffinityRefinement, **_base_.parts.AffinityRefinement),
+    affinity=dict(**_base_.backbone.AffinityRefinement_voc, **_base_.parts.AffinityRefinement),
     templates=['a photo of a {}.'],
     **_base_.parts.CLSSeg,
 )

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from ..files import write_whole
+from ..files import make_folder, write_image, write_whole
 from ..images import read_image
 from ..jobs.identity import Source, file_stamp, flatten, identity
 from ..jobs.runner import Job, Manifest, read_results
@@ -71,7 +71,7 @@ class FolderRun:
         """Do what is missing.
 
         Raises:
-            RuntimeError: Results of this run were removed meanwhile.
+            FileNotFoundError: Results of this run were removed meanwhile.
             ValueError: An image can't be read and is not to be skipped; what was
                 done stays.
         """
@@ -87,7 +87,10 @@ class FolderRun:
         finally:
             self.job.commit()
         if not self.job.finish():
-            raise RuntimeError(f'{self.job.root} still lacks images; start the run again')
+            raise FileNotFoundError(
+                f'results in {self.job.root} were removed while a run was writing them; start it '
+                'again'
+            )
 
     def records(self) -> list[dict[str, Any]]:
         """What a finished run says of each image, in order."""
@@ -105,16 +108,15 @@ class FolderRun:
             path: ``.jsonl`` (a line an image), ``.csv`` (a line a tag) or ``.json``
                 (images, categories and annotations, as COCO has them).
         """
-        path = Path(path)
-        if path.suffix == '.jsonl':
-            write_whole(
-                path,
-                (encode_line(json.dumps(one, ensure_ascii=False)) for one in self.results()),
-            )
-        elif path.suffix == '.csv':
-            write_whole(path, self._table())
-        else:
-            write_whole(path, encode_line(json.dumps(self._coco(), ensure_ascii=False)))
+        path, lines = Path(path), self._table()
+        if path.suffix != '.csv':
+            contents = self.results() if path.suffix == '.jsonl' else [self._coco()]
+            lines = (encode_line(json.dumps(one, ensure_ascii=False)) for one in contents)
+        # Within the folder, so that nothing else is left behind where this is killed.
+        scratch = self.job.work if self.job.root.parent == path.parent else None
+        if scratch is not None:
+            make_folder(scratch)
+        write_whole(path, lines, scratch=scratch)
 
     def _records(self) -> list[ImageRecord]:
         return read_results(self.job.root)[1]
@@ -202,7 +204,13 @@ class FolderRun:
             'file_max_side': self.inferencer.file_max_side,
             'batch_size': self.batch_size,
         }
-        return Manifest('masks' if self.segments else 'tags', classes, flatten(description))
+        # Names and colours of the labels follow from the classes.
+        job = {
+            key: value
+            for key, value in flatten(description).items()
+            if not key.startswith('names.dataset_meta.')
+        }
+        return Manifest('masks' if self.segments else 'tags', classes, job)
 
 
 def _stamp(image: ImageInput) -> Any:
@@ -224,12 +232,11 @@ def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) 
         The pages.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     pages = []
     for start in range(0, len(records), SHEET_SIZE):
         cells = (_cell(record) for record in records[start : start + SHEET_SIZE])
         pages.append(folder / f'sheet-{start // SHEET_SIZE + 1:04d}.jpg')
-        Image.fromarray(contact_sheet(cells)).save(pages[-1], quality=90)
+        write_image(pages[-1], contact_sheet(cells), quality=90)
     return pages
 
 

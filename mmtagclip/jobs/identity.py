@@ -207,23 +207,37 @@ def flatten(description: Any, path: str = '') -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat descriptions, a phrase each; what says most comes first."""
+    """What differs between two flat descriptions, a phrase each; what says most comes first.
+
+    What follows from a named difference is left out: all options of a part whose class differs,
+    an equal change of the same option in another part, and digests, unless nothing else differs.
+    """
     missing = object()
     changed = [
         key
         for key in {**before, **now}
         if _text_of(before.get(key, missing)) != _text_of(now.get(key, missing))
     ]
+    others = tuple(key.removesuffix('class') for key in changed if key.endswith('.class'))
+    changed = [
+        key
+        for key in changed
+        if not any(key.startswith(part) and key != f'{part}class' for part in others)
+    ]
 
     def says_little(key: str) -> bool:
         values = (before.get(key, ''), now.get(key, ''))
         return any(isinstance(one, str) and re.search('[0-9a-f]{32}', one) for one in values)
 
-    return [
-        f'{key} was {_short(before[key]) if key in before else "not there"}, now it is '
-        f'{_short(now[key]) if key in now else "not there"}'
-        for key in sorted(changed, key=lambda key: (says_little(key), key.count('.')))
-    ]
+    changed = [key for key in changed if not says_little(key)] or changed
+    phrases: dict[tuple, str] = {}
+    for key in sorted(changed, key=lambda key: key.count('.')):
+        was, is_now = (
+            _short(values[key]) if key in values else 'not there' for values in (before, now)
+        )
+        same = (tuple(key.split('.')[-2:]), was, is_now)
+        phrases.setdefault(same, f'{key} was {was}, now it is {is_now}')
+    return list(phrases.values())
 
 
 def digest(content: Any) -> str:

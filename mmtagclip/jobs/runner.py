@@ -6,8 +6,9 @@ A job writes one record per image, and files that belong to it, into a folder:
   the mark of our folders: nothing is replaced or removed in a folder without one.
 - ``labels.jsonl``: one line per image in the order of the data set. It appears whole, and only
   when no image is missing.
-- ``KIND/3/3f....ENDING``, such as ``masks/3/3f....png``: what belongs to an image. A file is
-  named by the digest of its content. (Few folders: each has to be flushed.)
+- ``KIND/STEM-DIGEST.ENDING``, such as ``masks/000040-3f....png``: what belongs to an image. STEM
+  is the image's file name, DIGEST that of the content. So images of one name don't get into each
+  other's way, a file never changes, and old results stay whole until new ones replace them.
 - ``.unfinished/``: while the job runs, a journal per process and start, whose lines are those
   of ``labels.jsonl``; and files that are being written.
 
@@ -37,13 +38,16 @@ from ..files import (
     whole_lines,
     write_whole,
 )
+from ..images import image_stem
 from ..records import ImageRecord, encode_line
 from ..version import __version__
 from .identity import Source, differences, digest
 
-FORMAT = 'mmtagclip results 2'
+FORMAT = 'mmtagclip results 3'
 WORK = '.unfinished'
-OUR_FILE = re.compile(r'[0-9a-f]{32}\.\w+')
+OUR_FILE = re.compile(r'[^/]*-([0-9a-f]{16})\.\w+')
+# In bytes: names of files have 255 at most.
+LONGEST_STEM = 200
 OUR_WORK = re.compile(r'[0-9a-f]{8}-[0-9a-f]{32}\.jsonl|\.[0-9a-f]{32}\.part')
 LINE = re.compile(rb'(\{.*), "digest": "([0-9a-f]{16})"\}\n', re.DOTALL)
 # How often another process may remove a folder between making it and writing into it.
@@ -215,8 +219,7 @@ class Job:
             paths = {}
             for name, content in files.items():
                 kind, suffix = name.split('.', 1)
-                name = hashlib.sha256(content).hexdigest()[:32]
-                path = Path(kind, name[0], f'{name}.{suffix}')
+                path = Path(kind, f'{_stem(record.image)}-{_digest(content)}.{suffix}')
                 self._write(self.root / path, content)
                 folders.add(self.root / path.parent)
                 paths[kind] = path.as_posix()
@@ -452,19 +455,34 @@ def check_folder(root: str | Path) -> list[str]:
 def remove_results(root: str | Path) -> None:
     """Remove a folder of results, and nothing in it that is not ours.
 
-    Where that is interrupted, what is left is still one of our folders.
+    Where that is interrupted before :attr:`Job.labels` is gone, all results are still there; later,
+    what is left is still one of our folders, see :func:`is_half_removed`.
 
     Raises:
         FileNotFoundError: The folder holds no results.
         ValueError: It is not ours.
     """
     root = Path(root)
-    Manifest.load(root)
-    _remove_files(root, kept=())
+    manifest = Manifest.load(root)
     _remove_work(root)
-    for name in ('labels.jsonl', 'manifest.json'):
-        (root / name).unlink(missing_ok=True)
+    (root / 'labels.jsonl').unlink(missing_ok=True)
+    sync_folder(root)
+    _remove_files(root, kept=())
+    _remove_empty(root / manifest.kind)  # of a removal that was interrupted
+    sync_folder(root)
+    (root / 'manifest.json').unlink()
     _remove_empty(root)
+
+
+def is_half_removed(root: str | Path) -> bool:
+    """Whether a folder is what an interrupted :func:`remove_results` left without labels.
+
+    A job that is under way has a folder of journals.
+    """
+    root = Path(root)
+    return (root / 'manifest.json').is_file() and not (
+        (root / 'labels.jsonl').exists() or (root / WORK).exists()
+    )
 
 
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:
@@ -488,17 +506,17 @@ def file_paths(record: Mapping[str, Any]) -> list[str]:
     return [
         value
         for key, value in record.items()
-        if isinstance(value, str) and re.fullmatch(rf'{re.escape(key)}/./{OUR_FILE.pattern}', value)
+        if isinstance(value, str) and re.fullmatch(rf'{re.escape(key)}/{OUR_FILE.pattern}', value)
     ]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file that is named by its digest is there and has this content."""
+    """Whether a file whose name holds its digest is there and has this content."""
+    named = OUR_FILE.fullmatch(path.name)
     try:
-        content = path.read_bytes()
+        return named is not None and _digest(path.read_bytes()) == named[1]
     except OSError:
         return False
-    return hashlib.sha256(content).hexdigest()[:32] == path.name.partition('.')[0]
 
 
 def _content(line: bytes) -> dict[str, Any]:
@@ -508,7 +526,16 @@ def _content(line: bytes) -> dict[str, Any]:
 
 
 def _line_digest(text: bytes, key: str) -> bytes:
-    return hashlib.sha256(key.encode() + text).hexdigest()[:16].encode()
+    return _digest(key.encode() + text).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _stem(image: str) -> str:
+    """Name of an image's files, short enough for every file system."""
+    return os.fsencode(image_stem(image))[:LONGEST_STEM].decode(errors='ignore')
 
 
 def _with_images(manifest: Manifest, images: Sequence[Source]) -> Manifest:
@@ -529,13 +556,10 @@ def _few(names: set[str]) -> str:
 
 def _remove_files(root: Path, kept: Any) -> None:
     """Remove the files that belong to images, but those whose relative paths are kept."""
-    for path in root.glob('*/[0-9a-f]/*'):
-        if path.relative_to(root).as_posix() in kept or not OUR_FILE.fullmatch(path.name):
-            continue
-        if path.name.startswith(path.parent.name) and is_whole(path):
+    for path in root.glob('*/*'):
+        if path.relative_to(root).as_posix() not in kept and is_whole(path):
             path.unlink(missing_ok=True)
             _remove_empty(path.parent)
-            _remove_empty(path.parent.parent)
 
 
 def _remove_work(root: Path) -> None:

@@ -8,8 +8,8 @@ from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
 from mmpretrain.visualization import UniversalVisualizer
 from mmseg.visualization import SegLocalVisualizer
-from PIL import Image
 
+from ..files import write_image
 from ..labels import labels_metainfo
 from ..registry import VISUALIZERS
 from .mask_figure import draw_masks
@@ -55,7 +55,7 @@ class _FigureVisualizer(Visualizer):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            Image.fromarray(drawn).save(out_file)
+            write_image(out_file, drawn)
         else:
             self.add_image(name, drawn, step)
         return drawn

@@ -32,12 +32,14 @@ class BoundedProtocol(H11Protocol):
         self._begin()
         self._paused: float | None = None  # since when the client does not read
         self._closing: float | None = None
-        # A connection that was closed just now is in the set until the event loop's next round.
-        others: list[Any] = [
-            one
-            for one in self.connections
-            if one is not self and not one.transport.is_closing()  # type: ignore[union-attr]
-        ]
+        others: list[Any] = []
+        if len(self.connections) > self.limits.connections:
+            # One that was closed just now is in the set until the event loop's next round.
+            others = [
+                one
+                for one in self.connections
+                if one is not self and not one.transport.is_closing()  # type: ignore[union-attr]
+            ]
         if len(others) >= self.limits.connections:
             idle = [one for one in others if one.is_idle]
             waiting = idle or [one for one in others if one.is_sending]

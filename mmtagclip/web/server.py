@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import socket
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -509,6 +510,7 @@ def serve(
     config: Any,
     max_side: int | None = None,
     ready: Callable[[str], None] | None = None,
+    weights: str | None = None,
 ) -> None:
     """Serve the page until interrupted.
 
@@ -520,6 +522,7 @@ def serve(
         config: The model's config.
         max_side: Larger images are shrunk for the encoder, in pixels.
         ready: Called with the page's address before the first request.
+        weights: See :class:`mmtagclip.apis.TagInferencer`.
 
     Raises:
         OSError: The address can't be listened on; the message says why.
@@ -534,12 +537,14 @@ def serve(
         raise OSError(f'can not listen on {shown}:{port}: {error.strerror}') from None
     limits = Limits() if max_side is None else Limits(encoder_side=max_side)
     model = inferencer_class(config)(
-        config, device=device, max_side=limits.encoder_side, show_progress=False
+        config, weights, device, max_side=limits.encoder_side, show_progress=False
     )
     listening.listen()  # a browser that comes before the server is ready waits
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:
         ready(f'http://{shown}:{listening.getsockname()[1]}')
+    # Each operation of the event loop on a socket waits for Python code of the model to give way.
+    sys.setswitchinterval(0.0005)
     make_server(make_app(model, title, limits, hosts), limits).run(sockets=[listening])
 
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmtagclip import cli
 from mmtagclip.apis.config_table import ConfigTable
+from mmtagclip.clip import LAST_BLOCKS, LastBlock, last_block
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT
 from tests.processes import run
@@ -178,10 +179,25 @@ def test_all_names_are_listed(capsys):
     assert {data for method in TABLE.methods for data in TABLE.datasets(method)} <= words
 
 
-def test_what_a_method_a_backbone_and_a_data_set_cost(tmp_path):
-    """One file a backbone, one and a vocabulary a data set, two and a card a method."""
+@pytest.fixture
+def key_last_block():
+    """A last block as a file of mmtagclip/clip/last_blocks would define it, for one test."""
+
+    @MODELS.register_module()
+    @last_block
+    class KeyLastBlock(LastBlock):
+        def attend(self, context):
+            return context.qkv[1]
+
+    yield KeyLastBlock
+    del LAST_BLOCKS['KeyLastBlock'], MODELS.module_dict['KeyLastBlock']
+
+
+def test_what_a_method_a_backbone_and_a_data_set_cost(tmp_path, key_last_block):
+    """One file a backbone, one and a vocabulary a data set, two and a card a method; no list."""
     configs = tmp_path / 'configs'
     shutil.copytree(CONFIGS, configs)
+    (tmp_path / 'demo').symlink_to(ROOT / 'demo')  # where the backbone vit-demo looks for its model
     base = configs / '_base_'
     (base / 'backbones/vit-huge-p14_mine.py').write_text(
         "backbone = dict(encoder=dict(model='ViT-H-14'), patch_size=14)\n"
@@ -217,6 +233,9 @@ def test_what_a_method_a_backbone_and_a_data_set_cost(tmp_path):
     assert cfg.model.encoder.last_block.type == 'mmtagclip.KeyLastBlock'
     assert (cfg.model.head.classes, cfg.test_dataloader.dataset.classes) == ('coco', 'coco')
     path = tmp_path / 'mine.py'
+    path.write_text(table.text('keyclip', 'vit-demo', 'mine'))
+    encoder = MODELS.build(Config.fromfile(path).model).encoder
+    assert (type(encoder.last_block), encoder.positions) == (key_last_block, 'bicubic_scale')
     path.write_text(table.text('tag-guided-keyclip', 'vit-huge-p14_mine', 'mine'))
     cfg = Config.fromfile(path)
     assert cfg.model.encoder.model == cfg.model.tagger.encoder.model == 'ViT-H-14'

@@ -4,11 +4,12 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
+from mmtagclip.clip import LAST_BLOCKS
 from mmtagclip.registry import MODELS
 from tests.clip.last_blocks.test_last_blocks import DEEP, untrained
 from tests.conftest import picture
 
-POLICIES = ['Ordinary', 'SelfOnly', 'SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP']
+POLICIES = [name.removesuffix('LastBlock') for name in LAST_BLOCKS]
 # Patch size, depth, and the layers of DMAR and of the CAMs' affinity.
 ARCHITECTURES = {
     'B/32': (32, 12, (8, 9, 10), tuple(range(4, 11))),

@@ -21,15 +21,15 @@ from mmengine.runner import Runner
 from mmtagclip.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
-# As published: the last block, and how the positional embedding is resized.
+# Row of the table and its method, whose last block and positions it takes.
 ENCODERS = {
-    'TagCLIP (value-only)': ('SelfOnly', 'bilinear'),
-    'MaskCLIP (value-only, bicubic)': ('SelfOnly', 'bicubic'),
-    'SCLIP': ('SCLIP', 'bicubic_scale'),
-    'ClearCLIP': ('ClearCLIP', 'bicubic_scale'),
-    'NACLIP': ('NACLIP', 'bicubic_scale'),
-    'ITACLIP': ('ITACLIP', 'bicubic_scale'),
-    'SC-CLIP': ('SCCLIP', 'bicubic_scale'),
+    'TagCLIP (value-only)': 'tagclip',
+    'MaskCLIP (value-only, bicubic)': 'maskclip',
+    'SCLIP': 'sclip',
+    'ClearCLIP': 'clearclip',
+    'NACLIP': 'naclip',
+    'ITACLIP': 'itaclip',
+    'SC-CLIP': 'scclip',
 }
 # Column of the table and its config.
 TAGS = {
@@ -46,11 +46,11 @@ MASKS = {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo', 'CLS-SEG': 'c
 def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> Config:
     """The config of one cell."""
     cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
-    policy, positions = ENCODERS[encoder]
+    method = Config.fromfile(ROOT / f'configs/_base_/methods/{ENCODERS[encoder]}.py')
     owner = cfg.model if 'encoder' in cfg.model else cfg.model.tagger
-    owner.encoder.update(
-        last_block={'type': f'mmtagclip.{policy}LastBlock'}, positions=positions, dtype=args.dtype
-    )
+    for key in ('last_block', 'positions'):
+        owner.encoder.pop(key, None)
+    owner.encoder.update(method.model.encoder, dtype=args.dtype)
     cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'ERROR', str(time.time_ns())
     for loader in (cfg.test_dataloader, cfg.get('train_dataloader')):
         if loader is not None:

@@ -9,6 +9,7 @@ the script only draws the figure again.
 """
 
 import argparse
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,7 +183,9 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
         time.set_title(label)
     panels[0, 0].set_ylabel('seconds per image')
     panels[1, 0].set_ylabel('peak memory above the model, MiB')
-    figure.savefig(path, dpi=100)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=100)
+    write_whole(path, buffer.getvalue())
 
 
 def main() -> None:

@@ -25,8 +25,13 @@ function say(text, isError = false) {
   at('status').classList.toggle('error', isError);
 }
 
-async function call(path, options) {
+async function call(path, options, tries = 5) {
   const response = await fetch(path, options);
+  if (response.status === 429 && tries > 1) {  // the server is busy
+    const seconds = Number(response.headers.get('Retry-After'));
+    await new Promise(resolve => setTimeout(resolve, 1000 * seconds));
+    return call(path, options, tries - 1);
+  }
   const answer = await response.json().catch(() => ({error: `The server answered ${response.status}`}));
   if (!response.ok) throw new Error(answer.error);
   return answer;

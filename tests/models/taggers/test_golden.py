@@ -26,7 +26,7 @@ def arrays(name):
     return dict(np.load(GOLDEN / f'tagclip_{name}.npz'))
 
 
-def images():
+def image_names():
     for name in SETTINGS:
         for key in arrays(name):
             if key.endswith('/final'):
@@ -47,7 +47,7 @@ def test_names_and_text_features(encoder, name):
     np.testing.assert_allclose(text.numpy(), arrays(name)['text'], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize('image', images())
+@pytest.mark.parametrize('image', image_names())
 def test_images(encoder, image):
     name, size = image.split('/')
     golden = {
