@@ -34,7 +34,7 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
 
     Args:
         filename: Path of the file.
-        map_location: Of no effect, tensors are on the CPU; MMEngine sets it.
+        map_location: Ignored: tensors are on the CPU. MMEngine passes it.
 
     Returns:
         What it holds, the weights under ``'state_dict'`` or bare.

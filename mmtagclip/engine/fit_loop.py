@@ -51,9 +51,9 @@ class FitLoop(BaseLoop):
     in the model's names, so that ``tools/test.py CONFIG CHECKPOINT`` reads it;
     CLIP brings its own weights. Any number of processes gives the same.
 
-    Now and then the bank is saved beside the checkpoint, a file a process.
-    Started again, in as many processes as before or in others, the loop goes on
-    from there; when the classifier is fitted, these files are deleted.
+    During the run, each process saves its bank beside the checkpoint. Started again, with
+    the same or another number of processes, the loop resumes from these files. They are
+    deleted when the classifier is fitted.
 
     Args:
         runner: The runner.
@@ -189,7 +189,7 @@ class FitLoop(BaseLoop):
         all_reduce(total)
         if total:
             self.runner.logger.warning(
-                f'{total} of {self.num_images} images could not be read, and take no part'
+                f'{total} of {self.num_images} images could not be read and are ignored'
             )
         self._check_number(self.num_images - int(total), 'readable images')
 

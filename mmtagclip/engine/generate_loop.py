@@ -41,7 +41,7 @@ class GenerateLoop(BaseLoop):
     Args:
         runner: The runner.
         dataloader: The test data loader.
-        evaluator: Of no effect; labels are written, not judged.
+        evaluator: Ignored: labels are written, not evaluated.
         out_dir: Folder to write to, relative to the run's working directory.
         confidence: Mask pixels whose winning probability is lower become 255;
             published: 0.95, after the CRF. Needs ``with_probabilities``.

@@ -101,7 +101,7 @@ def test_images_that_can_not_be_read_are_left_out(segmentor_config, tmp_path, ca
     fit(whole, loader(), tmp_path)
     assert 'could not be read' not in caplog.text
     fit(part, loader(unreadable=(2,)), tmp_path)
-    assert '1 of 6 images could not be read, and take no part' in caplog.text
+    assert '1 of 6 images could not be read and are ignored' in caplog.text
     assert not torch.equal(whole.tagger.head.scorer.weight, part.tagger.head.scorer.weight)
     with pytest.raises(ValueError, match='4 readable images are too few to fit 5 classes'):
         fit(MODELS.build(segmentor_config), loader(unreadable=(1, 4)), tmp_path)
