@@ -105,7 +105,7 @@ class FolderRun:
         """Write the results of a finished run as one file, whole or not at all.
 
         Args:
-            path: ``.jsonl`` (a line an image), ``.csv`` (a line a tag) or ``.json``
+            path: ``.jsonl`` (one line per image), ``.csv`` (one row per tag) or ``.json``
                 (images, categories and annotations, as COCO has them).
         """
         path, lines = Path(path), self._table()
