@@ -1,4 +1,4 @@
-"""Long runs over many images: results are safe while the run goes on, and it can go on later."""
+"""Long runs over many images: results are safe during the run, and it can be resumed."""
 
 import csv
 import hashlib
@@ -22,22 +22,22 @@ from .inferencer import ImageInferencer, SegInferencer
 from .inputs import ImageInput
 from .results import SegResult
 
-FORMATS = ('.jsonl', '.csv', '.json')
 SHEET_SIZE = 30
+# Options of a call that decide no result, or decide it through the names. Any other counts.
+WITHOUT_INFLUENCE = ('classes', 'background', 'on_error', 'out_dir', 'vis_dir', 'show', 'wait_time')
 
 
 class FolderRun:
     """A run over images whose results go to a folder of pseudo labels.
 
-    Started again with the same images and options it does what is missing. The
-    folder is that of :class:`mmtagclip.jobs.runner.Job`.
+    Started again with the same images and options, it does what is missing. The folder is
+    that of :class:`mmtagclip.jobs.runner.Job`.
 
     Args:
         inferencer: What runs.
         images: The images, all of them.
         root: The folder.
-        batch_size: Images a batch; batches are the same however often the run is
-            started.
+        batch_size: Images per batch; batches are the same however often the run is started.
         options: Of the inferencer's call.
         replace: Whether to replace results that are there, when the run ends.
 
@@ -199,7 +199,11 @@ class FolderRun:
         description = {
             'model': identity(self.inferencer.model),
             'names': identity(names),
-            'threshold': self.options.get('threshold'),
+            'options': {
+                key: value
+                for key, value in {'threshold': None, **self.options}.items()
+                if key not in WITHOUT_INFLUENCE
+            },
             'pipeline': identity(self.inferencer.pipeline),
             'file_max_side': self.inferencer.file_max_side,
             'batch_size': self.batch_size,

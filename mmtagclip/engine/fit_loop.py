@@ -204,6 +204,7 @@ class FitLoop(BaseLoop):
     def _description(self, bank: PatchBank) -> dict[str, Any]:
         """What decides a bank besides the images: the model as far as the patches."""
         return {
+            'version': __version__,
             'classes': self.classifier.belongs_to['classes'],
             'bank': identity(bank),
             'encoder': identity(self.tagger.encoder),
