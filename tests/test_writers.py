@@ -17,7 +17,7 @@ from mmtagclip.apis.inputs import list_images
 from mmtagclip.apis.results import SegResult, TagResult
 from mmtagclip.datasets.tag_file import TagRecord, write_tag_file
 from mmtagclip.files import write_image
-from mmtagclip.jobs.runner import check_folder, remove_results
+from mmtagclip.jobs.runner import Job, check_folder, remove_results
 from tests.forgetful import Forgetful, restore
 
 ROOT = Path(__file__).parents[1]
@@ -315,6 +315,12 @@ def test_an_output_that_is_removed_under_a_run_ends_it(tmp_path, images, kind, o
     assert not root.exists()
     command(kind(), images, tmp_path / out)
     assert (tmp_path / out).exists()
+
+
+def test_results_that_vanish_under_a_run_are_said(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(Job, 'finish', lambda job: False)
+    with pytest.raises(FileNotFoundError, match='were removed while a run was writing them'):
+        command(Tags(), images, tmp_path / 'x.jsonl')
 
 
 @pytest.mark.parametrize(('kind', 'out'), RUNS)
