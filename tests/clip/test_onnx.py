@@ -91,4 +91,4 @@ def test_the_command(tmp_path, capsys):
         'votes',
     ]
     assert cli.main(['export', str(path), '--model', 'coarse_demo']) == 2
-    assert 'say which --layers' in capsys.readouterr().err
+    assert 'name the --layers to export' in capsys.readouterr().err
