@@ -165,7 +165,7 @@ def test_unknown_names_are_refused_with_the_near_ones(capsys):
         (['slip', 'vit-demo', 'voc21'], "no method 'slip' .*similar names: sclip"),
         (['sclip', 'vit-base', 'voc21'], "no backbone 'vit-base' .*vit-base-p16_openai"),
         (['sclip', 'vit-demo', 'voc07'], "no data set of sclip 'voc07' .*voc"),
-        (['sclip', 'vit-demo'], 'say method, backbone and data set'),
+        (['sclip', 'vit-demo'], 'give a method, a backbone and a data set'),
     ]:
         assert cli.main(['config', *arguments]) == 2
         error = capsys.readouterr().err
@@ -182,6 +182,7 @@ def test_all_names_are_listed(capsys):
 @pytest.fixture
 def key_last_block():
     """A last block as a file of mmtagclip/clip/last_blocks would define it, for one test."""
+    MODELS.get('mmtagclip.TagCLIP')  # imports the package, which registers what is there by then
 
     @MODELS.register_module()
     @last_block
@@ -232,10 +233,11 @@ def test_what_a_method_a_backbone_and_a_data_set_cost(tmp_path, key_last_block):
     cfg = Config.fromfile(leaf)
     assert cfg.model.encoder.last_block.type == 'mmtagclip.KeyLastBlock'
     assert (cfg.model.head.classes, cfg.test_dataloader.dataset.classes) == ('coco', 'coco')
-    path = tmp_path / 'mine.py'
+    path = tmp_path / 'demo.py'
     path.write_text(table.text('keyclip', 'vit-demo', 'mine'))
     encoder = MODELS.build(Config.fromfile(path).model).encoder
     assert (type(encoder.last_block), encoder.positions) == (key_last_block, 'bicubic_scale')
+    path = tmp_path / 'huge.py'  # the fixture `load` remembers files by name
     path.write_text(table.text('tag-guided-keyclip', 'vit-huge-p14_mine', 'mine'))
     cfg = Config.fromfile(path)
     assert cfg.model.encoder.model == cfg.model.tagger.encoder.model == 'ViT-H-14'

@@ -145,7 +145,7 @@ def test_register_tokens_are_left_out(tmp_path):
 def test_bad_arguments(weights):
     name = 'vit_tiny_patch16_224'
     for kwargs in ({}, {'pretrained': True, 'checkpoint': weights[8]}):
-        with pytest.raises(ValueError, match=f"weights of '{name}' come from"):
+        with pytest.raises(ValueError, match=f"for the weights of '{name}'"):
             TimmFeatures(name, **kwargs)
     with pytest.raises(ValueError, match='weights of another architecture than'):
         TimmFeatures(name, checkpoint=weights[8])
