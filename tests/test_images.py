@@ -272,6 +272,12 @@ def test_more_pixels_than_the_limit(tmp_path):
         read_image(path, max_pixels=599)
 
 
+def test_the_longest_side_that_is_read():
+    assert read_image(content('png', 1, 16384)).shape == (1, 16384, 3)
+    with pytest.raises(ValueError, match=r'16385x1 pixels, over the limit of max_side=16384'):
+        read_image(content('png', 1, 16385))
+
+
 def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     data = bytearray(content('png', 4, 4))
     data[16:24] = struct.pack('>II', 16000, 16000)
