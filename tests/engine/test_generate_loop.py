@@ -371,7 +371,7 @@ def test_a_pixel_at_the_confidence_keeps_its_label(direct_config, tmp_path, conf
     config['test_dataloader']['dataset']['indices'] = [0]
     generate(config, tmp_path)
     (record,) = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
-    with Image.open(tmp_path / 'pseudo_labels' / record['masks']) as mask:
+    with Image.open(tmp_path / 'pseudo_labels' / record.more['masks']) as mask:
         assert np.unique(np.asarray(mask)).tolist() == [label]
     assert record['tags'] == []
 
