@@ -373,7 +373,7 @@ def test_a_pixel_at_the_confidence_keeps_its_label(direct_config, tmp_path, conf
     (record,) = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
     with Image.open(tmp_path / 'pseudo_labels' / record.more['masks']) as mask:
         assert np.unique(np.asarray(mask)).tolist() == [label]
-    assert record['tags'] == []
+    assert list(record.tags) == []
 
 
 def test_other_weights_of_the_tagger_alone_are_another_job(guided_config, state_dict, tmp_path):
