@@ -361,7 +361,7 @@ def test_options_reach_the_config(monkeypatch):
             'model.tagger.head.threshold=0.3',
         ]
     )
-    config = cli.config_of(args)
+    config = cli.common.config_of(args)
     assert config.model.tagger.encoder.pretrained is None
     assert config.model.tagger.encoder.checkpoint == 'w.pt'
     assert config.model.tagger.head.threshold == 0.3
@@ -384,7 +384,7 @@ def test_models(capsys):
 def test_demo(tmp_path, capsys):
     assert mmtagclip('demo', '--out', tmp_path) == 0
     assert '000040.jpg: bell 0.81, train 0.69, octopus 0.67' in capsys.readouterr().out
-    assert len(list(tmp_path.rglob('*.png'))) == 2 * len(cli.DEMO_SCENES)
+    assert len(list(tmp_path.rglob('*.png'))) == 2 * len(cli.demo.SCENES)
 
 
 def test_as_a_process(photos):
@@ -464,7 +464,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, message):
     def fail(args):
         raise error
 
-    monkeypatch.setattr(cli, 'run_check', fail)
+    monkeypatch.setattr(cli.check, 'run', fail)
     assert mmtagclip('check', 'folder') == code
     written = capsys.readouterr().err
     assert message in written
@@ -661,7 +661,7 @@ def test_a_checkpoint_is_that_of_every_encoder():
             'tag-guided-sclip_vit-base-p16_openai_voc21',
         ]
     )
-    config = cli.config_of(args)
+    config = cli.common.config_of(args)
     for encoder in (config.model.encoder, config.model.tagger.encoder):
         assert encoder.pretrained is None
         assert encoder.checkpoint == 'ViT-B-16.pt'

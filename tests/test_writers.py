@@ -87,8 +87,8 @@ def command(inferencer, images, out, overwrite=False):
         images=[str(images)], out=str(out), overwrite=overwrite, vis=None, sheets=None,
         quiet=False, batch_size=1,
     )  # fmt: skip
-    cli.check_out(args)
-    return cli.write_results(inferencer, cli.input_images(args), args, {})
+    cli.images.check_out(args)
+    return cli.images.write_results(inferencer, cli.images.input_images(args), args, {})
 
 
 RUNS = [

@@ -1,0 +1,128 @@
+"""What the commands have in common: options, checks, messages, exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..files import user_path
+
+TAGGER = 'tagclip_vit-base-p16_openai_folder'
+SEGMENTOR = 'cls-seg_vit-base-p16_openai_coco-object'
+DEMO = {'tag': 'tagclip_demo', 'segment': 'cls-seg_demo'}
+OK, SOME_UNREADABLE, WRONG, CRASHED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def add_command(
+    commands: Any, name: str, text: str, run: Callable, epilog: str
+) -> argparse.ArgumentParser:
+    """A parser for a command of its own help and examples."""
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=f'{text[0].upper()}{text[1:]}.',
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, command=name)
+    return parser
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights."""
+    parser.add_argument(
+        '--weights',
+        metavar='FILE',
+        help="classifier that tools/train.py fitted to images (PIAA) for the model's class names "
+        'and encoder',
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that builds a model."""
+    parser.add_argument(
+        '--checkpoint',
+        metavar='FILE',
+        help="file with the encoder's weights, in place of those that the model names",
+    )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='download the weights if they are not on this machine',
+    )
+    parser.add_argument('--device', help='cpu, cuda:0, ... (default: cuda if available)')
+    parser.add_argument(
+        '--max-side',
+        type=int,
+        metavar='PIXELS',
+        help="longest side; larger images are shrunk for the encoder (default: the config's)",
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override config entries'
+    )
+
+
+def config_of(args: argparse.Namespace) -> Any:
+    """The config that the command line describes.
+
+    Raises:
+        ValueError: The weights are missing, and --download was not given.
+    """
+    from ..apis.model_zoo import encoder_configs, load_config, missing_weights
+    from ..engine import CfgOptions
+
+    parser = argparse.ArgumentParser(prog='mmtagclip')
+    parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})
+    given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
+    config = load_config(args.model, given.cfg_options)
+    if args.checkpoint is not None:
+        encoders = encoder_configs(config)
+        if not encoders:
+            raise ValueError(f'--checkpoint names the weights of an encoder; {args.model} has none')
+        for encoder in encoders:
+            encoder.update(pretrained=None, checkpoint=args.checkpoint)
+    missing = missing_weights(config)
+    if missing is not None and not args.download:
+        raise ValueError(
+            f'the weights of {missing} are not on this machine: add --download to '
+            'fetch them once, or --checkpoint FILE if you have them'
+        )
+    return config
+
+
+def check_place(argument: str, folder: str | Path) -> None:
+    """Refuse a folder that can't be made or written to.
+
+    Raises:
+        NotADirectoryError: It, or a folder above it, is a file.
+        PermissionError: It is not writable.
+    """
+    folder = Path(folder).absolute()
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f'{argument}: {there} is a file, so nothing can be written in it')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f'{argument}: {there} is not writable')
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse a model, checkpoint or weights that do not exist.
+
+    Raises:
+        FileNotFoundError: There is no such config, model or file.
+    """
+    from ..apis.model_zoo import find_config
+
+    find_config(args.model)
+    for option in ('checkpoint', 'weights'):
+        path = getattr(args, option, None)
+        if path is not None and not user_path(path).is_file():
+            raise FileNotFoundError(f'--{option}: there is no file {path}')
+
+
+def note(args: argparse.Namespace, text: str) -> None:
+    """Print a message on standard error, unless --quiet was given."""
+    if not args.quiet:
+        print(text, file=sys.stderr)

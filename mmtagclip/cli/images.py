@@ -1,0 +1,285 @@
+"""``mmtagclip tag`` and ``mmtagclip segment``."""
+
+import argparse
+import codecs
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..files import user_path
+from .common import (
+    OK,
+    SEGMENTOR,
+    SOME_UNREADABLE,
+    TAGGER,
+    add_command,
+    add_model_options,
+    add_weights,
+    check_model,
+    check_place,
+    config_of,
+    note,
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add both commands."""
+    _add_command(
+        commands,
+        'tag',
+        TAGGER,
+        'tags of images',
+        """\
+examples:
+  mmtagclip tag photo.jpg --classes dog,cat,"traffic light"
+  mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
+  mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
+  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json""",
+    )
+    _add_command(
+        commands,
+        'segment',
+        SEGMENTOR,
+        'masks of images',
+        """\
+examples:
+  mmtagclip segment photo.jpg --classes dog,cat --vis pictures
+  mmtagclip segment photos --classes names.txt --out masks
+  mmtagclip segment photos --model cls-seg_demo --out coco.json""",
+    )
+
+
+def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -> None:
+    parser = add_command(commands, name, text, run, epilog)
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='IMAGES',
+        help='images, folders (every image below them) or quoted patterns',
+    )
+    parser.add_argument(
+        '--classes',
+        help='what to find: names separated by commas, a file with '
+        "one per line, or a built-in list such as coco (default: the model's)",
+    )
+    parser.add_argument(
+        '--background',
+        help='other things in the images, never reported as tags; given as --classes '
+        "(default: the model's)",
+    )
+    parser.add_argument(
+        '--threshold',
+        type=float,
+        metavar='K',
+        help="tag threshold in [0, 1] of the range of an image's scores: a tag scores above "
+        "min + K * (max - min) (default: the model's, usually 0.5)",
+    )
+    out = (
+        'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
+        'or - for JSON lines on standard output'
+    )
+    if name == 'segment':
+        out = 'folder for masks (index PNGs) and labels.jsonl, to train on; or a ' + out
+    parser.add_argument('--out', help=f'{out}. Run the same command again to resume')
+    parser.add_argument('--vis', metavar='DIR', help='folder for a drawing of each result')
+    parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
+    parser.add_argument('--overwrite', action='store_true', help='overwrite an existing --out')
+    parser.add_argument(
+        '--model',
+        default=model,
+        help=f'name of a model (see mmtagclip models) or config (default: {model})',
+    )
+    add_model_options(parser)
+    add_weights(parser)
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        metavar='N',
+        help='images per batch (default: 1); those of equal size are encoded together',
+    )
+    parser.add_argument(
+        '--on-error',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='images that cannot be read: list them at the end, or stop (default: skip)',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def run(args: argparse.Namespace) -> int:
+    """``mmtagclip tag`` and ``mmtagclip segment``."""
+    check_out(args)
+    images = input_images(args)
+    check_model(args)
+    from ..apis import SegInferencer, TagInferencer, inferencer_class
+    from ..clip import parse_names
+
+    options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
+    for key in ('classes', 'background'):
+        text = getattr(args, key)
+        options[key] = None if text is None else parse_names(text)
+    options = {key: value for key, value in options.items() if value is not None}
+    kind = TagInferencer if args.command == 'tag' else SegInferencer
+    # A progress bar and lines of results would get into each other's way.
+    printing = args.out in (None, '-') and sys.stdout.isatty()
+    config = config_of(args)
+    if inferencer_class(config) is not kind:
+        makes = {'tag': 'tags', 'segment': 'masks'}
+        wanted = makes.pop(args.command)
+        ((other, made),) = makes.items()
+        raise ValueError(
+            f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
+            f'`mmtagclip models` lists as "{args.command}"'
+        )
+    inferencer = kind(
+        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+    )
+    if args.out in (None, '-'):
+        records = print_results(inferencer, images, args, options)
+    else:
+        records = write_results(inferencer, images, args, options)
+    if args.sheets is not None:
+        from ..apis.folder_run import write_contact_sheets
+
+        pages = write_contact_sheets(records, args.sheets)
+        note(args, f'{len(pages)} contact sheets in {args.sheets}')
+    bad = [record for record in records if 'error' in record]
+    for record in bad:
+        print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
+    return SOME_UNREADABLE if bad else OK
+
+
+def check_out(args: argparse.Namespace) -> None:
+    """Refuse an output of an unknown format, or that exists.
+
+    Raises:
+        FileExistsError: The output exists, and --overwrite was not given.
+        ValueError: Its ending is no known format.
+    """
+    for option in ('vis', 'sheets'):
+        if getattr(args, option) is not None:
+            check_place(f'--{option}', getattr(args, option))
+    if args.out in (None, '-'):
+        return
+    path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
+    folder = args.command == 'segment' and path.suffix == ''
+    if not folder and path.suffix not in formats:
+        raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+    check_place('--out', path if folder else path.parent)
+    finished = path / 'labels.jsonl' if folder else path
+    if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):
+        raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+
+
+def only_clean_up_is_left(path: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up, which can be done."""
+    root = path if folder else path.with_name(f'{path.name}.unfinished')
+    if not root.is_dir():
+        return False
+    from ..jobs.runner import WORK, is_half_removed, remove_results
+
+    if not folder and is_half_removed(root):  # the output is whole
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
+
+
+def results_folder(args: argparse.Namespace) -> Path:
+    """Folder of the results during a run."""
+    path = Path(args.out)
+    return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
+
+
+def input_images(args: argparse.Namespace) -> list:
+    """The images to run on, without the files that this command writes.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: The output would be written among the images.
+    """
+    from ..apis.inputs import list_images
+
+    own = {
+        option: Path(folder).resolve()
+        for option, folder in (
+            ('vis', args.vis),
+            ('sheets', args.sheets),
+            ('out', None if args.out in (None, '-') else results_folder(args)),
+        )
+        if folder is not None
+    }
+    for text in args.images:
+        for option, folder in own.items():
+            if user_path(text).resolve().is_relative_to(folder):
+                raise ValueError(
+                    f'--{option} would write among the images of {text}: name another folder'
+                )
+    images = list_images(args.images)
+    # A run that resumes finds the drawings of the run before.
+    for folder in filter(Path.exists, own.values()):
+        images = [
+            image for image in images if not Path(image.name).resolve().is_relative_to(folder)
+        ]
+    if not any(Path(image.name).exists() for image in images):
+        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    return images
+
+
+def print_results(
+    inferencer: Any, images: list, args: argparse.Namespace, options: dict
+) -> list[dict[str, Any]]:
+    """Print one line per image; returns the records, without masks."""
+    records = []
+    for result in inferencer.stream(images, batch_size=args.batch_size, **options):
+        if args.out == '-':
+            print(json_line(result), flush=True)
+        elif result.error is None:
+            print(f'{result.image}: {describe(result)}', flush=True)
+        records.append(result.record.to_dict())
+    return records
+
+
+def json_line(result: Any) -> str:
+    """A result as a line of JSON that standard output can encode."""
+    if codecs.lookup(sys.stdout.encoding or 'ascii').name == 'utf-8':
+        return result.to_json()
+    return json.dumps(result.to_dict())
+
+
+def describe(result: Any) -> str:
+    """Tags with scores, or classes with their share of the image."""
+    if hasattr(result, 'mask'):
+        return ', '.join(f'{name} {100 * share:.1f}%' for name, share in result.shares.items())
+    return ', '.join(f'{tag} {score:.2f}' for tag, score in result.tags.items()) or 'no tags'
+
+
+def write_results(
+    inferencer: Any, images: list, args: argparse.Namespace, options: dict
+) -> list[dict[str, Any]]:
+    """Write all results, resuming an earlier run that was stopped; returns the records."""
+    from ..apis.folder_run import FolderRun
+    from ..jobs.runner import remove_results
+
+    path = Path(args.out)
+    root = results_folder(args)
+    run = FolderRun(inferencer, images, root, args.batch_size, options, replace=args.overwrite)
+    for text in run.job.notes:
+        note(args, text)
+    if run.num_done:
+        note(args, f'{run.num_done} of {len(images)} images are done already')
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        note(
+            args,
+            f'{run.num_done} of {len(images)} images are safe; run the same command again to '
+            'resume',
+        )
+        raise
+    records = run.records()
+    if root != path:
+        run.export(path)
+        remove_results(root)
+    note(args, f'results of {len(images)} images in {path}')
+    return records

@@ -1,0 +1,74 @@
+"""``mmtagclip models``."""
+
+import argparse
+import json
+from typing import Any
+
+from .common import OK, add_command
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        'models',
+        'list the bundled models',
+        run,
+        """\
+examples:
+  mmtagclip models
+  mmtagclip models demo
+  mmtagclip models --json""",
+    )
+    parser.add_argument('pattern', nargs='?', default='', help='only names that contain this')
+    parser.add_argument('--json', action='store_true', help='as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """``mmtagclip models``."""
+    from ..apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
+
+    entries = [entry for entry in list_models() if args.pattern in entry.name]
+    if not entries:
+        raise ValueError(f'no model has {args.pattern!r} in its name')
+    found = []
+    for entry in entries:
+        if entry.task == 'train':
+            weights = 'to be trained'
+        else:
+            config = load_config(entry.config)
+            local = all(
+                str(encoder.get('model')).startswith('local-dir:')
+                for encoder in encoder_configs(config)
+            )
+            weights = (
+                'bundled'
+                if local
+                else 'to be downloaded'
+                if missing_weights(config)
+                else 'on this machine'
+            )
+        found.append(
+            {
+                'name': entry.name,
+                'task': entry.task,
+                'weights': weights,
+                'config': str(entry.config),
+                'results': list(entry.results),
+            }
+        )
+    from ..clip.text import default_cache_dir
+
+    cache = default_cache_dir()
+    features = list(cache.rglob('*.safetensors'))
+    size = sum(path.stat().st_size for path in features)
+    if args.json:
+        text = {'folder': str(cache), 'classes': len(features), 'bytes': size}
+        print(json.dumps({'models': found, 'text_features': text}, indent=2))
+        return OK
+    width = max(len(model['name']) for model in found)
+    for model in found:
+        line = f'{model["name"]:{width}}  {model["task"]:7}  {model["weights"]:16}'
+        print(f'{line}  {"; ".join(model["results"])}'.rstrip())
+    print(f'\ntext features of {len(features)} classes ({size / 1e6:.1f} MB) in {cache}')
+    return OK
