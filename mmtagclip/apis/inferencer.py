@@ -253,9 +253,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _check_threshold(self, names: Any, threshold: float | None) -> None:
         """Refuse a threshold before the first image is read."""
         if isinstance(self.model, TagCLIP):
-            self.model.threshold_of(threshold)
+            self.model.rule.but(threshold=threshold)
         elif self._is_open:
-            self.model.check_call(names, threshold)
+            self.model.check_call(names, threshold=threshold)
         elif threshold is not None:
             raise self._fixed({'threshold': threshold})
 
