@@ -5,10 +5,10 @@ from .. import frameworks  # noqa: F401
 
 # isort: split
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
-from ..clip import Names, Vocabulary, parse_names
+from ..clip import Names
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import GaussianClassifier, TagCLIP
@@ -29,6 +29,7 @@ from ..models.segmentors.base import TrainingFreeSegmentor
 from ..records import encode_line
 from ..registry import MODELS
 from ..visualization import MaskVisualizer, TagVisualizer
+from .call import Call, NameSource, TagCall, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -38,10 +39,6 @@ READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
 DEFAULT_MAX_SIDE = 1024
 
 Result = TypeVar('Result', TagResult, SegResult)
-# Class names as a call takes them; see typed_names.
-NameSource = (
-    str | Path | Iterable[str | Sequence[str]] | Mapping[str, str | Sequence[str]] | Vocabulary
-)
 
 
 @dataclass
@@ -121,42 +118,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
                 self.model.to(device)
             self.model.eval()
 
-    def __call__(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> list[Result]:
+    @takes(Call)
+    def __call__(self, call: Call) -> list[Result]:
         """Run on images.
-
-        Args:
-            inputs: The path of an image, of a folder (every image below it) or a
-                pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
-                uint8 RGB, or an iterable of these.
-            classes: What to find, in this call: see :func:`typed_names`. The model's
-                own classes if None.
-            background: Names that compete with the classes but are never reported; the
-                same kinds. The model's own if None, without those that are now classes.
-            threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
-                None.
-            on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
-                config's LoadImage says if None.
-            out_dir: Folder for drawings (``vis/``) and results (``pred/``).
-            vis_dir: Folder for drawings alone.
-            show: Whether to open a window.
-            wait_time: Seconds until the window closes; 0 for a key press.
-            batch_size: Images that are read and encoded together; only those of
-                equal size are one batch for the encoder.
-            return_datasamples: Whether to return OpenMMLab's data samples.
 
         Returns:
             One result per image, in order.
@@ -167,54 +131,15 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             TypeError: An unknown option, or names of another kind.
             ValueError: An image can't be read, or bad names or options.
         """
-        return list(
-            self.stream(
-                inputs,
-                classes=classes,
-                background=background,
-                threshold=threshold,
-                on_error=on_error,
-                out_dir=out_dir,
-                vis_dir=vis_dir,
-                show=show,
-                wait_time=wait_time,
-                batch_size=batch_size,
-                return_datasamples=return_datasamples,
-            )
-        )
+        return list(self._stream(call))
 
-    def stream(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> Iterator[Result]:
+    @takes(Call)
+    def stream(self, call: Call) -> Iterator[Result]:
         """The same, one result after the other, for folders that do not fit into memory.
 
         Bad names and options are refused before the first image is read.
         """
-        return self._stream(
-            inputs,
-            batch_size,
-            on_error,
-            forward={'names': self.names_for(classes, background), 'threshold': threshold},
-            visualize={
-                'show': show,
-                'wait_time': wait_time,
-                'out_dir': out_dir,
-                'vis_dir': vis_dir,
-            },
-            postprocess={'return_datasample': return_datasamples},
-        )
+        return self._stream(call)
 
     def names_for(
         self, classes: NameSource | None = None, background: NameSource | None = None
@@ -265,37 +190,31 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             'its classes are fixed'
         )
 
-    def _stream(
-        self,
-        inputs: Any,
-        batch_size: int,
-        on_error: str | None,
-        forward: dict[str, Any],
-        visualize: dict[str, Any],
-        postprocess: dict[str, Any],
-    ) -> Iterator[Result]:
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
-        self._check_threshold(forward['names'], forward['threshold'])
-        images = list_images(inputs)
-        batches = self.preprocess(images, batch_size, on_error)
-        return self._run(batches, len(images), forward, visualize, postprocess)
+    def _stream(self, call: Any) -> Iterator[Result]:
+        if call.batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
+        names = self.names_for(call.classes, call.background)
+        self._check_threshold(names, call.threshold)
+        images = list_images(call.inputs)
+        batches = self.preprocess(images, call.batch_size, call.on_error)
+        return self._run(batches, len(images), names, call)
 
     def _run(
-        self,
-        batches: Iterator[list[LoadedImage]],
-        total: int,
-        forward: dict[str, Any],
-        visualize: dict[str, Any],
-        postprocess: dict[str, Any],
+        self, batches: Iterator[list[LoadedImage]], total: int, names: Any, call: Any
     ) -> Iterator[Result]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
-                results = self.forward(batch, **forward)
-                drawn = self.visualize(batch, results, **visualize)
-                yield from self.postprocess(results, drawn, **postprocess)
+                results = self.forward(batch, names, **self._predict_options(call))
+                drawn = self.visualize(
+                    batch, results, call.show, call.wait_time, call.out_dir, call.vis_dir
+                )
+                yield from self.postprocess(results, drawn, call)
                 progress.update(len(batch))
+
+    def _predict_options(self, call: Any) -> dict[str, Any]:
+        """Options of a call that the model's ``predict`` takes."""
+        return {'threshold': call.threshold}
 
     def preprocess(
         self,
@@ -425,11 +344,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             out_file=None if out_file is None else str(out_file),
         )
 
-    def postprocess(
-        self, preds: list, visualization: list, return_datasample: bool = False
-    ) -> list:
+    def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
         """Results as they are returned."""
-        return [result.to_datasample() for result in preds] if return_datasample else preds
+        if call is not None and call.return_datasamples:
+            return [result.to_datasample() for result in preds]
+        return preds
 
     def write(self, path: Path, result: Any) -> None:
         """Write a result as JSON.
@@ -523,90 +442,26 @@ class TagInferencer(ImageInferencer[TagResult]):
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
-    def __call__(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        score_maps: bool = False,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> list[TagResult]:
-        """Tag images; see :meth:`ImageInferencer.__call__`.
+    @takes(TagCall)
+    def __call__(self, call: TagCall) -> list[TagResult]:
+        """Tag images; see :meth:`ImageInferencer.__call__`."""
+        return list(self._stream(call))
 
-        A further option is ``score_maps``: whether results have score maps.
-        """
-        return list(
-            self.stream(
-                inputs,
-                classes=classes,
-                background=background,
-                threshold=threshold,
-                on_error=on_error,
-                out_dir=out_dir,
-                vis_dir=vis_dir,
-                show=show,
-                wait_time=wait_time,
-                score_maps=score_maps,
-                batch_size=batch_size,
-                return_datasamples=return_datasamples,
-            )
-        )
-
-    def stream(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        score_maps: bool = False,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> Iterator[TagResult]:
+    @takes(TagCall)
+    def stream(self, call: TagCall) -> Iterator[TagResult]:
         """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
-        drawn = show or out_dir is not None or vis_dir is not None
-        return self._stream(
-            inputs,
-            batch_size,
-            on_error,
-            forward={
-                'names': self.names_for(classes, background),
-                'threshold': threshold,
-                'with_score_maps': True if score_maps or drawn else None,
-            },
-            visualize={
-                'show': show,
-                'wait_time': wait_time,
-                'out_dir': out_dir,
-                'vis_dir': vis_dir,
-            },
-            postprocess={'return_datasample': return_datasamples, 'score_maps': score_maps},
-        )
+        return self._stream(call)
 
-    def postprocess(
-        self,
-        preds: list,
-        visualization: list,
-        return_datasample: bool = False,
-        score_maps: bool = False,
-    ) -> list:
+    def _predict_options(self, call: TagCall) -> dict[str, Any]:
+        drawn = call.show or call.out_dir is not None or call.vis_dir is not None
+        maps = True if call.score_maps or drawn else None
+        return {**super()._predict_options(call), 'with_score_maps': maps}
+
+    def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
         """Results as they are returned; score maps that only the picture needed are dropped."""
-        if not score_maps:
+        if call is None or not call.score_maps:
             preds = [replace(result, score_maps=None) for result in preds]
-        return super().postprocess(preds, visualization, return_datasample)
+        return super().postprocess(preds, visualization, call)
 
     def label_names(self, names: Names) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
@@ -723,23 +578,6 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
         return MaskVisualizer(name='seg-inferencer')
-
-
-def typed_names(names: NameSource) -> Vocabulary:
-    """Class names as a call takes them.
-
-    Args:
-        names: A built-in list (``'voc'``), the path of a file, names in one string
-            (``'bell, train'``), an iterable of names or of sequences
-            ``(name, synonym, ...)``, a dict from names to their synonyms, or a
-            vocabulary.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        TypeError: Another kind, such as a set, which has no order.
-        ValueError: Bad names; see :class:`mmtagclip.clip.Vocabulary`.
-    """
-    return parse_names(names) if isinstance(names, str) else Vocabulary.load(names)
 
 
 def _check_device(device: str) -> None:
