@@ -11,9 +11,11 @@ from ..models import TagCLIP, TagCLIPHead, relative_threshold
 from ..models.precision import full_precision
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..models.taggers.heads import Tag, TagScores
-from .inferencer import ImageInferencer, SegInferencer, TagInferencer
+from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult, TagResult
+from .seg_inferencer import SegInferencer
+from .tag_inferencer import TagInferencer
 
 
 class Analysis:

@@ -6,7 +6,7 @@ from .. import frameworks  # noqa: F401
 # isort: split
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,20 +16,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
-from mmengine.structures import BaseDataElement
-from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
-from ..clip import Names
 from ..files import write_whole
-from ..labels import IGNORED, index_mask
-from ..models import GaussianClassifier, TagCLIP
-from ..models.segmentors.base import TrainingFreeSegmentor
+from ..models import GaussianClassifier
 from ..records import encode_line
-from ..registry import MODELS
-from ..visualization import MaskVisualizer, TagVisualizer
-from .call import Call, NameSource, TagCall, takes, typed_names
+from .call import Call, NameSource, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -92,7 +85,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             classifier, or of one that was fitted for other class names or another encoder.
     """
 
+    # The models that it runs, and those of them that take names and thresholds at the call.
     model_class: type[nn.Module]
+    open_class: type[nn.Module]
     otherwise: str
     packing: ConfigDict
     model: Any
@@ -173,16 +168,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     @property
     def _is_open(self) -> bool:
         """Whether the model is one of ours, which takes names and thresholds at the call."""
-        return isinstance(self.model, TagCLIP | TrainingFreeSegmentor)
+        return isinstance(self.model, self.open_class)
 
-    def _check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold before the first image is read."""
-        if isinstance(self.model, TagCLIP):
-            self.model.threshold_of(threshold)
-        elif self._is_open:
-            self.model.check_call(names, threshold)
-        elif threshold is not None:
-            raise self._fixed({'threshold': threshold})
+    def _check_options(self, names: Any, call: Any) -> None:
+        """Refuse options before the first image is read."""
+        if self._is_open:
+            self.check_threshold(names, call.threshold)
+        elif call.threshold is not None:
+            raise self._fixed({'threshold': call.threshold})
 
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
@@ -194,7 +187,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if call.batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
         names = self.names_for(call.classes, call.background)
-        self._check_threshold(names, call.threshold)
+        self._check_options(names, call)
         images = list_images(call.inputs)
         batches = self.preprocess(images, call.batch_size, call.on_error)
         return self._run(batches, len(images), names, call)
@@ -360,6 +353,15 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         write_whole(f'{path}.json', encode_line(result.to_json()))
 
     @abstractmethod
+    def check_threshold(self, names: Any, threshold: float | None) -> None:
+        """Refuse a threshold that the model can't use.
+
+        Args:
+            names: What :meth:`names_for` returned.
+            threshold: ``k`` of a call; None is the model's own.
+        """
+
+    @abstractmethod
     def label_names(self, names: Any) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
 
@@ -382,7 +384,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             raise TypeError(
                 f'{type(self).__name__} does not run a {type(model).__name__}: {self.otherwise}'
             )
-        if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
+        if self._built is None and not isinstance(model, self.open_class):
             raise TypeError(
                 f'{type(model).__name__} has trained weights, which are not in a config: '
                 'build it, load its checkpoint, and pass the model itself'
@@ -429,157 +431,6 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         return pseudo_collate
 
 
-class TagInferencer(ImageInferencer[TagResult]):
-    """Tags of images.
-
-    Examples:
-        >>> inferencer = TagInferencer('tagclip_demo')
-        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
-        >>> result.tags  # names and scores
-    """
-
-    model_class = TagCLIP
-    otherwise = 'for masks use SegInferencer, or mmtagclip segment'
-    packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
-
-    @takes(TagCall)
-    def __call__(self, call: TagCall) -> list[TagResult]:
-        """Tag images; see :meth:`ImageInferencer.__call__`."""
-        return list(self._stream(call))
-
-    @takes(TagCall)
-    def stream(self, call: TagCall) -> Iterator[TagResult]:
-        """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
-        return self._stream(call)
-
-    def _predict_options(self, call: TagCall) -> dict[str, Any]:
-        drawn = call.show or call.out_dir is not None or call.vis_dir is not None
-        maps = True if call.score_maps or drawn else None
-        return {**super()._predict_options(call), 'with_score_maps': maps}
-
-    def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
-        """Results as they are returned; score maps that only the picture needed are dropped."""
-        if call is None or not call.score_maps:
-            preds = [replace(result, score_maps=None) for result in preds]
-        return super().postprocess(preds, visualization, call)
-
-    def label_names(self, names: Names) -> tuple[str, ...]:
-        """``classes`` of the results of a call with these names."""
-        return names.vocabulary.names
-
-    def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
-        """Result of one image from its data sample."""
-        maps = sample.get('score_maps')
-        return TagResult(
-            image.source.name,
-            image.size,
-            names.vocabulary.names,
-            sample.pred_score.cpu().numpy(),
-            sample.pred_label.cpu().numpy(),
-            None if maps is None else maps.cpu().numpy(),
-        )
-
-    def unreadable(self, names: Names, image: LoadedImage) -> TagResult:
-        """Result of an image that could not be read."""
-        return TagResult(
-            image.source.name,
-            (0, 0),
-            names.vocabulary.names,
-            np.zeros(len(names.vocabulary), np.float32),
-            np.zeros(0, np.int64),
-            error=image.error,
-        )
-
-    def _init_visualizer(self, cfg: Any) -> TagVisualizer:
-        return TagVisualizer(name='tag-inferencer')
-
-
-class SegInferencer(ImageInferencer[SegResult]):
-    """Masks of images.
-
-    Examples:
-        >>> inferencer = SegInferencer('cls-seg_demo')
-        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
-        >>> result.binary_mask('dog')  # (H, W) bool
-    """
-
-    model_class = BaseSegmentor
-    otherwise = 'for tags use TagInferencer, or mmtagclip tag'
-    packing = ConfigDict(
-        type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
-    )
-
-    def write(self, path: Path, result: SegResult) -> None:
-        """Write a result as JSON, and its mask of labels as PNG."""
-        super().write(path, result)
-        if result.error is None:
-            write_whole(f'{path}.png', result.mask_png())
-
-    def label_names(self, names: Any) -> tuple[str, ...]:
-        """``classes`` of the results of a call with these names."""
-        return tuple(self._meta(names)['classes'])
-
-    def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
-        """Result of one image from the names of the call and its data sample."""
-        return self.to_result(self._meta(names), image.source.name, image.size, sample)
-
-    @staticmethod
-    def to_result(
-        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
-    ) -> SegResult:
-        """Result of an image.
-
-        Args:
-            meta: ``classes`` and ``palette`` of the labels.
-            name: Of the image.
-            size: ``(H, W)`` in pixels.
-            sample: What a segmentor filled.
-
-        Raises:
-            ValueError: More labels than a mask holds.
-        """
-        mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), meta['classes'])
-        tags = sample.get('tags', [])
-        scores = sample.get('tag_scores') or [None] * len(tags)
-        ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))
-        return SegResult(
-            name,
-            size,
-            tuple(meta['classes']),
-            _palette(meta),
-            mask,
-            dict(ranked),
-            _background(meta),
-        )
-
-    def unreadable(self, names: Any, image: LoadedImage) -> SegResult:
-        """Result of an image that could not be read."""
-        meta = self._meta(names)
-        return SegResult(
-            image.source.name,
-            (0, 0),
-            tuple(meta['classes']),
-            _palette(meta),
-            np.full((0, 0), IGNORED, np.uint8),
-            {},
-            _background(meta),
-            error=image.error,
-        )
-
-    def _meta(self, names: Any) -> Mapping[str, Any]:
-        return self.model.dataset_meta if names is None else names.dataset_meta
-
-    def prepare_visualizer(self, result: SegResult) -> None:
-        """Give the visualizer the names and colours of a result."""
-        self.visualizer.dataset_meta = {  # type: ignore[union-attr]
-            'classes': result.classes,
-            'palette': result.palette,
-        }
-
-    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
-        return MaskVisualizer(name='seg-inferencer')
-
-
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
@@ -596,18 +447,3 @@ def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
 def _name(step: Any) -> str:
     kind = step['type']
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
-
-
-def _palette(meta: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((int(red), int(green), int(blue)) for red, green, blue in meta['palette'])
-
-
-def _background(meta: Mapping[str, Any]) -> int | None:
-    return 0 if meta['classes'][0] == 'background' else None
-
-
-def inferencer_class(config: Config) -> type[ImageInferencer]:
-    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
-    model = MODELS.get(config.model.type)
-    segments = isinstance(model, type) and issubclass(model, SegInferencer.model_class)
-    return SegInferencer if segments else TagInferencer
