@@ -12,9 +12,11 @@ from ..models.precision import full_precision
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..models.taggers.heads import TagScores
 from ..models.taggers.selection import Tag
-from .inferencer import ImageInferencer, SegInferencer, TagInferencer
+from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult, TagResult
+from .seg_inferencer import SegInferencer
+from .tag_inferencer import TagInferencer
 
 
 class Analysis:
