@@ -47,7 +47,7 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def check_threshold(self, names: Any, threshold: float | None) -> None:
         """Refuse a threshold outside of [0, 1], or for a segmentor without a tagger."""
-        self.model.check_call(names, threshold)
+        self.model.check_call(names, threshold=threshold)
 
     def label_names(self, names: Any) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""

@@ -55,7 +55,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def check_threshold(self, names: Names, threshold: float | None) -> None:
         """Refuse a threshold outside of [0, 1]."""
-        self.model.threshold_of(threshold)
+        self.model.rule.but(threshold=threshold)
 
     def label_names(self, names: Names) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
