@@ -19,10 +19,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
+from ..clip import Vocabulary
 from ..files import write_whole
 from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
-from .call import Call, NameSource, takes, typed_names
+from .call import Call, NameSource, checks_options, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -74,6 +75,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             pixels; the config's if None, or 1024 where there is none.
         show_progress: Whether to show a progress bar where there are several
             images and the output is a terminal.
+        classes: What to find in calls that name no classes: see :func:`typed_names`.
+            The model's own classes if None.
+        background: Names that compete with the classes; the same.
 
     Attributes:
         model: The model.
@@ -92,6 +96,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     packing: ConfigDict
     model: Any
 
+    @checks_options
     def __init__(
         self,
         model: Any,
@@ -99,7 +104,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         device: str | None = None,
         max_side: int | None = None,
         show_progress: bool = True,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
     ) -> None:
+        self._names = _typed(classes, background)
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
@@ -112,6 +121,8 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             if device is not None:
                 self.model.to(device)
             self.model.eval()
+        if self._names:
+            self.names_for()  # refuses bad names now
 
     @takes(Call)
     def __call__(self, call: Call) -> list[Result]:
@@ -154,15 +165,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """
         for classifier in _classifiers(self.model):
             classifier.check_fitted()
-        given = {
-            key: typed_names(names)
-            for key, names in (('classes', classes), ('background', background))
-            if names is not None
-        }
+        given = _typed(classes, background)
+        names = {**self._names, **given}
+        if 'classes' in given and 'background' not in given and 'background' in names:
+            names['background'] = names['background'].without(names['classes'].names)
         if self._is_open:
-            return self.model.names_for(**given)
-        if given:
-            raise self._fixed(given)
+            return self.model.names_for(**names)
+        if names:
+            raise self._fixed(names)
         return None
 
     @property
@@ -453,6 +463,12 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # an AssertionError where torch has no CUDA
         first, *_ = str(error).splitlines()
         raise ValueError(f'the device {device!r} can not be used: {first}') from None
+
+
+def _typed(classes: NameSource | None, background: NameSource | None) -> dict[str, Vocabulary]:
+    """The names that were given."""
+    given = {'classes': classes, 'background': background}
+    return {key: typed_names(names) for key, names in given.items() if names is not None}
 
 
 def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
