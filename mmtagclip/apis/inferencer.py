@@ -168,7 +168,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         given = _typed(classes, background)
         names = {**self._names, **given}
         if 'classes' in given and 'background' not in given and 'background' in names:
-            names['background'] = names['background'].without(names['classes'].names)
+            names['background'] = names['background'].without(names['classes'])
         if self._is_open:
             return self.model.names_for(**names)
         if names:

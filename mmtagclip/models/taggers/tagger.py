@@ -121,7 +121,7 @@ class TagCLIP(BaseClassifier):
             () if background is None else background,
         )
         if background is None:
-            others = self.background.without(foreground.names)
+            others = self.background.without(foreground)
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
         return self.encoder.names(foreground, others, self.templates)
