@@ -59,6 +59,10 @@ class Call:
             same kinds. The model's own if None, without those that are now classes.
         threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
             None.
+        min_score: Lowest score of a tag, in [0, 1]; 0 for none. If None, the model's, or
+            else :meth:`mmtagclip.models.TagCLIP.noise_level`. An image may have no tag.
+        top: Most tags of an image; the model's if None.
+        all_scores: Whether JSON, records and tables hold the score of every class.
         on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
             config's LoadImage says if None.
         out_dir: Folder for drawings (``vis/``) and results (``pred/``).
@@ -77,6 +81,9 @@ class Call:
     classes: NameSource | None = None
     background: NameSource | None = None
     threshold: float | None = None
+    min_score: float | None = None
+    top: int | None = None
+    all_scores: bool = False
     on_error: Literal['raise', 'skip'] | None = None
     out_dir: str | Path | None = None
     vis_dir: str | Path | None = None
@@ -85,6 +92,12 @@ class Call:
     batch_size: int = 1
     channel_order: Literal['rgb', 'bgr'] = 'rgb'
     return_datasamples: bool = False
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The options of the tags' rule that were given; see :class:`mmtagclip.models.TagRule`."""
+        options = {key: getattr(self, key) for key in ('threshold', 'min_score', 'top')}
+        return {key: value for key, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from .. import frameworks  # noqa: F401
 # isort: split
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..clip import Vocabulary
 from ..files import write_whole
-from ..models import GaussianClassifier
+from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
 from .call import Call, NameSource, checks_options, takes, typed_names
 from .inputs import ImageInput, list_images
@@ -180,12 +180,13 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """Whether the model is one of ours, which takes names and thresholds at the call."""
         return isinstance(self.model, self.open_class)
 
-    def _check_options(self, names: Any, call: Any) -> None:
-        """Refuse options before the first image is read."""
+    def _rule(self, names: Any, call: Any) -> TagRule | None:
+        """The rule of the tags of a call; bad options are refused before an image is read."""
         if self._is_open:
-            self.check_threshold(names, call.threshold)
-        elif call.threshold is not None:
-            raise self._fixed({'threshold': call.threshold})
+            return self.rule_of(names, **call.rule)
+        if call.rule:
+            raise self._fixed(call.rule)
+        return None
 
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
@@ -197,27 +198,33 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if call.batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
         names = self.names_for(call.classes, call.background)
-        self._check_options(names, call)
+        rule = self._rule(names, call)
         images = list_images(call.inputs, call.channel_order)
         batches = self.preprocess(images, call.batch_size, call.on_error)
-        return self._run(batches, len(images), names, call)
+        return self._run(batches, len(images), names, rule, call)
 
     def _run(
-        self, batches: Iterator[list[LoadedImage]], total: int, names: Any, call: Any
+        self,
+        batches: Iterator[list[LoadedImage]],
+        total: int,
+        names: Any,
+        rule: TagRule | None,
+        call: Any,
     ) -> Iterator[Result]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
-                results = self.forward(batch, names, **self._predict_options(call))
+                results = self.forward(batch, names, **self._predict_options(rule, call))
+                results = [self.with_options(result, rule, call) for result in results]
                 drawn = self.visualize(
                     batch, results, call.show, call.wait_time, call.out_dir, call.vis_dir
                 )
                 yield from self.postprocess(results, drawn, call)
                 progress.update(len(batch))
 
-    def _predict_options(self, call: Any) -> dict[str, Any]:
+    def _predict_options(self, rule: TagRule | None, call: Any) -> dict[str, Any]:
         """Options of a call that the model's ``predict`` takes."""
-        return {'threshold': call.threshold}
+        return {} if rule is None else asdict(rule)
 
     def preprocess(
         self,
@@ -363,13 +370,22 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         write_whole(f'{path}.json', encode_line(result.to_json()))
 
     @abstractmethod
-    def check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold that the model can't use.
+    def rule_of(self, names: Any, **options: Any) -> TagRule | None:
+        """The rule of the tags of a call; None for a segmentor without a tagger.
 
         Args:
             names: What :meth:`names_for` returned.
-            threshold: ``k`` of a call; None is the model's own.
+            **options: See :meth:`mmtagclip.models.TagRule.but`; the model's if left out, and
+                for ``min_score`` else :meth:`mmtagclip.models.TagCLIP.noise_level`.
+
+        Raises:
+            TypeError: An option of another type.
+            ValueError: An option is out of range, or for a segmentor without a tagger.
         """
+
+    @abstractmethod
+    def with_options(self, result: Result, rule: TagRule | None, call: Any) -> Result:
+        """A result that knows the options of its call."""
 
     @abstractmethod
     def label_names(self, names: Any) -> tuple[str, ...]:

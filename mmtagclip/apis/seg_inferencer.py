@@ -5,6 +5,7 @@ from .. import frameworks  # noqa: F401
 
 # isort: split
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmseg.models.segmentors import BaseSegmentor
 
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
+from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..registry import MODELS
 from ..visualization import MaskVisualizer
@@ -45,9 +47,15 @@ class SegInferencer(ImageInferencer[SegResult]):
         if result.error is None:
             write_whole(f'{path}.png', result.mask_png())
 
-    def check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold outside of [0, 1], or for a segmentor without a tagger."""
-        self.model.check_call(names, threshold=threshold)
+    def rule_of(self, names: Any, **options: Any) -> TagRule | None:
+        """See :meth:`ImageInferencer.rule_of`."""
+        if self.model.tagger is None:
+            return self.model.check_call(names, **options)
+        return self.model.tagger.rule_for(names.tagger, **options)
+
+    def with_options(self, result: SegResult, rule: TagRule | None, call: Any) -> SegResult:
+        """A result that knows the options of its call."""
+        return result if call.all_scores else replace(result, class_scores=None)
 
     def label_names(self, names: Any) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
@@ -84,6 +92,7 @@ class SegInferencer(ImageInferencer[SegResult]):
             mask,
             dict(ranked),
             _background(meta),
+            class_scores=sample.get('class_scores'),
         )
 
     def unreadable(self, names: Any, image: LoadedImage) -> SegResult:

@@ -50,15 +50,41 @@ def test_tags_come_from_the_highest_to_the_lowest():
         'tags': ['traffic light', 'Äpfel'],
         'scores': pytest.approx([0.9, 0.6]),
     }
-    assert tags().to_dict(all_scores=True)['class_scores'] == pytest.approx(
-        {'dog': 0.2, 'traffic light': 0.9, 'Äpfel': 0.6}
-    )
     assert 'Äpfel' in tags().to_json()
     assert json.loads(tags().to_json()) == tags().to_dict()
     assert tags().rows() == [
         {'image': 'a.jpg', 'tag': 'traffic light', 'score': pytest.approx(0.9)},
         {'image': 'a.jpg', 'tag': 'Äpfel', 'score': pytest.approx(0.6)},
     ]
+
+
+def test_all_scores():
+    result = tags(all_scores=True)
+    scores = {'dog': 0.2, 'traffic light': 0.9, 'Äpfel': 0.6}
+    assert result.record.class_scores == result.to_dict()['class_scores'] == pytest.approx(scores)
+    assert list(result.to_dict()['class_scores']) == list(CLASSES)
+    assert [(row['class'], row['is_tag']) for row in result.rows()] == [
+        ('dog', False),
+        ('traffic light', True),
+        ('Äpfel', True),
+    ]
+    assert [row['score'] for row in result.rows()] == pytest.approx([0.2, 0.9, 0.6])
+    bad = tags(labels=np.zeros(0, np.int64), all_scores=True, error='gone')
+    assert bad.to_dict() == {'image': 'a.jpg', 'error': 'gone'}
+    assert bad.rows() == []
+    assert masks(class_scores={'dog': 0.5, 'cat': 0.9}).to_dict()['class_scores'] == {
+        'dog': 0.5,
+        'cat': 0.9,
+    }
+
+
+def test_another_rule_keeps_what_is_not_given():
+    none = tags().with_rule(min_score=0.95)
+    assert none.tags == {}
+    assert none.record.tags == ()
+    assert none.with_threshold(0.1).tags == {}
+    assert list(tags().with_rule(min_score=0.5, top=1).tags) == ['traffic light']
+    assert list(tags().with_rule(threshold=0.0, top=5).tags) == ['traffic light', 'Äpfel']
 
 
 @pytest.mark.parametrize('k', [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -70,7 +96,7 @@ def test_another_threshold_is_that_of_the_head(k):
 def test_an_image_that_could_not_be_read():
     bad = tags(labels=np.zeros(0, np.int64), scores=np.zeros(3, np.float32), error='gone')
     assert bad.to_dict() == {'image': 'a.jpg', 'error': 'gone'}
-    assert bad.with_threshold(0.0) is bad
+    assert bad.with_threshold(0.0).tags == {}
     assert bad.rows() == []
     assert bad.to_datasample().load_error == 'gone'
     bad = masks(mask=np.zeros((0, 0), np.uint8), size=(0, 0), tags={}, error='gone')
