@@ -216,9 +216,8 @@ def test_unknown_on_error():
 
 def resize(height, width, **options):
     image = picture(height, width, 0)
-    return ResizeToPatchGrid(**{'patch_size': 16, **options}).transform(
-        {'img': image, 'img_path': 'a.png'}
-    )
+    step = ResizeToPatchGrid(**{'patch_size': 16, **options})
+    return step.transform({'img': image, 'img_path': 'a.png'})
 
 
 @pytest.mark.parametrize('patch_size, expected', [(14, (56, 84)), (16, (64, 80)), (32, (64, 96))])

@@ -4,16 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mmcv.transforms import TestTimeAug
+from mmcv import transforms
 
 from mmtagclip.datasets import ResizeToPatchGrid
 from mmtagclip.engine import PatchGridHook
 
 
-def runner(model, *transforms):
-    loader = SimpleNamespace(
-        dataset=SimpleNamespace(pipeline=SimpleNamespace(transforms=transforms))
-    )
+def runner(model, *pipeline):
+    loader = SimpleNamespace(dataset=SimpleNamespace(pipeline=SimpleNamespace(transforms=pipeline)))
     loop = SimpleNamespace(dataloader=loader)
     return SimpleNamespace(model=model, _train_loop=None, _val_loop={}, _test_loop=loop)
 
@@ -24,7 +22,7 @@ def test_pipelines_get_the_patch_size_of_the_model(wrapped):
     if wrapped:  # as test-time augmentation wraps it
         model = SimpleNamespace(module=model)
     inner = {'type': 'mmtagclip.ResizeToPatchGrid', 'max_side': 100}
-    both = TestTimeAug([[dict(inner)], [dict(inner, patch_size=32)]])
+    both = transforms.TestTimeAug([[dict(inner)], [dict(inner, patch_size=32)]])
     open_one, own = ResizeToPatchGrid(max_side=100), ResizeToPatchGrid(16)
     PatchGridHook().before_run(runner(model, open_one, own, both))
     assert (open_one.patch_size, own.patch_size) == (14, 16)
@@ -37,5 +35,5 @@ def test_pipelines_get_the_patch_size_of_the_model(wrapped):
 def test_models_without_an_encoder_and_unknown_sizes():
     step = ResizeToPatchGrid()
     PatchGridHook().before_run(runner(SimpleNamespace(), step))
-    with pytest.raises(ValueError, match='does not know the patch size.*PatchGridHook'):
+    with pytest.raises(ValueError, match=r'does not know the patch size .*PatchGridHook'):
         step.transform({'img': np.zeros((20, 20, 3), np.uint8)})
