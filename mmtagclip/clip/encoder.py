@@ -264,6 +264,12 @@ class DenseEncoder(nn.Module):
         return float(self.clip.logit_scale.exp())
 
     @property
+    def logit_bias(self) -> float | None:
+        """What is added to the scaled cosines before a sigmoid; None if not trained with one."""
+        bias = getattr(self.clip, 'logit_bias', None)
+        return None if bias is None else float(bias)
+
+    @property
     def identity(self) -> dict[str, str]:
         """Everything that determines the patch features, as text; ``name`` is only for messages.
 

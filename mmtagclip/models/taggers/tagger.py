@@ -24,6 +24,7 @@ from ..precision import full_precision
 from .dmar import DMAR
 from .heads import TagScores
 from .piaa import GaussianClassifier
+from .scoring import check_scoring
 from .selection import TagRule
 
 
@@ -77,6 +78,7 @@ class TagCLIP(BaseClassifier):
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
         check_normalisation(self.encoder, self.data_preprocessor)
+        check_scoring(getattr(self.head, 'scoring', 'softmax'), self.encoder)
         refiner = getattr(self.head, 'dmar', None)
         if refiner is not None and not self.encoder.num_blocks:
             raise ValueError(
@@ -291,11 +293,14 @@ class TagCLIP(BaseClassifier):
         """Score below which a class is not told from noise, a floor of the tags.
 
         It is half of the score that each name would have if all were equally likely, 1 / (2 C),
-        where C counts classes and background. docs/thresholds.md says how it was chosen.
+        where C counts classes and background. docs/thresholds.md says how it was chosen. Scores
+        that are no softmax have no such level: it is 0.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
+        if getattr(self.head, 'scoring', 'softmax') != 'softmax':
+            return 0.0
         return 0.5 / len((self.names if names is None else names).text)
 
     @staticmethod
