@@ -79,6 +79,8 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         classes: What to find in calls that name no classes: see :func:`typed_names`.
             The model's own classes if None.
         background: Names that compete with the classes; the same.
+        encoder: Another CLIP in place of the config's, such as ``'ViT-B-16-SigLIP2:webli'``;
+            see :func:`mmtagclip.apis.model_zoo.set_encoder`.
 
     Attributes:
         model: The model.
@@ -108,13 +110,20 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         *,
         classes: NameSource | None = None,
         background: NameSource | None = None,
+        encoder: str | None = None,
     ) -> None:
         self._names = _typed(classes, background)
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
-        config = Config({'model': {}}) if self._built is not None else load_config(model)
+        if self._built is not None and encoder is not None:
+            raise ValueError('a built model has its encoder: leave out encoder')
+        config = (
+            Config({'model': {}})
+            if self._built is not None
+            else load_config(model, encoder=encoder)
+        )
         scope = config.get('default_scope', 'mmengine')
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(config, weights, device, scope, show_progress)
