@@ -1,6 +1,7 @@
 """The images that users pass, as a list that can be read one by one."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import user_path
-from ..images import SUFFIXES, read_image, upright
+from ..images import SUFFIXES, read_image, split_files, unread_sentence, upright
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,19 @@ class ImageInput:
         return upright(image, self.name)
 
 
-def list_images(inputs: Any) -> list[ImageInput]:
+def list_images(inputs: Any, unread: list[Path] | None = None) -> list[ImageInput]:
     """List images.
+
+    Files of a folder or pattern that are not images of a format that can be read here are left
+    out. A warning counts them by their endings, and says what to install.
 
     Args:
         inputs: The path of an image, of a folder (every image below it, in the
             order of their names) or a pattern (``'photos/*.jpg'``; ``**`` is any
             folder), a PIL image, an array ``(H, W)``, ``(H, W, 3)`` or
             ``(H, W, 4)`` uint8, RGB, or any iterable of these.
+        unread: A list to which the files that are left out are added; there is no warning
+            then.
 
     Returns:
         The images, each with another stem.
@@ -77,7 +83,12 @@ def list_images(inputs: Any) -> list[ImageInput]:
         ValueError: A web address; download the image first.
     """
     images: list[ImageInput] = []
-    _add(images, inputs)
+    left_out: list[Path] = []
+    _add(images, inputs, left_out)
+    if unread is not None:
+        unread.extend(left_out)
+    elif left_out:
+        warnings.warn(unread_sentence(left_out), stacklevel=2)
     stems = output_stems([image.name for image in images])
     return [
         image if image.stem else replace(image, stem=stem)
@@ -111,7 +122,7 @@ def output_stems(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def _add(images: list[ImageInput], item: Any) -> None:
+def _add(images: list[ImageInput], item: Any, left_out: list[Path]) -> None:
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8:
             raise TypeError(f'an image array must be uint8 in [0, 255], RGB, not {item.dtype}')
@@ -121,10 +132,10 @@ def _add(images: list[ImageInput], item: Any) -> None:
     elif isinstance(item, ImageInput):
         images.append(item)
     elif isinstance(item, str | Path):
-        images.extend(ImageInput(str(path), path) for path in _paths(str(item)))
+        images.extend(ImageInput(str(path), path) for path in _paths(str(item), left_out))
     elif isinstance(item, Iterable):
         for one in item:
-            _add(images, one)
+            _add(images, one, left_out)
     else:
         raise TypeError(
             'an image is a path, a folder, a pattern, a PIL image, an array or a list '
@@ -132,22 +143,20 @@ def _add(images: list[ImageInput], item: Any) -> None:
         )
 
 
-def _paths(text: str) -> list[Path]:
+def _paths(text: str, left_out: list[Path]) -> list[Path]:
     if '://' in text:
         raise ValueError(
             f'{text!r} is a web address; nothing is downloaded: save the image and give its path'
         )
     path = user_path(text)
     if path.is_dir():
-        found = sorted(one for one in path.rglob('*') if _is_image(one))
+        found, others = split_files(path.rglob('*'))
     elif has_magic(text) and not path.exists():
-        found = sorted(one for one in map(Path, glob(str(path), recursive=True)) if _is_image(one))
+        found, others = split_files(map(Path, glob(str(path), recursive=True)))
     else:
         return [path]
     if not found:
-        raise FileNotFoundError(f'no image in {text!r} (endings: {", ".join(SUFFIXES)})')
+        why = unread_sentence(others) if others else f'endings: {", ".join(SUFFIXES)}'
+        raise FileNotFoundError(f'no image in {text!r} ({why})')
+    left_out.extend(others)
     return found
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,6 +1,7 @@
 """Data sets and transforms."""
 
 from ..images import image_size, read_image, read_index_mask
+from .image_folder import ImageFolder
 from .loading import KeepImage, LoadImage, ResizeToPatchGrid
 from .multi_label import CocoMultiLabel, VOCMultiLabel
 from .pseudo_label import PseudoLabelDataset
@@ -10,6 +11,7 @@ from .tag_file import LoadTags, TagRecord, read_tag_file, write_tag_file
 
 __all__ = [
     'CocoMultiLabel',
+    'ImageFolder',
     'KeepImage',
     'LoadImage',
     'LoadTags',

@@ -10,6 +10,7 @@ from mmseg.datasets import BaseSegDataset
 from ..clip import Vocabulary
 from ..labels import IGNORED, labels_metainfo
 from ..registry import DATASETS
+from .image_folder import images_below
 
 
 @DATASETS.register_module()
@@ -23,8 +24,8 @@ class VocabularySegDataset(BaseSegDataset):
         classes: A bundled list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
             start at label 1.
-        img_suffix: Ending of the images. Several endings are only supported without
-            masks and without an ``ann_file``.
+        img_suffix: Ending of the images. If None, every image below the folder counts, which is
+            only supported without masks and without an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -33,16 +34,15 @@ class VocabularySegDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: There is no image, or no image has a mask.
-        ValueError: ``img_suffix`` has several endings although there are masks or an
-            ``ann_file``; or a class is called ``background`` although label 0 is the
-            background.
+        ValueError: ``img_suffix`` is None although there are masks or an ``ann_file``; or a class
+            is called ``background`` although label 0 is the background.
     """
 
     def __init__(
         self,
         classes: str | Sequence,
         with_background: bool = True,
-        img_suffix: str | Sequence[str] = '.jpg',
+        img_suffix: str | None = '.jpg',
         seg_map_suffix: str = '.png',
         **kwargs: Any,
     ) -> None:
@@ -78,7 +78,7 @@ class VocabularySegDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""
-        if not isinstance(self.img_suffix, str):
+        if self.img_suffix is None:
             return self._load_unlabelled()
         data_list = super().load_data_list()
         if self.ann_file or self.data_prefix.get('seg_map_path') is None:
@@ -94,26 +94,17 @@ class VocabularySegDataset(BaseSegDataset):
         return with_mask
 
     def _load_unlabelled(self) -> list[dict]:
-        """List images with one of several endings, in any folder and in any case."""
         if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
             raise ValueError(
-                f'img_suffix={self.img_suffix} has several endings, which is unsupported '
-                'with an ann_file or masks'
-            )
-        root = Path(self.data_prefix['img_path'])
-        paths = sorted(
-            str(path) for path in root.rglob('*') if path.suffix.lower() in self.img_suffix
-        )
-        if not paths:
-            raise FileNotFoundError(
-                f'{root} contains no image that ends in {", ".join(self.img_suffix)}'
+                'img_suffix=None is for folders without labels: name the ending of the images, '
+                'such as .jpg, beside an ann_file or masks'
             )
         return [
             {
-                'img_path': path,
+                'img_path': str(path),
                 'label_map': self.label_map,
                 'reduce_zero_label': self.reduce_zero_label,
                 'seg_fields': [],
             }
-            for path in paths
+            for path in images_below(self.data_prefix['img_path'])
         ]
