@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inputs import ImageInput, list_images
     from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
     from .results import SegResult, TagResult
@@ -13,21 +14,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     'Analysis',
+    'Embedder',
+    'EmbeddingFile',
     'ImageInput',
     'ModelEntry',
     'SegInferencer',
     'SegResult',
     'TagInferencer',
     'TagResult',
+    'embed_images',
     'find_config',
     'inferencer_class',
     'list_images',
     'list_models',
     'load_config',
+    'search',
     'zoo_root',
 ]
 _MODULES = {
     'analysis': ('Analysis',),
+    'embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
     'inputs': ('ImageInput', 'list_images'),
     'model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
     'results': ('SegResult', 'TagResult'),

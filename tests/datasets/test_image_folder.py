@@ -25,10 +25,10 @@ def test_every_image_below_a_folder(folder):
     assert names == [str(folder / name) for name in ('b.jpg', 'deep/.hidden.png', 'deep/a.GIF')]
 
 
-def test_what_is_not_read_is_counted_in_the_log(folder, tmp_path):
+def test_what_is_not_read_is_counted_in_the_log(folder, tmp_path_factory):
     for name in ('c.mov', 'deep/d.MOV', 'notes.txt', '.DS_Store'):
         (folder / name).write_bytes(b'x')
-    log = tmp_path / 'log.txt'
+    log = tmp_path_factory.mktemp('log') / 'log.txt'
     with fresh_instances():
         MMLogger.get_instance('folder', log_file=str(log), log_level=logging.WARNING)
         ImageFolder(data_prefix=str(folder))
