@@ -4,6 +4,7 @@ from ..images import image_size, read_image, read_index_mask
 from .image_folder import ImageFolder
 from .loading import KeepImage, LoadImage, ResizeToPatchGrid
 from .multi_label import CocoMultiLabel, VOCMultiLabel
+from .own_labels import OwnMultiLabel, read_tags
 from .pseudo_label import PseudoLabelDataset
 from .samplers import SameGridBatchSampler, same_grid_batches
 from .segmentation import VocabularySegDataset
@@ -15,6 +16,7 @@ __all__ = [
     'KeepImage',
     'LoadImage',
     'LoadTags',
+    'OwnMultiLabel',
     'PseudoLabelDataset',
     'ResizeToPatchGrid',
     'SameGridBatchSampler',
@@ -25,6 +27,7 @@ __all__ = [
     'read_image',
     'read_index_mask',
     'read_tag_file',
+    'read_tags',
     'same_grid_batches',
     'write_tag_file',
 ]

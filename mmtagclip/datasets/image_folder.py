@@ -30,11 +30,15 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images."""
-        return [{'img_path': str(path)} for path in images_below(self.img_prefix)]
+        return [{'img_path': str(path)} for path in images_below(self.img_prefix, log=True)]
 
 
-def images_below(folder: str | Path) -> list[Path]:
-    """List every image below a folder; the log says what is left out.
+def images_below(folder: str | Path, log: bool = False) -> list[Path]:
+    """List every image below a folder.
+
+    Args:
+        folder: The folder.
+        log: Whether the log says which files are left out.
 
     Raises:
         FileNotFoundError: There is no folder, or no image in it.
@@ -46,6 +50,6 @@ def images_below(folder: str | Path) -> list[Path]:
     if not images:
         why = unread_sentence(others) if others else f'endings: {", ".join(SUFFIXES)}'
         raise FileNotFoundError(f'no image in {folder} ({why})')
-    if others:
+    if others and log:
         MMLogger.get_current_instance().warning(f'{folder}: {unread_sentence(others)}')
     return images

@@ -11,6 +11,7 @@ from ..clip import Vocabulary
 from ..labels import IGNORED, labels_metainfo
 from ..registry import DATASETS
 from .image_folder import images_below
+from .own_labels import mask_pairs
 
 
 @DATASETS.register_module()
@@ -24,8 +25,8 @@ class VocabularySegDataset(BaseSegDataset):
         classes: A bundled list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
             start at label 1.
-        img_suffix: Ending of the images. If None, every image below the folder counts, which is
-            only supported without masks and without an ``ann_file``.
+        img_suffix: Ending of the images. If None, every image below the folder counts, whatever
+            its ending; unsupported with an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -34,8 +35,8 @@ class VocabularySegDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: There is no image, or no image has a mask.
-        ValueError: ``img_suffix`` is None although there are masks or an ``ann_file``; or a class
-            is called ``background`` although label 0 is the background.
+        ValueError: ``img_suffix`` is None although there is an ``ann_file``; or a class is called
+            ``background`` although label 0 is the background.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class VocabularySegDataset(BaseSegDataset):
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""
         if self.img_suffix is None:
-            return self._load_unlabelled()
+            return self._load_any_ending()
         data_list = super().load_data_list()
         if self.ann_file or self.data_prefix.get('seg_map_path') is None:
             return data_list
@@ -93,18 +94,20 @@ class VocabularySegDataset(BaseSegDataset):
             )
         return with_mask
 
-    def _load_unlabelled(self) -> list[dict]:
-        if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
+    def _load_any_ending(self) -> list[dict]:
+        """Every image below the folder; where there are masks, those that have one."""
+        folder = Path(self.data_prefix['img_path'])
+        masks = self.data_prefix.get('seg_map_path')
+        if self.ann_file:
             raise ValueError(
-                'img_suffix=None is for folders without labels: name the ending of the images, '
-                'such as .jpg, beside an ann_file or masks'
+                'img_suffix=None is for folders without a list of images: name the ending of the '
+                'images, such as .jpg, beside an ann_file'
             )
-        return [
-            {
-                'img_path': str(path),
-                'label_map': self.label_map,
-                'reduce_zero_label': self.reduce_zero_label,
-                'seg_fields': [],
-            }
-            for path in images_below(self.data_prefix['img_path'])
-        ]
+        images = images_below(folder, log=masks is None)
+        if masks is None:
+            found = [{'img_path': str(path)} for path in images]
+        else:
+            pairs = mask_pairs(folder, Path(masks), images, self.seg_map_suffix)
+            found = [{'img_path': str(path), 'seg_map_path': str(mask)} for path, mask in pairs]
+        common = {'label_map': self.label_map, 'reduce_zero_label': self.reduce_zero_label}
+        return [{**one, **common, 'seg_fields': []} for one in found]

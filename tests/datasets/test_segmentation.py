@@ -1,5 +1,7 @@
 """The segmentation data set whose classes are a vocabulary."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -62,8 +64,14 @@ def test_a_folder_of_several_endings(tmp_path, build):
     assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
         str(tmp_path / 'images' / name) for name in ('a.jpg', 'b.jpg', 'deep/c.PNG')
     ]
-    with pytest.raises(ValueError, match='img_suffix=None is for folders without labels'):
-        build(classes=['cat'], img_suffix=None)
+    with pytest.raises(ValueError, match='img_suffix=None is for folders without a list'):
+        build(classes=['cat'], img_suffix=None, ann_file='list.txt')
+    pairs = build(classes=['cat', 'dog'], img_suffix=None)
+    assert [Path(pairs.get_data_info(i)['seg_map_path']).name for i in range(len(pairs))] == [
+        'a.png',
+        'b.png',
+    ]
+    assert (pairs[1]['gt_seg_map'] == MASK).all()
     (tmp_path / 'nothing').mkdir()
     with pytest.raises(FileNotFoundError, match=r'no image in .*nothing \(endings: \.jpg'):
         VocabularySegDataset(data_prefix={'img_path': 'nothing'}, **options)
