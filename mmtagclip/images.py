@@ -10,7 +10,7 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -150,15 +150,39 @@ def read_image(
     """
     name = _called(source, name)
     with _opened(source, name, max_side, max_pixels) as image:
-        size = image.size
-        _check_size(size, name, max_side, max_pixels)
-        if image.info.get('progressive'):
-            _check_scans(image, name)
-        with _damage(name):
-            image.load()
-            if image.format == 'HEIF' and image.size != size:  # the limits were for another size
-                raise ValueError(f'its header promises {size} pixels, but it has {image.size}')
-            return upright(image, name)
+        return decode(image, max_side, max_pixels, name)
+
+
+def decode(
+    image: Image.Image,
+    max_side: int = 16384,
+    max_pixels: int = MAX_PIXELS,
+    name: object = 'the image',
+) -> np.ndarray:
+    """Convert a PIL image, decoded or not, within the limits of :func:`read_image`.
+
+    Args:
+        image: The image.
+        max_side: Maximum of the longer side in pixels.
+        max_pixels: Maximum number of pixels.
+        name: Name of the image in messages.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB in [0, 255], upright.
+
+    Raises:
+        ImageTooLarge: It would need more memory or time than is allowed.
+        ValueError: It is truncated or damaged. Each message names it.
+    """
+    size = image.size
+    _check_size(size, name, max_side, max_pixels)
+    if image.info.get('progressive'):
+        _check_scans(image, name)
+    with _damage(name):
+        image.load()
+        if image.format == 'HEIF' and image.size != size:  # the limits were for another size
+            raise ValueError(f'its header promises {size} pixels, but it has {image.size}')
+        return upright(image, name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -251,6 +275,27 @@ def split_files(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         elif not path.name.startswith('.'):
             others.append(path)
     return images, others
+
+
+def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """List every image below a folder, and the files that are not read; see :func:`split_files`.
+
+    Raises:
+        FileNotFoundError: There is no folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder}')
+    images, others = split_files(folder.rglob('*'))
+    if not images:
+        raise FileNotFoundError(no_image(folder, others))
+    return images, others
+
+
+def no_image(place: object, others: Sequence[Path]) -> str:
+    """Say that a folder or pattern has no image, and what it has instead."""
+    why = unread_sentence(others) if others else f'endings: {", ".join(SUFFIXES)}'
+    return f'no image in {place} ({why})'
 
 
 def unread_sentence(paths: Iterable[Path]) -> str:

@@ -22,7 +22,6 @@ from typing import Any
 import mmengine
 from mmengine.config import Config
 
-from ..clip import Vocabulary
 from .model_zoo import zoo_root
 
 WIDTH = 100
@@ -168,8 +167,10 @@ class OwnData:
                 'configs/piaa/README.md'
             )
         names = {'classes': Ref('classes')}
+        from ..clip import Vocabulary
+
         background = Vocabulary.load(BACKGROUND)
-        others = background.without(self.classes)
+        others = background.without(Vocabulary.load(self.classes))
         rest = BACKGROUND if len(others) == len(background) else list(others.names)
         parts = {
             'TagCLIP': {**names, 'background': rest},

@@ -12,6 +12,9 @@ Both have the metadata ``mmtagclip``, a JSON object: whose embeddings they are, 
 :class:`EmbeddingFile`.
 """
 
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# First: the models below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
-
-# isort: split
 import numpy as np
 import torch
 from torch import Tensor

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists() and not args.overwrite:
         raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
     unread: list[Path] = []
-    images = list_images(args.images, unread)
+    images = list_images(args.images, unread=unread)
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     check_model(args)

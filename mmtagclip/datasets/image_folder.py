@@ -1,12 +1,16 @@
 """Folders of images without labels."""
 
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import MMLogger
 from mmpretrain.datasets.base_dataset import BaseDataset
 
-from ..images import SUFFIXES, split_files, unread_sentence
+from ..images import images_below, unread_sentence
 from ..registry import DATASETS
 
 
@@ -30,26 +34,12 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images."""
-        return [{'img_path': str(path)} for path in images_below(self.img_prefix, log=True)]
+        images, others = images_below(self.img_prefix)
+        log_unread(self.img_prefix, others)
+        return [{'img_path': str(path)} for path in images]
 
 
-def images_below(folder: str | Path, log: bool = False) -> list[Path]:
-    """List every image below a folder.
-
-    Args:
-        folder: The folder.
-        log: Whether the log says which files are left out.
-
-    Raises:
-        FileNotFoundError: There is no folder, or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'there is no folder {folder}')
-    images, others = split_files(folder.rglob('*'))
-    if not images:
-        why = unread_sentence(others) if others else f'endings: {", ".join(SUFFIXES)}'
-        raise FileNotFoundError(f'no image in {folder} ({why})')
-    if others and log:
+def log_unread(folder: str | Path, others: Sequence[Path]) -> None:
+    """Say in the log which files of a folder are not read, if there are any."""
+    if others:
         MMLogger.get_current_instance().warning(f'{folder}: {unread_sentence(others)}')
-    return images

@@ -22,14 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from mmpretrain.datasets import MultiLabelDataset
 
 from ..clip import Vocabulary
-from ..images import image_stem, read_index_mask
+from ..images import image_stem, images_below, read_index_mask
 from ..labels import IGNORED
-from ..registry import DATASETS
 from .coco import read_coco
-from .image_folder import images_below
 from .image_index import ImageIndex
 
 IMAGE_COLUMNS = ('image', 'file_name', 'filename')
@@ -47,43 +44,6 @@ class ImageTags(NamedTuple):
     classes: tuple[str, ...]
     images: list[str]
     labels: list[list[int]]
-
-
-@DATASETS.register_module()
-class OwnMultiLabel(MultiLabelDataset):
-    """The user's own images with tags; see :mod:`mmtagclip.datasets.own_labels`.
-
-    Args:
-        images: Folder of the images; every image below it can be labelled.
-        labels: File or folder of the labels. Images that it does not name are left out.
-        classes: Class names, for labels that are numbers: a built-in list, a file or a list.
-        **kwargs: See :class:`mmpretrain.datasets.MultiLabelDataset`.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        ValueError: See :func:`read_tags`.
-    """
-
-    def __init__(
-        self,
-        images: str,
-        labels: str,
-        classes: str | Sequence | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.images = images
-        self.labels = labels
-        self.names = classes
-        super().__init__(ann_file='', **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """Read the labels."""
-        tags = read_tags(self.images, self.labels, self.names)
-        self._metainfo.setdefault('classes', tags.classes)
-        return [
-            {'img_path': path, 'gt_label': labels}
-            for path, labels in zip(tags.images, tags.labels, strict=True)
-        ]
 
 
 def read_tags(
@@ -104,7 +64,7 @@ def read_tags(
     folder, source = Path(folder), Path(source)
     if not source.exists():
         raise FileNotFoundError(f'there are no labels at {source}')
-    paths = images_below(folder)
+    paths, _ = images_below(folder)
     if source.is_dir():
         if source.resolve() == folder.resolve():
             return _of_folders(folder, paths, classes)

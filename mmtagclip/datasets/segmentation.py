@@ -1,5 +1,9 @@
 """Segmentation data sets whose classes come from a vocabulary."""
 
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ..frameworks import segmentation  # noqa: F401
+
+# isort: split
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +12,10 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from ..clip import Vocabulary
+from ..images import images_below
 from ..labels import IGNORED, labels_metainfo
 from ..registry import DATASETS
-from .image_folder import images_below
+from .image_folder import log_unread
 from .own_labels import mask_pairs
 
 
@@ -103,8 +108,9 @@ class VocabularySegDataset(BaseSegDataset):
                 'img_suffix=None is for folders without a list of images: name the ending of the '
                 'images, such as .jpg, beside an ann_file'
             )
-        images = images_below(folder, log=masks is None)
+        images, others = images_below(folder)
         if masks is None:
+            log_unread(folder, others)
             found = [{'img_path': str(path)} for path in images]
         else:
             pairs = mask_pairs(folder, Path(masks), images, self.seg_map_suffix)
