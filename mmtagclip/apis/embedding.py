@@ -32,7 +32,7 @@ from ..clip import Vocabulary
 from ..extras import install
 from ..files import make_folder, write_whole
 from ..images import PatchGrid
-from ..jobs.identity import Source, file_stamp, flatten
+from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.runner import Job, Manifest, read_results, remove_results
 from ..models import CLIPEncoder
 from ..models.taggers.tagger import group_by_size

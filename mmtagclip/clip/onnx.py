@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..extras import install
 from ..files import write_whole
 from .encoder import DenseEncoder
 
@@ -94,7 +95,7 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
     try:
         import onnx
     except ModuleNotFoundError:
-        raise ImportError("the export needs onnx: pip install 'mmtagclip[onnx]'") from None
+        raise ImportError(f'the export needs onnx: {install("onnx")}') from None
     graph = DenseGraph(encoder, layers).eval()
     patch = encoder.patch_size
     example = torch.zeros(2, 3, 5 * patch, 7 * patch)
