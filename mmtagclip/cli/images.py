@@ -113,19 +113,22 @@ def run(args: argparse.Namespace) -> int:
     check_out(args)
     images = input_images(args)
     check_model(args)
-    from ..apis import SegInferencer, TagInferencer, inferencer_class
     from ..clip import parse_names
+    from ..models import TagRule
 
+    TagRule().but(threshold=args.threshold)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
         options[key] = None if text is None else parse_names(text)
     options = {key: value for key, value in options.items() if value is not None}
-    kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
-    if inferencer_class(config) is not kind:
+    from .. import apis  # after all that can be refused without torch
+
+    kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
+    if apis.inferencer_class(config) is not kind:
         makes = {'tag': 'tags', 'segment': 'masks'}
         wanted = makes.pop(args.command)
         ((other, made),) = makes.items()
