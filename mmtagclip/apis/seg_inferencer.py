@@ -6,7 +6,7 @@ from ..frameworks import segmentation  # noqa: F401
 # isort: split
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.config import ConfigDict
@@ -16,9 +16,11 @@ from mmseg.models.segmentors import BaseSegmentor
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..visualization import MaskVisualizer
 from .inferencer import ImageInferencer, LoadedImage
 from .results import SegResult
+
+if TYPE_CHECKING:
+    from ..visualization import MaskVisualizer
 
 
 class SegInferencer(ImageInferencer[SegResult]):
@@ -108,7 +110,9 @@ class SegInferencer(ImageInferencer[SegResult]):
             'palette': result.palette,
         }
 
-    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
+    def _init_visualizer(self, cfg: Any) -> 'MaskVisualizer':
+        from ..visualization import MaskVisualizer  # here: matplotlib takes its time
+
         return MaskVisualizer(name='seg-inferencer')
 
 
