@@ -26,6 +26,8 @@ COMMANDS = [
     (['tag', IMAGE, '--classes', 'coko'], 'did you mean coco'),
     (['segment', IMAGE, '--background', 'coko'], 'did you mean coco'),
     (['tag', IMAGE, '--threshold', '3'], 'threshold must be in [0, 1], not 3'),
+    (['tag', IMAGE, '--min-score', '-1'], 'min_score must be in [0, 1], not -1'),
+    (['tag', IMAGE, '--top', '0'], 'top must be at least 1, not 0'),
     (['tag', IMAGE, '--cfg-options', 'a'], 'an option is KEY=VALUE'),
     (['tag', IMAGE], 'are not on this machine: add --download'),
 ]

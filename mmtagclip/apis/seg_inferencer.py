@@ -5,6 +5,7 @@ from ..frameworks import segmentation  # noqa: F401
 
 # isort: split
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from mmseg.models.segmentors import BaseSegmentor
 
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
+from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
 from .inferencer import ImageInferencer, LoadedImage
+from .result import KeptImage
 from .results import SegResult
 
 if TYPE_CHECKING:
@@ -45,9 +48,15 @@ class SegInferencer(ImageInferencer[SegResult]):
         if result.error is None:
             write_whole(f'{path}.png', result.mask_png())
 
-    def check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold outside of [0, 1], or for a segmentor without a tagger."""
-        self.model.check_call(names, threshold=threshold)
+    def rule_of(self, names: Any, **options: Any) -> TagRule | None:
+        """See :meth:`ImageInferencer.rule_of`."""
+        if self.model.tagger is None:
+            return self.model.check_call(names, **options)
+        return self.model.tagger.rule_for(names.tagger, **options)
+
+    def with_options(self, result: SegResult, rule: TagRule | None, call: Any) -> SegResult:
+        """A result that knows the options of its call."""
+        return result if call.all_scores else replace(result, class_scores=None)
 
     def label_names(self, names: Any) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
@@ -55,11 +64,16 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from the names of the call and its data sample."""
-        return self.to_result(self._meta(names), image.source.name, image.size, sample)
+        kept = KeptImage(image.source)
+        return self.to_result(self._meta(names), image.source.name, image.size, sample, kept)
 
     @staticmethod
     def to_result(
-        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
+        meta: Mapping[str, Any],
+        name: str,
+        size: tuple[int, int],
+        sample: BaseDataElement,
+        source: KeptImage | None = None,
     ) -> SegResult:
         """Result of an image.
 
@@ -68,6 +82,7 @@ class SegInferencer(ImageInferencer[SegResult]):
             name: Of the image.
             size: ``(H, W)`` in pixels.
             sample: What a segmentor filled.
+            source: The image, for drawings.
 
         Raises:
             ValueError: More labels than a mask holds.
@@ -84,6 +99,8 @@ class SegInferencer(ImageInferencer[SegResult]):
             mask,
             dict(ranked),
             _background(meta),
+            class_scores=sample.get('class_scores'),
+            source=source,
         )
 
     def unreadable(self, names: Any, image: LoadedImage) -> SegResult:

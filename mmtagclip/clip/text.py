@@ -101,7 +101,8 @@ class TextEncoder:
         if len(names) < 2:
             return
         first: dict[tuple[int, ...], str] = {}
-        tokens = self.tokenizer(list(names), context_length=self.context_length)
+        phrases = [phrases[0] for phrases in vocabulary.phrases]
+        tokens = self.tokenizer(phrases, context_length=self.context_length)
         for name, row in zip(names, tokens.tolist(), strict=True):
             other = first.setdefault(tuple(row), name)
             if other != name:
