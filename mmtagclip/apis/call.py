@@ -49,8 +49,10 @@ class Call:
 
     Attributes:
         inputs: The path of an image, of a folder (every image below it) or a
-            pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
-            uint8 RGB, or an iterable of these.
+            pattern (``'photos/*.jpg'``), bytes of an image file, a file opened in
+            binary mode, a PIL image, an array ``(H, W, 3)`` uint8, a tensor
+            ``(3, H, W)``, uint8 in [0, 255] or floating point in [0, 1], or an
+            iterable of these; see :func:`mmtagclip.apis.list_images`.
         classes: What to find, in this call: see :func:`typed_names`. The model's
             own classes if None.
         background: Names that compete with the classes but are never reported; the
@@ -69,6 +71,8 @@ class Call:
         wait_time: Seconds until the window closes; 0 for a key press.
         batch_size: Images that are read and encoded together; only those of
             equal size are one batch for the encoder.
+        channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as OpenCV reads
+            images.
         return_datasamples: Whether to return OpenMMLab's data samples.
     """
 
@@ -86,6 +90,7 @@ class Call:
     show: bool = False
     wait_time: float = 0
     batch_size: int = 1
+    channel_order: Literal['rgb', 'bgr'] = 'rgb'
     return_datasamples: bool = False
 
     @property

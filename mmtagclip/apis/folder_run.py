@@ -25,7 +25,16 @@ from .seg_inferencer import SegInferencer
 
 SHEET_SIZE = 30
 # Options of a call that decide no result, or decide it through the names. Any other counts.
-WITHOUT_INFLUENCE = ('classes', 'background', 'on_error', 'out_dir', 'vis_dir', 'show', 'wait_time')
+WITHOUT_INFLUENCE = (
+    'classes',
+    'background',
+    'on_error',
+    'out_dir',
+    'vis_dir',
+    'show',
+    'wait_time',
+    'channel_order',
+)
 
 
 class FolderRun:
@@ -222,6 +231,8 @@ def _stamp(image: ImageInput) -> Any:
     """What changes when an image's content does."""
     if isinstance(image.source, Path):
         return file_stamp(image.source)
+    if isinstance(image.source, bytes):
+        return hashlib.sha256(image.source).hexdigest()[:32]
     pixels = np.ascontiguousarray(image.source)
     return [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()[:32]]
 

@@ -199,7 +199,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
         names = self.names_for(call.classes, call.background)
         rule = self._rule(names, call)
-        images = list_images(call.inputs)
+        images = list_images(call.inputs, call.channel_order)
         batches = self.preprocess(images, call.batch_size, call.on_error)
         return self._run(batches, len(images), names, rule, call)
 

@@ -18,10 +18,11 @@ from pycocotools import mask as coco_mask
 from ..labels import IGNORED, label_counts, mask_png
 from ..models import TagRule
 from ..records import ImageRecord
+from .result import ImageResult, KeptImage
 
 
-@dataclass(frozen=True)
-class TagResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TagResult(ImageResult):
     """The tags of one image.
 
     Attributes:
@@ -34,6 +35,7 @@ class TagResult:
         error: What was wrong with the image; None if nothing.
         rule: How scores become tags.
         all_scores: Whether the record, JSON and rows hold the score of every class.
+        source: The image, for drawings.
 
     Raises:
         ValueError: Shapes that do not fit together.
@@ -48,6 +50,7 @@ class TagResult:
     error: str | None = None
     rule: TagRule = field(default_factory=TagRule)
     all_scores: bool = False
+    source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -70,6 +73,10 @@ class TagResult:
         """Score of each tag by its name, from the highest to the lowest."""
         order = sorted(self.labels.tolist(), key=lambda label: -self.scores[label])
         return {self.classes[label]: float(self.scores[label]) for label in order}
+
+    def describe(self) -> dict[str, str]:
+        """Score of each tag, from the highest on, with two digits."""
+        return {tag: f'{score:.2f}' for tag, score in self.tags.items()}
 
     @property
     def record(self) -> ImageRecord:
@@ -154,8 +161,8 @@ class TagResult:
         return sample
 
 
-@dataclass(frozen=True)
-class SegResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SegResult(ImageResult):
     """The mask of one image.
 
     Attributes:
@@ -170,6 +177,7 @@ class SegResult:
         error: What was wrong with the image; None if nothing.
         class_scores: The tagger's score of every class by its name; None if it was not asked
             for or there is no tagger.
+        source: The image, for drawings.
 
     Raises:
         ValueError: A mask of another size, or labels without a name.
@@ -184,6 +192,7 @@ class SegResult:
     background: int | None = None
     error: str | None = None
     class_scores: dict[str, float] | None = None
+    source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.mask.shape != tuple(self.size):
@@ -195,6 +204,10 @@ class SegResult:
             raise ValueError(
                 f'the mask has the label {bad[0]}, but there are {len(self.classes)} classes'
             )
+
+    def describe(self) -> dict[str, str]:
+        """Share of the image that each class covers, from the largest on, in per cent."""
+        return {name: f'{100 * share:.1f}%' for name, share in self.shares.items()}
 
     @property
     def record(self) -> ImageRecord:

@@ -21,6 +21,7 @@ from ..models.segmentors.base import TrainingFreeSegmentor
 from ..registry import MODELS
 from ..visualization import MaskVisualizer
 from .inferencer import ImageInferencer, LoadedImage
+from .result import KeptImage
 from .results import SegResult
 from .tag_inferencer import TagInferencer
 
@@ -63,11 +64,16 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from the names of the call and its data sample."""
-        return self.to_result(self._meta(names), image.source.name, image.size, sample)
+        kept = KeptImage(image.source)
+        return self.to_result(self._meta(names), image.source.name, image.size, sample, kept)
 
     @staticmethod
     def to_result(
-        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
+        meta: Mapping[str, Any],
+        name: str,
+        size: tuple[int, int],
+        sample: BaseDataElement,
+        source: KeptImage | None = None,
     ) -> SegResult:
         """Result of an image.
 
@@ -76,6 +82,7 @@ class SegInferencer(ImageInferencer[SegResult]):
             name: Of the image.
             size: ``(H, W)`` in pixels.
             sample: What a segmentor filled.
+            source: The image, for drawings.
 
         Raises:
             ValueError: More labels than a mask holds.
@@ -93,6 +100,7 @@ class SegInferencer(ImageInferencer[SegResult]):
             dict(ranked),
             _background(meta),
             class_scores=sample.get('class_scores'),
+            source=source,
         )
 
     def unreadable(self, names: Any, image: LoadedImage) -> SegResult:

@@ -16,6 +16,7 @@ from ..models import TagCLIP, TagRule
 from ..visualization import TagVisualizer
 from .call import TagCall, takes
 from .inferencer import ImageInferencer, LoadedImage
+from .result import KeptImage
 from .results import TagResult
 
 
@@ -75,6 +76,7 @@ class TagInferencer(ImageInferencer[TagResult]):
             sample.pred_score.cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),
+            source=KeptImage(image.source),
         )
 
     def unreadable(self, names: Names, image: LoadedImage) -> TagResult:

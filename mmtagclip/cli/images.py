@@ -266,9 +266,8 @@ def json_line(result: Any) -> str:
 
 def describe(result: Any) -> str:
     """Tags with scores, or classes with their share of the image."""
-    if hasattr(result, 'mask'):
-        return ', '.join(f'{name} {100 * share:.1f}%' for name, share in result.shares.items())
-    return ', '.join(f'{tag} {score:.2f}' for tag, score in result.tags.items()) or 'no tags'
+    found = [f'{name} {number}' for name, number in result.describe().items()]
+    return ', '.join(found) or 'no tags'
 
 
 def write_results(
