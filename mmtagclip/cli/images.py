@@ -80,7 +80,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         type=float,
         metavar='S',
         help='lowest score of a tag, in [0, 1]; 0 for none. An image may have no tag (default: '
-        "the model's, or else half the score of pure chance, 0.5 / C for C competing names)",
+        "the model's, or else a quarter of pure chance, 0.25 / C for C competing names)",
     )
     parser.add_argument(
         '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
@@ -120,7 +120,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         default='skip',
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
 
 
 def run(args: argparse.Namespace) -> int:
