@@ -1,5 +1,9 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ...frameworks import pretrain  # noqa: F401
+
+# isort: split
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
