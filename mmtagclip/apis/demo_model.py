@@ -1,7 +1,6 @@
 """What to say where the bundled demo model is given images that it does not know."""
 
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +28,23 @@ def is_demo_model(model: Any) -> bool:
     return own.shape == bundled.shape and torch.equal(own, bundled)
 
 
-def demo_notice(model: Any, images: Iterable[ImageInput], command: Sequence[str]) -> str | None:
-    """What to say once of a call; None for another model, or if all images are the demo's.
-
-    Args:
-        model: A tagger or segmentor.
-        images: The images of the call.
-        command: A command that does the same with a real model.
-    """
+def are_demo_scenes(images: Iterable[ImageInput]) -> bool:
+    """Whether all images are the bundled scenes."""
     scenes = (zoo_root() / 'demo' / 'data').resolve()
-    if all(
+    return all(
         isinstance(image.source, Path) and image.source.resolve().is_relative_to(scenes)
         for image in images
-    ):
-        return None
-    return notice(command) if is_demo_model(model) else None
+    )
 
 
-def notice(command: Sequence[str]) -> str:
-    """The notice itself.
+def demo_notice(start: str) -> str:
+    """What to say of the demo's model.
 
     Args:
-        command: A command that does the same with a real model.
+        start: What starts the same with a real model: a command, or a line of Python.
     """
-    classes = zoo_root() / 'demo' / 'data' / 'classes.txt'
+    classes = Vocabulary.load(zoo_root() / 'demo' / 'data' / 'classes.txt')
     return (
-        f'this small model knows only {len(Vocabulary.load(classes))} pictograms, and its answers '
-        f'about other images mean nothing; for photographs start with: {shlex.join(command)}'
+        f'this small model knows only {len(classes)} pictograms, and what it says of other images '
+        f'means nothing; for photographs start with: {start}'
     )

@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
     images = input_images(args)
     check_model(args)
     from ..apis import SegInferencer, TagInferencer, inferencer_class
+    from ..apis.demo_model import are_demo_scenes, demo_notice
     from ..clip import parse_names
 
     options = {'on_error': args.on_error, 'vis_dir': args.vis}
@@ -153,6 +155,9 @@ def run(args: argparse.Namespace) -> int:
     inferencer = kind(
         config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
     )
+    inferencer.warns = False
+    if inferencer.is_demo_model and not are_demo_scenes(images):
+        note(args, f'mmtagclip: {demo_notice(real_command(args))}')
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)
     else:
@@ -166,6 +171,16 @@ def run(args: argparse.Namespace) -> int:
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
+
+
+def real_command(args: argparse.Namespace) -> str:
+    """A command for the same images and names, with the default model instead of the demo's."""
+    names = [
+        f'--{key}={getattr(args, key)}'
+        for key in ('classes', 'background')
+        if getattr(args, key) is not None
+    ]
+    return shlex.join(['mmtagclip', args.command, *args.images[:3], *names, '--download'])
 
 
 def check_out(args: argparse.Namespace) -> None:
