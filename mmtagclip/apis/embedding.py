@@ -53,10 +53,10 @@ LONGEST_HEADER = 100_000_000  # of safetensors, in bytes
 class Embedder:
     """A frozen CLIP as an encoder of whole images and of texts.
 
-    An image's embedding is CLIP's class token of the whole image: by default squeezed to the size
-    that CLIP was trained with, as other programs embed it, or of the image's own shape. Patch
-    features are always those of its own shape, from the model's last block, as all methods of
-    this package see them.
+    An image's embedding is CLIP's own (in most models the class token) of the whole image: by
+    default squeezed to the size that CLIP was trained with, as other programs embed it, or of the
+    image's own shape. Patch features are always those of its own shape, from the model's last
+    block, as all methods of this package see them.
 
     Args:
         model: Path or name of a config, a config, or a built :class:`CLIPEncoder`. A name is
@@ -90,7 +90,7 @@ class Embedder:
     @property
     def dimension(self) -> int:
         """D, the length of an embedding."""
-        return int(self.encoder.clip.visual.output_dim)
+        return self.encoder.dim
 
     def images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Embed images.
