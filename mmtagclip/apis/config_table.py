@@ -150,6 +150,7 @@ class OwnData:
         Raises:
             ValueError: Labels that are not masks for a method that makes masks, or another kind.
         """
+        dataset: dict[str, Any]
         if kind == 'tags':
             names = {'classes': Ref('classes')} if self.numbered else {}
             dataset = {'type': 'mmtagclip.OwnMultiLabel', 'images': self.images}

@@ -81,7 +81,7 @@ def own_data(args: argparse.Namespace) -> Any:
     if args.classes is not None:
         words += ['--classes', args.classes]
     # A list of names that were typed is written out.
-    source = None if args.classes is None else typed_path(args.classes, files=True)
-    source = None if source is None else str(source.absolute())
+    path = None if args.classes is None else typed_path(args.classes, files=True)
+    source = None if path is None else str(path.absolute())
     numbered = names is not None
     return OwnData(str(folder), str(labels), tags.classes, source, numbered, shlex.join(words))

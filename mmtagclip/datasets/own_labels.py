@@ -47,7 +47,9 @@ class ImageTags(NamedTuple):
 
 
 def read_tags(
-    folder: str | Path, source: str | Path, classes: str | Path | Sequence | None = None
+    folder: str | Path,
+    source: str | Path,
+    classes: str | Path | Sequence | Vocabulary | None = None,
 ) -> ImageTags:
     """Read the labels of a folder of images as tags.
 

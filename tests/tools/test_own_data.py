@@ -12,7 +12,7 @@ from tests.processes import ROOT, run_script
 
 DEMO = ROOT / 'demo' / 'data'
 PAGE = (ROOT / 'docs' / 'own_data.md').read_text()
-TABLES = re.findall(r'^```csv\n(.*?)^```', PAGE, re.S | re.M)
+TABLES = re.findall(r'^```text\n(.*?)^```', PAGE, re.S | re.M)
 COMMANDS = [
     shlex.split(line.partition(' > ')[0])[1:]
     for line in re.findall(r'^mmtagclip config .*', PAGE, re.M)
