@@ -38,6 +38,7 @@ class SegInferencer(ImageInferencer[SegResult]):
     model_class = BaseSegmentor
     open_class = TrainingFreeSegmentor
     otherwise = 'for tags use TagInferencer, or mmtagclip tag'
+    real_model = 'cls-seg_vit-base-p16_openai_coco-object'
     packing = ConfigDict(
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )

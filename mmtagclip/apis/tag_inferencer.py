@@ -33,6 +33,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     model_class = open_class = TagCLIP
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
+    real_model = 'tagclip_vit-base-p16_openai_folder'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     @takes(TagCall)

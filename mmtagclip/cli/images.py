@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         type=float,
         metavar='S',
         help='lowest score of a tag, in [0, 1]; 0 for none. An image may have no tag (default: '
-        "the model's, or else half the score of pure chance, 0.5 / C for C competing names)",
+        "the model's, or else a quarter of pure chance, 0.25 / C for C competing names)",
     )
     parser.add_argument(
         '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
@@ -120,7 +121,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         default='skip',
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -143,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
     from .. import apis  # after all that can be refused without torch
+    from ..apis.demo_model import are_demo_scenes, demo_notice
 
     kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
     if apis.inferencer_class(config) is not kind:
@@ -156,6 +158,9 @@ def run(args: argparse.Namespace) -> int:
     inferencer = kind(
         config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
     )
+    inferencer.warns = False
+    if inferencer.is_demo_model and not are_demo_scenes(images):
+        note(args, f'mmtagclip: {demo_notice(real_command(args))}')
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)
     else:
@@ -169,6 +174,16 @@ def run(args: argparse.Namespace) -> int:
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
+
+
+def real_command(args: argparse.Namespace) -> str:
+    """A command for the same images and names, with the default model instead of the demo's."""
+    names = [
+        f'--{key}={getattr(args, key)}'
+        for key in ('classes', 'background')
+        if getattr(args, key) is not None
+    ]
+    return shlex.join(['mmtagclip', args.command, *args.images[:3], *names, '--download'])
 
 
 def check_out(args: argparse.Namespace) -> None:
