@@ -178,7 +178,7 @@ class SegTextHead(nn.Module):
             )
         foreground = load_classes(self.classes if classes is None else classes)
         if background is None:
-            taken = {word for phrases in foreground.phrases for word in phrases}
+            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
             kept = [word for phrases in self.background.phrases for word in phrases]
             return self._words(foreground, Vocabulary.load([w for w in kept if w not in taken]))
         return self._words(foreground, Vocabulary.load(background))
