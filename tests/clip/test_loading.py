@@ -350,6 +350,11 @@ def test_archives_of_another_layout(tmp_path):
         file.writestr('y/data.pkl', good)
     with pytest.raises(ValueError, match='2 entries named'):
         read_state_dict(tmp_path / 'two.pt')
+    # The end of a zip file is its table: without it, the file only begins like one.
+    whole = written(tmp_path / 'whole.pt', good).read_bytes()
+    (tmp_path / 'cut.pt').write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r'cut\.pt is not a complete checkpoint file'):
+        read_state_dict(tmp_path / 'cut.pt')
     with tarfile.open(tmp_path / 'old.pt', 'w') as file:
         file.add(__file__, 'storages')
     with pytest.raises(ValueError, match='is a tar archive'):
