@@ -129,22 +129,25 @@ def run(args: argparse.Namespace) -> int:
     check_out(args)
     images = input_images(args)
     check_model(args)
-    from ..apis import SegInferencer, TagInferencer, inferencer_class
-    from ..apis.demo_model import are_demo_scenes, demo_notice
     from ..clip import parse_names
+    from ..models import TagRule
 
-    options = {'on_error': args.on_error, 'vis_dir': args.vis}
-    options |= {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
+    rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
+    TagRule().but(**rule)  # refuses what is out of range
+    options = {'on_error': args.on_error, 'vis_dir': args.vis, **rule}
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
         options[key] = None if text is None else parse_names(text)
     options = {key: value for key, value in options.items() if value is not None}
-    kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
-    if inferencer_class(config) is not kind:
+    from .. import apis  # after all that can be refused without torch
+    from ..apis.demo_model import are_demo_scenes, demo_notice
+
+    kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
+    if apis.inferencer_class(config) is not kind:
         makes = {'tag': 'tags', 'segment': 'masks'}
         wanted = makes.pop(args.command)
         ((other, made),) = makes.items()
