@@ -69,7 +69,7 @@ class _FigureVisualizer(Visualizer):
 
 @VISUALIZERS.register_module()
 class TagVisualizer(_FigureVisualizer, UniversalVisualizer):
-    """The image, a bar for each tag's score and, if there are score maps, heat maps.
+    """The image with its tags: heat maps if there are score maps, and bars for the scores.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
     """
@@ -90,7 +90,7 @@ class TagVisualizer(_FigureVisualizer, UniversalVisualizer):
 
 @VISUALIZERS.register_module()
 class MaskVisualizer(_FigureVisualizer, SegLocalVisualizer):
-    """Coloured masks over the image with a legend; the true mask, if known, is above it.
+    """Named masks over the image with a legend; the true mask, if known, is above or left of it.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
     names and colours are those of ``dataset_meta``, which the runner sets; a
@@ -131,10 +131,14 @@ class MaskVisualizer(_FigureVisualizer, SegLocalVisualizer):
             )
             for key, title in known
         ]
-        width = max(figure.shape[1] for figure in drawn)
-        return np.concatenate(
-            [
-                np.pad(figure, ((0, 0), (0, width - figure.shape[1]), (0, 0)), constant_values=255)
-                for figure in drawn
-            ]
-        )
+        # Beside each other where that is the less elongated.
+        axis = int(image.shape[1] < 1.2 * image.shape[0])
+        across = max(figure.shape[1 - axis] for figure in drawn)
+        missing = [[(0, 0)] * 3 for _ in drawn]
+        for sides, figure in zip(missing, drawn, strict=True):
+            sides[1 - axis] = (0, across - figure.shape[1 - axis])
+        padded = [
+            np.pad(figure, sides, constant_values=255)
+            for figure, sides in zip(drawn, missing, strict=True)
+        ]
+        return np.concatenate(padded, axis=axis)
