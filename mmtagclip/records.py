@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+KEYS = ('image', 'tags', 'scores', 'error', 'class_scores')
+
 
 @dataclass(frozen=True)
 class ImageRecord:
@@ -17,18 +19,21 @@ class ImageRecord:
         scores: A score for each tag, None where the model has none; None if there are none at
             all.
         error: What was wrong with the image; None if nothing.
+        class_scores: The score of every class by its name, in the order of the classes; None
+            if it was not asked for.
         more: Further keys with JSON values, such as ``masks`` (the path of a mask).
 
     Raises:
         TypeError: A value of another type.
-        ValueError: Tags of an image that has an error, another number of scores than of tags,
-            a score that is not finite, or a further key that has a meaning already.
+        ValueError: Tags or scores of an image that has an error, another number of scores than
+            of tags, a score that is not finite, or a further key that has a meaning already.
     """
 
     image: str
     tags: tuple[str, ...] = ()
     scores: tuple[float | None, ...] | None = None
     error: str | None = None
+    class_scores: Mapping[str, float] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -41,25 +46,28 @@ class ImageRecord:
             raise TypeError(f'"tags" must be a list of names, not {self.tags!r}')
         if self.error is not None and not isinstance(self.error, str):
             raise TypeError(f'"error" must be a string, not {self.error!r}')
-        if self.error is not None and (self.tags or self.scores):
-            raise ValueError('an image with an "error" has no "tags" and no "scores"')
-        twice = {'image', 'tags', 'scores', 'error'} & self.more.keys()
+        if self.error is not None and (self.tags or self.scores or self.class_scores):
+            raise ValueError('an image with an "error" has no "tags" and no scores')
+        twice = set(KEYS) & self.more.keys()
         if twice:
             raise ValueError(f'{min(twice)!r} can not be a further key')
         self._check_scores()
 
     def _check_scores(self) -> None:
+        if self.class_scores is not None:
+            if not isinstance(self.class_scores, Mapping):
+                raise TypeError(
+                    f'"class_scores" must map class names to numbers, not {self.class_scores!r}'
+                )
+            for score in self.class_scores.values():
+                _check_number('class_scores', score, 'numbers')
         if self.scores is None:
             return
         if not isinstance(self.scores, tuple):
             raise TypeError(f'"scores" must be a list of numbers, not {self.scores!r}')
         for score in self.scores:
-            if score is not None and (
-                isinstance(score, bool) or not isinstance(score, int | float)
-            ):
-                raise TypeError(f'"scores" must be numbers or null, not {score!r}')
-            if score is not None and not math.isfinite(score):
-                raise ValueError(f'"scores" must be finite, not {score!r}')
+            if score is not None:
+                _check_number('scores', score, 'numbers or null')
         if len(self.scores) != len(self.tags):
             raise ValueError(
                 f'"scores" must have a score for each tag: {len(self.scores)} for '
@@ -67,12 +75,14 @@ class ImageRecord:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``image``; ``error``, or ``tags`` and ``scores``; then the further keys."""
+        """JSON values: ``image``; ``error``, or ``tags`` and scores; then the further keys."""
         if self.error is not None:
             return {'image': self.image, 'error': self.error, **self.more}
         record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags)}
         if self.scores is not None:
             record['scores'] = list(self.scores)
+        if self.class_scores is not None:
+            record['class_scores'] = dict(self.class_scores)
         return {**record, **self.more}
 
     def to_json(self) -> str:
@@ -89,9 +99,7 @@ class ImageRecord:
         """
         if not isinstance(content, dict) or not isinstance(content.get('image'), str):
             raise ValueError('a record must be an object with "image" (a string)')
-        known = {
-            key: content[key] for key in ('image', 'tags', 'scores', 'error') if key in content
-        }
+        known = {key: content[key] for key in KEYS if key in content}
         if 'error' not in known and not isinstance(known.get('tags'), list):
             raise ValueError(
                 'a record must have "image" (a string) and "tags" (a list of names), or "error"'
@@ -107,6 +115,13 @@ class ImageRecord:
             ValueError: The line is not JSON, or no such record.
         """
         return cls.from_dict(json.loads(line))
+
+
+def _check_number(key: str, value: Any, wanted: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f'"{key}" must be {wanted}, not {value!r}')
+    if not math.isfinite(value):
+        raise ValueError(f'"{key}" must be finite, not {value!r}')
 
 
 def encode_line(text: str) -> bytes:

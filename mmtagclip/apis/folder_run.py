@@ -13,18 +13,29 @@ from PIL import Image
 
 from ..files import make_folder, write_image, write_whole
 from ..images import read_image
-from ..jobs.identity import Source, file_stamp, flatten, identity
+from ..jobs.description import Source, file_stamp, flatten
+from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
 from ..labels import labels_metainfo
 from ..records import ImageRecord, encode_line
 from ..visualization import contact_sheet
-from .inferencer import ImageInferencer, SegInferencer
+from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult
+from .tag_inferencer import TagInferencer
 
 SHEET_SIZE = 30
 # Options of a call that decide no result, or decide it through the names. Any other counts.
-WITHOUT_INFLUENCE = ('classes', 'background', 'on_error', 'out_dir', 'vis_dir', 'show', 'wait_time')
+WITHOUT_INFLUENCE = (
+    'classes',
+    'background',
+    'on_error',
+    'out_dir',
+    'vis_dir',
+    'show',
+    'wait_time',
+    'channel_order',
+)
 
 
 class FolderRun:
@@ -58,7 +69,7 @@ class FolderRun:
         self.images = list(images)
         self.batch_size = batch_size
         self.options = dict(options)
-        self.segments = isinstance(inferencer, SegInferencer)
+        self.segments = not isinstance(inferencer, TagInferencer)
         sources = [Source(image.name, _stamp(image)) for image in self.images]
         self.job = Job(root, self._manifest(), sources, replace=replace)
 
@@ -221,6 +232,8 @@ def _stamp(image: ImageInput) -> Any:
     """What changes when an image's content does."""
     if isinstance(image.source, Path):
         return file_stamp(image.source)
+    if isinstance(image.source, bytes):
+        return hashlib.sha256(image.source).hexdigest()[:32]
     pixels = np.ascontiguousarray(image.source)
     return [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()[:32]]
 

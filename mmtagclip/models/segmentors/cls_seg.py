@@ -17,7 +17,8 @@ from ...labels import IGNORED, labels_metainfo, row_blocks
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back, resize_map
-from ..taggers.heads import Tag, check_finite
+from ..taggers.heads import check_finite
+from ..taggers.selection import Tag
 from ..taggers.tagger import TagCLIP, check_layers, group_by_size
 from .affinity import AffinityRefinement
 from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build
@@ -113,6 +114,13 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         self.tagger: TagCLIP = built
         self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else build(cam)
         self.affinity: AffinityRefinement = build(affinity)
+        if self.encoder.tower.pooled_by != 'class token':
+            raise ValueError(
+                f'the CAMs of CLS-SEG are defined for models with a class token, but '
+                f'{self.encoder.name} pools by {self.encoder.tower.pooled_by}: use a '
+                'DirectSegmentor'
+            )
+        self.affinity.set_depth(self.encoder.num_blocks)
         check_layers('the affinity', self.affinity.layers, self.encoder)
         self.post_processor = build(post_processor)
         if (label_map is None) != (groups is None):
@@ -180,9 +188,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         return self._cam_names(
             tagger,
             self.prompts if classes is None else names,
-            self.background_prompts.without(names.names)
-            if background is None
-            else tagger.background,
+            self.background_prompts.without(names) if background is None else tagger.background,
             None,
             labels_metainfo(names.names, self.with_background),
         )
@@ -292,7 +298,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         if not labels:
             return torch.zeros(0, *features.grid)
         text = torch.cat([names.cam.text[labels], names.cam.text[len(names.vocabulary) :]])
-        cams = self.cam(features.last_input, text, len(labels), self.encoder)
+        cams = self.cam(features, text, len(labels), self.encoder)
         affinity = features.attention.mean(self.affinity.layers)[0]
         return self.affinity(cams, affinity, features.grid).unflatten(1, features.grid)
 

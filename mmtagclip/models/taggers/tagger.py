@@ -1,5 +1,9 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ...frameworks import pretrain  # noqa: F401
+
+# isort: split
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +20,10 @@ from ...clip import Encoded, Names, Vocabulary, load_names
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
-from .heads import Tag, TagScores, relative_threshold, tags_of
+from .dmar import DMAR
+from .heads import TagScores
 from .piaa import GaussianClassifier
+from .selection import TagRule
 
 
 @MODELS.register_module()
@@ -70,9 +76,17 @@ class TagCLIP(BaseClassifier):
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
         check_normalisation(self.encoder, self.data_preprocessor)
+        refiner = getattr(self.head, 'dmar', None)
+        if refiner is not None and not self.encoder.num_blocks:
+            raise ValueError(
+                f'{type(refiner).__name__} spreads scores along the attention of blocks, but '
+                f'{self.encoder.name} is convolutional and has none: leave out dmar'
+            )
+        if isinstance(refiner, DMAR):
+            refiner.set_depth(self.encoder.num_blocks)
         for layers in self.head.attention_layers:
             check_layers('the head', layers, self.encoder)
-        votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
+        votes = getattr(refiner, 'votes', 0)
         if votes > self.encoder.num_blocks:
             raise ValueError(
                 f'DMAR has votes={votes}, but {self.encoder.name} has only '
@@ -120,7 +134,7 @@ class TagCLIP(BaseClassifier):
             () if background is None else background,
         )
         if background is None:
-            others = self.background.without(foreground.names)
+            others = self.background.without(foreground)
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
         return self.encoder.names(foreground, others, self.templates)
@@ -168,6 +182,8 @@ class TagCLIP(BaseClassifier):
         data_samples: list[DataSample] | None = None,
         names: Names | None = None,
         threshold: float | None = None,
+        min_score: float | None = None,
+        top: int | None = None,
         with_score_maps: bool | None = None,
     ) -> list[DataSample]:
         """Tag images.
@@ -183,14 +199,16 @@ class TagCLIP(BaseClassifier):
             data_samples: One per image.
             names: Of :meth:`names_for`; the tagger's own if None.
             threshold: ``k`` of the relative threshold; the head's if None.
+            min_score: Lowest score of a tag; the head's if None.
+            top: Most tags of an image; the head's if None.
             with_score_maps: As in the constructor; the constructor's value if None.
 
         Raises:
             ValueError: Features are not finite (the message names the images), or
-                the threshold is outside [0, 1].
+                an option is out of range.
         """
         names = self.names if names is None else names
-        threshold = self.threshold_of(threshold)
+        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
         if with_score_maps is None:
             with_score_maps = self.with_score_maps
         if data_samples is None:
@@ -200,7 +218,7 @@ class TagCLIP(BaseClassifier):
             results = self.score([inputs[index] for index in readable], names)
         for index, result in zip(readable, results, strict=True):
             sample, scores = data_samples[index], result.scores[0]
-            labels = relative_threshold(scores, threshold).nonzero().flatten()
+            labels = rule.labels(scores)
             sample.set_pred_score(scores).set_pred_label(labels)
             sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
             if with_score_maps and result.score_maps is not None:
@@ -247,26 +265,38 @@ class TagCLIP(BaseClassifier):
                 results[index] = TagScores(scored.scores[row : row + 1], maps)
         return [results[index] for index in range(len(images))]
 
-    def tags(self, scores: Tensor, threshold: float | None = None) -> list[Tag]:
-        """The tags of one image, in the order of the classes.
+    @property
+    def rule(self) -> TagRule:
+        """The rule that turns scores into tags; the head's."""
+        return self.head.rule
+
+    def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
+        """The rule for images of which nothing is known, such as a user's: noise gets no tag.
 
         Args:
-            scores: ``(F,)``.
-            threshold: ``k`` of the relative threshold; the head's if None.
-        """
-        return tags_of(scores, self.threshold_of(threshold))
-
-    def threshold_of(self, k: float | None = None) -> float:
-        """``k`` of the relative threshold; the head's if None.
+            names: Of :meth:`names_for`; the tagger's own if None.
+            **options: See :meth:`TagRule.but`; the head's if left out or None. If neither the
+                call nor the head has a ``min_score``, it is :meth:`noise_level`.
 
         Raises:
-            ValueError: It is outside [0, 1].
+            TypeError: An option of another type.
+            ValueError: An option is out of range.
         """
-        if k is None:
-            return self.head.threshold
-        if not 0 <= k <= 1:
-            raise ValueError(f'threshold must be in [0, 1], not {k}')
-        return k
+        if options.get('min_score') is None and self.head.min_score is None:
+            options['min_score'] = self.noise_level(names)
+        return self.rule.but(**options)
+
+    def noise_level(self, names: Names | None = None) -> float:
+        """Score below which a class is not told from noise, a floor of the tags.
+
+        It is a quarter of the score that each name would have if all were equally likely,
+        1 / (4 C), where C counts classes and background. docs/thresholds.md says how it was
+        chosen.
+
+        Args:
+            names: Of :meth:`names_for`; the tagger's own if None.
+        """
+        return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod
     def _fill_unreadable(sample: DataSample, count: int) -> None:
@@ -304,6 +334,8 @@ def check_layers(part: str, layers: Sequence[int], encoder: CLIPEncoder) -> None
     Raises:
         ValueError: A layer is out of range.
     """
+    if layers and not encoder.num_blocks:
+        raise ValueError(f'{part} needs attention maps, but {encoder.name} is convolutional')
     for layer in layers:
         if not 0 <= layer < encoder.num_blocks:
             raise ValueError(
