@@ -189,14 +189,17 @@ def _write_names(
     size = TEXT if len(entries) < MANY else SMALL_TEXT
     face, height = font(size, bold=True), round(1.45 * size)
     taken: list[Box] = []
+    coloured = sum(regions, np.zeros(canvas.size[::-1], np.float32))
     for entry, region in zip(entries, regions, strict=True):
         name = fit_text(entry.name, LONGER_SIDE / 2, face)
         width = face.getlength(name) + 0.8 * size
         if width > canvas.width or height > canvas.height:
             continue
         for centres in _places(region > 0.5, width, height):
-            boxes = (_box(centre, width, height, canvas.size) for centre in centres)
-            box = next((one for one in boxes if not any(_meet(one, t) for t in taken)), None)
+            boxes = [_box(centre, width, height, canvas.size) for centre in centres]
+            free = [one for one in boxes if not any(_meet(one, other) for other in taken)]
+            # Beside the region rather than over another one.
+            box = min(free, key=lambda box: _covered(coloured - region, box), default=None)
             if box is None:
                 continue
             taken.append(box)
@@ -240,6 +243,12 @@ def _box(centre: tuple[float, float], width: float, height: float, within: tuple
     left = min(max(centre[0] - width / 2, 4), within[0] - width - 4)
     top = min(max(centre[1] - height / 2, 4), within[1] - height - 4)
     return left, top, left + width, top + height
+
+
+def _covered(coloured: np.ndarray, box: Box) -> float:
+    """Share of a box that is coloured, in tenths: less does not matter."""
+    left, top, right, bottom = (max(0, round(side)) for side in box)
+    return round(float(coloured[top:bottom, left:right].mean()), 1)
 
 
 def _meet(one: Box, other: Box) -> bool:
