@@ -132,7 +132,9 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self.head: SegTextHead = build(head)
         self.encoder: CLIPEncoder = build(encoder)
         self.set_own(self.head.vocabulary.names, self.head.with_background)
-        self.windows = WholeImage(self.encoder.patch_size) if windows is None else build(windows)
+        self.windows = WholeImage() if windows is None else build(windows)
+        if isinstance(self.windows, WholeImage) and self.windows.patch_size is None:
+            self.windows.patch_size = self.encoder.patch_size
         self.views = build(views)
         self.patch_processor = build(patch_processor)
         if self.patch_processor is not None and self.views is not None:
