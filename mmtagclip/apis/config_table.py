@@ -334,7 +334,7 @@ class ConfigTable:
             changes = _merge(row.model, variant)
             whole = _merge(self._load(bases[0])['model'], changes)
             note = [f'# {row.note}'] if row.note else []
-            lines = self._lines(found, backbone, names, row, own is not None)
+            lines = self._lines(found, names, row, own is not None)
         settings = self._settings(whole, backbone, names, row, changes, own is not None)
         model_text = _print('model', _merge(changes, settings))
         paths = [
@@ -387,8 +387,6 @@ class ConfigTable:
                 **row.parts.get(kind, {}),
                 **{key: one for key, one in inner.items() if one},
             }
-            if part.get('patch_size', tower['patch_size']) != tower['patch_size']:
-                settings['patch_size'] = tower['patch_size']
             key = f'{kind}_{names.get("layers")}'
             key = 'encoder' if kind == ENCODER else key if key in tower else kind
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
@@ -405,12 +403,9 @@ class ConfigTable:
 
         return of(model, changes)
 
-    def _lines(
-        self, method: Method, backbone: str, names: Mapping[str, Any], row: Row, is_own: bool
-    ) -> list[str]:
+    def _lines(self, method: Method, names: Mapping[str, Any], row: Row, is_own: bool) -> list[str]:
         """Pipelines that differ, and the data sets, which go with their pipelines."""
         pipelines = self._load(self.base / 'pipelines' / f'{method.pipeline}.py')
-        tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
         lines = []
         pipeline = Ref('_base_.test_pipeline')
         for name in ('test_pipeline', 'tta_pipeline'):
@@ -420,8 +415,6 @@ class ConfigTable:
                 new = dict(names.get('parts', {}).get(kind, {}))
                 if row.scale is not None and kind == 'Resize' and 'scale' in step:
                     new['scale'] = tuple(row.scale)
-                if 'patch_size' in step:
-                    new['patch_size'] = tower['patch_size']
                 changes += [
                     f'{path}.{key} = {_flat(value)}'
                     for key, value in new.items()

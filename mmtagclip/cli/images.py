@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..files import user_path
+from ..files import real_path, user_path
 from ..images import unread_sentence
 from .common import (
     OK,
@@ -244,7 +244,7 @@ def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> 
     from ..apis.inputs import list_images
 
     own = {
-        option: Path(folder).resolve()
+        option: real_path(folder)
         for option, folder in (
             ('vis', args.vis),
             ('sheets', args.sheets),
@@ -254,7 +254,7 @@ def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> 
     }
     for text in args.images:
         for option, folder in own.items():
-            if user_path(text).resolve().is_relative_to(folder):
+            if real_path(user_path(text)).is_relative_to(folder):
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
@@ -264,7 +264,7 @@ def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> 
     written = [one for one in (*own.values(), *outputs(args)) if one.exists()]
 
     def is_ours(path: str | Path) -> bool:
-        return any(Path(path).resolve().is_relative_to(one) for one in written)
+        return any(real_path(path).is_relative_to(one) for one in written)
 
     if written:
         images = [image for image in images if not is_ours(image.name)]
