@@ -450,11 +450,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if steps is None:
             steps = [
                 ConfigDict(type='mmtagclip.KeepImage'),
-                ConfigDict(
-                    type='mmtagclip.ResizeToPatchGrid',
-                    max_side=DEFAULT_MAX_SIDE,
-                    patch_size=self.model.encoder.patch_size,
-                ),
+                ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE),
                 self.packing,
             ]
         names = [_name(step) for step in steps]
@@ -465,8 +461,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             ConfigDict(step) for step, name in zip(steps, names, strict=True) if name not in READERS
         ]
         for step in kept:
-            if _name(step) == 'ResizeToPatchGrid' and self.max_side is not None:
-                step['max_side'] = self.max_side
+            if _name(step) == 'ResizeToPatchGrid':
+                step.setdefault('patch_size', self.model.encoder.patch_size)
+                if self.max_side is not None:
+                    step['max_side'] = self.max_side
         return Compose(kept)
 
     def _init_collate(self, cfg: Any) -> Any:

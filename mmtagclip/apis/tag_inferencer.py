@@ -63,6 +63,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def with_options(self, result: TagResult, rule: TagRule | None, call: Any) -> TagResult:
         """A result that knows the options of its call."""
+        assert rule is not None  # each model here has one
         return replace(result, rule=rule, all_scores=call.all_scores)
 
     def label_names(self, names: Names) -> tuple[str, ...]:
