@@ -8,6 +8,7 @@ import mmengine
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmtagclip.clip.downloads import settle_downloads
 from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
 from mmtagclip.files import write_whole
 
@@ -36,6 +37,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='unpickle checkpoints, which runs what code they bring; otherwise only their '
         'weights, numbers and strings are read',
+    )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='download weights that the config names and that are not on this machine',
     )
     parser.add_argument(
         '--cfg-options',
@@ -95,6 +101,10 @@ def main() -> None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    try:
+        settle_downloads(cfg.model, args.download)
+    except FileNotFoundError as error:
+        raise SystemExit(f'error: {error}') from None
     if args.checkpoint is not None:
         cfg.load_from = args.checkpoint
     if args.tta:

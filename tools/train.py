@@ -7,7 +7,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
+from mmtagclip.clip.downloads import settle_downloads
+from mmtagclip.engine import (
+    CfgOptions,
+    prepare_distributed,
+    settle_url_weights,
+    trust_checkpoints,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,6 +35,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='unpickle checkpoints, which runs what code they bring; otherwise only their '
         'weights, numbers and strings are read',
+    )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='download weights that the config names and that are not on this machine',
     )
     parser.add_argument(
         '--cfg-options',
@@ -65,6 +76,11 @@ def main() -> None:
             f'error: {args.config} has no train_dataloader: its model is not trained; '
             'evaluate it with tools/test.py'
         )
+    try:
+        settle_downloads(cfg.model, args.download)
+        settle_url_weights(cfg, args.download)
+    except FileNotFoundError as error:
+        raise SystemExit(f'error: {error}') from None
     cfg.resume = args.resume
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -20,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..clip import Vocabulary
+from ..clip.downloads import settle_downloads
 from ..files import write_whole
 from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
@@ -78,12 +79,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         classes: What to find in calls that name no classes: see :func:`typed_names`.
             The model's own classes if None.
         background: Names that compete with the classes; the same.
+        download: Whether weights that are not on this machine may be downloaded.
 
     Attributes:
         model: The model.
 
     Raises:
-        FileNotFoundError: No config of this name, or no such checkpoint.
+        FileNotFoundError: No config of this name, no such checkpoint, or weights that
+            would have to be downloaded.
         TypeError: A model of another kind.
         ValueError: There is no such device; or ``weights`` for a model that has no such
             classifier, or of one that was fitted for other class names or another encoder.
@@ -107,6 +110,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         *,
         classes: NameSource | None = None,
         background: NameSource | None = None,
+        download: bool = False,
     ) -> None:
         self._names = _typed(classes, background)
         if device is not None:
@@ -114,6 +118,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
         config = Config({'model': {}}) if self._built is not None else load_config(model)
+        settle_downloads(config.model, download)
         scope = config.get('default_scope', 'mmengine')
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(config, weights, device, scope, show_progress)

@@ -1,7 +1,6 @@
 """The bundled configs: found by name, and what their weights need."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -152,54 +151,6 @@ def missing_weights(config: 'Config') -> str | None:
     Returns:
         Its name; None if nothing would be downloaded.
     """
-    for encoder in encoder_configs(config):
-        source = (encoder.get('last_block') or {}).get('source') or {}
-        missing = _missing_clip(encoder) or _missing_features(source)
-        if missing is not None:
-            return missing
-    return None
+    from ..clip.downloads import missing_weights
 
-
-def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
-    from open_clip.pretrained import get_pretrained_cfg
-
-    model, tag = encoder.get('model'), encoder.get('pretrained')
-    if isinstance(model, str) and model.startswith('hf-hub:'):
-        repository = model.removeprefix('hf-hub:')
-        return None if _cached(repository) else model
-    if tag is None or not isinstance(model, str):
-        return None
-    source = get_pretrained_cfg(model, tag)
-    if not source:
-        return None  # building it says what is wrong
-    if source.get('hf_hub'):
-        repository, _, name = source['hf_hub'].rpartition('/')
-        return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
-    path = user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))
-    return None if path.is_file() else f'{model} ({tag})'
-
-
-def _missing_features(source: Mapping[str, Any]) -> str | None:
-    """The same for the affinity source of a last block, whose weights timm downloads."""
-    if not source.get('pretrained'):
-        return None
-    import timm
-
-    known = timm.get_pretrained_cfg(source['model'])
-    cached = (
-        known is not None
-        and known.hf_hub_id is not None
-        and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin'])
-    )
-    return None if cached else f'{source["model"]} (timm)'
-
-
-def _cached(repository: str, names: Sequence[str] = ()) -> bool:
-    """Whether the Hugging Face cache holds the weights of a repository."""
-    from huggingface_hub import try_to_load_from_cache
-
-    names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
-    safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
-    return any(
-        isinstance(try_to_load_from_cache(repository, name), str) for name in (*names, *safe)
-    )
+    return missing_weights(config.model)

@@ -68,9 +68,10 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config that the command line describes.
 
     Raises:
-        ValueError: The weights are missing, and --download was not given.
+        FileNotFoundError: The weights are missing, and --download was not given.
     """
-    from ..apis.model_zoo import encoder_configs, load_config, missing_weights
+    from ..apis.model_zoo import encoder_configs, load_config
+    from ..clip.downloads import settle_downloads
     from ..engine import CfgOptions
 
     parser = argparse.ArgumentParser(prog='mmtagclip')
@@ -83,12 +84,7 @@ def config_of(args: argparse.Namespace) -> Any:
             raise ValueError(f'--checkpoint names the weights of an encoder; {args.model} has none')
         for encoder in encoders:
             encoder.update(pretrained=None, checkpoint=args.checkpoint)
-    missing = missing_weights(config)
-    if missing is not None and not args.download:
-        raise ValueError(
-            f'the weights of {missing} are not on this machine: add --download to '
-            'fetch them once, or --checkpoint FILE if you have them'
-        )
+    settle_downloads(config.model, args.download)
     return config
 
 

@@ -6,7 +6,7 @@ import pickle
 import tarfile
 import types
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..files import user_path
+from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .torch_file import read_torch_zip
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
@@ -79,6 +80,7 @@ def load_clip(
     checkpoint: str | Path | None = None,
     quick_gelu: bool | None = None,
     tokenizer: Callable[..., Tensor] | None = None,
+    download: bool = False,
 ) -> LoadedCLIP:
     """Load a frozen CLIP whose image tower is a ViT with a class token.
 
@@ -89,8 +91,7 @@ def load_clip(
             architecture as a dict (``embed_dim``, ``vision_cfg``, ``text_cfg``,
             optionally ``quick_gelu``), or an open_clip model that is already
             built.
-        pretrained: A tag of open_clip (``'openai'``). A tag or a hub repository
-            allows open_clip to download the weights.
+        pretrained: A tag of open_clip (``'openai'``).
         checkpoint: A file of weights: OpenAI's TorchScript archive, a state
             dict (``.pt``; bare or under ``'state_dict'``, with or without
             ``module.`` prefixes) or ``.safetensors``.
@@ -101,9 +102,12 @@ def load_clip(
         tokenizer: The function that turns texts into token ids. Default: the
             architecture's tokenizer, or CLIP's if the architecture names none.
             CLIP's is refused for a text tower with another vocabulary.
+        download: Whether what a tag or a hub repository names may be downloaded if it
+            is not on this machine; the same for a text tower's tokenizer.
 
     Raises:
-        FileNotFoundError: There is no such file, folder or repository.
+        FileNotFoundError: There is no such file, folder or repository, or it would have
+            to be downloaded.
         ImportError: The text tower is one of Hugging Face and transformers is
             not installed.
         TypeError: ``model`` is none of these kinds.
@@ -120,15 +124,15 @@ def load_clip(
         text: Mapping[str, Any] = {}
         folder = None
     elif isinstance(model, str | Mapping):
-        source = _source(model, pretrained, checkpoint, quick_gelu)
-        name, clip = source.name, _build(source)
+        source = _source(model, pretrained, checkpoint, quick_gelu, download)
+        name, clip = source.name, _build(source, download)
         text, folder = source.config['text_cfg'], source.folder
     else:
         raise TypeError(
             f'model must be a name, a dict or an open_clip model, not {type(model).__name__}'
         )
     if tokenizer is None:
-        tokenizer = _tokenizer(text, clip, name, folder)
+        tokenizer = _tokenizer(text, clip, name, folder, download)
     return LoadedCLIP(clip.float().eval().requires_grad_(False), tokenizer, name)
 
 
@@ -365,12 +369,13 @@ def _source(
     pretrained: str | None,
     checkpoint: str | Path | None,
     quick_gelu: bool | None,
+    download: bool,
 ) -> _Source:
     """Turn the arguments of :func:`load_clip` into a source."""
     if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
         if pretrained is not None or checkpoint is not None:
             raise ValueError(f'{model!r} has its own weights: leave out pretrained and checkpoint')
-        return _hub(model) if model.startswith('hf-hub:') else _folder(model)
+        return _hub(model, download) if model.startswith('hf-hub:') else _folder(model)
     if pretrained is not None and checkpoint is not None:
         raise ValueError(
             f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
@@ -381,7 +386,7 @@ def _source(
             raise ValueError(
                 f'pretrained={pretrained!r} needs the name of an architecture, not a dict'
             )
-        return _tag(model, pretrained)
+        return _tag(model, pretrained, download)
     if checkpoint is None:
         raise ValueError(
             f'the weights of {model!r} are not given: set pretrained '
@@ -394,19 +399,23 @@ def _source(
     return _Source(f'{called} ({checkpoint})', config, lambda: path, said)
 
 
-def _hub(model: str) -> _Source:
+def _hub(model: str, download: bool) -> _Source:
     repository = model.removeprefix('hf-hub:')
+
+    def file(names: Sequence[str], filename: str | None = None) -> Path:
+        path = cached(repository, names)
+        if path is not None:
+            return path
+        if not download:
+            raise refused(model)
+        with downloading(model, repository):
+            return Path(download_pretrained_from_hf(repository, filename=filename))
+
     # The architecture is small and comes first; the weights follow if it is supported.
-    path = Path(download_pretrained_from_hf(repository, filename=FOLDER_CONFIG))
-    config, preprocess = _folder_config(path)
+    config, preprocess = _folder_config(file([FOLDER_CONFIG], FOLDER_CONFIG))
     config = _checked(config, model)
-    return _Source(
-        model,
-        config,
-        lambda: Path(download_pretrained_from_hf(repository)),
-        config.get('quick_gelu', False),
-        preprocess,
-    )
+    quick_gelu = config.get('quick_gelu', False)
+    return _Source(model, config, lambda: file(WEIGHTS), quick_gelu, preprocess)
 
 
 def _folder(model: str) -> _Source:
@@ -433,7 +442,7 @@ def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
 
 
-def _tag(model: str, tag: str) -> _Source:
+def _tag(model: str, tag: str, download: bool) -> _Source:
     name = f'{model} ({tag})'
     config = _checked(_architecture(model), name)
     weights = get_pretrained_cfg(model, tag)
@@ -452,7 +461,18 @@ def _tag(model: str, tag: str) -> _Source:
             f'the weights {tag!r} were trained with {_activation(trained)}, but '
             f'{model!r} computes {_activation(built)}: use {twin!r}'
         )
-    return _Source(name, config, lambda: Path(download_pretrained(weights)), built, weights)
+
+    def file() -> Path:
+        path = cached_tag(weights)
+        if path is not None:
+            return path
+        if not download:
+            raise refused(name)
+        hub, _, _ = (weights.get('hf_hub') or '').rpartition('/')
+        with downloading(name, hub or None):
+            return Path(download_pretrained(weights))
+
+    return _Source(name, config, file, built, weights)
 
 
 def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -464,7 +484,7 @@ def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return copy
 
 
-def _build(source: _Source) -> Any:
+def _build(source: _Source, download: bool) -> Any:
     """Build the model and load its weights."""
     path, config = source.weights(), dict(source.config)
     state, from_openai = read_state_dict(path)
@@ -481,8 +501,10 @@ def _build(source: _Source) -> Any:
         )
     config['quick_gelu'] = from_openai or source.quick_gelu
     custom_text = config.pop('custom_text', False) or bool(config['text_cfg'].get('hf_model_name'))
+    tower = config['text_cfg'].get('hf_model_name')
     try:
-        clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
+        with offline(f'{tower} for {source.name}', download or not tower):
+            clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except (TypeError, OSError) as error:
         raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
@@ -528,7 +550,11 @@ def _architecture(model: str) -> dict[str, Any]:
 
 
 def _tokenizer(
-    text: Mapping[str, Any], clip: Any, name: str, folder: Path | None = None
+    text: Mapping[str, Any],
+    clip: Any,
+    name: str,
+    folder: Path | None = None,
+    download: bool = False,
 ) -> Callable[..., Tensor]:
     """Build the tokenizer that the text tower was trained with.
 
@@ -537,12 +563,14 @@ def _tokenizer(
     """
     options = {'context_length': context_length(clip), **(text.get('tokenizer_kwargs') or {})}
     if text.get('hf_tokenizer_name'):
-        return HFTokenizer(
-            str(folder or text['hf_tokenizer_name']),
-            tokenizer_mode=text.get('tokenizer_mode'),
-            trust_remote_code=False,
-            **options,
-        )
+        source = str(folder or text['hf_tokenizer_name'])
+        with offline(f'the tokenizer {source} for {name}', download):
+            return HFTokenizer(
+                source,
+                tokenizer_mode=text.get('tokenizer_mode'),
+                trust_remote_code=False,
+                **options,
+            )
     tokenizer = open_clip.SimpleTokenizer(**options)
     size = getattr(clip, 'vocab_size', None) or clip.token_embedding.num_embeddings
     if size != tokenizer.vocab_size or isinstance(getattr(clip, 'text', None), HFTextEncoder):

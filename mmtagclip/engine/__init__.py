@@ -1,6 +1,6 @@
 """Hooks and helpers for the runner."""
 
-from .checkpoints import trust_checkpoints
+from .checkpoints import settle_url_weights, trust_checkpoints
 from .class_check import ClassCheckHook
 from .distributed import PassThroughWrapper, prepare_distributed
 from .fit_loop import FitLoop
@@ -18,5 +18,6 @@ __all__ = [
     'TagVisualizationHook',
     'TagWriterHook',
     'prepare_distributed',
+    'settle_url_weights',
     'trust_checkpoints',
 ]
