@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..files import make_folder, write_image, write_whole
 from ..images import read_image
-from ..jobs.identity import Source, file_stamp, flatten, identity
+from ..jobs.description import Source, file_stamp, flatten
+from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
 from ..labels import labels_metainfo
 from ..records import ImageRecord, encode_line
@@ -21,7 +22,7 @@ from ..visualization import contact_sheet
 from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult
-from .seg_inferencer import SegInferencer
+from .tag_inferencer import TagInferencer
 
 SHEET_SIZE = 30
 # Options of a call that decide no result, or decide it through the names. Any other counts.
@@ -68,7 +69,7 @@ class FolderRun:
         self.images = list(images)
         self.batch_size = batch_size
         self.options = dict(options)
-        self.segments = isinstance(inferencer, SegInferencer)
+        self.segments = not isinstance(inferencer, TagInferencer)
         sources = [Source(image.name, _stamp(image)) for image in self.images]
         self.job = Job(root, self._manifest(), sources, replace=replace)
 

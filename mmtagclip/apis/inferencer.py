@@ -1,7 +1,7 @@
 """From images to results, as mmengine's inferencers do it."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 from abc import abstractmethod
@@ -24,6 +24,7 @@ from ..clip.downloads import settle_downloads
 from ..files import write_whole
 from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
+from ..registry import MODELS
 from .call import Call, NameSource, checks_options, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
@@ -173,7 +174,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         given = _typed(classes, background)
         names = {**self._names, **given}
         if 'classes' in given and 'background' not in given and 'background' in names:
-            names['background'] = names['background'].without(names['classes'].names)
+            names['background'] = names['background'].without(names['classes'])
         if self._is_open:
             return self.model.names_for(**names)
         if names:
@@ -484,3 +485,15 @@ def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
 def _name(step: Any) -> str:
     kind = step['type']
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+
+
+def inferencer_class(config: Config) -> type[ImageInferencer]:
+    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
+    from .tag_inferencer import TagInferencer
+
+    model = MODELS.get(config.model.type)
+    if not isinstance(model, type) or issubclass(model, TagInferencer.model_class):
+        return TagInferencer
+    from .seg_inferencer import SegInferencer  # imports MMSegmentation
+
+    return SegInferencer if issubclass(model, SegInferencer.model_class) else TagInferencer

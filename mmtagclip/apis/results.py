@@ -1,24 +1,26 @@
 """Results of one image, and what they convert to."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 import json
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
-from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
 
 from ..labels import IGNORED, label_counts, mask_png
 from ..models import TagRule
 from ..records import ImageRecord
 from .result import ImageResult, KeptImage
+
+if TYPE_CHECKING:
+    from mmseg.structures import SegDataSample
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -288,8 +290,10 @@ class SegResult(ImageResult):
         first = 0 if self.background is None else 1
         return [self.classes.index(tag) - first for tag in self.tags if tag in self.classes]
 
-    def to_datasample(self) -> SegDataSample:
+    def to_datasample(self) -> 'SegDataSample':
         """The result as MMSegmentation has it, with ``tags`` and, if known, ``tag_scores``."""
+        from mmseg.structures import SegDataSample  # here: tags need no MMSegmentation
+
         sample = SegDataSample(
             metainfo={
                 'img_path': self.image,

@@ -1,7 +1,7 @@
 """From images to masks."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ..frameworks import segmentation  # noqa: F401
 
 # isort: split
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import BaseSegmentor
 
@@ -18,12 +18,10 @@ from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..registry import MODELS
 from ..visualization import MaskVisualizer
 from .inferencer import ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import SegResult
-from .tag_inferencer import TagInferencer
 
 
 class SegInferencer(ImageInferencer[SegResult]):
@@ -137,10 +135,3 @@ def _palette(meta: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
 
 def _background(meta: Mapping[str, Any]) -> int | None:
     return 0 if meta['classes'][0] == 'background' else None
-
-
-def inferencer_class(config: Config) -> type[ImageInferencer]:
-    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
-    model = MODELS.get(config.model.type)
-    segments = isinstance(model, type) and issubclass(model, SegInferencer.model_class)
-    return SegInferencer if segments else TagInferencer

@@ -1,7 +1,7 @@
 """From images to tags."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 from collections.abc import Iterator

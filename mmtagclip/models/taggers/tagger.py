@@ -1,5 +1,9 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ...frameworks import pretrain  # noqa: F401
+
+# isort: split
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,7 +125,7 @@ class TagCLIP(BaseClassifier):
             () if background is None else background,
         )
         if background is None:
-            others = self.background.without(foreground.names)
+            others = self.background.without(foreground)
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
         return self.encoder.names(foreground, others, self.templates)
