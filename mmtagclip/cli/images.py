@@ -20,6 +20,7 @@ from .common import (
     check_place,
     config_of,
     note,
+    weights_of,
 )
 
 
@@ -151,7 +152,12 @@ def run(args: argparse.Namespace) -> int:
             f'`mmtagclip models` lists as "{args.command}"'
         )
     inferencer = kind(
-        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+        config,
+        weights_of(args, config),
+        args.device,
+        args.max_side,
+        show_progress=not (args.quiet or printing),
+        trust_checkpoint=args.trust_checkpoint,
     )
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)

@@ -509,7 +509,7 @@ def _build(source: _Source, download: bool) -> Any:
         raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
         state = convert_to_custom_text_state_dict(state)
-    _load_weights(clip, state, path, source.name)
+    load_weights(clip, state, path, source.name)
     if source.preprocess is not None:
         known = {'mean': OPENAI_DATASET_MEAN, 'std': OPENAI_DATASET_STD}
         clip.visual.preprocess_cfg = {
@@ -518,8 +518,19 @@ def _build(source: _Source, download: bool) -> Any:
     return clip
 
 
-def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:
-    expected = clip.state_dict()
+def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:
+    """Load all weights of a module.
+
+    Args:
+        module: The module.
+        state: The weights, by their names.
+        path: Their file, for messages.
+        model: Name of the model, for messages.
+
+    Raises:
+        ValueError: Weights are missing, unknown, or of other shapes.
+    """
+    expected = module.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
     shapes = [
@@ -535,7 +546,9 @@ def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: 
         raise ValueError(
             f'{path} contains weights of another architecture than {model}: ' + '; '.join(facts)
         )
-    clip.load_state_dict({key: value.reshape(expected[key].shape) for key, value in state.items()})
+    module.load_state_dict(
+        {key: value.reshape(expected[key].shape) for key, value in state.items()}
+    )
 
 
 def _architecture(model: str) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
         zipfile.BadZipFile,
     ) as error:
         raise ValueError(
-            f'{path} is damaged or can not be read as data alone: {error}; if you know that it '
-            'may run code, pass --trust-checkpoint'
+            f'{path} is damaged or can not be read as data alone: {_first(error)}; if you know '
+            'that it may run code, pass --trust-checkpoint (trust_checkpoint=True)'
         ) from None
     weights = content.get('state_dict', content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not any(
@@ -78,9 +78,15 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
     ):
         raise ValueError(
             f'{path} holds no weights that can be read as data alone; if you know that it may '
-            'run code, pass --trust-checkpoint'
+            'run code, pass --trust-checkpoint (trust_checkpoint=True)'
         )
     return dict(content)
+
+
+def _first(error: Exception) -> str:
+    """The first sentence of an error; torch's goes on for a page."""
+    (line, *_) = str(error).splitlines() or [type(error).__name__]
+    return line.partition('. ')[0]
 
 
 def settle_url_weights(cfg: Any, download: bool) -> None:
