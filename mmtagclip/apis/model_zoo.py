@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..clip import downloads
 from ..files import user_path
 
 # Modules that import torch are imported where they are needed: a wrong name is refused quickly.
@@ -25,12 +26,14 @@ class ModelEntry:
         name: Its name, that of its config.
         config: Path of the config.
         task: ``'tag'``, ``'segment'`` or ``'train'``.
+        weights: What it downloads; see :func:`needed_weights`. Empty if all is bundled.
         results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
     """
 
     name: str
     config: Path
     task: str
+    weights: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
 
 
@@ -60,9 +63,14 @@ def list_models() -> list[ModelEntry]:
                 + ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
                 for result in model.get('Results', ())
             )
+            facts = model['Metadata']
             entries.append(
                 ModelEntry(
-                    model['Name'], root / model['Config'], model['Metadata']['Command'], results
+                    model['Name'],
+                    root / model['Config'],
+                    facts['Command'],
+                    tuple(facts.get('Weights', ())),
+                    results,
                 )
             )
     return entries
@@ -142,15 +150,14 @@ def encoder_configs(config: 'Config') -> 'list[ConfigDict]':
     return [part.encoder for part in parts if part is not None and 'encoder' in part]
 
 
-def missing_weights(config: 'Config') -> str | None:
-    """What building the model would download.
+def needed_weights(config: 'Config') -> list[str]:
+    """Names of the weights that building a model downloads unless they are on this machine.
 
     Args:
         config: Of the model.
 
     Returns:
-        Its name; None if nothing would be downloaded.
+        Such as ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
+        ``'vit_base_patch8_224.dino (timm)'``, each once.
     """
-    from ..clip.downloads import missing_weights
-
-    return missing_weights(config.model)
+    return list(downloads.needed_weights(config.model))

@@ -79,7 +79,7 @@ def config_of(args: argparse.Namespace) -> Any:
     """
     from ..apis.model_zoo import encoder_configs, load_config
     from ..clip.downloads import settle_downloads
-    from ..engine import CfgOptions
+    from ..engine.options import CfgOptions
 
     parser = argparse.ArgumentParser(prog='mmtagclip')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})

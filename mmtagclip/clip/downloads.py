@@ -10,7 +10,16 @@ from typing import Any
 from ..files import user_path
 
 WEIGHTS = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+TIMM = 'timm'
 TIMM_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
+# Where Hugging Face's cache has the weights that the bundled configs name. The catalogues of
+# open_clip and timm say so, too, but they import torch; a test compares.
+REPOSITORIES = {
+    'ViT-B-16-quickgelu (openai)': 'timm/vit_base_patch16_clip_224.openai',
+    'ViT-L-14-quickgelu (openai)': 'timm/vit_large_patch14_clip_224.openai',
+    'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
+    'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
+}
 
 
 def cached(repository: str, names: Sequence[str] = WEIGHTS) -> Path | None:
@@ -33,20 +42,64 @@ def cached_tag(source: Mapping[str, Any]) -> Path | None:
     if source.get('hf_hub'):
         repository, _, name = source['hf_hub'].rpartition('/')
         names = (str(Path(name).with_suffix('.safetensors')), name) if name else WEIGHTS
-        found = cached(repository, names)
-        if found is not None:
-            return found
+        return cached(repository, names)
     path = user_path('~/.cache/clip') / os.path.basename(source.get('url') or '')
     return path if path.is_file() else None
 
 
-def cached_features(model: str) -> Path | None:
-    """The weights of one of timm's models, if they are on this machine."""
+def timm_repository(model: str) -> str | None:
+    """The repository of one of timm's models; None if it has none."""
+    if f'{model} ({TIMM})' in REPOSITORIES:
+        return REPOSITORIES[f'{model} ({TIMM})']
     import timm
 
     known = timm.get_pretrained_cfg(model)
-    hub = None if known is None else known.hf_hub_id
-    return None if hub is None else cached(hub, TIMM_WEIGHTS)
+    return None if known is None else known.hf_hub_id
+
+
+def on_this_machine(weights: str) -> bool:
+    """Whether weights are in the cache of open_clip or timm.
+
+    Those of the bundled configs are found without importing either. Of unknown names nothing is
+    missing here: building the model says what is wrong.
+
+    Args:
+        weights: A name of :func:`needed_weights`.
+    """
+    if weights.startswith('hf-hub:'):
+        return cached(weights.removeprefix('hf-hub:')) is not None
+    model, _, tag = weights.removesuffix(')').rpartition(' (')
+    if tag == TIMM:
+        repository = timm_repository(model)
+        return repository is not None and cached(repository, TIMM_WEIGHTS) is not None
+    if weights in REPOSITORIES:
+        return cached(REPOSITORIES[weights]) is not None
+    from open_clip.pretrained import get_pretrained_cfg
+
+    source = get_pretrained_cfg(model, tag)
+    return not source or cached_tag(source) is not None
+
+
+def needed_weights(model: Any) -> dict[str, Any]:
+    """The weights that building a model downloads unless they are on this machine.
+
+    Args:
+        model: Its config.
+
+    Returns:
+        The part of the config by the name of its weights, such as
+        ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
+        ``'vit_base_patch8_224.dino (timm)'``. Of parts with the same weights, one that may not
+        download them.
+    """
+    needed: dict[str, Any] = {}
+    for part in _parts_with_weights(model):
+        name, tag = part['model'], part.get('pretrained')
+        if not name.startswith('hf-hub:'):
+            name = f'{name} ({TIMM if tag is True else tag})'
+        if not (name in needed and part.get('download')):
+            needed[name] = part
+    return needed
 
 
 def refused(weights: str) -> FileNotFoundError:
@@ -95,25 +148,32 @@ def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def fetch_features(model: str) -> None:
-    """Download the weights of one of timm's models.
+def fetch_features(model: str, download: bool) -> None:
+    """Download the weights of one of timm's models, if they are not on this machine.
+
+    Args:
+        model: Its name. timm itself refuses names that it does not know.
+        download: Whether that is allowed.
 
     Raises:
-        FileNotFoundError: The download failed.
+        FileNotFoundError: It is not allowed, or it failed.
     """
-    import timm
+    name = f'{model} ({TIMM})'
+    if on_this_machine(name):
+        return
+    if not download:
+        raise refused(name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import EntryNotFoundError
 
-    known = timm.get_pretrained_cfg(model)
-    if known is None or known.hf_hub_id is None:
-        return  # timm says that there is no such model, or fetches the file itself
-    with downloading(f'{model} (timm)', known.hf_hub_id):
-        safe, other = TIMM_WEIGHTS
+    repository = timm_repository(model)
+    if repository is None:  # timm has another address
+        return
+    with downloading(name, repository):
         try:
-            hf_hub_download(known.hf_hub_id, safe)
+            hf_hub_download(repository, TIMM_WEIGHTS[0])
         except EntryNotFoundError:
-            hf_hub_download(known.hf_hub_id, other)
+            hf_hub_download(repository, TIMM_WEIGHTS[1])
 
 
 @contextmanager
@@ -141,18 +201,6 @@ def offline(weights: str, download: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def missing_weights(model: Any) -> str | None:
-    """What building a model would download, if that is allowed.
-
-    Args:
-        model: Its config.
-
-    Returns:
-        The name of the first weights; None if nothing would be downloaded.
-    """
-    return next((name for name, _ in _missing(model)), None)
-
-
 def settle_downloads(model: Any, download: bool) -> None:
     """Allow the parts of a model to download their weights, or refuse, before anything is built.
 
@@ -166,34 +214,16 @@ def settle_downloads(model: Any, download: bool) -> None:
     if download:
         for part in _parts_with_weights(model):
             part['download'] = True
-    for name, part in _missing(model):
-        if not part.get('download'):
+    for name, part in needed_weights(model).items():
+        if not part.get('download') and not on_this_machine(name):
             raise refused(name)
-
-
-def _missing(model: Any) -> Iterator[tuple[str, Any]]:
-    """The parts of a model whose weights are not on this machine, with the weights' names."""
-    from open_clip.pretrained import get_pretrained_cfg
-
-    for part in _parts_with_weights(model):
-        name, tag = part['model'], part.get('pretrained')
-        if tag is True:
-            if cached_features(name) is None:
-                yield f'{name} (timm)', part
-        elif name.startswith('hf-hub:'):
-            if cached(name.removeprefix('hf-hub:')) is None:
-                yield name, part
-        else:
-            source = get_pretrained_cfg(name, tag)
-            if source and cached_tag(source) is None:  # building it says what else is wrong
-                yield f'{name} ({tag})', part
 
 
 def _parts_with_weights(part: Any) -> Iterator[Any]:
     """The parts of a config that name weights that are elsewhere."""
     if isinstance(part, Mapping):
         name, tag = part.get('model'), part.get('pretrained')
-        if isinstance(name, str) and (name.startswith('hf-hub:') or isinstance(tag, str) or tag):
+        if isinstance(name, str) and (name.startswith('hf-hub:') or tag):
             yield part
         part = list(part.values())
     if isinstance(part, list | tuple):

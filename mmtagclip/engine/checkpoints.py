@@ -102,7 +102,7 @@ def settle_url_weights(cfg: Any, download: bool) -> None:
     """
     if download:
         return
-    for text in filter(None, (*_start_weights(cfg.model), cfg.get('load_from'))):
+    for text in filter(None, (*_start_weights(cfg.get('model')), cfg.get('load_from'))):
         url = _url(str(text))
         if url is not None and not Path(get_dir(), 'checkpoints', url.rpartition('/')[2]).is_file():
             raise FileNotFoundError(

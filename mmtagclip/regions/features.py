@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..clip.downloads import cached_features, fetch_features, offline, refused
-from ..clip.encoder import resize_positions
+from ..clip.downloads import fetch_features, offline
 from ..clip.loading import read_state_dict
+from ..clip.towers import resize_positions
 from ..registry import MODELS
 
 
@@ -89,11 +89,8 @@ class TimmFeatures(AffinitySource):
             raise ValueError(
                 f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'
             )
-        missing = pretrained and cached_features(model) is None
-        if missing and not download:
-            raise refused(f'{model} (timm)')
-        if missing:
-            fetch_features(model)
+        if pretrained:
+            fetch_features(model, download)
         try:
             with offline(f'{model} (timm)', download or not pretrained):
                 self.vit = timm.create_model(
