@@ -1,7 +1,6 @@
 """Weights are fetched only where that is allowed; a refusal or a failure is one sentence."""
 
 import re
-from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -17,6 +16,20 @@ REFUSED = (
     'it with --download (in Python and in configs download=True), or give the file with '
     '--checkpoint (checkpoint=)'
 )
+
+
+class NoFile(HfHubHTTPError):
+    """An answer of the hub."""
+
+    def __init__(self):
+        Exception.__init__(self, '404')
+
+
+class NoEntry(EntryNotFoundError):
+    """The hub has the repository, but not the file."""
+
+    def __init__(self):
+        Exception.__init__(self, '404')
 
 
 def missing(model):
@@ -161,7 +174,7 @@ def test_parts_may_be_allowed_one_by_one(nothing_here):
 
 def test_an_answer_of_the_hub_is_a_connection(monkeypatch):
     def gone(url):
-        raise HfHubHTTPError('404', response=SimpleNamespace(headers={}, status_code=404))
+        raise NoFile
 
     monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', gone)
     with downloads.downloading('x', 'someone/model'):
@@ -174,7 +187,7 @@ def test_timm_s_weights_may_be_of_two_formats(nothing_here, monkeypatch):
     def only_bin(repository, name):
         asked.append((repository, name))
         if name.endswith('.safetensors'):
-            raise EntryNotFoundError(name, response=SimpleNamespace(headers={}, status_code=404))
+            raise NoEntry
 
     monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', lambda url: None)
     monkeypatch.setattr(huggingface_hub, 'hf_hub_download', only_bin)
