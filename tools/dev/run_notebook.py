@@ -4,7 +4,6 @@ Needs the packages nbclient and ipykernel: ``pip install -e '.[onedl,docs]'``.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import nbformat
@@ -19,16 +18,17 @@ def main() -> None:
     parser.add_argument('notebook', nargs='?', type=Path, default=NOTEBOOK)
     path = parser.parse_args().notebook
     notebook = nbformat.read(path, as_version=4)
-    # The kernel of this Python, whatever the machine calls its kernels.
-    client = NotebookClient(notebook, kernel_name='python3', timeout=600, cwd=str(path.parent))
-    client.create_kernel_manager()
-    client.km.kernel_cmd = [sys.executable, '-m', 'ipykernel_launcher', '-f', '{connection_file}']
-    client.execute()
+    NotebookClient(notebook, kernel_name='python3', timeout=600).execute()
     for cell in notebook.cells:
         cell.metadata.pop('execution', None)  # times, which differ at each run
-        if cell.cell_type == 'code':
-            # What a program says beside its results, such as warnings.
-            cell.outputs = [one for one in cell.outputs if one.get('name') != 'stderr']
+        if cell.cell_type != 'code':
+            continue
+        # What a program says beside its results, such as warnings.
+        cell.outputs = [one for one in cell.outputs if one.get('name') != 'stderr']
+        for output in cell.outputs:
+            picture = output.get('data', {}).get('image/png')
+            if picture is not None:  # one form is enough, and the text has this machine's paths
+                output.data = {'image/png': picture}
     notebook.metadata = {
         'kernelspec': {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'},
         'language_info': {'name': 'python'},
