@@ -68,6 +68,32 @@ def test_tags_are_printed(photos, capsys):
     assert {tag for one in records for tag in one['tags']} <= {'bell', 'train', 'a big, red bus'}
 
 
+def test_no_tag_is_an_answer(photos, tmp_path, capsys):
+    Image.new('RGB', (96, 96)).save(photos / 'black.png')
+    one, black = photos / '000040.jpg', photos / 'black.png'
+    assert mmtagclip('tag', one, black, *TAG, '--top', 1) == 0
+    assert capsys.readouterr().out == f'{one}: bell 0.81\n{black}: no tags\n'
+    options = ['--min-score', 0.7, '--all-scores', '--out', tmp_path / 'a.jsonl']
+    assert mmtagclip('tag', one, black, *TAG, *options) == 0
+    scene, none = lines(tmp_path / 'a.jsonl')
+    assert (scene['tags'], none['tags'], none['scores']) == (['bell'], [], [])
+    assert len(scene['class_scores']) == len(none['class_scores']) == 50
+    assert mmtagclip('tag', black, *TAG, '--min-score', 0) == 0
+    assert 'no tags' not in capsys.readouterr().out
+
+
+def test_a_notice_where_the_demo_s_model_meets_other_images(photos, capsys):
+    words = ['tag', photos, '--model', 'tagclip_demo', '--classes', 'bell,traffic light']
+    assert mmtagclip(*words) == 0
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if 'pictograms' in one]
+    assert line.startswith('mmtagclip: this small model knows only 50 pictograms')
+    command = f"mmtagclip tag {photos} '--classes=bell,traffic light' --download"
+    assert line.endswith(command)
+    for quiet in (['tag', SCENES / '000040.jpg', *TAG[:2]], [*words, '--quiet']):
+        assert mmtagclip(*quiet) == 0
+        assert 'pictograms' not in capsys.readouterr().err
+
+
 def test_json_lines_equal_the_inferencers(photos, demo_tagger, tmp_path):
     out = tmp_path / 'new' / 'tags.jsonl'
     assert mmtagclip('tag', photos, *TAG, '--out', out, '--batch-size', 2) == 0
@@ -376,9 +402,21 @@ def test_models(capsys):
 
 
 def test_demo(tmp_path, capsys):
+    """It shows scenes that come out right, and says that they were chosen."""
     assert mmtagclip('demo', '--out', tmp_path) == 0
-    assert '000040.jpg: bell 0.81, train 0.69, octopus 0.67' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert '000040.jpg: bell 0.81, train 0.69, octopus 0.67' in out
     assert len(list(tmp_path.rglob('*.png'))) == 2 * len(cli.demo.SCENES)
+    figures = json.loads((ROOT / 'tools/dev/demo_scenes.json').read_text())
+    assert f'{len(figures["right"])} of {len(figures["scenes"])} that come out right' in out
+    tagged, masked = out.split('share of the image:')
+    for name in cli.demo.SCENES:
+        assert name in figures['right']
+        scene = figures['scenes'][name]
+        for text, others in ((tagged, set()), (masked, {'background'})):
+            (line,) = (one for one in text.splitlines() if f'{name}.jpg' in one)
+            found = {part.rsplit(' ', 1)[0] for part in line.split(': ')[1].split(', ')}
+            assert found - others == set(scene['iou'])
 
 
 def test_as_a_process(photos):

@@ -229,6 +229,9 @@ def test_32_bits_are_refused(tmp_path):
     Image.fromarray(np.array([[0, 1 << 20]], np.int32)).save(tmp_path / 'a.tif')
     with pytest.raises(ValueError, match=r'a\.tif has values from 0 to 1048576, which is neither'):
         read_image(tmp_path / 'a.tif')
+    Image.fromarray(np.array([[-1, 5]], np.int32)).save(tmp_path / 'a.tif')
+    with pytest.raises(ValueError, match=r'a\.tif has values from -1 to 5, which is neither'):
+        read_image(tmp_path / 'a.tif')
 
 
 @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P', 'CMYK', 'L', '1', 'YCbCr', 'RGB'])

@@ -241,7 +241,7 @@ class ConfigTable:
             changes = _merge(row.model, variant)
             whole = _merge(self._load(bases[0])['model'], changes)
             note = [f'# {row.note}'] if row.note else []
-            lines = self._lines(found, backbone, data, row)
+            lines = self._lines(found, data, row)
         settings = self._settings(whole, found, backbone, data, row, changes)
         model_text = _print('model', _merge(changes, settings))
         paths = [
@@ -290,8 +290,6 @@ class ConfigTable:
                 **row.parts.get(kind, {}),
                 **{key: one for key, one in inner.items() if one},
             }
-            if part.get('patch_size', tower['patch_size']) != tower['patch_size']:
-                settings['patch_size'] = tower['patch_size']
             key = f'{kind}_{names.get("layers")}'
             key = 'encoder' if kind == ENCODER else key if key in tower else kind
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
@@ -306,10 +304,9 @@ class ConfigTable:
 
         return of(model, changes)
 
-    def _lines(self, method: Method, backbone: str, data: str, row: Row) -> list[str]:
+    def _lines(self, method: Method, data: str, row: Row) -> list[str]:
         """Pipelines that differ, and the data sets, which go with their pipelines."""
         pipelines = self._load(self.base / 'pipelines' / f'{method.pipeline}.py')
-        tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
         names = self._load(self.base / 'datasets' / method.data / f'{data}.py')
         lines = []
         pipeline = Ref('_base_.test_pipeline')
@@ -320,8 +317,6 @@ class ConfigTable:
                 new = dict(names.get('parts', {}).get(kind, {}))
                 if row.scale is not None and kind == 'Resize' and 'scale' in step:
                     new['scale'] = tuple(row.scale)
-                if 'patch_size' in step:
-                    new['patch_size'] = tower['patch_size']
                 changes += [
                     f'{path}.{key} = {_flat(value)}'
                     for key, value in new.items()

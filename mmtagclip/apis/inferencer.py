@@ -507,6 +507,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         kept = [
             ConfigDict(step) for step, name in zip(steps, names, strict=True) if name not in READERS
         ]
+        for step in kept:
+            if _name(step) == 'ResizeToPatchGrid' and self._is_open:
+                step.setdefault('patch_size', self.model.encoder.patch_size)
         if self.max_side is not None:
             resizing = [step for step in kept if _name(step) == 'ResizeToPatchGrid']
             if not resizing:
@@ -522,11 +525,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """The pipeline of a model whose config has none."""
         return [
             ConfigDict(type='mmtagclip.KeepImage'),
-            ConfigDict(
-                type='mmtagclip.ResizeToPatchGrid',
-                max_side=DEFAULT_MAX_SIDE,
-                patch_size=self.model.encoder.patch_size,
-            ),
+            ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE),
             self.packing,
         ]
 

@@ -95,7 +95,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def with_options(self, result: TagResult, rule: TagRule | None, call: Any) -> TagResult:
         """A result that knows the options of its call."""
-        assert rule is not None
+        assert rule is not None  # each model here has one
         labels = result.labels
         if not self._is_open:  # the head has its own rule, without those of the call
             found = np.flatnonzero(result.scores >= rule.min_score)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..files import user_path
+from ..files import real_path, user_path
 from .common import (
     OK,
     SEGMENTOR,
@@ -242,7 +242,7 @@ def input_images(args: argparse.Namespace) -> list:
     from ..apis.inputs import list_images
 
     own = {
-        option: Path(folder).resolve()
+        option: real_path(folder)
         for option, folder in (
             ('vis', args.vis),
             ('sheets', args.sheets),
@@ -252,16 +252,14 @@ def input_images(args: argparse.Namespace) -> list:
     }
     for text in args.images:
         for option, folder in own.items():
-            if user_path(text).resolve().is_relative_to(folder):
+            if real_path(user_path(text)).is_relative_to(folder):
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
     images = list_images(args.images)
     # A run that resumes finds the drawings of the run before.
     for folder in filter(Path.exists, own.values()):
-        images = [
-            image for image in images if not Path(image.name).resolve().is_relative_to(folder)
-        ]
+        images = [image for image in images if not real_path(image.name).is_relative_to(folder)]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     return images

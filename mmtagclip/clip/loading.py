@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 
 from ..files import user_path
 from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
+from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
 from .towers import check_tower
 
@@ -87,7 +89,7 @@ def load_clip(
     pretrained: str | None = None,
     checkpoint: str | Path | None = None,
     quick_gelu: bool | None = None,
-    tokenizer: Callable[..., Tensor] | None = None,
+    tokenizer: Callable[..., Tensor] | str | Path | None = None,
     download: bool = False,
 ) -> LoadedCLIP:
     """Load a frozen CLIP whose image tower is of a supported family.
@@ -107,9 +109,11 @@ def load_clip(
             QuickGELU. Not needed if the file shows that it is OpenAI's, or if
             ``model`` says it (a name that ends in ``-quickgelu``, or a dict with
             the key ``quick_gelu``).
-        tokenizer: The function that turns texts into token ids. Default: the
-            architecture's tokenizer, or CLIP's if the architecture names none.
-            CLIP's is refused for a text tower with another vocabulary.
+        tokenizer: The function that turns texts into token ids, or the path of a
+            ``tokenizer.json`` of Hugging Face or its folder. Default: the architecture's
+            tokenizer, searched beside the weights and in the cache of the Hugging Face hub,
+            or CLIP's if the architecture names none. CLIP's is refused for a text tower with
+            another vocabulary.
         download: Whether what a tag or a hub repository names may be downloaded if it
             is not on this machine; the same for a text tower's tokenizer.
 
@@ -131,18 +135,18 @@ def load_clip(
         visual = getattr(clip, 'visual', None)
         check_tower(visual, name)
         text: Mapping[str, Any] = {}
-        folder = None
+        places: tuple[Path | None, ...] = ()
         preprocess = getattr(visual, 'preprocess_cfg', None) or _usual_preprocess(clip)
     elif isinstance(model, str | Mapping):
         source = _source(model, pretrained, checkpoint, quick_gelu, download)
         name, (clip, preprocess) = source.name, _build(source, download)
-        text, folder = source.config['text_cfg'], source.folder
+        text, places = source.config['text_cfg'], (source.folder,)
     else:
         raise TypeError(
             f'model must be a name, a dict or an open_clip model, not {type(model).__name__}'
         )
-    if tokenizer is None:
-        tokenizer = _tokenizer(text, clip, name, folder, download)
+    if tokenizer is None or isinstance(tokenizer, str | Path):
+        tokenizer = _tokenizer(text, clip, name, places, tokenizer, download)
     clip = clip.float().eval().requires_grad_(False)
     mean, std = (preprocess.get(key) for key in ('mean', 'std'))
     return LoadedCLIP(
@@ -173,6 +177,12 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
             raise ValueError(f'{key} of {name} must be a dict, not {config[key]!r}')
     if 'multimodal_cfg' in config:
         raise ValueError(f'{name} is a CoCa, which is unsupported; use a CLIP such as ViT-B-16')
+    trunk = str(config['vision_cfg'].get('timm_model_name') or '')
+    if ':' in trunk or '/' in trunk:  # timm would fetch its architecture at once
+        raise ValueError(
+            f"the image tower of {name} is timm's {trunk}, which is fetched from elsewhere; only "
+            'towers that timm has itself are supported'
+        )
     # timm would download the weights that it knows.
     vision = {**config['vision_cfg'], 'timm_model_pretrained': False}
     smallest = {'context_length': 1, 'vocab_size': 1, 'width': 1, 'heads': 1, 'layers': 1}
@@ -201,11 +211,11 @@ def _check_text_config(text: Mapping[str, Any], name: str) -> None:
             f'text_cfg of {name} has unknown options: {", ".join(unknown)}; remove them'
         )
     # open_clip looks for transformers only once, when open_clip is imported.
-    if (text.get('hf_model_name') or text.get('hf_tokenizer_name')) and (
-        hf_model.transformers is None
-    ):
+    if text.get('hf_model_name') and hf_model.transformers is None:
+        raise ImportError(f'the text tower of {name} needs transformers: pip install transformers')
+    if text.get('hf_tokenizer_name') and find_spec('tokenizers') is None:
         raise ImportError(
-            f'the text tower or tokenizer of {name} needs transformers: pip install transformers'
+            f"the tokenizer of {name} needs tokenizers: pip install 'mmtagclip[text]'"
         )
 
 
@@ -385,7 +395,8 @@ def _source(
     if said is None and not _has_two_activations(model):
         said = False
     name = f'{called} ({checkpoint})'
-    return _Source(name, config, lambda: path, said, _preprocess_of_name(model))
+    usual = _preprocess_of_name(model)
+    return _Source(name, config, lambda: path, said, usual, path.parent)
 
 
 def _has_two_activations(model: str | Mapping[str, Any]) -> bool:
@@ -585,17 +596,37 @@ def _tokenizer(
     text: Mapping[str, Any],
     clip: Any,
     name: str,
-    folder: Path | None = None,
-    download: bool = False,
+    places: Sequence[Path | None],
+    given: str | Path | None,
+    download: bool,
 ) -> Callable[..., Tensor]:
     """Build the tokenizer that the text tower was trained with.
 
+    Args:
+        text: The architecture of the text tower.
+        clip: The model.
+        name: The model, for messages.
+        places: Folders that may hold a tokenizer.
+        given: Path of a tokenizer.
+        download: Whether it may be downloaded.
+
     Raises:
-        ValueError: The tokenizer is unknown.
+        FileNotFoundError: The tokenizer is not on this machine.
+        ImportError: tokenizers is not installed.
+        ValueError: The tokenizer is unknown, or its file is damaged.
     """
     options = {'context_length': context_length(clip), **(text.get('tokenizer_kwargs') or {})}
-    if text.get('hf_tokenizer_name'):
-        source = str(folder or text['hf_tokenizer_name'])
+    known = {'context_length', 'clean', 'strip_sep_token'}
+    if given is not None:
+        return FileTokenizer(given, **{key: options[key] for key in known & options.keys()})
+    repository = text.get('hf_tokenizer_name')
+    if repository and (
+        isinstance(clip.text if hasattr(clip, 'text') else None, HFTextEncoder)
+        or text.get('tokenizer_mode')
+        or options.keys() - known
+    ):  # these have the library of the tower, or options that only it knows
+        folder = next((one for one in places if one and (one / SETTINGS[0]).is_file()), None)
+        source = str(folder or repository)
         with offline(f'the tokenizer {source} for {name}', download):
             return HFTokenizer(
                 source,
@@ -603,6 +634,16 @@ def _tokenizer(
                 trust_remote_code=False,
                 **options,
             )
+    if repository:
+        path = find_tokenizer(repository, places, download)
+        if path is None:
+            raise FileNotFoundError(
+                f'the tokenizer of {name} is not on this machine, and nothing is downloaded '
+                f'without asking: allow it with --download (download=True), or put {FILE} and '
+                f'{SETTINGS[0]} of https://huggingface.co/{repository} beside the weights, or pass '
+                'their folder as tokenizer='
+            )
+        return FileTokenizer(path, **options)
     tokenizer = open_clip.SimpleTokenizer(**options)
     size = getattr(clip, 'vocab_size', None) or clip.token_embedding.num_embeddings
     if size != tokenizer.vocab_size or isinstance(getattr(clip, 'text', None), HFTextEncoder):

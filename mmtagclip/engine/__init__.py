@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .fit_loop import FitLoop
     from .generate_loop import GenerateLoop
     from .options import CfgOptions
+    from .patch_grid import PatchGridHook
     from .tag_visualization import TagVisualizationHook
     from .tag_writer import TagWriterHook
 
@@ -20,6 +21,7 @@ __all__ = [
     'FitLoop',
     'GenerateLoop',
     'PassThroughWrapper',
+    'PatchGridHook',
     'TagVisualizationHook',
     'TagWriterHook',
     'prepare_distributed',
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy_names(
         '.fit_loop': ('FitLoop',),
         '.generate_loop': ('GenerateLoop',),
         '.options': ('CfgOptions',),
+        '.patch_grid': ('PatchGridHook',),
         '.tag_visualization': ('TagVisualizationHook',),
         '.tag_writer': ('TagWriterHook',),
     },

@@ -1,5 +1,6 @@
-"""Checkpoints that MMEngine is given, read without running what is in them."""
+"""Files that MMEngine is given, read without running what is in them."""
 
+import os
 import pickle
 import tarfile
 import zipfile
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from mmengine.fileio import PickleHandler, YamlHandler
+from mmengine.fileio.handlers import file_handlers
 from mmengine.runner.checkpoint import (
     CheckpointLoader,
     get_deprecated_model_names,
@@ -22,16 +26,59 @@ from torch.hub import get_dir
 from ..clip.torch_file import plain, read_torch_zip
 from ..files import user_path
 
+FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of torch.load, whoever calls it
+
+
+class PickleRefused(PickleHandler):
+    """MMEngine's handler of ``.pkl`` and ``.pickle`` files, which reads none."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        """Refuse the file.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            'the config names a .pkl or .pickle file, such as annotations, which may run code: '
+            'save its content as JSON, or pass --trust-checkpoint'
+        )
+
+
+class SafeYaml(YamlHandler):
+    """MMEngine's handler of YAML files, which makes numbers, strings and containers only."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        """Read the file.
+
+        Raises:
+            ValueError: It is damaged, or holds other objects.
+        """
+        try:
+            return yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            place = ' '.join(str(error).split())
+            raise ValueError(
+                f'a YAML file that the config names is damaged or holds objects, which may run '
+                f'code: {place}; if you know that it may, pass --trust-checkpoint'
+            ) from None
+
 
 def trust_checkpoints(trust: bool) -> None:
-    """Say how MMEngine reads local checkpoint files from now on.
+    """Say how MMEngine reads what a config names: checkpoints and annotation files.
+
+    Holds for the rest of the process: for ``load_from``, ``resume`` and ``init_cfg``, files and
+    URLs alike, and for files of annotations.
 
     Args:
-        trust: Whether it unpickles them, which runs whatever code they bring;
-            else they are read by :func:`read_checkpoint`.
+        trust: Whether they are unpickled, which runs whatever code they bring. Else local
+            checkpoints are read by :func:`read_checkpoint`, all others by PyTorch as weights
+            only, YAML as data, and ``.pkl`` files are refused.
     """
+    os.environ[FORCE_DATA] = str(int(not trust))
     loader = load_from_local if trust else read_checkpoint
     CheckpointLoader.register_scheme('', loader, force=True)
+    file_handlers['pkl'] = file_handlers['pickle'] = PickleHandler() if trust else PickleRefused()
+    file_handlers['yml'] = file_handlers['yaml'] = YamlHandler() if trust else SafeYaml()
 
 
 def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str, Any]:

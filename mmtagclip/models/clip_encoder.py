@@ -51,7 +51,8 @@ class CLIPEncoder(DenseEncoder):
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
         tokenizer: Converts texts to token ids, for a model whose vocabulary is
-            not CLIP's; see :func:`mmtagclip.clip.load_clip`.
+            not CLIP's: a function, or the path of a ``tokenizer.json``; see
+            :func:`mmtagclip.clip.load_clip`.
         download: Whether weights that are not on this machine may be downloaded.
     """
 
@@ -68,7 +69,7 @@ class CLIPEncoder(DenseEncoder):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         text_cache: str | Path | bool | None = None,
-        tokenizer: Callable[..., Tensor] | None = None,
+        tokenizer: Callable[..., Tensor] | str | Path | None = None,
         download: bool = False,
     ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)

@@ -242,6 +242,32 @@ def test_errors_are_shown(open_page, tmp_path):
     page.until(lambda: page.at('#status').text == 'Choose an image to begin.')
 
 
+def test_a_busy_server_is_asked_again_five_times_in_all(open_page, monkeypatch):
+    from starlette.exceptions import HTTPException
+
+    from mmtagclip.web.guard import BUSY
+    from mmtagclip.web.server import Line
+
+    page = open_page()
+    refusals, asked, place = 4, [], Line.place
+
+    def busy(line, request):
+        asked.append(request.url.path)
+        if len(asked) <= refusals:
+            raise HTTPException(429, BUSY, {'Retry-After': '0'})
+        return place(line, request)
+
+    monkeypatch.setattr(Line, 'place', busy)
+    page.at('#examples button').click()
+    page.answered()
+    assert asked == ['/api/example/0'] * 5 + [asked[-1]]
+    asked.clear()
+    refusals = 5
+    page.at('#examples button').click()
+    page.until(lambda: 'The server is busy' in page.at('#status').text)
+    assert asked == ['/api/example/0'] * 5
+
+
 def test_a_dropped_image_is_taken(open_page):
     page = open_page()
     buffer = io.BytesIO()
