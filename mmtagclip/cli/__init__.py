@@ -71,8 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str | None:
     """What to say of an error of usage, input or this machine; None if it is a bug."""
     text = str(error)
-    if isinstance(error, OSError | RuntimeError) and text.startswith('Failed to download'):
-        return f'{text} Or fetch the weights elsewhere, and name the file with --checkpoint'
     if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # torch's
         return 'out of memory: try a smaller --batch-size or --max-side'
     if isinstance(error, OSError) and error.filename is not None:

@@ -22,6 +22,7 @@ from .common import (
     check_place,
     config_of,
     note,
+    weights_of,
 )
 
 
@@ -158,7 +159,12 @@ def run(args: argparse.Namespace) -> int:
             f'`mmtagclip models` lists as "{args.command}"'
         )
     inferencer = kind(
-        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+        config,
+        weights_of(args, config),
+        args.device,
+        args.max_side,
+        show_progress=not (args.quiet or printing),
+        trust_checkpoint=args.trust_checkpoint,
     )
     inferencer.warns = False
     if inferencer.is_demo_model and not are_demo_scenes(images):
