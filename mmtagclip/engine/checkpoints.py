@@ -26,7 +26,7 @@ from torch.hub import get_dir
 from ..clip.torch_file import plain, read_torch_zip
 from ..files import user_path
 
-FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of torch.load, whoever calls it
+FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of every call of torch.load
 
 
 class PickleRefused(PickleHandler):
