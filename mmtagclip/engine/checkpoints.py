@@ -18,7 +18,7 @@ from torch import Tensor
 from ..clip.torch_file import plain, read_torch_zip
 from ..files import user_path
 
-FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of torch.load, whoever calls it
+FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # read by every torch.load
 
 
 class PickleRefused(PickleHandler):
