@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+KEYS = ('image', 'tags', 'scores', 'error', 'size')
+
 
 @dataclass(frozen=True)
 class ImageRecord:
@@ -17,22 +19,25 @@ class ImageRecord:
         scores: A score for each tag, None where the model has none; None if there are none at
             all.
         error: What was wrong with the image; None if nothing.
+        size: ``(H, W)`` of the image in pixels; None if it is not known.
         more: Further keys with JSON values, such as ``masks`` (the path of a mask).
 
     Raises:
         TypeError: A value of another type.
         ValueError: Tags of an image that has an error, another number of scores than of tags,
-            a score that is not finite, or a further key that has a meaning already.
+            a score that is not finite, a size of an image that has an error or that is not
+            positive, or a further key that has a meaning already.
     """
 
     image: str
     tags: tuple[str, ...] = ()
     scores: tuple[float | None, ...] | None = None
     error: str | None = None
+    size: tuple[int, int] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ('tags', 'scores'):
+        for key in ('tags', 'scores', 'size'):
             if isinstance(getattr(self, key), list):
                 object.__setattr__(self, key, tuple(getattr(self, key)))
         if not isinstance(self.image, str):
@@ -41,12 +46,22 @@ class ImageRecord:
             raise TypeError(f'"tags" must be a list of names, not {self.tags!r}')
         if self.error is not None and not isinstance(self.error, str):
             raise TypeError(f'"error" must be a string, not {self.error!r}')
-        if self.error is not None and (self.tags or self.scores):
-            raise ValueError('an image with an "error" has no "tags" and no "scores"')
-        twice = {'image', 'tags', 'scores', 'error'} & self.more.keys()
+        if self.error is not None and (self.tags or self.scores or self.size):
+            raise ValueError('an image with an "error" has no "tags", "scores" or "size"')
+        twice = set(KEYS) & self.more.keys()
         if twice:
             raise ValueError(f'{min(twice)!r} can not be a further key')
         self._check_scores()
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        whole = isinstance(self.size, tuple) and all(type(side) is int for side in self.size)
+        if not whole or len(self.size) != 2:
+            raise TypeError(f'"size" must be [height, width] in pixels, not {self.size!r}')
+        if min(self.size) < 1:
+            raise ValueError(f'"size" must be at least 1 by 1 pixel, not {self.size!r}')
 
     def _check_scores(self) -> None:
         if self.scores is None:
@@ -67,12 +82,14 @@ class ImageRecord:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``image``; ``error``, or ``tags`` and ``scores``; then the further keys."""
+        """JSON values: ``image``; ``error``, or ``tags``, ``scores`` and ``size``; further keys."""
         if self.error is not None:
             return {'image': self.image, 'error': self.error, **self.more}
         record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags)}
         if self.scores is not None:
             record['scores'] = list(self.scores)
+        if self.size is not None:
+            record['size'] = list(self.size)
         return {**record, **self.more}
 
     def to_json(self) -> str:
@@ -89,9 +106,7 @@ class ImageRecord:
         """
         if not isinstance(content, dict) or not isinstance(content.get('image'), str):
             raise ValueError('a record must be an object with "image" (a string)')
-        known = {
-            key: content[key] for key in ('image', 'tags', 'scores', 'error') if key in content
-        }
+        known = {key: content[key] for key in KEYS if key in content}
         if 'error' not in known and not isinstance(known.get('tags'), list):
             raise ValueError(
                 'a record must have "image" (a string) and "tags" (a list of names), or "error"'

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..exports import formats_of_runs
 from ..files import user_path
 from .common import (
     OK,
@@ -19,6 +20,7 @@ from .common import (
     check_model,
     check_place,
     config_of,
+    names_of,
     note,
 )
 
@@ -77,10 +79,10 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
-        'or - for JSON lines on standard output'
+        '.parquet, or - for JSON lines on standard output'
     )
     if name == 'segment':
-        out = 'folder for masks (index PNGs) and labels.jsonl, to train on; or a ' + out
+        out = 'folder for masks (palette PNGs) and labels.jsonl, to train on; or a ' + out
     parser.add_argument('--out', help=f'{out}. Run the same command again to resume')
     parser.add_argument('--vis', metavar='DIR', help='folder for a drawing of each result')
     parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
@@ -114,12 +116,11 @@ def run(args: argparse.Namespace) -> int:
     images = input_images(args)
     check_model(args)
     from ..apis import SegInferencer, TagInferencer, inferencer_class
-    from ..clip import parse_names
 
     options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else parse_names(text)
+        options[key] = None if text is None else names_of(text)
     options = {key: value for key, value in options.items() if value is not None}
     kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
@@ -163,7 +164,7 @@ def check_out(args: argparse.Namespace) -> None:
             check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
-    path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
+    path, formats = Path(args.out), tuple(formats_of_runs())
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')

@@ -161,9 +161,11 @@ class GenerateLoop(BaseLoop):
         image = str(sample.img_path)
         if sample.get('load_error') is not None:
             return ImageRecord(image, error=sample.load_error), {}
+        height, width = sample.ori_shape[:2]
+        size = int(height), int(width)
         if not self.segments:
             scores = sample.pred_score[sample.pred_label].tolist()
-            return ImageRecord(image, tuple(sample.tags), tuple(scores)), {}
+            return ImageRecord(image, tuple(sample.tags), tuple(scores), size=size), {}
         classes = self.model.dataset_meta['classes']
         mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), classes)
         files = {}
@@ -178,8 +180,10 @@ class GenerateLoop(BaseLoop):
                 )
         tags = sample.tags if 'tags' in sample else self._classes_of(mask)
         found = sample.get('tag_scores')  # of tags that the model itself found
-        record = ImageRecord(image, tuple(tags), None if found is None else tuple(found))
-        return record, {'masks.png': mask_png(mask), **files}
+        scores = None if found is None else tuple(found)
+        record = ImageRecord(image, tuple(tags), scores, size=size)
+        palette = self.model.dataset_meta['palette']
+        return record, {'masks.png': mask_png(mask, palette), **files}
 
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""

@@ -116,7 +116,8 @@ class TagWriterHook(Hook):
         if sample.get('load_error') is not None:
             return ImageRecord(image, error=sample.load_error)
         scores = sample.pred_score[sample.pred_label].tolist()
-        return ImageRecord(image, tuple(sample.tags), tuple(scores))
+        height, width = sample.ori_shape[:2]
+        return ImageRecord(image, tuple(sample.tags), tuple(scores), size=(int(height), int(width)))
 
 
 def merge_parts(parts: Sequence[Path]) -> list[ImageRecord]:

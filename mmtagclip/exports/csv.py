@@ -1,0 +1,57 @@
+"""A table: one row per tag."""
+
+import csv
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+from ..labels import IGNORED, label_counts
+from . import Format, Options
+from .results import Entry, Results
+
+
+def write(results: Results, out: Path, options: Options, scratch: Path | None = None) -> None:
+    """Write one file.
+
+    Every image has a row: one without tags has a single row without a tag, and one that could not
+    be read says so under ``error``. Masks have a row per class, the background too, and the
+    ``share`` of the image that it covers.
+    """
+    names = ['image', 'tag', 'score', *(['share'] if results.kind == 'masks' else []), 'error']
+    write_whole(out, _lines(results, names), scratch=scratch)
+
+
+def _lines(results: Results, names: list[str]) -> Iterator[bytes]:
+    header: list[dict[str, Any]] = [dict(zip(names, names, strict=True))]
+    for rows in chain([header], (rows_of(entry, results.labels) for entry in results)):
+        text = io.StringIO()
+        csv.DictWriter(text, names, lineterminator='\n').writerows(rows)
+        yield text.getvalue().encode(errors='backslashreplace')
+
+
+def rows_of(entry: Entry, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of an image."""
+    image, scores = entry.record.image, entry.scores
+    if entry.record.error is not None:
+        return [{'image': image, 'error': entry.record.error}]
+    if entry.mask is None:
+        rows = [{'image': image, 'tag': tag, 'score': score} for tag, score in scores.items()]
+    else:
+        counts = label_counts(entry.mask)
+        counts.pop(IGNORED, None)
+        rows = [
+            {
+                'image': image,
+                'tag': labels[label],
+                'score': scores.get(labels[label]),
+                'share': counts[label] / entry.mask.size,
+            }
+            for label in sorted(counts, key=lambda label: -counts[label])
+        ]
+    return rows or [{'image': image}]
+
+
+FORMAT = Format('csv', 'one row per tag', write, '.csv', scratch=True)
