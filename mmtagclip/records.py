@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KEYS = ('image', 'tags', 'scores', 'error', 'size')
+KEYS = ('image', 'tags', 'scores', 'error', 'size', 'class_scores')
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,15 @@ class ImageRecord:
             all.
         error: What was wrong with the image; None if nothing.
         size: ``(H, W)`` of the image in pixels; None if it is not known.
+        class_scores: The score of every class by its name, in the order of the classes; None
+            if it was not asked for.
         more: Further keys with JSON values, such as ``masks`` (the path of a mask).
 
     Raises:
         TypeError: A value of another type.
-        ValueError: Tags of an image that has an error, another number of scores than of tags,
-            a score that is not finite, a size of an image that has an error or that is not
-            positive, or a further key that has a meaning already.
+        ValueError: Tags, scores or size of an image that has an error, another number of scores
+            than of tags, a score that is not finite, a size that is not positive, or a further
+            key that has a meaning already.
     """
 
     image: str
@@ -34,6 +36,7 @@ class ImageRecord:
     scores: tuple[float | None, ...] | None = None
     error: str | None = None
     size: tuple[int, int] | None = None
+    class_scores: Mapping[str, float] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -46,8 +49,9 @@ class ImageRecord:
             raise TypeError(f'"tags" must be a list of names, not {self.tags!r}')
         if self.error is not None and not isinstance(self.error, str):
             raise TypeError(f'"error" must be a string, not {self.error!r}')
-        if self.error is not None and (self.tags or self.scores or self.size):
-            raise ValueError('an image with an "error" has no "tags", "scores" or "size"')
+        known = self.tags or self.scores or self.size or self.class_scores
+        if self.error is not None and known:
+            raise ValueError('an image with an "error" has no "tags", scores or "size"')
         twice = set(KEYS) & self.more.keys()
         if twice:
             raise ValueError(f'{min(twice)!r} can not be a further key')
@@ -64,17 +68,20 @@ class ImageRecord:
             raise ValueError(f'"size" must be at least 1 by 1 pixel, not {self.size!r}')
 
     def _check_scores(self) -> None:
+        if self.class_scores is not None:
+            if not isinstance(self.class_scores, Mapping):
+                raise TypeError(
+                    f'"class_scores" must map class names to numbers, not {self.class_scores!r}'
+                )
+            for score in self.class_scores.values():
+                _check_number('class_scores', score, 'numbers')
         if self.scores is None:
             return
         if not isinstance(self.scores, tuple):
             raise TypeError(f'"scores" must be a list of numbers, not {self.scores!r}')
         for score in self.scores:
-            if score is not None and (
-                isinstance(score, bool) or not isinstance(score, int | float)
-            ):
-                raise TypeError(f'"scores" must be numbers or null, not {score!r}')
-            if score is not None and not math.isfinite(score):
-                raise ValueError(f'"scores" must be finite, not {score!r}')
+            if score is not None:
+                _check_number('scores', score, 'numbers or null')
         if len(self.scores) != len(self.tags):
             raise ValueError(
                 f'"scores" must have a score for each tag: {len(self.scores)} for '
@@ -82,7 +89,7 @@ class ImageRecord:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``image``; ``error``, or ``tags``, ``scores`` and ``size``; further keys."""
+        """JSON values: ``image``; ``error``, or ``tags``, scores and ``size``; further keys."""
         if self.error is not None:
             return {'image': self.image, 'error': self.error, **self.more}
         record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags)}
@@ -90,6 +97,8 @@ class ImageRecord:
             record['scores'] = list(self.scores)
         if self.size is not None:
             record['size'] = list(self.size)
+        if self.class_scores is not None:
+            record['class_scores'] = dict(self.class_scores)
         return {**record, **self.more}
 
     def to_json(self) -> str:
@@ -122,6 +131,13 @@ class ImageRecord:
             ValueError: The line is not JSON, or no such record.
         """
         return cls.from_dict(json.loads(line))
+
+
+def _check_number(key: str, value: Any, wanted: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f'"{key}" must be {wanted}, not {value!r}')
+    if not math.isfinite(value):
+        raise ValueError(f'"{key}" must be finite, not {value!r}')
 
 
 def encode_line(text: str) -> bytes:

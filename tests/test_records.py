@@ -13,6 +13,10 @@ RECORDS = [
         ImageRecord('a.jpg', ('b', 'c'), (0.5, None)),
         {'image': 'a.jpg', 'tags': ['b', 'c'], 'scores': [0.5, None]},
     ),
+    (
+        ImageRecord('a.jpg', (), (), class_scores={'c': 0.25, 'b': 0}),
+        {'image': 'a.jpg', 'tags': [], 'scores': [], 'class_scores': {'c': 0.25, 'b': 0}},
+    ),
     (ImageRecord('a.jpg', error='no'), {'image': 'a.jpg', 'error': 'no'}),
     (
         ImageRecord('ü\u2028.jpg', ('b',), (1,), more={'masks': 'm.png', 'size': [1, 2]}),
@@ -53,6 +57,9 @@ def test_a_name_that_is_not_utf8():
         ({'image': 'a', 'tags': ['b'], 'scores': ['high']}, "numbers or null, not 'high'"),
         ({'image': 'a', 'tags': ['b'], 'scores': [True]}, 'numbers or null, not True'),
         ({'image': 'a', 'tags': ['b'], 'scores': [float('nan')]}, 'must be finite, not nan'),
+        ({'image': 'a', 'tags': [], 'class_scores': [1]}, 'must map class names to numbers'),
+        ({'image': 'a', 'tags': [], 'class_scores': {'b': None}}, 'must be numbers, not None'),
+        ({'image': 'a', 'error': 'no', 'class_scores': {'b': 0}}, 'and no scores'),
     ],
 )
 def test_what_is_no_record(content, message):

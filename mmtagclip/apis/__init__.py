@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analysis import Analysis
-    from .inferencer import SegInferencer, TagInferencer, inferencer_class
     from .inputs import ImageInput, list_images
     from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
     from .results import SegResult, TagResult
+    from .seg_inferencer import SegInferencer, inferencer_class
+    from .tag_inferencer import TagInferencer
 
 __all__ = [
     'Analysis',
@@ -27,10 +28,11 @@ __all__ = [
 ]
 _MODULES = {
     'analysis': ('Analysis',),
-    'inferencer': ('SegInferencer', 'TagInferencer', 'inferencer_class'),
     'inputs': ('ImageInput', 'list_images'),
     'model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
     'results': ('SegResult', 'TagResult'),
+    'seg_inferencer': ('SegInferencer', 'inferencer_class'),
+    'tag_inferencer': ('TagInferencer',),
 }
 
 

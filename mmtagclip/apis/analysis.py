@@ -7,13 +7,16 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from ..clip import Encoded, Names
-from ..models import TagCLIP, TagCLIPHead, relative_threshold
+from ..models import TagCLIP, TagCLIPHead, TagRule
 from ..models.precision import full_precision
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..models.taggers.heads import Tag, TagScores
-from .inferencer import ImageInferencer, SegInferencer, TagInferencer
+from ..models.taggers.heads import TagScores
+from ..models.taggers.selection import Tag
+from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult, TagResult
+from .seg_inferencer import SegInferencer
+from .tag_inferencer import TagInferencer
 
 
 class Analysis:
@@ -70,11 +73,11 @@ class Analysis:
         tagger = self.model if isinstance(self.model, TagCLIP) else self.model.tagger
         names = self.model.names if names is None else names
         if isinstance(self.model, TrainingFreeSegmentor):
-            self.model.check_call(names, threshold)
+            self.model.check_call(names, threshold=threshold)
         if tagger is None or self._tagging is None:
             return {}
         asked: Names = names if isinstance(names, Names) else names.tagger
-        k, head = tagger.threshold_of(threshold), tagger.head
+        rule, head = tagger.rule.but(threshold=threshold), tagger.head
         heads = {'scores': head}
         if isinstance(head, TagCLIPHead):
             heads = {'coarse': TagCLIPHead(scorer=head.scorer)}
@@ -83,7 +86,7 @@ class Analysis:
             if head.cwr is not None:
                 heads['CWR'] = head
         return {
-            step: self._result(_score(tagger, one, self._tagging, asked), asked, k)
+            step: self._result(_score(tagger, one, self._tagging, asked), asked, rule)
             for step, one in heads.items()
         }
 
@@ -112,14 +115,14 @@ class Analysis:
         sample = self.model.masks(self.encoded, names, found, background_level)
         return SegInferencer.to_result(names.dataset_meta, self.name, self.pixels.shape[:2], sample)
 
-    def _result(self, scored: TagScores, names: Names, k: float) -> TagResult:
+    def _result(self, scored: TagScores, names: Names, rule: TagRule) -> TagResult:
         maps = scored.score_maps
         return TagResult(
             self.name,
             self.pixels.shape[:2],
             names.vocabulary.names,
             scored.scores[0].cpu().numpy(),
-            relative_threshold(scored.scores[0], k).nonzero().flatten().cpu().numpy(),
+            rule.labels(scored.scores[0]).cpu().numpy(),
             None if maps is None else maps[0].cpu().numpy(),
         )
 

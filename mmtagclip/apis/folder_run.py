@@ -14,9 +14,10 @@ from ..jobs.identity import Source, file_stamp, flatten, identity
 from ..jobs.runner import Job, Manifest, read_results
 from ..records import ImageRecord
 from ..visualization import contact_sheet
-from .inferencer import ImageInferencer, SegInferencer
+from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult
+from .seg_inferencer import SegInferencer
 
 SHEET_SIZE = 30
 # Options of a call that decide no result, or decide it through the names. Any other counts.

@@ -5,10 +5,10 @@ from .. import frameworks  # noqa: F401
 
 # isort: split
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,19 +16,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
-from mmengine.structures import BaseDataElement
-from mmseg.models.segmentors import BaseSegmentor
 from torch import nn
 from tqdm import tqdm
 
-from ..clip import Names, Vocabulary, parse_names
 from ..files import write_whole
-from ..labels import IGNORED, index_mask
-from ..models import GaussianClassifier, TagCLIP
-from ..models.segmentors.base import TrainingFreeSegmentor
+from ..models import GaussianClassifier
 from ..records import encode_line
-from ..registry import MODELS
-from ..visualization import MaskVisualizer, TagVisualizer
+from .call import Call, NameSource, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -38,10 +32,6 @@ READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
 DEFAULT_MAX_SIDE = 1024
 
 Result = TypeVar('Result', TagResult, SegResult)
-# Class names as a call takes them; see typed_names.
-NameSource = (
-    str | Path | Iterable[str | Sequence[str]] | Mapping[str, str | Sequence[str]] | Vocabulary
-)
 
 
 @dataclass
@@ -95,7 +85,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             classifier, or of one that was fitted for other class names or another encoder.
     """
 
+    # The models that it runs, and those of them that take names and thresholds at the call.
     model_class: type[nn.Module]
+    open_class: type[nn.Module]
     otherwise: str
     packing: ConfigDict
     model: Any
@@ -121,42 +113,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
                 self.model.to(device)
             self.model.eval()
 
-    def __call__(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> list[Result]:
+    @takes(Call)
+    def __call__(self, call: Call) -> list[Result]:
         """Run on images.
-
-        Args:
-            inputs: The path of an image, of a folder (every image below it) or a
-                pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
-                uint8 RGB, or an iterable of these.
-            classes: What to find, in this call: see :func:`typed_names`. The model's
-                own classes if None.
-            background: Names that compete with the classes but are never reported; the
-                same kinds. The model's own if None, without those that are now classes.
-            threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
-                None.
-            on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
-                config's LoadImage says if None.
-            out_dir: Folder for drawings (``vis/``) and results (``pred/``).
-            vis_dir: Folder for drawings alone.
-            show: Whether to open a window.
-            wait_time: Seconds until the window closes; 0 for a key press.
-            batch_size: Images that are read and encoded together; only those of
-                equal size are one batch for the encoder.
-            return_datasamples: Whether to return OpenMMLab's data samples.
 
         Returns:
             One result per image, in order.
@@ -167,54 +126,15 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             TypeError: An unknown option, or names of another kind.
             ValueError: An image can't be read, or bad names or options.
         """
-        return list(
-            self.stream(
-                inputs,
-                classes=classes,
-                background=background,
-                threshold=threshold,
-                on_error=on_error,
-                out_dir=out_dir,
-                vis_dir=vis_dir,
-                show=show,
-                wait_time=wait_time,
-                batch_size=batch_size,
-                return_datasamples=return_datasamples,
-            )
-        )
+        return list(self._stream(call))
 
-    def stream(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> Iterator[Result]:
+    @takes(Call)
+    def stream(self, call: Call) -> Iterator[Result]:
         """The same, one result after the other, for folders that do not fit into memory.
 
         Bad names and options are refused before the first image is read.
         """
-        return self._stream(
-            inputs,
-            batch_size,
-            on_error,
-            forward={'names': self.names_for(classes, background), 'threshold': threshold},
-            visualize={
-                'show': show,
-                'wait_time': wait_time,
-                'out_dir': out_dir,
-                'vis_dir': vis_dir,
-            },
-            postprocess={'return_datasample': return_datasamples},
-        )
+        return self._stream(call)
 
     def names_for(
         self, classes: NameSource | None = None, background: NameSource | None = None
@@ -248,16 +168,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     @property
     def _is_open(self) -> bool:
         """Whether the model is one of ours, which takes names and thresholds at the call."""
-        return isinstance(self.model, TagCLIP | TrainingFreeSegmentor)
+        return isinstance(self.model, self.open_class)
 
-    def _check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold before the first image is read."""
-        if isinstance(self.model, TagCLIP):
-            self.model.threshold_of(threshold)
-        elif self._is_open:
-            self.model.check_call(names, threshold)
-        elif threshold is not None:
-            raise self._fixed({'threshold': threshold})
+    def _check_options(self, names: Any, call: Any) -> None:
+        """Refuse options before the first image is read."""
+        if self._is_open:
+            self.check_threshold(names, call.threshold)
+        elif call.threshold is not None:
+            raise self._fixed({'threshold': call.threshold})
 
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
@@ -265,37 +183,31 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             'its classes are fixed'
         )
 
-    def _stream(
-        self,
-        inputs: Any,
-        batch_size: int,
-        on_error: str | None,
-        forward: dict[str, Any],
-        visualize: dict[str, Any],
-        postprocess: dict[str, Any],
-    ) -> Iterator[Result]:
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, not {batch_size}')
-        self._check_threshold(forward['names'], forward['threshold'])
-        images = list_images(inputs)
-        batches = self.preprocess(images, batch_size, on_error)
-        return self._run(batches, len(images), forward, visualize, postprocess)
+    def _stream(self, call: Any) -> Iterator[Result]:
+        if call.batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
+        names = self.names_for(call.classes, call.background)
+        self._check_options(names, call)
+        images = list_images(call.inputs)
+        batches = self.preprocess(images, call.batch_size, call.on_error)
+        return self._run(batches, len(images), names, call)
 
     def _run(
-        self,
-        batches: Iterator[list[LoadedImage]],
-        total: int,
-        forward: dict[str, Any],
-        visualize: dict[str, Any],
-        postprocess: dict[str, Any],
+        self, batches: Iterator[list[LoadedImage]], total: int, names: Any, call: Any
     ) -> Iterator[Result]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
-                results = self.forward(batch, **forward)
-                drawn = self.visualize(batch, results, **visualize)
-                yield from self.postprocess(results, drawn, **postprocess)
+                results = self.forward(batch, names, **self._predict_options(call))
+                drawn = self.visualize(
+                    batch, results, call.show, call.wait_time, call.out_dir, call.vis_dir
+                )
+                yield from self.postprocess(results, drawn, call)
                 progress.update(len(batch))
+
+    def _predict_options(self, call: Any) -> dict[str, Any]:
+        """Options of a call that the model's ``predict`` takes."""
+        return {'threshold': call.threshold}
 
     def preprocess(
         self,
@@ -425,11 +337,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             out_file=None if out_file is None else str(out_file),
         )
 
-    def postprocess(
-        self, preds: list, visualization: list, return_datasample: bool = False
-    ) -> list:
+    def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
         """Results as they are returned."""
-        return [result.to_datasample() for result in preds] if return_datasample else preds
+        if call is not None and call.return_datasamples:
+            return [result.to_datasample() for result in preds]
+        return preds
 
     def write(self, path: Path, result: Any) -> None:
         """Write a result as JSON.
@@ -439,6 +351,15 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             result: The result.
         """
         write_whole(f'{path}.json', encode_line(result.to_json()))
+
+    @abstractmethod
+    def check_threshold(self, names: Any, threshold: float | None) -> None:
+        """Refuse a threshold that the model can't use.
+
+        Args:
+            names: What :meth:`names_for` returned.
+            threshold: ``k`` of a call; None is the model's own.
+        """
 
     @abstractmethod
     def label_names(self, names: Any) -> tuple[str, ...]:
@@ -463,7 +384,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             raise TypeError(
                 f'{type(self).__name__} does not run a {type(model).__name__}: {self.otherwise}'
             )
-        if self._built is None and not isinstance(model, TagCLIP | TrainingFreeSegmentor):
+        if self._built is None and not isinstance(model, self.open_class):
             raise TypeError(
                 f'{type(model).__name__} has trained weights, which are not in a config: '
                 'build it, load its checkpoint, and pass the model itself'
@@ -510,238 +431,6 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         return pseudo_collate
 
 
-class TagInferencer(ImageInferencer[TagResult]):
-    """Tags of images.
-
-    Examples:
-        >>> inferencer = TagInferencer('tagclip_demo')
-        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
-        >>> result.tags  # names and scores
-    """
-
-    model_class = TagCLIP
-    otherwise = 'for masks use SegInferencer, or mmtagclip segment'
-    packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
-
-    def __call__(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        score_maps: bool = False,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> list[TagResult]:
-        """Tag images; see :meth:`ImageInferencer.__call__`.
-
-        A further option is ``score_maps``: whether results have score maps.
-        """
-        return list(
-            self.stream(
-                inputs,
-                classes=classes,
-                background=background,
-                threshold=threshold,
-                on_error=on_error,
-                out_dir=out_dir,
-                vis_dir=vis_dir,
-                show=show,
-                wait_time=wait_time,
-                score_maps=score_maps,
-                batch_size=batch_size,
-                return_datasamples=return_datasamples,
-            )
-        )
-
-    def stream(
-        self,
-        inputs: Any,
-        *,
-        classes: NameSource | None = None,
-        background: NameSource | None = None,
-        threshold: float | None = None,
-        on_error: Literal['raise', 'skip'] | None = None,
-        out_dir: str | Path | None = None,
-        vis_dir: str | Path | None = None,
-        show: bool = False,
-        wait_time: float = 0,
-        score_maps: bool = False,
-        batch_size: int = 1,
-        return_datasamples: bool = False,
-    ) -> Iterator[TagResult]:
-        """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
-        drawn = show or out_dir is not None or vis_dir is not None
-        return self._stream(
-            inputs,
-            batch_size,
-            on_error,
-            forward={
-                'names': self.names_for(classes, background),
-                'threshold': threshold,
-                'with_score_maps': True if score_maps or drawn else None,
-            },
-            visualize={
-                'show': show,
-                'wait_time': wait_time,
-                'out_dir': out_dir,
-                'vis_dir': vis_dir,
-            },
-            postprocess={'return_datasample': return_datasamples, 'score_maps': score_maps},
-        )
-
-    def postprocess(
-        self,
-        preds: list,
-        visualization: list,
-        return_datasample: bool = False,
-        score_maps: bool = False,
-    ) -> list:
-        """Results as they are returned; score maps that only the picture needed are dropped."""
-        if not score_maps:
-            preds = [replace(result, score_maps=None) for result in preds]
-        return super().postprocess(preds, visualization, return_datasample)
-
-    def label_names(self, names: Names) -> tuple[str, ...]:
-        """``classes`` of the results of a call with these names."""
-        return names.vocabulary.names
-
-    def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
-        """Result of one image from its data sample."""
-        maps = sample.get('score_maps')
-        return TagResult(
-            image.source.name,
-            image.size,
-            names.vocabulary.names,
-            sample.pred_score.cpu().numpy(),
-            sample.pred_label.cpu().numpy(),
-            None if maps is None else maps.cpu().numpy(),
-        )
-
-    def unreadable(self, names: Names, image: LoadedImage) -> TagResult:
-        """Result of an image that could not be read."""
-        return TagResult(
-            image.source.name,
-            (0, 0),
-            names.vocabulary.names,
-            np.zeros(len(names.vocabulary), np.float32),
-            np.zeros(0, np.int64),
-            error=image.error,
-        )
-
-    def _init_visualizer(self, cfg: Any) -> TagVisualizer:
-        return TagVisualizer(name='tag-inferencer')
-
-
-class SegInferencer(ImageInferencer[SegResult]):
-    """Masks of images.
-
-    Examples:
-        >>> inferencer = SegInferencer('cls-seg_demo')
-        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
-        >>> result.binary_mask('dog')  # (H, W) bool
-    """
-
-    model_class = BaseSegmentor
-    otherwise = 'for tags use TagInferencer, or mmtagclip tag'
-    packing = ConfigDict(
-        type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
-    )
-
-    def write(self, path: Path, result: SegResult) -> None:
-        """Write a result as JSON, and its mask of labels as PNG."""
-        super().write(path, result)
-        if result.error is None:
-            write_whole(f'{path}.png', result.mask_png())
-
-    def label_names(self, names: Any) -> tuple[str, ...]:
-        """``classes`` of the results of a call with these names."""
-        return tuple(self._meta(names)['classes'])
-
-    def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
-        """Result of one image from the names of the call and its data sample."""
-        return self.to_result(self._meta(names), image.source.name, image.size, sample)
-
-    @staticmethod
-    def to_result(
-        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
-    ) -> SegResult:
-        """Result of an image.
-
-        Args:
-            meta: ``classes`` and ``palette`` of the labels.
-            name: Of the image.
-            size: ``(H, W)`` in pixels.
-            sample: What a segmentor filled.
-
-        Raises:
-            ValueError: More labels than a mask holds.
-        """
-        mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), meta['classes'])
-        tags = sample.get('tags', [])
-        scores = sample.get('tag_scores') or [None] * len(tags)
-        ranked = sorted(zip(tags, scores, strict=True), key=lambda tag: -(tag[1] or 0))
-        return SegResult(
-            name,
-            size,
-            tuple(meta['classes']),
-            _palette(meta),
-            mask,
-            dict(ranked),
-            _background(meta),
-        )
-
-    def unreadable(self, names: Any, image: LoadedImage) -> SegResult:
-        """Result of an image that could not be read."""
-        meta = self._meta(names)
-        return SegResult(
-            image.source.name,
-            (0, 0),
-            tuple(meta['classes']),
-            _palette(meta),
-            np.full((0, 0), IGNORED, np.uint8),
-            {},
-            _background(meta),
-            error=image.error,
-        )
-
-    def _meta(self, names: Any) -> Mapping[str, Any]:
-        return self.model.dataset_meta if names is None else names.dataset_meta
-
-    def prepare_visualizer(self, result: SegResult) -> None:
-        """Give the visualizer the names and colours of a result."""
-        self.visualizer.dataset_meta = {  # type: ignore[union-attr]
-            'classes': result.classes,
-            'palette': result.palette,
-        }
-
-    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
-        return MaskVisualizer(name='seg-inferencer')
-
-
-def typed_names(names: NameSource) -> Vocabulary:
-    """Class names as a call takes them.
-
-    Args:
-        names: A built-in list (``'voc'``), the path of a file, names in one string
-            (``'bell, train'``), an iterable of names or of sequences
-            ``(name, synonym, ...)``, a dict from names to their synonyms, or a
-            vocabulary.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        TypeError: Another kind, such as a set, which has no order.
-        ValueError: Bad names; see :class:`mmtagclip.clip.Vocabulary`.
-    """
-    return parse_names(names) if isinstance(names, str) else Vocabulary.load(names)
-
-
 def _check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
@@ -758,18 +447,3 @@ def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
 def _name(step: Any) -> str:
     kind = step['type']
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
-
-
-def _palette(meta: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((int(red), int(green), int(blue)) for red, green, blue in meta['palette'])
-
-
-def _background(meta: Mapping[str, Any]) -> int | None:
-    return 0 if meta['classes'][0] == 'background' else None
-
-
-def inferencer_class(config: Config) -> type[ImageInferencer]:
-    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
-    model = MODELS.get(config.model.type)
-    segments = isinstance(model, type) and issubclass(model, SegInferencer.model_class)
-    return SegInferencer if segments else TagInferencer

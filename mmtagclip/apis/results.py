@@ -96,7 +96,7 @@ class TagResult:
         record = self.record
         if all_scores and self.error is None:
             scores = dict(zip(self.classes, self.scores.tolist(), strict=True))
-            record = replace(record, more={'class_scores': scores})
+            record = replace(record, class_scores=scores)
         return record.to_dict()
 
     def to_json(self, all_scores: bool = False) -> str:

@@ -25,13 +25,13 @@ from .taggers.cwr import CWR
 from .taggers.dmar import DMAR
 from .taggers.heads import (
     ClassTokenHead,
-    Tag,
     TagCLIPHead,
+    TagHead,
     TagScores,
     coarse_scores,
-    relative_threshold,
 )
 from .taggers.piaa import GaussianClassifier, PIAAHead
+from .taggers.selection import Tag, TagRule, relative_threshold
 from .taggers.tagger import TagCLIP
 
 __all__ = [
@@ -64,6 +64,8 @@ __all__ = [
     'Tag',
     'TagCLIP',
     'TagCLIPHead',
+    'TagHead',
+    'TagRule',
     'TagScores',
     'TimmFeatures',
     'TrainingFreeSegmentor',

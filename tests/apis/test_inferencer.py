@@ -321,6 +321,9 @@ def test_calls_and_streams_take_the_same_options(inferencer):
     assert {one.kind for one in list(call.parameters.values())[2:]} == {
         inspect.Parameter.KEYWORD_ONLY
     }
+    for name, parameter in list(call.parameters.items())[1:]:
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert f'\n    {name}: ' in inspect.getdoc(inferencer.stream)
 
 
 def test_the_package_names_the_inferencers():

@@ -83,7 +83,7 @@ def test_classes_with_and_without_a_background(build):
 
 def test_colours():
     meta = labels_metainfo([str(number) for number in range(171)], True)
-    assert meta['palette'][:4] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert meta['palette'][:3] == [[0, 0, 0], [0, 114, 178], [230, 159, 0]]
     assert len({tuple(colour) for colour in meta['palette']}) == 172
     without = labels_metainfo([str(number) for number in range(171)], False)
     assert without['palette'] == meta['palette'][1:]

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ...labels import IGNORED, labels_metainfo
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
-from ..taggers.heads import Tag
+from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP, check_normalisation, naming_images, readable_samples
 
 TAG_SOURCES = ('own', 'given', 'ground_truth')
@@ -96,6 +96,18 @@ class EncodedImage:
             tagging=tagging,
             features=features,
         )
+
+
+class Found(NamedTuple):
+    """What an image shows.
+
+    Attributes:
+        tags: In the order of the classes; None to look for all classes.
+        scores: ``(F,)`` of every class; None if there are no scores.
+    """
+
+    tags: Sequence[Tag] | None
+    scores: Tensor | None = None
 
 
 @dataclass
@@ -276,6 +288,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         data_samples: list[SegDataSample] | None = None,
         names: N | None = None,
         threshold: float | None = None,
+        min_score: float | None = None,
+        top: int | None = None,
         background_level: float | None = None,
     ) -> list[SegDataSample]:
         """Segment images.
@@ -283,7 +297,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         Each data sample gets ``pred_sem_seg`` ``(1, H, W)`` int64 at the size of the
         original image, and what the options request. If tags decide which classes are
         looked for, it also gets ``tag_labels``, ``tags`` (their names) and, if known,
-        ``tag_scores``, in the order of the classes. An image that could not be read
+        ``tag_scores``, in the order of the classes; and with the segmentor's own tagger
+        ``class_scores``, the F scores of all classes. An image that could not be read
         (``load_error``) gets none of these.
 
         Args:
@@ -291,6 +306,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             data_samples: One per image.
             names: Of :meth:`names_for`; the segmentor's own if None.
             threshold: ``k`` of the tagger's relative threshold; its own if None.
+            min_score: Lowest score of a tag; the tagger's own if None.
+            top: Most tags of an image; the tagger's own if None.
             background_level: Pixels where no class is above this, in (0, 1), become
                 background; if None, the segmentor's own options decide.
 
@@ -300,7 +317,9 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
                 smaller than a window; the message names the image.
         """
         names = self.names if names is None else names
-        self.check_call(names, threshold, background_level)
+        rule = self.check_call(
+            names, background_level, threshold=threshold, min_score=min_score, top=top
+        )
         if data_samples is None:
             data_samples = [
                 SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
@@ -316,7 +335,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
                 tagging, images = self._encode(
                     [inputs[index] for index in group], samples, own, False
                 )
-                tags = self._find_tags(tagging, samples, names, threshold)
+                tags = self._find_tags(tagging, samples, names, rule)
             for sample, image, found in zip(samples, images, tags, strict=True):
                 with naming_images([sample]):
                     self._fill(sample, image, names, found, background_level)
@@ -378,37 +397,48 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             ValueError: An option is unsupported by this segmentor.
         """
         names = self.names if names is None else names
-        self.check_call(names, None, background_level)
+        rule = self.check_call(names, background_level)
         sample = SegDataSample(metainfo={'ori_shape': encoded.size})
+        found = Found(tags)
         if tags is None and encoded.tagging is not None:
-            (tags,) = self._own_tags(encoded.tagging, names, None)
-        self._fill(sample, encoded, names, tags, background_level)
+            (found,) = self._own_tags(encoded.tagging, names, rule)
+        self._fill(sample, encoded, names, found, background_level)
         return sample
 
     # Refusals
 
     def check_call(
-        self, names: N, threshold: float | None = None, background_level: float | None = None
-    ) -> None:
+        self, names: N, background_level: float | None = None, **rule: Any
+    ) -> TagRule | None:
         """Refuse options of a call that this segmentor does not support; see :meth:`predict`.
 
+        Args:
+            names: The names of the call.
+            background_level: See :meth:`predict`.
+            **rule: Attributes of :class:`TagRule`, as :meth:`TagRule.but` takes them.
+
+        Returns:
+            The rule of the tagger's tags in this call; None if there is no tagger.
+
         Raises:
-            ValueError: There is one.
+            TypeError: An option of another type.
+            ValueError: An option is out of range or unsupported.
         """
-        if threshold is not None:
-            if self.tagger is None:
+        if background_level is not None:
+            if not 0 < background_level < 1:
+                raise ValueError(f'the background level must be in (0, 1), not {background_level}')
+            if not names.with_background:
                 raise ValueError(
-                    f'this {type(self).__name__} has no tagger, so it takes no threshold of tags'
+                    f'this {type(self).__name__} has no background, so it takes no background level'
                 )
-            self.tagger.threshold_of(threshold)
-        if background_level is None:
-            return
-        if not 0 < background_level < 1:
-            raise ValueError(f'the background level must be in (0, 1), not {background_level}')
-        if not names.with_background:
+        if self.tagger is not None:
+            return self.tagger.rule.but(**rule)
+        given = [key for key, value in rule.items() if value is not None]
+        if given:
             raise ValueError(
-                f'this {type(self).__name__} has no background, so it takes no background level'
+                f'this {type(self).__name__} has no tagger, so it takes no {given[0]} of tags'
             )
+        return None
 
     def check_sample(self, sample: SegDataSample, tags: str | None, tagging: bool) -> None:
         """Refuse a sample that lacks what the options need.
@@ -486,26 +516,27 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
 
     @torch.no_grad()
     @full_precision
-    def _own_tags(self, tagging: Encoded, names: N, threshold: float | None) -> list[list[Tag]]:
+    def _own_tags(self, tagging: Encoded, names: N, rule: TagRule | None) -> list[Found]:
         assert self.tagger is not None
         assert names.tagger is not None
+        assert rule is not None
         scores = self.tagger.head(tagging, names.tagger).scores
-        return [self.tagger.tags(one, threshold) for one in scores]
+        return [Found(rule.tags(one), one) for one in scores]
 
     def _find_tags(
         self,
         tagging: Encoded | None,
         samples: Sequence[SegDataSample],
         names: N,
-        threshold: float | None,
-    ) -> Sequence[list[Tag] | None]:
-        """The tags of each image of a group, in the order of the classes; None for all classes."""
+        rule: TagRule | None,
+    ) -> list[Found]:
+        """What each image of a group shows."""
         if tagging is not None:
-            return self._own_tags(tagging, names, threshold)
+            return self._own_tags(tagging, names, rule)
         if self.tags is None:
-            return [None] * len(samples)
+            return [Found(None)] * len(samples)
         return [
-            sample_tags(sample, self.tags, len(names.vocabulary), names.with_background)
+            Found(sample_tags(sample, self.tags, len(names.vocabulary), names.with_background))
             for sample in samples
         ]
 
@@ -516,10 +547,11 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         sample: SegDataSample,
         encoded: EncodedImage,
         names: N,
-        tags: Sequence[Tag] | None,
+        found: Found,
         background_level: float | None,
     ) -> None:
         with_planes = self.with_probabilities or self.with_seg_logits
+        tags = found.tags
         masks = self.segment(encoded, names, tags, background_level, with_planes)
         sample.set_data({'pred_sem_seg': PixelData(data=masks.labels[None])})
         if self.with_probabilities:
@@ -529,12 +561,14 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             logits = seg_logits(masks.planes, masks.plane_labels, names.num_labels)
             sample.set_data({'seg_logits': PixelData(data=logits)})
         if tags is not None:
-            fields = {
+            fields: dict[str, Any] = {
                 'tag_labels': [tag.label for tag in tags],
                 'tags': [names.vocabulary.names[tag.label] for tag in tags],
             }
             if all(tag.score is not None for tag in tags):
                 fields['tag_scores'] = [tag.score for tag in tags]
+            if found.scores is not None:
+                fields['class_scores'] = found.scores.tolist()
             for key, value in fields.items():
                 sample.set_field(value, key, field_type='metainfo')
 

@@ -17,7 +17,8 @@ from ...labels import IGNORED, labels_metainfo, row_blocks
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back, resize_map
-from ..taggers.heads import Tag, check_finite
+from ..taggers.heads import check_finite
+from ..taggers.selection import Tag
 from ..taggers.tagger import TagCLIP, check_layers, group_by_size
 from .affinity import AffinityRefinement
 from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build

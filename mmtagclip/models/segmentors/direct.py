@@ -16,7 +16,7 @@ from ...labels import labels_metainfo
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back
-from ..taggers.heads import Tag
+from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP
 from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build
 from .text_head import SegTextHead, Words
@@ -204,14 +204,11 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         )
 
     def check_call(
-        self,
-        names: WordNames,
-        threshold: float | None = None,
-        background_level: float | None = None,
-    ) -> None:
+        self, names: WordNames, background_level: float | None = None, **rule: Any
+    ) -> TagRule | None:
         """See :meth:`TrainingFreeSegmentor.check_call`."""
-        super().check_call(names, threshold, background_level)
         self._check_threshold(background_level)
+        return super().check_call(names, background_level, **rule)
 
     def encode_group(
         self,

@@ -1,7 +1,6 @@
 """From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from mmengine.config import ConfigDict
@@ -11,18 +10,7 @@ from ...clip import DenseFeatures, Encoded, Names
 from ...registry import MODELS
 from .cwr import CWR
 from .dmar import DMAR
-
-
-class Tag(NamedTuple):
-    """A class that an image shows.
-
-    Attributes:
-        label: Index of the class.
-        score: Its score; None for tags without one (given tags, tags of a mask).
-    """
-
-    label: int
-    score: float | None
+from .selection import TagRule
 
 
 @dataclass
@@ -53,45 +41,51 @@ def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
     return (logit_scale * patches @ text.T).softmax(dim=-1)
 
 
-def relative_threshold(scores: Tensor, k: float) -> Tensor:
-    """Which classes are tags: those above a share of the image's own range of scores.
+class TagHead(nn.Module):
+    """What turns features into scores, and the rule that turns its scores into tags.
 
     Args:
-        scores: ``(..., F)``.
-        k: Tags score above ``min + k * (max - min)``.
+        threshold: ``k`` of :func:`relative_threshold` for the tags.
+        min_score: Lowest score of a tag, in [0, 1]; 0 for none. If None, there is none in
+            tests and pseudo labels, and inferencers, the command line and the web page use
+            :meth:`TagCLIP.noise_level`.
+        top: Most tags of an image; any number if None.
 
-    Returns:
-        ``(..., F)`` bool; only the first class if all scores are equal.
+    Raises:
+        TypeError: A value of another type.
+        ValueError: A value is out of range.
     """
-    low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
-    tags = scores > low + k * (high - low)
-    none = ~tags.any(-1)
-    tags[..., 0] |= none
-    return tags
 
+    attention_layers: tuple[tuple[int, ...], ...] = ()
+    needs_votes = False
 
-def tags_of(scores: Tensor, k: float) -> list[Tag]:
-    """The tags of one image, in the order of the classes.
+    def __init__(
+        self, threshold: float = 0.5, min_score: float | None = None, top: int | None = None
+    ) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.min_score = min_score
+        self.top = top
+        _ = self.rule  # refuses bad values
 
-    Args:
-        scores: ``(F,)``.
-        k: See :func:`relative_threshold`.
-    """
-    labels = relative_threshold(scores, k).nonzero().flatten()
-    return [Tag(*tag) for tag in zip(labels.tolist(), scores[labels].tolist(), strict=True)]
+    @property
+    def rule(self) -> TagRule:
+        """The rule that turns scores into tags."""
+        return TagRule(self.threshold, top=self.top).but(min_score=self.min_score)
 
 
 @MODELS.register_module()
-class TagCLIPHead(nn.Module):
+class TagCLIPHead(TagHead):
     """Coarse scores, DMAR, image scores, CWR, each of the last three by its config.
 
     Args:
         dmar: Config of the attention refinement, or None for coarse scores.
         cwr: Config of the reidentification, or None to leave it out.
-        threshold: ``k`` of :func:`relative_threshold` for the tags; published:
-            0.5 (0.1 on COCO-Stuff).
+        threshold: See :class:`TagHead`; published: 0.5 (0.1 on COCO-Stuff).
         scorer: Config of a part that scores the patches ``(B, N, D)`` instead of
             :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
+        min_score: See :class:`TagHead`.
+        top: The same.
     """
 
     def __init__(
@@ -100,20 +94,21 @@ class TagCLIPHead(nn.Module):
         cwr: ConfigDict | dict | CWR | None = None,
         threshold: float = 0.5,
         scorer: ConfigDict | dict | nn.Module | None = None,
+        min_score: float | None = None,
+        top: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(threshold, min_score, top)
         self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.dmar = MODELS.build(dmar) if isinstance(dmar, dict) else dmar
         self.cwr = MODELS.build(cwr) if isinstance(cwr, dict) else cwr
-        self.threshold = threshold
 
     @property
-    def attention_layers(self) -> tuple[tuple[int, ...], ...]:
+    def attention_layers(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
         """Sets of layers whose mean attention map the head needs."""
         return () if self.dmar is None else (self.dmar.layers,)
 
     @property
-    def needs_votes(self) -> bool:
+    def needs_votes(self) -> bool:  # type: ignore[override]
         """Whether the head needs the votes of the attention maps."""
         return self.dmar is not None
 
@@ -155,21 +150,16 @@ class TagCLIPHead(nn.Module):
 
 
 @MODELS.register_module()
-class ClassTokenHead(nn.Module):
+class ClassTokenHead(TagHead):
     """Plain CLIP's global score: the softmax of the class token over all names.
 
     The baseline that TagCLIP is compared with. Makes no score maps.
 
     Args:
-        threshold: ``k`` of :func:`relative_threshold` for the tags.
+        threshold: See :class:`TagHead`.
+        min_score: The same.
+        top: The same.
     """
-
-    attention_layers: tuple[tuple[int, ...], ...] = ()
-    needs_votes = False
-
-    def __init__(self, threshold: float = 0.5) -> None:
-        super().__init__()
-        self.threshold = threshold
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""

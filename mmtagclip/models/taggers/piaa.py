@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseEncoder, Encoded, Names, Vocabulary, read_state_dict
 from ...registry import MODELS
-from .heads import TagScores, check_finite, check_scores, coarse_scores
+from .heads import TagHead, TagScores, check_finite, check_scores, coarse_scores
 
 # Patches that are computed together: a bank of C classes has C times ``bank_size``, and each of
 # them C probabilities.
@@ -344,7 +344,7 @@ class GaussianClassifier(nn.Module):
 
 
 @MODELS.register_module()
-class PIAAHead(nn.Module):
+class PIAAHead(TagHead):
     """Image scores of a fitted classifier, combined with those of plain CLIP (PIAA).
 
     Args:
@@ -355,11 +355,10 @@ class PIAAHead(nn.Module):
             200 (COCO and NUS-WIDE 400).
         class_token_weight: Share of the class token in the scores; published:
             0.1.
-        threshold: ``k`` of :func:`relative_threshold` for the tags.
+        threshold: See :class:`TagHead`.
+        min_score: The same.
+        top: The same.
     """
-
-    attention_layers: tuple[tuple[int, ...], ...] = ()
-    needs_votes = False
 
     def __init__(
         self,
@@ -368,13 +367,14 @@ class PIAAHead(nn.Module):
         patch_temperature: float = 200.0,
         class_token_weight: float = 0.1,
         threshold: float = 0.5,
+        min_score: float | None = None,
+        top: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(threshold, min_score, top)
         self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.class_token_temperature = class_token_temperature
         self.patch_temperature = patch_temperature
         self.class_token_weight = class_token_weight
-        self.threshold = threshold
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""

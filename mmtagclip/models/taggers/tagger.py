@@ -16,8 +16,9 @@ from ...clip import Encoded, Names, Vocabulary, load_names
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
-from .heads import Tag, TagScores, relative_threshold, tags_of
+from .heads import TagScores
 from .piaa import GaussianClassifier
+from .selection import TagRule
 
 
 @MODELS.register_module()
@@ -168,6 +169,8 @@ class TagCLIP(BaseClassifier):
         data_samples: list[DataSample] | None = None,
         names: Names | None = None,
         threshold: float | None = None,
+        min_score: float | None = None,
+        top: int | None = None,
         with_score_maps: bool | None = None,
     ) -> list[DataSample]:
         """Tag images.
@@ -183,14 +186,16 @@ class TagCLIP(BaseClassifier):
             data_samples: One per image.
             names: Of :meth:`names_for`; the tagger's own if None.
             threshold: ``k`` of the relative threshold; the head's if None.
+            min_score: Lowest score of a tag; the head's if None.
+            top: Most tags of an image; the head's if None.
             with_score_maps: As in the constructor; the constructor's value if None.
 
         Raises:
             ValueError: Features are not finite (the message names the images), or
-                the threshold is outside [0, 1].
+                an option is out of range.
         """
         names = self.names if names is None else names
-        threshold = self.threshold_of(threshold)
+        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
         if with_score_maps is None:
             with_score_maps = self.with_score_maps
         if data_samples is None:
@@ -200,7 +205,7 @@ class TagCLIP(BaseClassifier):
             results = self.score([inputs[index] for index in readable], names)
         for index, result in zip(readable, results, strict=True):
             sample, scores = data_samples[index], result.scores[0]
-            labels = relative_threshold(scores, threshold).nonzero().flatten()
+            labels = rule.labels(scores)
             sample.set_pred_score(scores).set_pred_label(labels)
             sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
             if with_score_maps and result.score_maps is not None:
@@ -247,26 +252,21 @@ class TagCLIP(BaseClassifier):
                 results[index] = TagScores(scored.scores[row : row + 1], maps)
         return [results[index] for index in range(len(images))]
 
-    def tags(self, scores: Tensor, threshold: float | None = None) -> list[Tag]:
-        """The tags of one image, in the order of the classes.
+    @property
+    def rule(self) -> TagRule:
+        """The rule that turns scores into tags; the head's."""
+        return self.head.rule
+
+    def noise_level(self, names: Names | None = None) -> float:
+        """Score below which a class is not told from noise, for a floor of the tags.
+
+        It is the score that each name would have if all were equally likely: one in C,
+        where C counts classes and background.
 
         Args:
-            scores: ``(F,)``.
-            threshold: ``k`` of the relative threshold; the head's if None.
+            names: Of :meth:`names_for`; the tagger's own if None.
         """
-        return tags_of(scores, self.threshold_of(threshold))
-
-    def threshold_of(self, k: float | None = None) -> float:
-        """``k`` of the relative threshold; the head's if None.
-
-        Raises:
-            ValueError: It is outside [0, 1].
-        """
-        if k is None:
-            return self.head.threshold
-        if not 0 <= k <= 1:
-            raise ValueError(f'threshold must be in [0, 1], not {k}')
-        return k
+        return 1 / len((self.names if names is None else names).text)
 
     @staticmethod
     def _fill_unreadable(sample: DataSample, count: int) -> None:

@@ -1,0 +1,88 @@
+"""From images to tags."""
+
+# First: the modules below import the frameworks, too, and have said their lines then.
+from .. import frameworks  # noqa: F401
+
+# isort: split
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from mmengine.config import ConfigDict
+
+from ..clip import Names
+from ..models import TagCLIP
+from ..visualization import TagVisualizer
+from .call import TagCall, takes
+from .inferencer import ImageInferencer, LoadedImage
+from .results import TagResult
+
+
+class TagInferencer(ImageInferencer[TagResult]):
+    """Tags of images.
+
+    Examples:
+        >>> inferencer = TagInferencer('tagclip_demo')
+        >>> result, = inferencer('demo/data/JPEGImages/000040.jpg', classes=['dog', 'pizza'])
+        >>> result.tags  # names and scores
+    """
+
+    model_class = open_class = TagCLIP
+    otherwise = 'for masks use SegInferencer, or mmtagclip segment'
+    packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
+
+    @takes(TagCall)
+    def __call__(self, call: TagCall) -> list[TagResult]:
+        """Tag images; see :meth:`ImageInferencer.__call__`."""
+        return list(self._stream(call))
+
+    @takes(TagCall)
+    def stream(self, call: TagCall) -> Iterator[TagResult]:
+        """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
+        return self._stream(call)
+
+    def _predict_options(self, call: TagCall) -> dict[str, Any]:
+        drawn = call.show or call.out_dir is not None or call.vis_dir is not None
+        maps = True if call.score_maps or drawn else None
+        return {**super()._predict_options(call), 'with_score_maps': maps}
+
+    def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
+        """Results as they are returned; score maps that only the picture needed are dropped."""
+        if call is None or not call.score_maps:
+            preds = [replace(result, score_maps=None) for result in preds]
+        return super().postprocess(preds, visualization, call)
+
+    def check_threshold(self, names: Names, threshold: float | None) -> None:
+        """Refuse a threshold outside of [0, 1]."""
+        self.model.rule.but(threshold=threshold)
+
+    def label_names(self, names: Names) -> tuple[str, ...]:
+        """``classes`` of the results of a call with these names."""
+        return names.vocabulary.names
+
+    def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
+        """Result of one image from its data sample."""
+        maps = sample.get('score_maps')
+        return TagResult(
+            image.source.name,
+            image.size,
+            names.vocabulary.names,
+            sample.pred_score.cpu().numpy(),
+            sample.pred_label.cpu().numpy(),
+            None if maps is None else maps.cpu().numpy(),
+        )
+
+    def unreadable(self, names: Names, image: LoadedImage) -> TagResult:
+        """Result of an image that could not be read."""
+        return TagResult(
+            image.source.name,
+            (0, 0),
+            names.vocabulary.names,
+            np.zeros(len(names.vocabulary), np.float32),
+            np.zeros(0, np.int64),
+            error=image.error,
+        )
+
+    def _init_visualizer(self, cfg: Any) -> TagVisualizer:
+        return TagVisualizer(name='tag-inferencer')
