@@ -44,7 +44,10 @@ def write(results: Results, out: Path, options: Options) -> None:
                 min_area=options.min_area,
                 tolerance=options.tolerance,
             )
-            prediction = {'model_version': f'mmtagclip {__version__}', 'result': found}
+            prediction: dict[str, Any] = {
+                'model_version': f'mmtagclip {__version__}',
+                'result': found,
+            }
             known = [score for score in entry.scores.values() if score is not None]
             if known:
                 prediction['score'] = max(known)

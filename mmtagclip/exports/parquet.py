@@ -55,7 +55,7 @@ def _row(results: Results, entry: Entry) -> dict[str, Any]:
     """The row of an image."""
     record = entry.record
     height, width = entry.size or (None, None)
-    row = {
+    row: dict[str, Any] = {
         'image': printable(record.image),
         'height': height,
         'width': width,

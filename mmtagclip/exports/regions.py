@@ -105,6 +105,6 @@ def run_lengths(region: Region, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _crop(inside: np.ndarray, label: int) -> Region:
-    rows, columns = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     top, bottom, left, right = map(int, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     return Region(label, (left, top, right - left, bottom - top), inside[top:bottom, left:right])

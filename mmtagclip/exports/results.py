@@ -165,9 +165,9 @@ def open_results(
         raise ValueError(f'{source} has the tag {unknown[0]!r}, which is not among the classes')
     kind = kinds.pop() if kinds else 'tags'
     labels = sorted(names) if classes is None else list(classes)
-    background = ['background'] if kind == 'masks' else []
+    first = ['background'] if kind == 'masks' else []
     return Results(
-        source, kind, background + labels, bool(background), images, root, lambda: _lines(source)
+        source, kind, [*first, *labels], bool(first), images, root, lambda: _lines(source)
     )
 
 

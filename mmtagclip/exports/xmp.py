@@ -69,7 +69,7 @@ def with_keywords(content: bytes | None, keywords: tuple[str, ...]) -> bytes:
         item.appendChild(document.createTextNode(keyword))
         bag.appendChild(item)
     if content is None:
-        return PACKET.format(document.documentElement.toxml()).encode()
+        return PACKET.format(document.childNodes[0].toxml()).encode()
     return document.toxml('utf-8')
 
 
