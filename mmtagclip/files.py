@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from PIL import Image
 
 Content = bytes | Iterable[bytes]
@@ -147,3 +148,8 @@ def user_path(path: str | Path) -> Path:
     """
     first, *others = Path(path).parts or ('',)
     return Path(os.path.expanduser('~'), *others) if first == '~' else Path(path)
+
+
+def default_cache_dir() -> Path:
+    """Folder of the cached text features, in the user's cache directory."""
+    return Path(platformdirs.user_cache_dir('mmtagclip')) / 'text'

@@ -134,22 +134,45 @@ def read_image(
     """
     name = _called(source, name)
     with _opened(source, name) as image:
-        width, height = image.size
-        if max(width, height) > max_side:
+        return decode(image, max_side, max_pixels, name)
+
+
+def decode(
+    image: Image.Image,
+    max_side: int = 16384,
+    max_pixels: int = MAX_PIXELS,
+    name: object = 'the image',
+) -> np.ndarray:
+    """Convert a PIL image, decoded or not, within the limits of :func:`read_image`.
+
+    Args:
+        image: The image.
+        max_side: Maximum of the longer side in pixels.
+        max_pixels: Maximum number of pixels.
+        name: Name of the image in messages.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB in [0, 255], upright.
+
+    Raises:
+        ImageTooLarge: It would need more memory or time than is allowed.
+        ValueError: It is truncated or damaged. Each message names it.
+    """
+    width, height = image.size
+    for limit, value, size in (
+        ('max_side', max_side, max(width, height)),
+        ('max_pixels', max_pixels, width * height),
+    ):
+        if size > value:
             raise ImageTooLarge(
-                f'{name} is {width}x{height} pixels, over the limit of max_side={max_side}; '
+                f'{name} is {width}x{height} pixels, over the limit of {limit}={value}; '
                 'raise the limit in LoadImage if there is enough memory'
             )
-        if width * height > max_pixels:
-            raise ImageTooLarge(
-                f'{name} is {width}x{height} pixels, over the limit of max_pixels={max_pixels}; '
-                'raise the limit in LoadImage if there is enough memory'
-            )
-        if image.info.get('progressive'):
-            _check_scans(image, name)
-        with _damage(name):
-            image.load()
-            return upright(image, name)
+    if image.info.get('progressive'):
+        _check_scans(image, name)
+    with _damage(name):
+        image.load()
+        return upright(image, name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -2,8 +2,13 @@
 
 Prefixed names resolve in the default scopes ``mmpretrain`` and ``mmseg`` without
 ``custom_imports``. Write the prefix at every level of a config: nested parts are
-looked up in the default scope, not in the registry that builds them.
+looked up in the default scope, not in the registry that builds them. Modules are imported when a
+registry is first asked for a name; those that bring MMSegmentation, only if no other has the name.
 """
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
@@ -16,38 +21,74 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
-MODELS = Registry(
+
+class ChildRegistry(Registry):
+    """A registry of this package, with modules that are imported late.
+
+    Args:
+        name: What it holds.
+        parent: The registry of MMEngine.
+        locations: Modules that are imported when the registry is first asked for a name.
+        late: Modules that are imported if no other has the name.
+    """
+
+    def __init__(
+        self, name: str, parent: Registry, locations: Sequence[str], late: Sequence[str] = ()
+    ) -> None:
+        super().__init__(
+            name,
+            parent=parent,
+            scope='mmtagclip',
+            locations=[f'mmtagclip.{one}' for one in locations],
+        )
+        self._late = [f'mmtagclip.{one}' for one in late]
+
+    def get(self, key: str) -> Any:
+        """The class of a name; None if there is none."""
+        if isinstance(key, str) and self._late:
+            scope, name = self.split_scope_key(key)
+            self.import_from_location()
+            if scope in (None, self.scope) and name not in self.module_dict:
+                late, self._late = self._late, []
+                for module in late:
+                    import_module(module)
+        return super().get(key)
+
+
+MODELS = ChildRegistry(
     'model',
-    parent=MMENGINE_MODELS,
-    scope='mmtagclip',
-    locations=['mmtagclip.models', 'mmtagclip.regions'],
+    MMENGINE_MODELS,
+    [
+        'models.clip_encoder',
+        'models.data_preprocessor',
+        'models.taggers.heads',
+        'models.taggers.piaa',
+        'models.taggers.tagger',
+        'regions',
+    ],
+    ['models.segmentors'],
 )
-MODEL_WRAPPERS = Registry(
-    'model wrapper',
-    parent=MMENGINE_MODEL_WRAPPERS,
-    scope='mmtagclip',
-    locations=['mmtagclip.engine'],
+MODEL_WRAPPERS = ChildRegistry('model wrapper', MMENGINE_MODEL_WRAPPERS, ['engine.distributed'])
+DATASETS = ChildRegistry(
+    'dataset',
+    MMENGINE_DATASETS,
+    ['datasets.multi_label'],
+    ['datasets.segmentation', 'datasets.pseudo_label'],
 )
-DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='mmtagclip', locations=['mmtagclip.datasets']
+DATA_SAMPLERS = ChildRegistry('data sampler', MMENGINE_DATA_SAMPLERS, ['datasets.samplers'])
+TRANSFORMS = ChildRegistry(
+    'transform', MMENGINE_TRANSFORMS, ['datasets.loading', 'datasets.tag_file']
 )
-DATA_SAMPLERS = Registry(
-    'data sampler',
-    parent=MMENGINE_DATA_SAMPLERS,
-    scope='mmtagclip',
-    locations=['mmtagclip.datasets'],
+METRICS = ChildRegistry('metric', MMENGINE_METRICS, ['evaluation'])
+HOOKS = ChildRegistry(
+    'hook',
+    MMENGINE_HOOKS,
+    ['engine.class_check', 'engine.tag_visualization', 'engine.tag_writer'],
 )
-TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmtagclip', locations=['mmtagclip.datasets']
-)
-METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmtagclip', locations=['mmtagclip.evaluation']
-)
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmtagclip', locations=['mmtagclip.engine'])
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmtagclip', locations=['mmtagclip.engine'])
-VISUALIZERS = Registry(
+LOOPS = ChildRegistry('loop', MMENGINE_LOOPS, ['engine.fit_loop', 'engine.generate_loop'])
+VISUALIZERS = ChildRegistry(
     'visualizer',
-    parent=MMENGINE_VISUALIZERS,
-    scope='mmtagclip',
-    locations=['mmtagclip.visualization'],
+    MMENGINE_VISUALIZERS,
+    ['visualization.visualizer'],
+    ['visualization.mask_visualizer'],
 )

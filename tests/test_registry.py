@@ -51,7 +51,7 @@ def registered() -> dict[str, list[str]]:
 
 def test_all_registries_have_parts():
     text = (PACKAGE / 'registry.py').read_text()
-    assert set(registered()) == set(re.findall(r'^(\w+) = Registry\(', text, re.M))
+    assert set(registered()) == set(re.findall(r'^(\w+) = ChildRegistry\(', text, re.M))
     assert {'TagCLIP', 'SCCLIPLastBlock', 'CLSSegTTA'} <= set(registered()['MODELS'])
 
 

@@ -1,14 +1,19 @@
-"""From images to answers: inferencers, their results, and the bundled models."""
+"""From images to answers: inferencers, their results, and the bundled models.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+Each name is imported on first use: listing images needs no torch, a tagger no MMSegmentation.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
     from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
     from .results import SegResult, TagResult
-    from .seg_inferencer import SegInferencer, inferencer_class
+    from .seg_inferencer import SegInferencer
     from .tag_inferencer import TagInferencer
 
 __all__ = [
@@ -26,24 +31,15 @@ __all__ = [
     'load_config',
     'zoo_root',
 ]
-_MODULES = {
-    'analysis': ('Analysis',),
-    'inputs': ('ImageInput', 'list_images'),
-    'model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
-    'results': ('SegResult', 'TagResult'),
-    'seg_inferencer': ('SegInferencer', 'inferencer_class'),
-    'tag_inferencer': ('TagInferencer',),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A name of ``__all__``, imported on first use: listing images needs no torch."""
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f'.{module}', __name__), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
-
-def __dir__() -> list[str]:
-    """All names, with those that are not imported yet."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        '.analysis': ('Analysis',),
+        '.inferencer': ('inferencer_class',),
+        '.inputs': ('ImageInput', 'list_images'),
+        '.model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
+        '.results': ('SegResult', 'TagResult'),
+        '.seg_inferencer': ('SegInferencer',),
+        '.tag_inferencer': ('TagInferencer',),
+    },
+)

@@ -1,5 +1,6 @@
 """One image, encoded once, with results for any names and thresholds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Analysis:
     def __init__(
         self, model: Any, pixels: np.ndarray, name: str = 'image', max_side: int = 640
     ) -> None:
-        inferencer = inferencer_of(model, max_side)
+        self.inferencer = inferencer = inferencer_of(model, max_side)
         self.model: TagCLIP | TrainingFreeSegmentor = inferencer.model
         self.pixels = pixels
         self.name = name
@@ -55,12 +56,12 @@ class Analysis:
             self.encoded = self.model.encode(image, np.ascontiguousarray(pixels[..., ::-1]))
             self._tagging = self.encoded.tagging
 
-    def stages(self, names: Any = None, threshold: float | None = None) -> dict[str, TagResult]:
+    def stages(self, names: Any = None, **rule: Any) -> dict[str, TagResult]:
         """Tags after each step of the tagger, by the step's name.
 
         Args:
             names: What the model's ``names_for`` returned; its own if None.
-            threshold: ``k`` of the relative threshold; the head's if None.
+            **rule: ``threshold``, ``min_score`` and ``top``; see :meth:`TagCLIP.rule_for`.
 
         Returns:
             ``coarse``, ``DMAR`` and ``CWR``, as far as the head has them; of another
@@ -68,16 +69,15 @@ class Analysis:
             All have score maps, but for a head that makes none.
 
         Raises:
-            ValueError: The threshold is outside [0, 1], or there is no tagger for it.
+            ValueError: An option is out of range, or there is no tagger for it.
         """
         tagger = self.model if isinstance(self.model, TagCLIP) else self.model.tagger
         names = self.model.names if names is None else names
-        if isinstance(self.model, TrainingFreeSegmentor):
-            self.model.check_call(names, threshold=threshold)
-        if tagger is None or self._tagging is None:
+        tag_rule = self.inferencer.rule_of(names, **rule)
+        if tagger is None or tag_rule is None or self._tagging is None:
             return {}
         asked: Names = names if isinstance(names, Names) else names.tagger
-        rule, head = tagger.rule.but(threshold=threshold), tagger.head
+        head = tagger.head
         heads = {'scores': head}
         if isinstance(head, TagCLIPHead):
             heads = {'coarse': TagCLIPHead(scorer=head.scorer)}
@@ -86,7 +86,7 @@ class Analysis:
             if head.cwr is not None:
                 heads['CWR'] = head
         return {
-            step: self._result(_score(tagger, one, self._tagging, asked), asked, rule)
+            step: self._result(_score(tagger, one, self._tagging, asked), asked, tag_rule)
             for step, one in heads.items()
         }
 
@@ -113,7 +113,10 @@ class Analysis:
             found = [Tag(label, float(tags.scores[label])) for label in tags.labels.tolist()]
         names = self.model.names if names is None else names
         sample = self.model.masks(self.encoded, names, found, background_level)
-        return SegInferencer.to_result(names.dataset_meta, self.name, self.pixels.shape[:2], sample)
+        size = self.pixels.shape[:2]
+        result = SegInferencer.to_result(names.dataset_meta, self.name, size, sample)
+        asked = tags is not None and tags.all_scores
+        return replace(result, class_scores=tags.record.class_scores if asked else None)
 
     def _result(self, scored: TagScores, names: Names, rule: TagRule) -> TagResult:
         maps = scored.score_maps
@@ -124,6 +127,7 @@ class Analysis:
             scored.scores[0].cpu().numpy(),
             rule.labels(scored.scores[0]).cpu().numpy(),
             None if maps is None else maps[0].cpu().numpy(),
+            rule=rule,
         )
 
 

@@ -2,8 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -13,6 +14,28 @@ from ..clip import Vocabulary, parse_names
 NameSource = (
     str | Path | Iterable[str | Sequence[str]] | Mapping[str, str | Sequence[str]] | Vocabulary
 )
+
+# What other programs call an option, in lower case and without underscores.
+OTHER_NAMES = {
+    other: name
+    for name, others in {
+        'classes': 'labels names categories classnames prompts prompt texts text queries '
+        'candidatelabels vocabulary',
+        'background': 'negatives bg',
+        'threshold': 'thr thresh',
+        'min_score': 'conf confidence scorethr scorethreshold boxthreshold',
+        'top': 'topk maxtags limit',
+        'out_dir': 'out output outputdir savedir',
+        'batch_size': 'bs batch',
+        'max_side': 'imgsz imagesize size',
+        'weights': 'checkpoint ckpt',
+        'score_maps': 'heatmaps',
+        'all_scores': 'returnscores',
+        'channel_order': 'bgr rgb',
+        'show_progress': 'progress verbose pbar',
+    }.items()
+    for other in others.split()
+}
 
 P = ParamSpec('P')
 S = TypeVar('S')
@@ -26,14 +49,20 @@ class Call:
 
     Attributes:
         inputs: The path of an image, of a folder (every image below it) or a
-            pattern (``'photos/*.jpg'``), a PIL image, an array ``(H, W, 3)``
-            uint8 RGB, or an iterable of these.
+            pattern (``'photos/*.jpg'``), bytes of an image file, a file opened in
+            binary mode, a PIL image, an array ``(H, W, 3)`` uint8, a tensor
+            ``(3, H, W)``, uint8 in [0, 255] or floating point in [0, 1], or an
+            iterable of these; see :func:`mmtagclip.apis.list_images`.
         classes: What to find, in this call: see :func:`typed_names`. The model's
             own classes if None.
         background: Names that compete with the classes but are never reported; the
             same kinds. The model's own if None, without those that are now classes.
         threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
             None.
+        min_score: Lowest score of a tag, in [0, 1]; 0 for none. If None, the model's, or
+            else :meth:`mmtagclip.models.TagCLIP.noise_level`. An image may have no tag.
+        top: Most tags of an image; the model's if None.
+        all_scores: Whether JSON, records and tables hold the score of every class.
         on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
             config's LoadImage says if None.
         out_dir: Folder for drawings (``vis/``) and results (``pred/``).
@@ -42,6 +71,8 @@ class Call:
         wait_time: Seconds until the window closes; 0 for a key press.
         batch_size: Images that are read and encoded together; only those of
             equal size are one batch for the encoder.
+        channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as OpenCV reads
+            images.
         return_datasamples: Whether to return OpenMMLab's data samples.
     """
 
@@ -50,13 +81,23 @@ class Call:
     classes: NameSource | None = None
     background: NameSource | None = None
     threshold: float | None = None
+    min_score: float | None = None
+    top: int | None = None
+    all_scores: bool = False
     on_error: Literal['raise', 'skip'] | None = None
     out_dir: str | Path | None = None
     vis_dir: str | Path | None = None
     show: bool = False
     wait_time: float = 0
     batch_size: int = 1
+    channel_order: Literal['rgb', 'bgr'] = 'rgb'
     return_datasamples: bool = False
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The options of the tags' rule that were given; see :class:`mmtagclip.models.TagRule`."""
+        options = {key: getattr(self, key) for key in ('threshold', 'min_score', 'top')}
+        return {key: value for key, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -84,18 +125,72 @@ def takes(
     """
 
     def decorate(method: Callable[[S, C], R]) -> Callable[Concatenate[S, P], R]:
+        own, parameters = inspect.signature(method), inspect.signature(options).parameters
+        first, *_ = own.parameters.values()
+
         @functools.wraps(method)
         def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+            name = type(self).__name__
+            for option in kwargs.keys() - parameters.keys():
+                raise unknown_option(option, parameters, f'a call of {name}', _built_with(self))
+            if len(args) + ('inputs' in kwargs) != 1:
+                raise TypeError(
+                    f'a call of {name} takes one thing without a name, the image or the list of '
+                    'images; name the options, as in classes=[...]'
+                )
             return method(self, options(*args, **kwargs))
 
-        own = inspect.signature(method)
-        first, *_ = own.parameters.values()
-        parameters = inspect.signature(options).parameters.values()
-        call.__signature__ = own.replace(parameters=[first, *parameters])  # type: ignore
+        call.__signature__ = own.replace(  # type: ignore[attr-defined]
+            parameters=[first, *parameters.values()]
+        )
         call.__doc__ = '\n\n'.join([inspect.getdoc(method) or '', _arguments(options)])
         return call
 
     return decorate
+
+
+def checks_options(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a constructor say which option was meant, where it has no such option."""
+    parameters = inspect.signature(method).parameters
+
+    @functools.wraps(method)
+    def build(*args: P.args, **kwargs: P.kwargs) -> R:
+        for option in kwargs.keys() - parameters.keys():
+            called = {'a call': inspect.signature(TagCall).parameters}
+            raise unknown_option(option, parameters, type(args[0]).__name__, called)
+        return method(*args, **kwargs)
+
+    return build
+
+
+def _built_with(inferencer: Any) -> dict[str, Collection[str]]:
+    """The options of an object's constructor, by where to give them."""
+    kind = type(inferencer)
+    return {f'{kind.__name__}(...)': inspect.signature(kind).parameters}
+
+
+def unknown_option(
+    option: str, known: Collection[str], what: str, elsewhere: Mapping[str, Collection[str]]
+) -> TypeError:
+    """The error for an option that does not exist; it names the one that was probably meant.
+
+    Args:
+        option: Its name.
+        known: Names of the options that exist.
+        what: What has them, for the message.
+        elsewhere: Names of the options of other places, by where to give them.
+    """
+    for place, names in elsewhere.items():
+        if option in names:
+            return TypeError(f'{option!r} is not an option of {what}, but of {place}')
+    meant = OTHER_NAMES.get(option.lower().replace('_', ''))
+    for place, names in {what: known, **elsewhere}.items():
+        near = [meant] if meant in names else get_close_matches(option, names, 1, 0.7)
+        if near:
+            where = '' if names is known else f' of {place}'
+            return TypeError(f'{what} has no option {option!r}: use {near[0]!r}{where}')
+    options = ', '.join(name for name in known if name not in ('self', 'inputs'))
+    return TypeError(f'{what} has no option {option!r}; its options are {options}')
 
 
 def _arguments(options: Any) -> str:

@@ -10,18 +10,28 @@ import numpy as np
 from ..exports import Options, formats_of_runs, open_results
 from ..files import make_folder, write_image
 from ..images import read_image
-from ..jobs.identity import Source, file_stamp, flatten, identity
+from ..jobs.description import Source, file_stamp, flatten
+from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
 from ..records import ImageRecord
 from ..visualization import contact_sheet
 from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult
-from .seg_inferencer import SegInferencer
+from .tag_inferencer import TagInferencer
 
 SHEET_SIZE = 30
 # Options of a call that decide no result, or decide it through the names. Any other counts.
-WITHOUT_INFLUENCE = ('classes', 'background', 'on_error', 'out_dir', 'vis_dir', 'show', 'wait_time')
+WITHOUT_INFLUENCE = (
+    'classes',
+    'background',
+    'on_error',
+    'out_dir',
+    'vis_dir',
+    'show',
+    'wait_time',
+    'channel_order',
+)
 
 
 class FolderRun:
@@ -55,7 +65,7 @@ class FolderRun:
         self.images = list(images)
         self.batch_size = batch_size
         self.options = dict(options)
-        self.segments = isinstance(inferencer, SegInferencer)
+        self.segments = not isinstance(inferencer, TagInferencer)
         sources = [Source(image.name, _stamp(image)) for image in self.images]
         self.job = Job(root, self._manifest(), sources, replace=replace)
 
@@ -146,6 +156,8 @@ def _stamp(image: ImageInput) -> Any:
     """What changes when an image's content does."""
     if isinstance(image.source, Path):
         return file_stamp(image.source)
+    if isinstance(image.source, bytes):
+        return hashlib.sha256(image.source).hexdigest()[:32]
     pixels = np.ascontiguousarray(image.source)
     return [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()[:32]]
 

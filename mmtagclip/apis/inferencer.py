@@ -1,12 +1,12 @@
 """From images to results, as mmengine's inferencers do it."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,10 +19,12 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
+from ..clip import Vocabulary
 from ..files import write_whole
-from ..models import GaussianClassifier
+from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
-from .call import Call, NameSource, takes, typed_names
+from ..registry import MODELS
+from .call import Call, NameSource, checks_options, takes, typed_names
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -74,6 +76,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             pixels; the config's if None, or 1024 where there is none.
         show_progress: Whether to show a progress bar where there are several
             images and the output is a terminal.
+        classes: What to find in calls that name no classes: see :func:`typed_names`.
+            The model's own classes if None.
+        background: Names that compete with the classes; the same.
 
     Attributes:
         model: The model.
@@ -92,6 +97,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     packing: ConfigDict
     model: Any
 
+    @checks_options
     def __init__(
         self,
         model: Any,
@@ -99,7 +105,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         device: str | None = None,
         max_side: int | None = None,
         show_progress: bool = True,
+        *,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
     ) -> None:
+        self._names = _typed(classes, background)
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
@@ -112,6 +122,8 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             if device is not None:
                 self.model.to(device)
             self.model.eval()
+        if self._names:
+            self.names_for()  # refuses bad names now
 
     @takes(Call)
     def __call__(self, call: Call) -> list[Result]:
@@ -154,15 +166,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """
         for classifier in _classifiers(self.model):
             classifier.check_fitted()
-        given = {
-            key: typed_names(names)
-            for key, names in (('classes', classes), ('background', background))
-            if names is not None
-        }
+        given = _typed(classes, background)
+        names = {**self._names, **given}
+        if 'classes' in given and 'background' not in given and 'background' in names:
+            names['background'] = names['background'].without(names['classes'])
         if self._is_open:
-            return self.model.names_for(**given)
-        if given:
-            raise self._fixed(given)
+            return self.model.names_for(**names)
+        if names:
+            raise self._fixed(names)
         return None
 
     @property
@@ -170,12 +181,13 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """Whether the model is one of ours, which takes names and thresholds at the call."""
         return isinstance(self.model, self.open_class)
 
-    def _check_options(self, names: Any, call: Any) -> None:
-        """Refuse options before the first image is read."""
+    def _rule(self, names: Any, call: Any) -> TagRule | None:
+        """The rule of the tags of a call; bad options are refused before an image is read."""
         if self._is_open:
-            self.check_threshold(names, call.threshold)
-        elif call.threshold is not None:
-            raise self._fixed({'threshold': call.threshold})
+            return self.rule_of(names, **call.rule)
+        if call.rule:
+            raise self._fixed(call.rule)
+        return None
 
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
@@ -187,27 +199,33 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if call.batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
         names = self.names_for(call.classes, call.background)
-        self._check_options(names, call)
-        images = list_images(call.inputs)
+        rule = self._rule(names, call)
+        images = list_images(call.inputs, call.channel_order)
         batches = self.preprocess(images, call.batch_size, call.on_error)
-        return self._run(batches, len(images), names, call)
+        return self._run(batches, len(images), names, rule, call)
 
     def _run(
-        self, batches: Iterator[list[LoadedImage]], total: int, names: Any, call: Any
+        self,
+        batches: Iterator[list[LoadedImage]],
+        total: int,
+        names: Any,
+        rule: TagRule | None,
+        call: Any,
     ) -> Iterator[Result]:
         silent = None if self.show_progress and total > 1 else True
         with tqdm(total=total, unit='image', disable=silent) as progress:
             for batch in batches:
-                results = self.forward(batch, names, **self._predict_options(call))
+                results = self.forward(batch, names, **self._predict_options(rule, call))
+                results = [self.with_options(result, rule, call) for result in results]
                 drawn = self.visualize(
                     batch, results, call.show, call.wait_time, call.out_dir, call.vis_dir
                 )
                 yield from self.postprocess(results, drawn, call)
                 progress.update(len(batch))
 
-    def _predict_options(self, call: Any) -> dict[str, Any]:
+    def _predict_options(self, rule: TagRule | None, call: Any) -> dict[str, Any]:
         """Options of a call that the model's ``predict`` takes."""
-        return {'threshold': call.threshold}
+        return {} if rule is None else asdict(rule)
 
     def preprocess(
         self,
@@ -353,13 +371,22 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         write_whole(f'{path}.json', encode_line(result.to_json()))
 
     @abstractmethod
-    def check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold that the model can't use.
+    def rule_of(self, names: Any, **options: Any) -> TagRule | None:
+        """The rule of the tags of a call; None for a segmentor without a tagger.
 
         Args:
             names: What :meth:`names_for` returned.
-            threshold: ``k`` of a call; None is the model's own.
+            **options: See :meth:`mmtagclip.models.TagRule.but`; the model's if left out, and
+                for ``min_score`` else :meth:`mmtagclip.models.TagCLIP.noise_level`.
+
+        Raises:
+            TypeError: An option of another type.
+            ValueError: An option is out of range, or for a segmentor without a tagger.
         """
+
+    @abstractmethod
+    def with_options(self, result: Result, rule: TagRule | None, call: Any) -> Result:
+        """A result that knows the options of its call."""
 
     @abstractmethod
     def label_names(self, names: Any) -> tuple[str, ...]:
@@ -439,6 +466,12 @@ def _check_device(device: str) -> None:
         raise ValueError(f'the device {device!r} can not be used: {first}') from None
 
 
+def _typed(classes: NameSource | None, background: NameSource | None) -> dict[str, Vocabulary]:
+    """The names that were given."""
+    given = {'classes': classes, 'background': background}
+    return {key: typed_names(names) for key, names in given.items() if names is not None}
+
+
 def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
     """The fitted part of a model: one, or none."""
     return [part for part in model.modules() if isinstance(part, GaussianClassifier)]
@@ -447,3 +480,15 @@ def _classifiers(model: nn.Module) -> list[GaussianClassifier]:
 def _name(step: Any) -> str:
     kind = step['type']
     return kind.rsplit('.', 1)[-1] if isinstance(kind, str) else kind.__name__
+
+
+def inferencer_class(config: Config) -> type[ImageInferencer]:
+    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
+    from .tag_inferencer import TagInferencer
+
+    model = MODELS.get(config.model.type)
+    if not isinstance(model, type) or issubclass(model, TagInferencer.model_class):
+        return TagInferencer
+    from .seg_inferencer import SegInferencer  # imports MMSegmentation
+
+    return SegInferencer if issubclass(model, SegInferencer.model_class) else TagInferencer

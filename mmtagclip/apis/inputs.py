@@ -1,5 +1,7 @@
 """The images that users pass, as a list that can be read one by one."""
 
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
@@ -10,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import user_path
-from ..images import SUFFIXES, output_stems, read_image, upright
+from ..images import SUFFIXES, decode, output_stems, read_image
 
 
 @dataclass(frozen=True)
@@ -19,29 +21,29 @@ class ImageInput:
 
     Attributes:
         name: Its path, or ``image-0`` and so on for an image in memory.
-        source: Its path, a PIL image, or an array ``(H, W)``, ``(H, W, 3)`` or
-            ``(H, W, 4)`` uint8, RGB.
+        source: Its path, the content of its file, a PIL image, or an array ``(H, W)``,
+            ``(H, W, 3)`` or ``(H, W, 4)`` uint8, RGB.
         stem: Name of its output files: relative, with ``/``, without ending.
     """
 
     name: str
-    source: Path | Image.Image | np.ndarray
+    source: Path | bytes | Image.Image | np.ndarray
     stem: str = ''
 
     def read(self, max_side: int = 16384) -> np.ndarray:
         """The image, ``(H, W, 3)`` uint8 RGB, upright.
 
         Args:
-            max_side: Files with a longer side, in pixels, are refused.
+            max_side: Images with a longer side, in pixels, are refused.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged, no image or too large, or the array is
-                empty or of another shape.
+                too large, empty or of another shape.
         """
-        if isinstance(self.source, Path):
-            return read_image(self.source, max_side)
         image = self.source
+        if isinstance(image, Path | bytes):
+            return read_image(image, max_side, name=self.name)
         if isinstance(image, np.ndarray):
             if (
                 image.size == 0
@@ -53,17 +55,21 @@ class ImageInput:
                     f'(H, W, 4), not {image.shape}'
                 )
             image = Image.fromarray(image)
-        return upright(image, self.name)
+        return decode(image, max_side, name=self.name)
 
 
-def list_images(inputs: Any) -> list[ImageInput]:
+def list_images(inputs: Any, channel_order: str = 'rgb') -> list[ImageInput]:
     """List images.
 
     Args:
         inputs: The path of an image, of a folder (every image below it, in the
             order of their names) or a pattern (``'photos/*.jpg'``; ``**`` is any
-            folder), a PIL image, an array ``(H, W)``, ``(H, W, 3)`` or
-            ``(H, W, 4)`` uint8, RGB, or any iterable of these.
+            folder), the content of an image file as bytes, a file opened in binary
+            mode, a PIL image, an array ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``
+            uint8, a tensor ``(3, H, W)`` or ``(B, 3, H, W)``, uint8 in [0, 255] or
+            floating point in [0, 1], or any iterable of these.
+        channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as OpenCV reads
+            images. Files and PIL images have their own.
 
     Returns:
         The images, each with another stem.
@@ -72,10 +78,13 @@ def list_images(inputs: Any) -> list[ImageInput]:
         FileNotFoundError: A folder or pattern without images. A missing file is an
             error only when it is read.
         TypeError: Anything else.
-        ValueError: A web address; download the image first.
+        ValueError: A web address (download the image first), a tensor of another shape
+            or range, or another ``channel_order``.
     """
+    if channel_order not in ('rgb', 'bgr'):
+        raise ValueError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
     images: list[ImageInput] = []
-    _add(images, inputs)
+    _add(images, inputs, channel_order == 'bgr')
     stems = output_stems([image.name for image in images])
     return [
         image if image.stem else replace(image, stem=stem)
@@ -83,25 +92,79 @@ def list_images(inputs: Any) -> list[ImageInput]:
     ]
 
 
-def _add(images: list[ImageInput], item: Any) -> None:
+def _add(images: list[ImageInput], item: Any, bgr: bool) -> None:
+    name = f'image-{len(images)}'
+    if _is_tensor(item):
+        if item.ndim == 4:
+            for one in item:
+                _add(images, one, bgr)
+            return
+        item = _array_of(item, name)
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8:
             raise TypeError(f'an image array must be uint8 in [0, 255], RGB, not {item.dtype}')
-        images.append(ImageInput(f'image-{len(images)}', item))
+        if bgr and item.ndim == 3:
+            item = item[..., [2, 1, 0, 3][: item.shape[2]]]
+        images.append(ImageInput(name, item))
     elif isinstance(item, Image.Image):
-        images.append(ImageInput(f'image-{len(images)}', item))
+        images.append(ImageInput(name, item))
     elif isinstance(item, ImageInput):
         images.append(item)
-    elif isinstance(item, str | Path):
-        images.extend(ImageInput(str(path), path) for path in _paths(str(item)))
+    elif isinstance(item, bytes | bytearray | memoryview):
+        images.append(ImageInput(name, bytes(item)))
+    elif isinstance(item, str | os.PathLike):
+        images.extend(ImageInput(str(path), path) for path in _paths(os.fsdecode(item)))
+    elif hasattr(item, 'read'):
+        images.append(_opened_file(item, name))
     elif isinstance(item, Iterable):
         for one in item:
-            _add(images, one)
+            _add(images, one, bgr)
     else:
         raise TypeError(
-            'an image is a path, a folder, a pattern, a PIL image, an array or a list '
-            f'of these, not {type(item).__name__}'
+            'an image is a path, a folder, a pattern, bytes, an open file, a PIL image, an array, '
+            f'a tensor or a list of these, not {type(item).__name__}'
         )
+
+
+def _is_tensor(item: Any) -> bool:
+    """Whether it is a tensor of torch, which is not imported for it."""
+    torch = sys.modules.get('torch')
+    return torch is not None and isinstance(item, torch.Tensor)
+
+
+def _array_of(tensor: Any, name: str) -> np.ndarray:
+    """A tensor ``(3, H, W)`` as an array ``(H, W, 3)`` uint8."""
+    if tensor.ndim != 3 or len(tensor) != 3 or not tensor.numel():
+        raise ValueError(
+            f'{name}: an image is a tensor (3, H, W) or (B, 3, H, W), not {tuple(tensor.shape)}'
+        )
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        low, high = tensor.min().item(), tensor.max().item()
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f'{name}: a tensor of floating-point numbers must be in [0, 1], before any '
+                f'normalisation, but its values are from {low:g} to {high:g}'
+            )
+        tensor = (tensor.float() * 255).round().byte()
+    array = tensor.permute(1, 2, 0).numpy()
+    if array.dtype != np.uint8:
+        raise TypeError(
+            f'an image tensor must be uint8 in [0, 255] or floating point in [0, 1], not '
+            f'{tensor.dtype}'
+        )
+    return array
+
+
+def _opened_file(file: Any, name: str) -> ImageInput:
+    """The whole content of an open file, which is then no longer needed."""
+    if file.seekable():
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError(f"{name}: a file must be opened in binary mode: open(path, 'rb')")
+    path = getattr(file, 'name', None)
+    return ImageInput(path if isinstance(path, str) else name, content)
 
 
 def _paths(text: str) -> list[Path]:

@@ -1,27 +1,30 @@
 """Results of one image, and what they convert to."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 import json
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
-from mmseg.structures import SegDataSample
 
 from ..exports.jsonl import mask_entries
 from ..labels import IGNORED, label_counts, mask_png
-from ..models import relative_threshold
+from ..models import TagRule
 from ..records import ImageRecord
+from .result import ImageResult, KeptImage
+
+if TYPE_CHECKING:
+    from mmseg.structures import SegDataSample
 
 
-@dataclass(frozen=True)
-class TagResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TagResult(ImageResult):
     """The tags of one image.
 
     Attributes:
@@ -32,6 +35,9 @@ class TagResult:
         labels: ``(T,)`` int64, indices of the tags in ``classes``, ascending.
         score_maps: ``(F, h, w)`` float32 on the patch grid; None if not asked for.
         error: What was wrong with the image; None if nothing.
+        rule: How scores become tags.
+        all_scores: Whether the record, JSON and rows hold the score of every class.
+        source: The image, for drawings.
 
     Raises:
         ValueError: Shapes that do not fit together.
@@ -44,6 +50,9 @@ class TagResult:
     labels: np.ndarray
     score_maps: np.ndarray | None = None
     error: str | None = None
+    rule: TagRule = field(default_factory=TagRule)
+    all_scores: bool = False
+    source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.classes)
@@ -67,46 +76,79 @@ class TagResult:
         order = sorted(self.labels.tolist(), key=lambda label: -self.scores[label])
         return {self.classes[label]: float(self.scores[label]) for label in order}
 
+    def describe(self) -> dict[str, str]:
+        """Score of each tag, from the highest on, with two digits."""
+        return {tag: f'{score:.2f}' for tag, score in self.tags.items()}
+
     @property
     def record(self) -> ImageRecord:
         """Tags and scores, or the error, as they are stored."""
         if self.error is not None:
             return ImageRecord(self.image, error=self.error)
-        return ImageRecord(self.image, tuple(self.tags), tuple(self.tags.values()), size=self.size)
+        scores = dict(zip(self.classes, self.scores.tolist(), strict=True))
+        return ImageRecord(
+            self.image,
+            tuple(self.tags),
+            tuple(self.tags.values()),
+            size=self.size,
+            class_scores=scores if self.all_scores else None,
+        )
+
+    def with_rule(
+        self, threshold: float | None = None, min_score: float | None = None, top: int | None = None
+    ) -> 'TagResult':
+        """The same scores under another rule; what is None stays as it is.
+
+        Args:
+            threshold: Tags score above ``min + threshold * (max - min)`` of the image's own
+                scores.
+            min_score: Lowest score of a tag, in [0, 1].
+            top: Most tags.
+
+        Raises:
+            TypeError: A value of another type.
+            ValueError: A value is out of range.
+        """
+        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
+        if self.error is not None:
+            return replace(self, rule=rule)
+        labels = rule.labels(torch.from_numpy(self.scores))
+        return replace(self, labels=labels.numpy(), rule=rule)
 
     def with_threshold(self, k: float) -> 'TagResult':
-        """The same scores under another relative threshold.
+        """The same scores under another relative threshold; see :meth:`with_rule`."""
+        return self.with_rule(threshold=k)
 
-        Args:
-            k: Tags score above ``min + k * (max - min)`` of the image's own scores.
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: ``image``, ``tags`` with their ``scores``, and ``size``; or ``error``.
+
+        With :attr:`all_scores` also ``class_scores``, the score of every class by its name.
         """
-        if not 0 <= k <= 1:
-            raise ValueError(f'threshold must be in [0, 1], not {k}')
-        if self.error is not None:
-            return self
-        labels = relative_threshold(torch.from_numpy(self.scores), k).nonzero().flatten()
-        return replace(self, labels=labels.numpy())
+        return self.record.to_dict()
 
-    def to_dict(self, all_scores: bool = False) -> dict[str, Any]:
-        """JSON values: ``image``, and ``tags`` their ``scores``, the ``size``; or ``error``.
-
-        Args:
-            all_scores: Whether ``class_scores`` names the score of every class.
-        """
-        record = self.record
-        if all_scores and self.error is None:
-            scores = dict(zip(self.classes, self.scores.tolist(), strict=True))
-            record = replace(record, class_scores=scores)
-        return record.to_dict()
-
-    def to_json(self, all_scores: bool = False) -> str:
+    def to_json(self) -> str:
         """:meth:`to_dict` as one line."""
-        return json.dumps(self.to_dict(all_scores), ensure_ascii=False)
+        return self.record.to_json()
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them."""
+        """One dict per tag (``image``, ``tag``, ``score``), as ``pandas.DataFrame`` takes them.
+
+        With :attr:`all_scores` one per class (``image``, ``class``, ``score``, ``is_tag``).
+        None for an image that could not be read.
+        """
+        if self.error is not None:
+            return []
+        if not self.all_scores:
+            return [
+                {'image': self.image, 'tag': tag, 'score': score}
+                for tag, score in self.tags.items()
+            ]
+        tags = set(self.labels.tolist())
         return [
-            {'image': self.image, 'tag': tag, 'score': score} for tag, score in self.tags.items()
+            {'image': self.image, 'class': name, 'score': score, 'is_tag': label in tags}
+            for label, (name, score) in enumerate(
+                zip(self.classes, self.scores.tolist(), strict=True)
+            )
         ]
 
     def to_datasample(self) -> DataSample:
@@ -122,8 +164,8 @@ class TagResult:
         return sample
 
 
-@dataclass(frozen=True)
-class SegResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SegResult(ImageResult):
     """The mask of one image.
 
     Attributes:
@@ -136,6 +178,9 @@ class SegResult:
             none.
         background: Label of the background; None if there is none.
         error: What was wrong with the image; None if nothing.
+        class_scores: The tagger's score of every class by its name; None if it was not asked
+            for or there is no tagger.
+        source: The image, for drawings.
 
     Raises:
         ValueError: A mask of another size, or labels without a name.
@@ -149,6 +194,8 @@ class SegResult:
     tags: dict[str, float | None]
     background: int | None = None
     error: str | None = None
+    class_scores: dict[str, float] | None = None
+    source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.mask.shape != tuple(self.size):
@@ -161,12 +208,22 @@ class SegResult:
                 f'the mask has the label {bad[0]}, but there are {len(self.classes)} classes'
             )
 
+    def describe(self) -> dict[str, str]:
+        """Share of the image that each class covers, from the largest on, in per cent."""
+        return {name: f'{100 * share:.1f}%' for name, share in self.shares.items()}
+
     @property
     def record(self) -> ImageRecord:
         """Tags and scores, or the error, as they are stored."""
         if self.error is not None:
             return ImageRecord(self.image, error=self.error)
-        return ImageRecord(self.image, tuple(self.tags), tuple(self.tags.values()), size=self.size)
+        return ImageRecord(
+            self.image,
+            tuple(self.tags),
+            tuple(self.tags.values()),
+            size=self.size,
+            class_scores=self.class_scores,
+        )
 
     @property
     def labels(self) -> list[int]:
@@ -221,8 +278,10 @@ class SegResult:
         first = 0 if self.background is None else 1
         return [self.classes.index(tag) - first for tag in self.tags if tag in self.classes]
 
-    def to_datasample(self) -> SegDataSample:
+    def to_datasample(self) -> 'SegDataSample':
         """The result as MMSegmentation has it, with ``tags`` and, if known, ``tag_scores``."""
+        from mmseg.structures import SegDataSample  # here: tags need no MMSegmentation
+
         sample = SegDataSample(
             metainfo={
                 'img_path': self.image,

@@ -1,26 +1,27 @@
 """From images to masks."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ..frameworks import segmentation  # noqa: F401
 
 # isort: split
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import BaseSegmentor
 
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
+from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..registry import MODELS
 from ..visualization import MaskVisualizer
 from .inferencer import ImageInferencer, LoadedImage
+from .result import KeptImage
 from .results import SegResult
-from .tag_inferencer import TagInferencer
 
 
 class SegInferencer(ImageInferencer[SegResult]):
@@ -45,9 +46,15 @@ class SegInferencer(ImageInferencer[SegResult]):
         if result.error is None:
             write_whole(f'{path}.png', result.mask_png())
 
-    def check_threshold(self, names: Any, threshold: float | None) -> None:
-        """Refuse a threshold outside of [0, 1], or for a segmentor without a tagger."""
-        self.model.check_call(names, threshold=threshold)
+    def rule_of(self, names: Any, **options: Any) -> TagRule | None:
+        """See :meth:`ImageInferencer.rule_of`."""
+        if self.model.tagger is None:
+            return self.model.check_call(names, **options)
+        return self.model.tagger.rule_for(names.tagger, **options)
+
+    def with_options(self, result: SegResult, rule: TagRule | None, call: Any) -> SegResult:
+        """A result that knows the options of its call."""
+        return result if call.all_scores else replace(result, class_scores=None)
 
     def label_names(self, names: Any) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
@@ -55,11 +62,16 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def result(self, names: Any, image: LoadedImage, sample: BaseDataElement) -> SegResult:
         """Result of one image from the names of the call and its data sample."""
-        return self.to_result(self._meta(names), image.source.name, image.size, sample)
+        kept = KeptImage(image.source)
+        return self.to_result(self._meta(names), image.source.name, image.size, sample, kept)
 
     @staticmethod
     def to_result(
-        meta: Mapping[str, Any], name: str, size: tuple[int, int], sample: BaseDataElement
+        meta: Mapping[str, Any],
+        name: str,
+        size: tuple[int, int],
+        sample: BaseDataElement,
+        source: KeptImage | None = None,
     ) -> SegResult:
         """Result of an image.
 
@@ -68,6 +80,7 @@ class SegInferencer(ImageInferencer[SegResult]):
             name: Of the image.
             size: ``(H, W)`` in pixels.
             sample: What a segmentor filled.
+            source: The image, for drawings.
 
         Raises:
             ValueError: More labels than a mask holds.
@@ -84,6 +97,8 @@ class SegInferencer(ImageInferencer[SegResult]):
             mask,
             dict(ranked),
             _background(meta),
+            class_scores=sample.get('class_scores'),
+            source=source,
         )
 
     def unreadable(self, names: Any, image: LoadedImage) -> SegResult:
@@ -120,10 +135,3 @@ def _palette(meta: Mapping[str, Any]) -> tuple[tuple[int, int, int], ...]:
 
 def _background(meta: Mapping[str, Any]) -> int | None:
     return 0 if meta['classes'][0] == 'background' else None
-
-
-def inferencer_class(config: Config) -> type[ImageInferencer]:
-    """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
-    model = MODELS.get(config.model.type)
-    segments = isinstance(model, type) and issubclass(model, SegInferencer.model_class)
-    return SegInferencer if segments else TagInferencer

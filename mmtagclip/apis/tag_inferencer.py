@@ -1,7 +1,7 @@
 """From images to tags."""
 
-# First: the modules below import the frameworks, too, and have said their lines then.
-from .. import frameworks  # noqa: F401
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 from collections.abc import Iterator
@@ -12,10 +12,11 @@ import numpy as np
 from mmengine.config import ConfigDict
 
 from ..clip import Names
-from ..models import TagCLIP
+from ..models import TagCLIP, TagRule
 from ..visualization import TagVisualizer
 from .call import TagCall, takes
 from .inferencer import ImageInferencer, LoadedImage
+from .result import KeptImage
 from .results import TagResult
 
 
@@ -42,10 +43,10 @@ class TagInferencer(ImageInferencer[TagResult]):
         """The same, one result after the other; see :meth:`ImageInferencer.stream`."""
         return self._stream(call)
 
-    def _predict_options(self, call: TagCall) -> dict[str, Any]:
+    def _predict_options(self, rule: TagRule | None, call: TagCall) -> dict[str, Any]:
         drawn = call.show or call.out_dir is not None or call.vis_dir is not None
         maps = True if call.score_maps or drawn else None
-        return {**super()._predict_options(call), 'with_score_maps': maps}
+        return {**super()._predict_options(rule, call), 'with_score_maps': maps}
 
     def postprocess(self, preds: list, visualization: list, call: Any = None) -> list:
         """Results as they are returned; score maps that only the picture needed are dropped."""
@@ -53,9 +54,13 @@ class TagInferencer(ImageInferencer[TagResult]):
             preds = [replace(result, score_maps=None) for result in preds]
         return super().postprocess(preds, visualization, call)
 
-    def check_threshold(self, names: Names, threshold: float | None) -> None:
-        """Refuse a threshold outside of [0, 1]."""
-        self.model.rule.but(threshold=threshold)
+    def rule_of(self, names: Names, **options: Any) -> TagRule:
+        """See :meth:`ImageInferencer.rule_of`."""
+        return self.model.rule_for(names, **options)
+
+    def with_options(self, result: TagResult, rule: TagRule | None, call: Any) -> TagResult:
+        """A result that knows the options of its call."""
+        return replace(result, rule=rule, all_scores=call.all_scores)
 
     def label_names(self, names: Names) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
@@ -71,6 +76,7 @@ class TagInferencer(ImageInferencer[TagResult]):
             sample.pred_score.cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),
+            source=KeptImage(image.source),
         )
 
     def unreadable(self, names: Names, image: LoadedImage) -> TagResult:

@@ -77,6 +77,21 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         help="tag threshold in [0, 1] of the range of an image's scores: a tag scores above "
         "min + K * (max - min) (default: the model's, usually 0.5)",
     )
+    parser.add_argument(
+        '--min-score',
+        type=float,
+        metavar='S',
+        help='lowest score of a tag, in [0, 1]; 0 for none. An image may have no tag (default: '
+        "the model's, or else half the score of pure chance, 0.5 / C for C competing names)",
+    )
+    parser.add_argument(
+        '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
+    )
+    parser.add_argument(
+        '--all-scores',
+        action='store_true',
+        help='write the score of every class, not only of the tags (JSON and CSV)',
+    )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
         '.parquet, or - for JSON lines on standard output'
@@ -117,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
     check_model(args)
     from ..apis import SegInferencer, TagInferencer, inferencer_class
 
-    options = {'on_error': args.on_error, 'vis_dir': args.vis, 'threshold': args.threshold}
+    options = {'on_error': args.on_error, 'vis_dir': args.vis}
+    options |= {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
+    options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
         options[key] = None if text is None else names_of(text)
@@ -250,9 +267,8 @@ def json_line(result: Any) -> str:
 
 def describe(result: Any) -> str:
     """Tags with scores, or classes with their share of the image."""
-    if hasattr(result, 'mask'):
-        return ', '.join(f'{name} {100 * share:.1f}%' for name, share in result.shares.items())
-    return ', '.join(f'{tag} {score:.2f}' for tag, score in result.tags.items()) or 'no tags'
+    found = [f'{name} {number}' for name, number in result.describe().items()]
+    return ', '.join(found) or 'no tags'
 
 
 def write_results(

@@ -1,18 +1,25 @@
-"""The frozen CLIP: loading, dense encoder, last blocks, text features."""
+"""The frozen CLIP: loading, dense encoder, last blocks, text features.
 
-from . import last_blocks
-from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
-from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
-from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
-from .names import Names, load_names
-from .text import TextEncoder, encode_text
-from .vocabulary import (
-    Vocabulary,
-    load_classes,
-    load_descriptions,
-    load_templates,
-    parse_names,
-)
+Each name is imported on first use: class names need no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
+    from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
+    from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
+    from .names import Names, load_names
+    from .text import TextEncoder, encode_text
+    from .vocabulary import (
+        Vocabulary,
+        load_classes,
+        load_descriptions,
+        load_templates,
+        parse_names,
+    )
 
 __all__ = [
     'LAST_BLOCKS',
@@ -36,10 +43,30 @@ __all__ = [
     'parse_names',
     'read_state_dict',
     'weights_digest',
-    *LAST_BLOCKS,
 ]
+_get, __dir__ = lazy_names(
+    __name__,
+    {
+        '.encoder': ('AttentionStatistics', 'DenseEncoder', 'DenseFeatures', 'Encoded'),
+        '.last_blocks': ('LAST_BLOCKS', 'LastBlock', 'LastBlockContext', 'last_block'),
+        '.loading': ('LoadedCLIP', 'load_clip', 'read_state_dict', 'weights_digest'),
+        '.names': ('Names', 'load_names'),
+        '.text': ('TextEncoder', 'encode_text'),
+        '.vocabulary': (
+            'Vocabulary',
+            'load_classes',
+            'load_descriptions',
+            'load_templates',
+            'parse_names',
+        ),
+    },
+)
 
 
-def __getattr__(name: str) -> type[LastBlock]:
-    """Return a last block by its class name."""
-    return getattr(last_blocks, name)
+def __getattr__(name: str) -> Any:
+    """Import a name on its first use; a last block is found by its class name."""
+    if name.endswith('LastBlock') and name not in __all__:
+        from . import last_blocks
+
+        return getattr(last_blocks, name)
+    return _get(name)

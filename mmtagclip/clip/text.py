@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import platformdirs
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
@@ -19,16 +18,11 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import user_path, write_whole
+from ..files import default_cache_dir, user_path, write_whole
 from ..version import __version__
 from .encoder import DenseEncoder
 from .loading import architecture_digest, context_length, weights_digest
 from .vocabulary import Vocabulary
-
-
-def default_cache_dir() -> Path:
-    """Folder of the cached text features, in the user's cache directory."""
-    return Path(platformdirs.user_cache_dir('mmtagclip')) / 'text'
 
 
 class TextEncoder:
@@ -41,7 +35,7 @@ class TextEncoder:
         encoder: The encoder whose text tower and tokenizer are used.
         templates: Prompt templates, each with one ``{}``.
         cache_dir: Folder of cached features; False turns the cache off. Default:
-            :func:`default_cache_dir`. The key of a feature is made of the text
+            :func:`mmtagclip.files.default_cache_dir`. The key of a feature is made of the text
             tower's weights and architecture, tokenizer, phrases, templates and
             versions.
     """
@@ -107,7 +101,8 @@ class TextEncoder:
         if len(names) < 2:
             return
         first: dict[tuple[int, ...], str] = {}
-        tokens = self.tokenizer(list(names), context_length=self.context_length)
+        phrases = [phrases[0] for phrases in vocabulary.phrases]
+        tokens = self.tokenizer(phrases, context_length=self.context_length)
         for name, row in zip(names, tokens.tolist(), strict=True):
             other = first.setdefault(tuple(row), name)
             if other != name:

@@ -29,18 +29,25 @@ class Vocabulary:
     """An ordered list of classes and the phrases that each is prompted with.
 
     Attributes:
-        phrases: For each of the C classes its phrases, at least one; the first
-            is the class's name. A class's text feature is the mean over all its
-            phrases and all templates.
+        phrases: For each of the C classes its phrases, at least one. A class's text
+            feature is the mean over all its phrases and all templates.
+        names: The C class names, which results report; the first phrase of each class if
+            not given.
 
     Raises:
-        TypeError: A name or synonym is not a string.
-        ValueError: A name or synonym is empty, or a name occurs twice.
+        TypeError: A name or phrase is not a string.
+        ValueError: A name or phrase is empty, a name occurs twice, or there are more or
+            fewer names than classes.
     """
 
     phrases: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, 'names', tuple(one[0] if one else '' for one in self.phrases))
+        if len(self.names) != len(self.phrases):
+            raise ValueError(f'{len(self.names)} names for {len(self.phrases)} classes')
         for index, phrases in enumerate(self.phrases):
             for phrase in phrases:
                 if not isinstance(phrase, str):
@@ -51,7 +58,9 @@ class Vocabulary:
                 if not phrase.strip():
                     raise ValueError(f'class {index} has an empty name or synonym: {phrases!r}')
             if not phrases:
-                raise ValueError(f'class {index} has no name')
+                raise ValueError(f'class {index} has no name or phrase')
+            if not self.names[index].strip():
+                raise ValueError(f'class {index} has an empty name')
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise ValueError(f'class names must be unique, but these occur more than once: {twice}')
@@ -60,17 +69,17 @@ class Vocabulary:
         return len(self.phrases)
 
     def __add__(self, other: 'Vocabulary') -> 'Vocabulary':
-        return Vocabulary(self.phrases + other.phrases)
+        return Vocabulary(self.phrases + other.phrases, self.names + other.names)
 
-    def without(self, names: Iterable[str]) -> 'Vocabulary':
-        """The classes that have none of these names."""
-        left_out = set(names)
-        return Vocabulary(tuple(phrases for phrases in self.phrases if phrases[0] not in left_out))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The C class names, in order."""
-        return tuple(phrases[0] for phrases in self.phrases)
+    def without(self, other: 'Vocabulary') -> 'Vocabulary':
+        """The classes that share neither name nor first phrase with a class of another list."""
+        taken = {*other.names, *(phrases[0] for phrases in other.phrases)}
+        kept = [
+            (phrases, name)
+            for phrases, name in zip(self.phrases, self.names, strict=True)
+            if not {name, phrases[0]} & taken
+        ]
+        return Vocabulary(tuple(phrases for phrases, _ in kept), tuple(name for _, name in kept))
 
     @classmethod
     def load(
@@ -86,7 +95,8 @@ class Vocabulary:
                 separated by commas; quotes around a phrase that itself has a
                 comma; lines that start with ``#`` are comments), an iterable
                 whose items are names or sequences ``(name, synonym, ...)``, or a
-                dict from each name to its synonyms.
+                dict from each name to its synonyms. Everywhere, ``name = phrase``
+                is a class that is called ``name`` and prompted with ``phrase``.
 
         Raises:
             FileNotFoundError: No built-in list and no file of this name.
@@ -106,9 +116,8 @@ class Vocabulary:
                     f'{path} {other}: write one class per line, synonyms after commas; a name '
                     'that only looks like this needs double quotes'
                 )
-            rows = csv.reader(lines, skipinitialspace=True, strict=True)
             try:
-                return cls(tuple(tuple(cell.strip() for cell in row) for row in rows))
+                return cls._of(map(_row, lines))
             except (ValueError, csv.Error) as error:
                 raise ValueError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
@@ -119,20 +128,25 @@ class Vocabulary:
             raise TypeError('a set of class names has no order: give a list')
         if isinstance(source, Mapping):
             source = [(name, *_listed(synonyms)) for name, synonyms in source.items()]
-        items = [_listed(item) for item in source]
-        return cls(
-            tuple(
-                tuple(word.strip() if isinstance(word, str) else word for word in item)
-                for item in items
-            )
-        )
+        return cls._of(_called(_listed(item)) for item in source)
+
+    @classmethod
+    def _of(cls, rows: 'Iterable[tuple[str | None, Sequence]]') -> 'Vocabulary':
+        """The vocabulary of classes, each given by its name, or None, and its phrases."""
+        names, classes = [], []
+        for name, row in rows:
+            phrases = tuple(word.strip() if isinstance(word, str) else word for word in row)
+            classes.append(phrases)
+            names.append(name or (phrases[0] if phrases else ''))
+        return cls(tuple(classes), tuple(names))
 
 
 def parse_names(text: str, files: bool = True) -> Vocabulary:
     """Read class names as people type them: on the command line, in Python, on the web page.
 
     Unlike in a file, where a line is a class with its synonyms, commas and lines
-    both separate classes here. A class that is typed twice counts once.
+    both separate classes here. A class that is typed twice counts once. ``tv = tvmonitor`` is
+    a class called ``tv``, prompted with ``tvmonitor``.
 
     Args:
         text: The name of a built-in list (``'voc'``), the path of a file (both as
@@ -383,6 +397,30 @@ def _is_numbered(lines: Sequence[str]) -> bool:
     start = counted[0]
     enough = start == 0 or (start == 1 and len(counted) > 2)
     return enough and counted == [*range(start, start + len(counted))]
+
+
+def _row(line: str) -> tuple[str | None, Sequence]:
+    """Name, or None, and phrases of a line of a file.
+
+    Raises:
+        csv.Error: A quote is not closed.
+    """
+    name, rest = _split_name(line)
+    return name, next(csv.reader([rest], skipinitialspace=True, strict=True), [])
+
+
+def _called(item: Sequence) -> tuple[str | None, Sequence]:
+    """Name, or None, and phrases of a class given in Python."""
+    if not item or not isinstance(item[0], str):
+        return None, item
+    name, first = _split_name(item[0].strip())
+    return name, [first, *item[1:]]
+
+
+def _split_name(text: str) -> tuple[str | None, str]:
+    """``name = phrases`` as both; the name is None where there is none."""
+    match = re.fullmatch(r'([^",]*\S)\s+=(?:\s+(.*))?', text)
+    return (None, text) if match is None else (match[1], match[2] or '')
 
 
 def _listed(item: object) -> Sequence:

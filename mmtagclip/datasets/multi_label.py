@@ -1,5 +1,9 @@
 """Multi-label data sets that MMPretrain lacks, or reads without checks."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
 import os
 import xml.etree.ElementTree as ET
 from typing import Any

@@ -1,5 +1,9 @@
 """A wrapper that replaces the labels of a data set by pseudo labels."""
 
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ..frameworks import segmentation  # noqa: F401
+
+# isort: split
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

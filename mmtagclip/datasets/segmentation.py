@@ -1,5 +1,9 @@
 """Segmentation data sets whose classes come from a vocabulary."""
 
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ..frameworks import segmentation  # noqa: F401
+
+# isort: split
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -28,15 +28,8 @@ from torch.utils.data import DataLoader
 
 from ..clip import weights_digest
 from ..files import write_whole
-from ..jobs.identity import (
-    Source,
-    dataset_identity,
-    dataset_sources,
-    differences,
-    flatten,
-    identity,
-    loader_of,
-)
+from ..jobs.description import Source, differences, flatten
+from ..jobs.identity import dataset_identity, dataset_sources, identity, loader_of
 from ..models.taggers.piaa import GaussianClassifier, PatchBank
 from ..models.taggers.tagger import group_by_size
 from ..registry import LOOPS
@@ -220,7 +213,7 @@ class BankFiles:
 
     Args:
         out_file: The checkpoint.
-        description: What decides a bank, see :func:`~mmtagclip.jobs.identity.flatten`.
+        description: What decides a bank, see :func:`~mmtagclip.jobs.description.flatten`.
         images: All images of the fit.
     """
 

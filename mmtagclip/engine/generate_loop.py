@@ -14,8 +14,9 @@ from mmengine.runner import BaseLoop
 from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
-from ..datasets import SameGridBatchSampler
-from ..jobs.identity import dataset_identity, dataset_sources, flatten, identity, loader_of
+from ..datasets.samplers import SameGridBatchSampler
+from ..jobs.description import flatten
+from ..jobs.identity import dataset_identity, dataset_sources, identity, loader_of
 from ..jobs.runner import Job, Manifest
 from ..labels import IGNORED, index_mask, mask_png
 from ..models import TagCLIP

@@ -1,5 +1,9 @@
 """Draw tags while a test runs."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

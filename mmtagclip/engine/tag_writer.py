@@ -1,5 +1,9 @@
 """Write each image's tags while a test runs."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
 import glob
 import json
 import re

@@ -15,7 +15,9 @@ ROWS = 1000
 
 
 def write(results: Results, out: Path, options: Options, scratch: Path | None = None) -> None:
-    """Write one file; class names are in the table's metadata, as JSON under ``classes``.
+    """Write one file; ``class_scores`` are in the order of the classes.
+
+    Class names are in the table's metadata, as JSON under ``classes``.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -33,6 +35,8 @@ def write(results: Results, out: Path, options: Options, scratch: Path | None = 
         ('scores', pa.list_(pa.float64())),
         ('error', pa.string()),
     ]
+    if results.all_scores:
+        columns.append(('class_scores', pa.list_(pa.float64())))
     if results.kind == 'masks':
         runs = pa.struct([('size', pa.list_(pa.int32())), ('counts', pa.string())])
         mask = [
@@ -63,6 +67,8 @@ def _row(results: Results, entry: Entry) -> dict[str, Any]:
         'scores': list(entry.scores.values()),
         'error': None if record.error is None else printable(record.error),
     }
+    if record.class_scores is not None:
+        row['class_scores'] = [record.class_scores.get(name) for name in results.classes]
     if entry.mask is not None:
         row['masks'] = mask_entries(entry.mask, results.labels, results.with_background)
     return row

@@ -50,6 +50,7 @@ class Results:
         labels: Name of each label: the classes, with the background first, if there is one.
         with_background: Whether label 0 is the background.
         images: Path or name of each image, in order.
+        all_scores: Whether the records have the score of every class.
         root: Folder that relative paths of images start at.
         records: Reads the records, in order.
 
@@ -64,6 +65,7 @@ class Results:
         labels: Sequence[str],
         with_background: bool,
         images: Sequence[str],
+        all_scores: bool,
         root: str | Path,
         records: Callable[[], Iterable[ImageRecord]],
     ) -> None:
@@ -71,6 +73,7 @@ class Results:
         self.kind = kind
         self.labels = tuple(labels)
         self.with_background = with_background
+        self.all_scores = all_scores
         self.root = Path(root)
         self._records = records
         self._paths = [str(self.root / image) for image in images]
@@ -138,10 +141,12 @@ def open_results(
         if classes is not None:
             raise ValueError(f'{source} knows its classes: leave --classes out')
         background = manifest.kind == 'masks' and manifest.classes[:1] == ('background',)
-        images = [record.image for record in records]
+        known = [record.image for record in records]
+        scored = any(record.class_scores is not None for record in records)
         return Results(
-            source, manifest.kind, manifest.classes, background, images, root, lambda: records
-        )
+            source, manifest.kind, manifest.classes, background, known, scored, root,
+            lambda: records,
+        )  # fmt: skip
     if not source.is_file():
         raise FileNotFoundError(f'there are no results at {source}')
     if source.suffix.lower() != '.jsonl':
@@ -149,25 +154,35 @@ def open_results(
             f'{source} is neither a folder that --out wrote nor a .jsonl file: other files of '
             'results do not hold all that formats need'
         )
-    images, names, kinds = [], set(), set()
+    images: list[str] = []
+    names: dict[str, None] = {}  # in the order of the classes, where all have a score
+    tags, kinds = set(), set()
     for record in _lines(source):
         masks = record.more.get('masks')
         images.append(record.image)
-        names |= {*record.tags, *(found['tag'] for found in masks or ())}
+        names.update(dict.fromkeys(record.class_scores or ()))
+        tags |= {*record.tags, *(found['tag'] for found in masks or ())}
         if record.error is None:
             kinds.add('tags' if masks is None else 'masks')
     if len(kinds) > 1:
         raise ValueError(
             f'{source} has images with masks and images without: convert one file each'
         )
-    unknown = sorted(names - set(classes)) if classes is not None else []
+    unknown = sorted({*names, *tags} - set(classes)) if classes is not None else []
     if unknown:
         raise ValueError(f'{source} has the tag {unknown[0]!r}, which is not among the classes')
     kind = kinds.pop() if kinds else 'tags'
-    labels = sorted(names) if classes is None else list(classes)
+    labels = [*names, *sorted(tags - names.keys())] if classes is None else list(classes)
     first = ['background'] if kind == 'masks' else []
     return Results(
-        source, kind, [*first, *labels], bool(first), images, root, lambda: _lines(source)
+        source,
+        kind,
+        [*first, *labels],
+        bool(first),
+        images,
+        bool(names),
+        root,
+        lambda: _lines(source),
     )
 
 

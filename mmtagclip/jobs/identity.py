@@ -1,4 +1,4 @@
-"""Whom long work belongs to: what decides its results, as values that can be stored and compared.
+"""Whom long work belongs to: what decides its results, described as JSON values.
 
 A job is described by what was built, not by the config: files that parts have read count by
 their content, whatever option named them.
@@ -7,45 +7,20 @@ their content, whatever option named them.
 import dataclasses
 import enum
 import functools
-import hashlib
-import json
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-# Of a stored description: longer values become their digest, and so do larger mappings.
-LONGEST_VALUE = 2000
-LARGEST_MAPPING = 100
+from .description import Source, digest, file_stamp, hash_of, text_of
+
 PACKAGE = __name__.partition('.')[0]
-
-
-class Source(NamedTuple):
-    """An image of a job.
-
-    Attributes:
-        name: Its path or name.
-        stamp: JSON value that changes when the image's content does, see :func:`file_stamp`.
-    """
-
-    name: str
-    stamp: Any = None
-
-
-def file_stamp(path: str | Path) -> list[int] | None:
-    """Size in bytes and time of the last change in ns of a file; None if there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):  # a ValueError where a name holds a null character
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def dataset_sources(dataset: Any) -> list[Source]:
@@ -119,7 +94,7 @@ class _Describer:
                 for key, value in part.items()
             }
         if isinstance(part, set | frozenset):
-            return sorted((self.describe(one, where) for one in part), key=_text)
+            return sorted((self.describe(one, where) for one in part), key=text_of)
         if isinstance(part, Sequence):
             return [self.describe(one, f'{where}[{number}]') for number, one in enumerate(part)]
         if isinstance(part, functools.partial):
@@ -161,9 +136,9 @@ def _plain(part: Any) -> Any:
     if isinstance(part, Tensor):
         return tensor_digest(part)
     if isinstance(part, np.ndarray):
-        return f'array {part.dtype} {part.shape} {_hash(np.ascontiguousarray(part).tobytes())}'
+        return f'array {part.dtype} {part.shape} {hash_of(np.ascontiguousarray(part).tobytes())}'
     if isinstance(part, bytes | bytearray):
-        return f'bytes {_hash(bytes(part))}'
+        return f'bytes {hash_of(bytes(part))}'
     if isinstance(part, enum.Enum):
         return f'{_name(type(part))}.{part.name}'
     if isinstance(part, re.Pattern):
@@ -184,83 +159,7 @@ def _plain(part: Any) -> Any:
 def tensor_digest(tensor: Tensor) -> str:
     """Type, shape and digest of a tensor's values, wherever it lies."""
     content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f'tensor {tensor.dtype} {tuple(tensor.shape)} {_hash(content)}'
-
-
-def flatten(description: Any, path: str = '') -> dict[str, Any]:
-    """A description as one mapping, from the path of a value to the value.
-
-    What is long becomes a digest, so that the whole can be stored and read.
-    """
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(description, dict) and len(description) <= LARGEST_MAPPING:
-        items = description.items()
-    elif isinstance(description, list) and any(isinstance(one, dict) for one in description):
-        items = enumerate(description)
-    flat = {}
-    for key, value in items:
-        flat.update(flatten(value, f'{path}.{key}' if path else str(key)))
-    if flat or not path:
-        return flat
-    text = _text(description)
-    return {path: description if len(text) <= LONGEST_VALUE else f'digest {digest(description)}'}
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two flat descriptions, a phrase each; what says most comes first.
-
-    What follows from a named difference is left out: all options of a part whose class differs,
-    an equal change of the same option in another part, and digests, unless nothing else differs.
-    """
-    missing = object()
-    changed = [
-        key
-        for key in {**before, **now}
-        if _text_of(before.get(key, missing)) != _text_of(now.get(key, missing))
-    ]
-    others = tuple(key.removesuffix('class') for key in changed if key.endswith('.class'))
-    changed = [
-        key
-        for key in changed
-        if not any(key.startswith(part) and key != f'{part}class' for part in others)
-    ]
-
-    def says_little(key: str) -> bool:
-        values = (before.get(key, ''), now.get(key, ''))
-        return any(isinstance(one, str) and re.search('[0-9a-f]{32}', one) for one in values)
-
-    changed = [key for key in changed if not says_little(key)] or changed
-    phrases: dict[tuple, str] = {}
-    for key in sorted(changed, key=lambda key: key.count('.')):
-        was, is_now = (
-            _short(values[key]) if key in values else 'not there' for values in (before, now)
-        )
-        same = (tuple(key.split('.')[-2:]), was, is_now)
-        phrases.setdefault(same, f'{key} was {was}, now it is {is_now}')
-    return list(phrases.values())
-
-
-def digest(content: Any) -> str:
-    """Digest of JSON values, 32 hexadecimal digits."""
-    return _hash(_text(content).encode(errors='backslashreplace'))
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _text(content: Any) -> str:
-    return json.dumps(content, sort_keys=True, ensure_ascii=False)
-
-
-def _text_of(value: Any) -> Any:
-    """A value as it compares once it was stored: tuples are lists then."""
-    return value if type(value) is object else _text(value)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + '...'
+    return f'tensor {tensor.dtype} {tuple(tensor.shape)} {hash_of(content)}'
 
 
 def _name(thing: Any) -> str:

@@ -44,7 +44,7 @@ from ..files import (
 from ..images import output_stems
 from ..records import ImageRecord, encode_line
 from ..version import __version__
-from .identity import Source, differences, digest
+from .description import Source, differences, digest
 
 FORMAT = 'mmtagclip results 4'
 WORK = '.unfinished'
@@ -69,7 +69,7 @@ class Manifest:
         kind: What the records are: ``'tags'``, ``'masks'``, ...
         classes: Class names in the order of the labels; of masks with the background, if there
             is one, as the first.
-        job: What decides the results, see :func:`~mmtagclip.jobs.identity.flatten`. Jobs that
+        job: What decides the results, see :func:`~mmtagclip.jobs.description.flatten`. Jobs that
             differ in kind, classes or this never share results.
         num_images: Of the whole job.
         images: Digest of their names, sizes and times.

@@ -1,38 +1,42 @@
-"""Registered models and their parts."""
+"""Registered models and their parts.
 
-# First: what is imported below imports MMPretrain's models, which have to be told something before.
-from .. import frameworks  # noqa: F401
-from ..clip import Encoded, Names
-from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
-from .clip_encoder import CLIPEncoder
-from .data_preprocessor import CLIPDataPreprocessor
-from .segmentors.affinity import AffinityRefinement
-from .segmentors.base import (
-    CLSSegTTA,
-    EncodedImage,
-    SegNames,
-    TrainingFreeSegmentor,
-    TrainingFreeTTA,
-)
-from .segmentors.cam import SoftmaxGradCAM
-from .segmentors.cls_seg import CLSSeg
-from .segmentors.direct import DirectSegmentor
-from .segmentors.maskclip import MaskCLIPRefinement
-from .segmentors.post_processors import PAMR, DenseCRF, LabelClosing
-from .segmentors.text_head import SegTextHead
-from .segmentors.windows import ImageViews, SlidingWindows, WholeImage
-from .taggers.cwr import CWR
-from .taggers.dmar import DMAR
-from .taggers.heads import (
-    ClassTokenHead,
-    TagCLIPHead,
-    TagHead,
-    TagScores,
-    coarse_scores,
-)
-from .taggers.piaa import GaussianClassifier, PIAAHead
-from .taggers.selection import Tag, TagRule, relative_threshold
-from .taggers.tagger import TagCLIP
+Each name is imported on first use: a tagger does not wait for MMSegmentation.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..clip import Encoded, Names
+    from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+    from .clip_encoder import CLIPEncoder
+    from .data_preprocessor import CLIPDataPreprocessor
+    from .segmentors import (
+        PAMR,
+        AffinityRefinement,
+        CLSSeg,
+        CLSSegTTA,
+        DenseCRF,
+        DirectSegmentor,
+        EncodedImage,
+        ImageViews,
+        LabelClosing,
+        MaskCLIPRefinement,
+        SegNames,
+        SegTextHead,
+        SlidingWindows,
+        SoftmaxGradCAM,
+        TrainingFreeSegmentor,
+        TrainingFreeTTA,
+        WholeImage,
+    )
+    from .taggers.cwr import CWR
+    from .taggers.dmar import DMAR
+    from .taggers.heads import ClassTokenHead, TagCLIPHead, TagHead, TagScores, coarse_scores
+    from .taggers.piaa import GaussianClassifier, PIAAHead
+    from .taggers.selection import Tag, TagRule, relative_threshold
+    from .taggers.tagger import TagCLIP
 
 __all__ = [
     'CWR',
@@ -74,3 +78,43 @@ __all__ = [
     'coarse_scores',
     'relative_threshold',
 ]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        '..clip': ('Encoded', 'Names'),
+        '..regions': ('Affinity', 'AffinitySource', 'ProxyLastBlock', 'TimmFeatures'),
+        '.clip_encoder': ('CLIPEncoder',),
+        '.data_preprocessor': ('CLIPDataPreprocessor',),
+        '.segmentors': (
+            'PAMR',
+            'AffinityRefinement',
+            'CLSSeg',
+            'CLSSegTTA',
+            'DenseCRF',
+            'DirectSegmentor',
+            'EncodedImage',
+            'ImageViews',
+            'LabelClosing',
+            'MaskCLIPRefinement',
+            'SegNames',
+            'SegTextHead',
+            'SlidingWindows',
+            'SoftmaxGradCAM',
+            'TrainingFreeSegmentor',
+            'TrainingFreeTTA',
+            'WholeImage',
+        ),
+        '.taggers.cwr': ('CWR',),
+        '.taggers.dmar': ('DMAR',),
+        '.taggers.heads': (
+            'ClassTokenHead',
+            'TagCLIPHead',
+            'TagHead',
+            'TagScores',
+            'coarse_scores',
+        ),
+        '.taggers.piaa': ('GaussianClassifier', 'PIAAHead'),
+        '.taggers.selection': ('Tag', 'TagRule', 'relative_threshold'),
+        '.taggers.tagger': ('TagCLIP',),
+    },
+)

@@ -1,10 +1,16 @@
-"""Figures of results."""
+"""Figures of results. The visualizers are imported on first use: figures need no framework."""
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 from .contact_sheet import contact_sheet
 from .mask_figure import LegendEntry, draw_masks, mask_legend
 from .results import draw_result
 from .tag_figure import draw_tags, overlay
-from .visualizer import MaskVisualizer, TagVisualizer
+
+if TYPE_CHECKING:
+    from .mask_visualizer import MaskVisualizer
+    from .visualizer import TagVisualizer
 
 __all__ = [
     'LegendEntry',
@@ -17,3 +23,6 @@ __all__ = [
     'mask_legend',
     'overlay',
 ]
+__getattr__, __dir__ = lazy_names(
+    __name__, {'.mask_visualizer': ('MaskVisualizer',), '.visualizer': ('TagVisualizer',)}
+)

@@ -11,7 +11,7 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +371,7 @@ class Server:
         try:
             # No classes at all means the model's own; no background is no background.
             names = self.inferencer.names_for(classes or None, background)
-            stages = analysis.stages(names, threshold)
+            stages = analysis.stages(names, threshold=threshold)
             final = list(stages.values())[-1] if stages else None
             masks = analysis.masks(names, final, level) if self.segments else None
         except ValueError as error:
@@ -422,7 +422,7 @@ class Server:
     def _tags_file(self, session: Session, answer: Answer, kind: str) -> str | bytes | None:
         final = list(answer.stages.values())[-1]
         if kind == 'tags.json':
-            record = final.to_dict(all_scores=True)
+            record = replace(final, all_scores=True).to_dict()
             record['steps'] = {step: one.to_dict() for step, one in answer.stages.items()}
             return json.dumps(record, indent=2, ensure_ascii=False)
         if kind == 'tags.csv':

@@ -53,7 +53,7 @@ def test_each_step_scores_patches_as_the_head_does(analysis, segmentor, monkeypa
 def test_other_names_and_thresholds_need_no_encoding(analysis, segmentor, no_encoding):
     names = ['mushroom', 'camera', 'zebra']
     asked = segmentor.names_for(names)
-    (all_tags, tags) = (analysis.stages(asked, k)['CWR'] for k in (0.0, 0.95))
+    (all_tags, tags) = (analysis.stages(asked, threshold=k)['CWR'] for k in (0.0, 0.95))
     assert tags.classes == tuple(names)
     assert len(tags.tags) < len(all_tags.tags)
     masks = analysis.masks(asked, tags)

@@ -109,6 +109,70 @@ def test_kinds_of_names(tagger, classes, expected):
     assert tagger(SCENES / '000040.jpg', classes=classes)[0].classes == tuple(expected)
 
 
+def test_synonyms_of_a_dict_count(tagger, segmentor):
+    path = SCENES / '000040.jpg'
+    (expected,) = tagger(path, classes=[('bell', 'gong'), ('train', 'tram', 'engine')])
+    classes = {'bell': 'gong', 'train': ['tram', 'engine']}
+    (result,) = tagger(path, classes=classes)
+    assert np.array_equal(result.scores, expected.scores)
+    assert not np.array_equal(result.scores, tagger(path, classes=['bell', 'train'])[0].scores)
+    names = segmentor.names_for(classes)
+    assert torch.equal(names.tagger.text, tagger.names_for(classes, names.background).text)
+
+
+@pytest.mark.parametrize('inferencer', ['tagger', 'segmentor'])
+def test_names_of_the_constructor_are_those_of_calls_without_names(inferencer, request):
+    one = request.getfixturevalue(inferencer)
+    path = SCENES / '000040.jpg'
+    named = type(one)(one.model, show_progress=False, classes='bell, train', background='wall, owl')
+    expected = one(path, classes=['bell', 'train'], background=['wall', 'owl'])[0].to_dict()
+    assert named(path)[0].to_dict() == expected
+    # What is a class in a call does not compete with it.
+    expected = one(path, classes=['owl'], background=['wall'])[0].to_dict()
+    assert named(path, classes='owl')[0].to_dict() == expected
+    with pytest.raises(TypeError, match='a set of class names has no order: give a list'):
+        type(one)(one.model, classes={'bell', 'train'})
+    with pytest.raises(ValueError, match='classes is empty'):
+        type(one)(one.model, classes=[])
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'labels': ['dog']}, "a call of TagInferencer has no option 'labels': use 'classes'"),
+        ({'prompts': 'dog'}, "'prompts': use 'classes'"),
+        ({'thr': 0.3}, "'thr': use 'threshold'"),
+        ({'batchsize': 3}, "'batchsize': use 'batch_size'"),
+        ({'imgsz': 448}, r"'imgsz': use 'max_side' of TagInferencer\(\.\.\.\)"),
+        (
+            {'device': 'cpu'},
+            r"'device' is not an option of a call .* of TagInferencer\(\.\.\.\)",
+        ),
+        (
+            {'foo': 3},
+            "no option 'foo'; its options are classes, background, .*score_maps",
+        ),
+    ],
+)
+def test_mistaken_names_of_options_are_answered(tagger, options, message):
+    for call in (tagger, tagger.stream):
+        with pytest.raises(TypeError, match=message):
+            call(SCENES / '000040.jpg', **options)
+
+
+def test_mistaken_names_of_options_of_constructors_are_answered(tagger):
+    with pytest.raises(TypeError, match="TagInferencer has no option 'labels': use 'classes'"):
+        TagInferencer(tagger.model, labels=['dog'])
+    with pytest.raises(TypeError, match=r"'threshold' is not an option of .*, but of a call"):
+        TagInferencer(tagger.model, threshold=0.3)
+    with pytest.raises(TypeError, match="no option 'thresh': use 'threshold' of a call"):
+        TagInferencer(tagger.model, thresh=0.3)
+    with pytest.raises(TypeError, match=r'one thing without a name.* as in classes=\[\.\.\.\]'):
+        tagger(SCENES / '000040.jpg', ['bell'])
+    with pytest.raises(TypeError, match='one thing without a name'):
+        tagger(classes=['bell'])
+
+
 def test_a_class_is_encoded_once(monkeypatch):
     encoded = []
     original = TextEncoder.encode_class

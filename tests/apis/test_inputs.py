@@ -1,12 +1,17 @@
 """Everything that users hand over becomes a list of images."""
 
+import io
+import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmtagclip.apis import list_images
+from mmtagclip.images import ImageTooLarge
 from tests.conftest import picture
 
 
@@ -46,6 +51,85 @@ def test_images_in_memory_are_read_as_files_are(tmp_path):
     for image in (*images[:3], images[4]):
         assert np.array_equal(image.read(), pixels)
     assert np.array_equal(images[3].read(), np.dstack([pixels[..., 0]] * 3))
+
+
+def test_bytes_files_and_tensors_are_images(tmp_path):
+    pixels = picture(20, 30, 1)
+    path = tmp_path / 'a.png'
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    with path.open('rb') as file:
+        file.read(5)  # the whole file counts, wherever it was read to
+        images = list_images(
+            [file, content, bytearray(content), io.BytesIO(content), tensor, tensor / 255,
+             (tensor / 255).half(), torch.stack([tensor, tensor])]
+        )  # fmt: skip
+    assert [image.name for image in images] == [str(path), *(f'image-{n}' for n in range(1, 9))]
+    for image in images:
+        assert np.array_equal(image.read(), pixels)
+    with os.scandir(tmp_path) as entries:
+        assert [image.name for image in list_images(entries)] == [str(path)]
+
+
+def test_opencv_s_order_of_channels(tmp_path):
+    pixels = picture(20, 30, 1)
+    path = tmp_path / 'a.png'
+    Image.fromarray(pixels).save(path)
+    bgr = cv2.imread(str(path))
+    bgra = np.dstack([bgr, np.full((20, 30), 255, np.uint8)])
+    tensor = torch.from_numpy(bgr).permute(2, 0, 1)
+    inputs = [bgr, bgra, tensor, path, Image.fromarray(pixels), path.read_bytes()]
+    for image in list_images(inputs, 'bgr'):
+        assert np.array_equal(image.read(), pixels)
+    assert not np.array_equal(list_images(bgr)[0].read(), pixels)
+    assert list_images(bgr[..., 0], 'bgr')[0].read().shape == (20, 30, 3)
+    with pytest.raises(ValueError, match="channel_order must be 'rgb' or 'bgr', not 'BGR'"):
+        list_images(bgr, 'BGR')
+
+
+def test_images_in_memory_have_the_limits_and_messages_of_files(tmp_path):
+    pixels = picture(20, 30, 1)
+    path = tmp_path / 'a.png'
+    Image.fromarray(pixels).save(path)
+    content = path.read_bytes()
+    cut = Image.open(io.BytesIO(content[:-200]))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    for inputs in (path, content, pixels, Image.open(path), tensor):
+        (image,) = list_images(inputs)
+        with pytest.raises(ImageTooLarge, match=r'30x20 pixels, over the limit of max_side=29'):
+            image.read(29)
+        assert image.read(30).shape == (20, 30, 3)
+    for inputs in (content[:-200], cut):
+        (image,) = list_images(inputs)
+        with pytest.raises(ValueError, match='image-0 is a damaged or truncated image'):
+            image.read()
+    with pytest.raises(ValueError, match='image-0 is an empty file'):
+        list_images(b'')[0].read()
+    with pytest.raises(ValueError, match='image-0 is not an image of a supported format'):
+        list_images(io.BytesIO(b'no image'))[0].read()
+
+
+@pytest.mark.parametrize(
+    'tensor, error, message',
+    [
+        (torch.zeros(20, 30, 3), ValueError, r'a tensor \(3, H, W\) or .*, not \(20, 30, 3\)'),
+        (torch.zeros(3, 0, 4), ValueError, r'not \(3, 0, 4\)'),
+        (torch.zeros(3), ValueError, r'not \(3,\)'),
+        (torch.full((3, 4, 4), 1.5), ValueError, r'in \[0, 1\].*values are from 1\.5 to 1\.5'),
+        (torch.full((3, 4, 4), -0.1), ValueError, r'in \[0, 1\]'),
+        (torch.full((3, 4, 4), torch.nan), ValueError, r'in \[0, 1\]'),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), TypeError, r'not torch\.int64'),
+    ],
+)
+def test_other_tensors_are_refused(tensor, error, message):
+    with pytest.raises(error, match=message):
+        list_images([tensor])
+
+
+def test_a_file_that_is_open_as_text_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"binary mode: open\(path, 'rb'\)"):
+        list_images(io.StringIO('text'))
 
 
 def test_pil_images_are_turned_upright():

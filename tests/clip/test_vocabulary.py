@@ -4,7 +4,13 @@ import hashlib
 import json
 
 import pytest
-from mmseg.datasets import ADE20KDataset, PascalContextDataset59
+from mmseg.datasets import (
+    ADE20KDataset,
+    CityscapesDataset,
+    COCOStuffDataset,
+    PascalContextDataset59,
+    PascalVOCDataset,
+)
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
 from mmtagclip.clip import Vocabulary, load_templates, parse_names
@@ -56,7 +62,7 @@ def test_built_in_lists_load(name):
     [
         (['dog', ''], ValueError, 'class 1 has an empty name'),
         (['dog', ('cat', ' ')], ValueError, 'class 1 has an empty name or synonym'),
-        (['dog', ()], ValueError, 'class 1 has no name'),
+        (['dog', ()], ValueError, 'class 1 has no name or phrase'),
         (['dog', 'cat', 'dog'], ValueError, r"more than once: \['dog'\]"),
         (['dog', 7], TypeError, '7 of type int'),
         (7, TypeError, 'not 7'),
@@ -243,9 +249,10 @@ DIGESTS = {
 
 
 def lines(name):
-    """Lines of a built-in list but for comments."""
+    """Lines of a built-in list but for comments and for names that only results report."""
     text = (BUILTIN_DIR / f'{name}.txt').read_text(encoding='utf-8')
-    return [line for line in text.splitlines() if line and not line.startswith('#')]
+    lines = [line for line in text.splitlines() if line and not line.startswith('#')]
+    return [line.rpartition(' = ')[2] for line in lines]
 
 
 @pytest.mark.parametrize('name', sorted(PUBLISHED))
@@ -255,7 +262,7 @@ def test_built_in_lists_are_the_published_ones(name):
         if name.endswith(('values', 'groups'))
         else load_templates
         if name.startswith('templates')
-        else lambda source: Vocabulary.load(source).names
+        else lambda source: [phrases[0] for phrases in Vocabulary.load(source).phrases]
     )
     assert list(load(name)) == list(PUBLISHED[name])
     if load not in (load_integers, load_templates):
@@ -267,6 +274,69 @@ def test_built_in_lists_stay_as_they_are(name):
     digest, source = DIGESTS[name]
     content = '\n'.join(lines(name)).encode()
     assert hashlib.sha256(content).hexdigest().startswith(digest), f'{name} is {source}'
+
+
+@pytest.mark.parametrize('name', sorted(DIGESTS.keys() | PUBLISHED.keys()))
+def test_classes_are_called_as_their_data_set_calls_them(name):
+    stuff = COCOStuffDataset.METAINFO['classes']
+    called = {
+        'voc': PascalVOCDataset.METAINFO['classes'][1:],
+        'coco': stuff[:80],
+        'cocostuff': stuff,
+        'cityscapes': CityscapesDataset.METAINFO['classes'],
+        'ade20k': [one.strip() for one in ADE20KDataset.METAINFO['classes']],
+        'pascal_context': PascalContextDataset59.METAINFO['classes'],
+    }
+    parts = name.removeprefix('seg_').split('_')
+    kinds = {'background', 'values', 'groups'} & set(parts)
+    dataset = next((one for one in called if one == '_'.join(parts[: one.count('_') + 1])), None)
+    if kinds or dataset is None:
+        assert name.startswith('templates') or kinds or name in ('nus_wide', 'cocostuff27')
+    else:
+        assert Vocabulary.load(name).names == tuple(called[dataset])
+
+
+def test_a_class_that_is_not_called_as_it_is_prompted(tmp_path):
+    path = tmp_path / 'names.txt'
+    path.write_text('tv = tvmonitor, "screen, flat"\n"a = b", c\nx, y = z\nplain\n')
+    vocabulary = Vocabulary.load(path)
+    assert vocabulary.names == ('tv', 'a = b', 'x', 'plain')
+    assert vocabulary.phrases == (
+        ('tvmonitor', 'screen, flat'),
+        ('a = b', 'c'),
+        ('x', 'y = z'),
+        ('plain',),
+    )
+    for same in (
+        parse_names('tv = tvmonitor, dog'),
+        Vocabulary.load(['tv = tvmonitor', 'dog']),
+        Vocabulary((('tvmonitor',), ('dog',)), ('tv', 'dog')),
+    ):
+        assert same == Vocabulary.load({'tv = tvmonitor': (), 'dog': []})
+        assert same.names == ('tv', 'dog')
+        assert (same + vocabulary.without(same)).names == ('tv', 'dog', 'a = b', 'x', 'plain')
+        assert same.without(Vocabulary.load(['tvmonitor'])).names == ('dog',)
+        assert same.without(Vocabulary.load(['tv'])).phrases == (('dog',),)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('tv =\n', 'class 0 has no name or phrase'),
+        ('tv = a\ntv = b\n', "more than once: \\['tv'\\]"),
+        ('0 = dog\n1 = cat\n', 'has numbers before its names'),
+    ],
+)
+def test_bad_names_of_prompts(tmp_path, text, message):
+    path = tmp_path / 'names.txt'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Vocabulary.load(path)
+
+
+def test_as_many_names_as_classes():
+    with pytest.raises(ValueError, match='2 names for 1 classes'):
+        Vocabulary((('dog',),), ('dog', 'cat'))
 
 
 def test_every_built_in_list_has_a_source():

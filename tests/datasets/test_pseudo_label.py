@@ -7,7 +7,7 @@ from mmpretrain.datasets import CustomDataset, MultiLabelDataset
 from PIL import Image
 
 from mmtagclip.datasets import PseudoLabelDataset, VocabularySegDataset
-from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.description import Source
 from mmtagclip.jobs.runner import Job, Manifest
 from mmtagclip.records import ImageRecord
 from tests.conftest import picture

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmtagclip.engine import FitLoop
 from mmtagclip.engine.fit_loop import BankFiles
-from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.description import Source
 from mmtagclip.models.taggers.piaa import PatchBank
 from mmtagclip.registry import MODELS
 from tests.conftest import picture

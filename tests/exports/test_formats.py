@@ -119,6 +119,29 @@ def test_an_image_without_tags_has_a_row(tmp_path):
     assert out.read_text() == 'image,tag,score,error\na.jpg,,,\n'
 
 
+@pytest.mark.parametrize('kind', ['tags', 'masks'])
+def test_scores_of_all_classes(tmp_path, kind):
+    lines = tmp_path / 'a.jsonl'
+    more = ', "masks": []' if kind == 'masks' else ''
+    lines.write_text(
+        '{"image": "a.jpg", "tags": ["z"], "scores": [0.5], "size": [4, 5], '
+        f'"class_scores": {{"z": 0.5, "b": 0.25}}{more}}}\n'
+        '{"image": "b.jpg", "error": "no"}\n'
+    )
+    results = open_results(lines)
+    assert results.classes == ('z', 'b')
+    table = export('csv', results, tmp_path / 'a.csv').read_text()
+    if kind == 'tags':
+        assert table == (
+            'image,class,score,is_tag,error\na.jpg,z,0.5,True,\na.jpg,b,0.25,False,\nb.jpg,,,,no\n'
+        )
+    else:
+        assert 'a.jpg,background,,False,1.0,\na.jpg,z,0.5,True,0.0,\n' in table
+    table = pandas.read_parquet(export('parquet', results, tmp_path / 'a.parquet'))
+    assert table.class_scores[0].tolist() == [0.5, 0.25]
+    assert table.class_scores[1] is None
+
+
 def test_parquet_is_read_by_pandas(results, tmp_path):
     out = export('parquet', results, tmp_path / 'a.parquet')
     table = pandas.read_parquet(out)

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.description import Source
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.jobs.runner import Job, Manifest, check_folder, read_results, remove_results
 from mmtagclip.records import ImageRecord

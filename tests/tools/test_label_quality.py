@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmtagclip.jobs.identity import Source
+from mmtagclip.jobs.description import Source
 from mmtagclip.jobs.runner import Job, Manifest
 from mmtagclip.records import ImageRecord
 from tests.processes import ROOT, run, run_script

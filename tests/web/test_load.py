@@ -72,10 +72,10 @@ def blocked(monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
     stages = Analysis.stages
 
-    def slow(*args):
+    def slow(*args, **rule):
         begun.set()
         assert go_on.wait(20)
-        return stages(*args)
+        return stages(*args, **rule)
 
     monkeypatch.setattr(Analysis, 'stages', slow)
     yield begun, go_on
@@ -280,7 +280,7 @@ def test_50_visitors(model, quick_images, monkeypatch):
     stages = Analysis.stages
     known = []
 
-    def slow(*args):
+    def slow(*args, **rule):
         time.sleep(0.03)
         if not known:
             known.append(stages(*args))

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mmtagclip.datasets.image_index import ImageIndex
 from mmtagclip.engine import CfgOptions
+from mmtagclip.evaluation import present_map
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 
 
@@ -97,6 +98,7 @@ def _tags(pairs: Any, root: Path, classes: tuple[str, ...]) -> dict[str, float]:
     hits = ((scores > 0) * real).sum()
     return {
         'mAP': float(AveragePrecision.calculate(torch.from_numpy(scores), torch.from_numpy(real))),
+        'mAP_present': present_map(torch.from_numpy(scores), torch.from_numpy(real)),
         'precision': 100 * hits / (scores > 0).sum(),
         'recall': 100 * hits / real.sum(),
     }

@@ -32,5 +32,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='AveragePrecision')
+val_evaluator = dict(type='mmtagclip.AveragePrecision')
 test_evaluator = val_evaluator

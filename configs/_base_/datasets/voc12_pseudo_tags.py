@@ -26,5 +26,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='VOCAveragePrecision')
+val_evaluator = dict(type='mmtagclip.VOCAveragePrecision')
 test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
 test_evaluator = [
-    dict(type='mmpretrain.AveragePrecision'),
+    dict(type='mmtagclip.AveragePrecision'),
     dict(type='mmtagclip.RelativeThresholdMetric', k=0.5),
 ]

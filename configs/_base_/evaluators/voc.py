@@ -3,7 +3,7 @@
 # does not occur.
 difficult_positive, difficult_ignored, difficult_negative = (
     [
-        dict(type='mmpretrain.VOCAveragePrecision', **how),
+        dict(type='mmtagclip.VOCAveragePrecision', **how),
         dict(type='mmtagclip.VOCRelativeThresholdMetric', k=0.5, **how),
     ]
     for how in (

@@ -1,1 +1,35 @@
 """Training-free segmentors and their parts."""
+
+# First: what is imported below imports MMSegmentation, too, and has said its lines then.
+from ...frameworks import segmentation  # noqa: F401
+
+# isort: split
+from .affinity import AffinityRefinement
+from .base import CLSSegTTA, EncodedImage, SegNames, TrainingFreeSegmentor, TrainingFreeTTA
+from .cam import SoftmaxGradCAM
+from .cls_seg import CLSSeg
+from .direct import DirectSegmentor
+from .maskclip import MaskCLIPRefinement
+from .post_processors import PAMR, DenseCRF, LabelClosing
+from .text_head import SegTextHead
+from .windows import ImageViews, SlidingWindows, WholeImage
+
+__all__ = [
+    'PAMR',
+    'AffinityRefinement',
+    'CLSSeg',
+    'CLSSegTTA',
+    'DenseCRF',
+    'DirectSegmentor',
+    'EncodedImage',
+    'ImageViews',
+    'LabelClosing',
+    'MaskCLIPRefinement',
+    'SegNames',
+    'SegTextHead',
+    'SlidingWindows',
+    'SoftmaxGradCAM',
+    'TrainingFreeSegmentor',
+    'TrainingFreeTTA',
+    'WholeImage',
+]

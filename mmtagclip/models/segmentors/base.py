@@ -298,7 +298,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         original image, and what the options request. If tags decide which classes are
         looked for, it also gets ``tag_labels``, ``tags`` (their names) and, if known,
         ``tag_scores``, in the order of the classes; and with the segmentor's own tagger
-        ``class_scores``, the F scores of all classes. An image that could not be read
+        ``class_scores``, the score of every class by its name. An image that could not be read
         (``load_error``) gets none of these.
 
         Args:
@@ -568,7 +568,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             if all(tag.score is not None for tag in tags):
                 fields['tag_scores'] = [tag.score for tag in tags]
             if found.scores is not None:
-                fields['class_scores'] = found.scores.tolist()
+                scores = found.scores.tolist()
+                fields['class_scores'] = dict(zip(names.vocabulary.names, scores, strict=True))
             for key, value in fields.items():
                 sample.set_field(value, key, field_type='metainfo')
 

@@ -181,9 +181,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         return self._cam_names(
             tagger,
             self.prompts if classes is None else names,
-            self.background_prompts.without(names.names)
-            if background is None
-            else tagger.background,
+            self.background_prompts.without(names) if background is None else tagger.background,
             None,
             labels_metainfo(names.names, self.with_background),
         )

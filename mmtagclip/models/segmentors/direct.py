@@ -238,9 +238,20 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 window.
         """
         rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
-        planes, plane_labels = self._probabilities(encoded, names, rows)
-        labels = self._labels(planes, plane_labels, background_level)
-        return Masks(labels, planes, plane_labels)
+        word_labels = [names.words.labels[row] for row in rows]
+        if not rows:
+            planes, plane_labels = encoded.image.new_zeros(0, *encoded.size), []
+        else:
+            cosines = self._cosines(encoded, names.text[rows])
+            if not with_planes and self.post_processor is None:
+                labels = self.head.best_labels(cosines, word_labels, encoded.size, background_level)
+                return Masks(self._processed(labels), None, sorted(set(word_labels)))
+            planes, plane_labels = self.head.probabilities(cosines, word_labels, encoded.size)
+            if self.post_processor is not None:
+                planes = self.post_processor(planes, encoded.original)
+            planes = self.head.rule_out(planes)
+        labels = self.head.labels(planes, plane_labels, background_level)
+        return Masks(self._processed(labels), planes, plane_labels)
 
     def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
         """Labels ``(H, W)`` from the mean probabilities of the views.
@@ -249,40 +260,27 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         scaled, so ``background_threshold`` works as without augmentation.
         """
         mean = sum((one.exp() for one in logits), torch.zeros_like(logits[0])) / len(logits)
-        return self._labels(mean, range(len(mean)), None)
+        return self._processed(self.head.labels(mean, range(len(mean))))
 
-    def _probabilities(
-        self, encoded: EncodedImage, names: WordNames, rows: list[int]
-    ) -> tuple[Tensor, list[int]]:
-        """Probabilities ``(P, H, W)`` of the labels that were looked for, and the P labels."""
-        image = encoded.image
-        if not rows:
-            return image.new_zeros(0, *encoded.size), []
+    def _cosines(self, encoded: EncodedImage, text: Tensor) -> Tensor:
+        """Cosines ``(K, h, w)`` of an image with ``(K, D)``, of the original size if refined."""
         encode: Encode = self.encoder
         if encoded.features is not None:
             kept = iter(encoded.features)
             encode = lambda crops: next(kept)  # noqa: E731
-        text = names.text[rows]
-        cosines = self.windows(image, lambda crops: self.score(crops, text, encode))
+        cosines = self.windows(encoded.image, lambda crops: self.score(crops, text, encode))
         if not torch.isfinite(cosines).all():
             raise ValueError(
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        cosines = resize(flip_back(cosines, encoded.flip)[None], encoded.size)[0]
+        cosines = flip_back(cosines, encoded.flip)
         if self.logit_processor is not None:
-            cosines = self.logit_processor(cosines, encoded.original)
-        word_labels = names.words.labels
-        planes, labels = self.head.probabilities(cosines, [word_labels[row] for row in rows])
-        if self.post_processor is not None:
-            planes = self.post_processor(planes, encoded.original)
-        return self.head.rule_out(planes), labels
+            cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
+        return cosines
 
-    def _labels(
-        self, planes: Tensor, labels: Sequence[int], background_level: float | None
-    ) -> Tensor:
-        label = self.head.labels(planes, labels, background_level)
-        return label if self.label_processor is None else self.label_processor(label)
+    def _processed(self, labels: Tensor) -> Tensor:
+        return labels if self.label_processor is None else self.label_processor(labels)
 
     def _encode_original(self, sample: SegDataSample) -> Encoded:
         """Encode the original image for the tagger, on the patch grid."""

@@ -1,5 +1,6 @@
 """From cosines with words to labels: synonyms, background, thresholds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from ...clip import Vocabulary, load_classes, load_descriptions
 from ...labels import IGNORED
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
+from .windows import resize
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class SegTextHead(nn.Module):
             )
         foreground = load_classes(self.classes if classes is None else classes)
         if background is None:
-            taken = {word for phrases in foreground.phrases for word in phrases}
+            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
             kept = [word for phrases in self.background.phrases for word in phrases]
             return self._words(foreground, Vocabulary.load([w for w in kept if w not in taken]))
         return self._words(foreground, Vocabulary.load(background))
@@ -210,22 +212,104 @@ class SegTextHead(nn.Module):
                 )
         return words
 
-    def probabilities(self, cosines: Tensor, labels: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def probabilities(
+        self, cosines: Tensor, labels: Sequence[int], size: tuple[int, int]
+    ) -> tuple[Tensor, list[int]]:
         """Probability planes of the labels.
 
         Args:
-            cosines: ``(k, H, W)`` with some words, at least one.
+            cosines: ``(K, h, w)`` with some words, at least one; resized one by one.
             labels: Label of each of these.
+            size: ``(H, W)`` of the planes.
 
         Returns:
             ``(P, H, W)``, that of the best word of each label, and the P labels.
         """
-        words = (self.logit_scale * cosines).softmax(dim=0)
         present, index = torch.tensor(list(labels)).unique(return_inverse=True)
-        planes = words.new_zeros(len(present), *words.shape[1:])
-        for row, plane in enumerate(index.tolist()):
-            torch.maximum(planes[plane], words[row], out=planes[plane])
+        planes = cosines.new_zeros(len(present), *size)
+        top, total = self._softmax_terms(cosines, size)
+        for one, plane in zip(cosines, index.tolist(), strict=True):
+            word = self._logits(one, size).sub_(top).exp_().div_(total)
+            torch.maximum(planes[plane], word, out=planes[plane])
+            del word
         return planes, present.tolist()
+
+    def best_labels(
+        self,
+        cosines: Tensor,
+        labels: Sequence[int],
+        size: tuple[int, int],
+        background_threshold: float | None = None,
+    ) -> Tensor:
+        """Label of each pixel ``(H, W)``, without holding the probabilities of all words.
+
+        The result is that of :meth:`probabilities`, :meth:`rule_out` and :meth:`labels`, except
+        for pixels where the decision is a matter of float32's last digit. It holds at most three
+        planes of float32: 12 bytes per pixel.
+
+        Args:
+            cosines: As in :meth:`probabilities`.
+            labels: Label of each of these, ascending.
+            size: ``(H, W)`` of the result.
+            background_threshold: Used instead of the head's; the head's if None.
+        """
+        threshold = background_threshold
+        if threshold is None:
+            threshold = self.background_threshold
+        rows = list(enumerate(labels))
+        if self.area_threshold:
+            winners = self._winners(cosines, rows, size)
+            kept = self._kept(torch.bincount(winners.flatten(), minlength=max(labels) + 1)).tolist()
+            del winners
+            rows = [(row, label) for row, label in rows if kept[label]]
+        level = None
+        if threshold:
+            level, total = self._softmax_terms(cosines, size)
+            level += total.log_().add_(math.log(threshold))
+            del total
+        winners = self._winners(cosines, rows, size, level)
+        del level
+        return winners.long()
+
+    def _winners(
+        self,
+        cosines: Tensor,
+        rows: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        best: Tensor | None = None,
+    ) -> Tensor:
+        """Label ``(H, W)`` of the word with the highest logit; uint8, or int16 beyond 255.
+
+        Args:
+            cosines: As in :meth:`probabilities`.
+            rows: Row and label of each word that competes.
+            size: ``(H, W)``.
+            best: ``(H, W)``, logits below which a pixel has label 0; overwritten.
+        """
+        dtype = torch.uint8 if max(label for _, label in rows) <= 255 else torch.int16
+        winners = torch.zeros(size, dtype=dtype, device=cosines.device)
+        if best is None:
+            best = cosines.new_full(size, -math.inf)
+        for row, label in rows:
+            logits = self._logits(cosines[row], size)
+            winners.masked_fill_(logits > best, label)
+            torch.maximum(best, logits, out=best)
+            del logits  # before the next is made
+        return winners
+
+    def _softmax_terms(self, cosines: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Highest logit ``(H, W)`` of each pixel, and the sum of ``exp(logit - highest)``."""
+        top = cosines.new_full(size, -math.inf)
+        for one in cosines:
+            torch.maximum(top, self._logits(one, size), out=top)
+        total = torch.zeros_like(top)
+        for one in cosines:
+            total += self._logits(one, size).sub_(top).exp_()
+        return top, total
+
+    def _logits(self, cosines: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits ``(H, W)`` of one word."""
+        return resize(cosines[None, None], size)[0, 0].mul_(self.logit_scale)
 
     def rule_out(self, planes: Tensor) -> Tensor:
         """Set the probabilities of classes under the ``area_threshold`` to 0.
@@ -235,11 +319,15 @@ class SegTextHead(nn.Module):
         """
         if not self.area_threshold:
             return planes
-        area = torch.bincount(planes.argmax(dim=0).flatten(), minlength=len(planes))
+        kept = self._kept(torch.bincount(planes.argmax(dim=0).flatten(), minlength=len(planes)))
+        return planes * kept[:, None, None]
+
+    def _kept(self, area: Tensor) -> Tensor:
+        """Which labels keep their pixels, by the pixels that each has won, the background first."""
         area[0] = 0  # of the background, which is not ruled out
         kept = area > self.area_threshold * area.sum()
         kept[0] = True
-        return planes * kept[:, None, None]
+        return kept
 
     def labels(
         self, planes: Tensor, labels: Sequence[int], background_threshold: float | None = None

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # checking options needs no torch
+    from torch import Tensor
 
 
 class Tag(NamedTuple):
@@ -63,7 +64,7 @@ class TagRule:
         """
         return replace(self, **{key: one for key, one in options.items() if one is not None})
 
-    def labels(self, scores: Tensor) -> Tensor:
+    def labels(self, scores: 'Tensor') -> 'Tensor':
         """Indices ``(T,)`` int64 of the tags, ascending.
 
         Args:
@@ -71,7 +72,7 @@ class TagRule:
         """
         return self.mask(scores).nonzero().flatten()
 
-    def tags(self, scores: Tensor) -> list[Tag]:
+    def tags(self, scores: 'Tensor') -> list[Tag]:
         """The tags of one image, in the order of the classes.
 
         Args:
@@ -80,7 +81,7 @@ class TagRule:
         labels = self.labels(scores)
         return [Tag(*tag) for tag in zip(labels.tolist(), scores[labels].tolist(), strict=True)]
 
-    def mask(self, scores: Tensor) -> Tensor:
+    def mask(self, scores: 'Tensor') -> 'Tensor':
         """Which classes are tags, ``(..., F)`` bool.
 
         Args:
@@ -93,7 +94,7 @@ class TagRule:
         return tags
 
 
-def relative_threshold(scores: Tensor, k: float) -> Tensor:
+def relative_threshold(scores: 'Tensor', k: float) -> 'Tensor':
     """Which classes score above a share of the image's own range of scores.
 
     Args:

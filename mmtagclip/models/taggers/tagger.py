@@ -1,5 +1,9 @@
 """The tagger: images to tags, as an MMPretrain classifier."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ...frameworks import pretrain  # noqa: F401
+
+# isort: split
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,7 +125,7 @@ class TagCLIP(BaseClassifier):
             () if background is None else background,
         )
         if background is None:
-            others = self.background.without(foreground.names)
+            others = self.background.without(foreground)
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
         return self.encoder.names(foreground, others, self.templates)
@@ -257,16 +261,32 @@ class TagCLIP(BaseClassifier):
         """The rule that turns scores into tags; the head's."""
         return self.head.rule
 
-    def noise_level(self, names: Names | None = None) -> float:
-        """Score below which a class is not told from noise, for a floor of the tags.
+    def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
+        """The rule for images of which nothing is known, such as a user's: noise gets no tag.
 
-        It is the score that each name would have if all were equally likely: one in C,
-        where C counts classes and background.
+        Args:
+            names: Of :meth:`names_for`; the tagger's own if None.
+            **options: See :meth:`TagRule.but`; the head's if left out or None. If neither the
+                call nor the head has a ``min_score``, it is :meth:`noise_level`.
+
+        Raises:
+            TypeError: An option of another type.
+            ValueError: An option is out of range.
+        """
+        if options.get('min_score') is None and self.head.min_score is None:
+            options['min_score'] = self.noise_level(names)
+        return self.rule.but(**options)
+
+    def noise_level(self, names: Names | None = None) -> float:
+        """Score below which a class is not told from noise, a floor of the tags.
+
+        It is half of the score that each name would have if all were equally likely, 1 / (2 C),
+        where C counts classes and background. docs/thresholds.md says how it was chosen.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
-        return 1 / len((self.names if names is None else names).text)
+        return 0.5 / len((self.names if names is None else names).text)
 
     @staticmethod
     def _fill_unreadable(sample: DataSample, count: int) -> None:

@@ -1,19 +1,19 @@
 """The head of direct segmentation at the exact limits of its rules."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmtagclip.models import SegTextHead
 
 
 def head(**options):
     """Two classes, one of which has two words, behind a background of two words."""
-    return SegTextHead(
-        ['dog', ('cat', 'kitten')],
-        background=['sky', 'grass'],
-        templates=['{}'],
-        **options,
-    )
+    classes = options.pop('classes', ['dog', ('cat', 'kitten')])
+    return SegTextHead(classes, background=['sky', 'grass'], templates=['{}'], **options)
 
 
 def won(background, dog, cat):
@@ -58,14 +58,66 @@ def test_of_equal_labels_the_first_wins():
 
 def test_planes_are_the_best_word_of_each_label():
     cosines = torch.tensor([0.1, 0.3, 0.0, 0.2, 0.4])[:, None, None]
-    planes, labels = head(logit_scale=2.0).probabilities(cosines, head().own.labels)
+    planes, labels = head(logit_scale=2.0).probabilities(cosines, head().own.labels, (1, 1))
     words = (2 * cosines.flatten()).softmax(dim=0)
     assert labels == [0, 1, 2]
     torch.testing.assert_close(planes.flatten(), words[[1, 2, 4]])
-    planes, labels = head(logit_scale=2.0).probabilities(cosines[[1, 4]], [0, 2])
+    planes, labels = head(logit_scale=2.0).probabilities(cosines[[1, 4]], [0, 2], (1, 1))
     assert labels == [0, 2]
     expected = (2 * cosines[[1, 4]].flatten()).softmax(dim=0)
     torch.testing.assert_close(planes.flatten(), expected)
+
+
+def plain(cosines, labels, size, scale):
+    """Planes of the labels, with the softmax of all words at once."""
+    words = (scale * F.interpolate(cosines[None], size=size, mode='bilinear')[0]).softmax(dim=0)
+    present = sorted(set(labels))
+    rows = torch.tensor(labels)
+    return torch.stack([words[rows == label].amax(dim=0) for label in present]), present
+
+
+@pytest.mark.parametrize('scale', [40.0, 200.0])
+@pytest.mark.parametrize(
+    'options', [{}, {'area': 0.2}, {'level': 0.3}, {'area': 0.2, 'level': 0.6}]
+)
+@pytest.mark.parametrize('count', [1, 3, 300])
+def test_labels_and_planes_equal_those_of_the_softmax_of_all_words(count, options, scale):
+    """Over enlarged, shrunk and equal sizes; 300 labels do not fit into a byte."""
+    area, level = options.get('area', 0), options.get('level', 0)
+    maker = torch.Generator().manual_seed(count)
+    one = head(classes=[f'class {i}' for i in range(count)], area_threshold=area, logit_scale=scale)
+    labels = [0, 0, *range(1, count + 1), count]
+    labels.sort()
+    for size in ((7, 9), (40, 33), (3, 5), (1, 1), (90, 120)):
+        cosines = torch.rand(len(labels), 7, 9, generator=maker) * 0.1 + 0.2
+        cosines[labels.index(count)] += 0.03  # some classes win more than others
+        cosines[1] = cosines[0]  # a tie
+        before = cosines.clone()
+        planes, present = one.probabilities(cosines, labels, size)
+        expected, _ = plain(cosines, labels, size, scale)
+        torch.testing.assert_close(planes, expected, rtol=2e-5, atol=1e-9)
+        assert present == list(range(count + 1))
+        found = one.best_labels(cosines, labels, size, level)
+        assert torch.equal(found, one.labels(one.rule_out(expected), present, level))
+        assert found.dtype == torch.int64
+        assert torch.equal(cosines, before)
+
+
+def test_labels_hold_three_planes_at_most(tmp_path):
+    """12 bytes per pixel, whatever the number of words; as PyTorch counts them."""
+    size = (500, 700)
+    for options in ({}, {'background_threshold': 0.5}, {'area_threshold': 0.1}):
+        one = head(classes=[f'class {i}' for i in range(40)], **options)
+        cosines = torch.rand(41, 20, 20)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            one.best_labels(cosines, list(range(41)), size)
+        profile.export_chrome_trace(str(tmp_path / 'trace.json'))
+        events = json.loads((tmp_path / 'trace.json').read_bytes())['traceEvents']
+        changes = sorted(
+            (event['ts'], event['args']['Bytes']) for event in events if event['name'] == '[memory]'
+        )
+        held = np.cumsum([change for _, change in changes])
+        assert 8 * 500 * 700 <= max(held) <= 12.1 * 500 * 700
 
 
 def test_words_of_tags():

@@ -10,7 +10,6 @@ from mmtagclip.models import (
     ClassTokenHead,
     TagCLIPHead,
     coarse_scores,
-    relative_threshold,
 )
 from tests import twins
 from tests.conftest import normalised
@@ -107,19 +106,3 @@ def test_features_that_are_not_finite_are_an_error(encoder, text, head, value):
 def test_coarse_scores_are_probabilities(text):
     maps = coarse_scores(torch.randn(2, 6, 64), text, 100.0)
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 6))
-
-
-@pytest.mark.parametrize(
-    ('scores', 'k', 'tags'),
-    [
-        ([0.0, 0.5, 1.0], 0.5, [2]),
-        ([0.0, 0.51, 1.0], 0.5, [1, 2]),
-        ([0.0, 0.2, 1.0], 0.1, [1, 2]),
-        ([0.3, 0.3, 0.3], 0.5, [0]),
-        ([0.7], 0.5, [0]),
-        ([0.25, 0.75, 0.5], 0.0, [1, 2]),  # the lowest is never above the limit
-        ([0.25, 0.75, 0.5], 1.0, [0]),  # nothing is: the first alone
-    ],
-)
-def test_relative_threshold(scores, k, tags):
-    assert relative_threshold(torch.tensor(scores), k).nonzero().flatten().tolist() == tags

@@ -1,7 +1,9 @@
-"""Import MMSegmentation and MMPretrain without their messages about parts that are not used here.
+"""MMPretrain and MMSegmentation, imported without messages about parts that are not used here.
 
-Importing this module imports both. Two messages are suppressed: the fork's line about its data
-format, and mmcv's warning about an operator. All other output and warnings are kept.
+Importing :mod:`.pretrain` or :mod:`.segmentation` imports the framework. A module of this package
+imports one of them before it imports anything of that framework. Two messages are suppressed: the
+fork's line about its data format, and mmcv's warning about an operator. All other output and
+warnings are kept.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ from importlib import import_module
 
 UNUSED_LINE = 'Could not import OneDL'
 UNUSED_WARNING = 'Fail to import ``MultiScaleDeformableAttention``'
+SCOPES = {'mmpretrain': 'pretrain', 'mmseg': 'segmentation'}
 
 
 def import_quietly(*modules: str) -> None:
@@ -31,6 +34,16 @@ def import_quietly(*modules: str) -> None:
                 print(line)
 
 
+def import_scope(scope: str | None) -> None:
+    """Import the framework of a config's ``default_scope``, before MMEngine imports it aloud.
+
+    Args:
+        scope: The scope; of others than ``'mmpretrain'`` and ``'mmseg'`` nothing is imported.
+    """
+    if scope in SCOPES:
+        import_module(f'.{SCOPES[scope]}', __name__)
+
+
 def leave_out_multimodal() -> None:
     """Stop MMPretrain from importing its multimodal models, which are not used here.
 
@@ -38,7 +51,3 @@ def leave_out_multimodal() -> None:
     fails. To use them in the same process, import ``mmpretrain.models`` first.
     """
     import_module('mmpretrain.utils.dependency').WITH_MULTIMODAL = False  # type: ignore[attr-defined]
-
-
-leave_out_multimodal()
-import_quietly('mmseg.models', 'mmseg.datasets', 'mmpretrain.models', 'mmpretrain.datasets')

@@ -1,0 +1,34 @@
+"""Packages whose names are imported on first use: what needs no torch does not wait for it."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The functions ``__getattr__`` and ``__dir__`` of a package.
+
+    Args:
+        package: Full name of the package.
+        modules: For each module, as an import in the package writes it (``.inputs``), the names
+            that the package takes from it. A name that is also that of a module of the package
+            would be lost to the module.
+    """
+    where = {name: module for module, names in modules.items() for name in names}
+
+    def get(name: str) -> Any:
+        """Import a name on its first use."""
+        if name not in where:
+            raise AttributeError(f'module {package!r} has no attribute {name!r}')
+        value = getattr(import_module(where[name], package), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        """List all names, with those that are not imported yet."""
+        return sorted({*vars(sys.modules[package]), *where})
+
+    return get, names

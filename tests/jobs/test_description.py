@@ -1,0 +1,46 @@
+"""Descriptions: stored, and compared."""
+
+from mmtagclip.jobs.description import differences, flatten
+
+
+def test_long_values_are_stored_as_digests():
+    long = {'short': 1, 'long': list(range(5000)), 'parts': [{'a': 1}, {'a': {'b': 2}}]}
+    flat = flatten(long)
+    assert flat['parts.1.a.b'] == 2
+    assert flat['long'].startswith('digest ')
+    long['long'][77] = 0
+    (text,) = differences(flat, flatten(long))
+    assert text.startswith('long was')
+
+
+def test_differences_name_what_a_user_knows():
+    digest = 'tensor torch.float32 (2,) 0123456789abcdef0123456789abcdef'
+    before = {
+        'model.a.words': ['x'],
+        'model.head.class': 'A',
+        'model.head.k': 1,
+        'model.text': digest,
+        'threshold': None,
+        'words': ['x'],
+    }
+    now = {
+        'model.a.words': ['y'],
+        'model.b.a.words': ['y'],
+        'model.head.class': 'B',
+        'model.head.n': 1,
+        'model.text': digest.replace('a', 'b'),
+        'threshold': 0.5,
+        'words': ['y'],
+    }
+    assert differences(before, now) == [
+        'threshold was None, now it is 0.5',
+        "words was ['x'], now it is ['y']",
+        "model.a.words was ['x'], now it is ['y']",
+        "model.head.class was 'A', now it is 'B'",
+        "model.b.a.words was not there, now it is ['y']",
+    ]
+    same = {**now, 'model.c.a.words': ['y']}
+    (text,) = differences({**same, 'model.a.words': 1, 'model.c.a.words': 1}, same)
+    assert text == "model.a.words was 1, now it is ['y']"
+    (text,) = differences({'text': digest}, {'text': digest.replace('a', 'b')})
+    assert text.startswith('text was')

@@ -1,0 +1,41 @@
+"""Packages whose names are imported on first use."""
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import mmtagclip
+
+PACKAGE = Path(mmtagclip.__file__).parent
+LAZY = [
+    path
+    for path in sorted(PACKAGE.rglob('__init__.py'))
+    if 'lazy_names(' in path.read_text(encoding='utf-8')
+]
+
+
+def test_there_are_lazy_packages():
+    assert {path.parent.name for path in LAZY} >= {'mmtagclip', 'clip', 'models', 'apis'}
+
+
+@pytest.mark.parametrize('path', LAZY, ids=lambda path: path.parent.name)
+def test_every_name_is_found_where_type_checkers_are_told(path):
+    package = import_module('.'.join(('mmtagclip', *path.parent.relative_to(PACKAGE).parts)))
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    told = {
+        alias.name: import_module('.' * node.level + node.module, package.__name__)
+        for branch in tree.body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        for alias in node.names
+    }
+    modules = {one.stem for one in path.parent.iterdir()}
+    for name, module in told.items():
+        assert getattr(package, name) is getattr(module, name), name
+        assert name not in modules, f'{name} would be lost to the module'
+    assert set(package.__all__) <= {*vars(package), *told}
+    assert set(package.__all__) | set(told) <= set(dir(package))
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute"):
+        package.no_such_name  # noqa: B018
