@@ -50,7 +50,7 @@ def test_a_name_that_is_not_utf8():
         ({'image': 'a', 'tags': 'dog'}, r'and "tags" \(a list of names\)'),
         ({'image': 'a', 'tags': [1]}, '"tags" must be a list of names'),
         ({'image': 'a', 'error': 3}, '"error" must be a string, not 3'),
-        ({'image': 'a', 'error': 'no', 'tags': ['b']}, 'has no "tags"'),
+        ({'image': 'a', 'error': 'no', 'tags': ['b']}, 'has no "tags", scores'),
         ({'image': 'a', 'error': 'no', 'size': [1, 1]}, 'scores or "size"'),
         ({'image': 'a', 'tags': [], 'size': [1]}, r'must be \[height, width\]'),
         ({'image': 'a', 'tags': [], 'size': [1, 2.5]}, r'must be \[height, width\]'),
@@ -64,7 +64,7 @@ def test_a_name_that_is_not_utf8():
         ({'image': 'a', 'tags': ['b'], 'scores': [float('nan')]}, 'must be finite, not nan'),
         ({'image': 'a', 'tags': [], 'class_scores': [1]}, 'must map class names to numbers'),
         ({'image': 'a', 'tags': [], 'class_scores': {'b': None}}, 'must be numbers, not None'),
-        ({'image': 'a', 'error': 'no', 'class_scores': {'b': 0}}, 'and no scores'),
+        ({'image': 'a', 'error': 'no', 'class_scores': {'b': 0}}, 'has no "tags", scores'),
     ],
 )
 def test_what_is_no_record(content, message):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ..files import make_folder
 from . import Format, Options
 from .folders import Folder
 from .regions import connected_regions
@@ -37,7 +38,7 @@ def _classification(results: Results, folder: Folder) -> None:
         if name in ('.', '..') or {'/', '\\', '\0'} & set(name):
             raise ValueError(f'the class {name!r} can not be the name of a folder')
         # Each class has a folder, so that its number does not depend on the images.
-        (folder.root / 'train' / name).mkdir(parents=True, exist_ok=True)
+        make_folder((folder.root / 'train' / name).absolute())
     for entry in results:
         if entry.scores:
             best = max(entry.scores, key=lambda tag: entry.scores[tag] or 0.0)

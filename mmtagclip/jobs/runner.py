@@ -36,6 +36,7 @@ from typing import Any
 from ..files import (
     append_lines,
     make_folder,
+    move,
     place_whole,
     sync_folder,
     whole_lines,
@@ -292,10 +293,9 @@ class Job:
             for file, path in file_paths(record or {}).items():
                 place = places.get((record['image'], file))  # type: ignore[index]
                 if place is not None and place.as_posix() != path:
-                    make_folder(self.work)
                     hidden = _hidden(record['image'], file, record['files'][file])  # type: ignore[index]
                     with contextlib.suppress(FileNotFoundError):
-                        os.replace(self.root / path, self.work / hidden)
+                        move(self.root / path, self.work / hidden)
                         folders.add((self.root / path).parent)
         if folders:
             for folder in (self.work, *folders):
@@ -307,9 +307,8 @@ class Job:
         for (name, file), place in places.items():
             hidden = self.work / _hidden(name, file, records[name]['files'][file])
             if hidden.is_file():
-                make_folder((self.root / place).parent)
                 with contextlib.suppress(FileNotFoundError):  # another process was quicker
-                    os.replace(hidden, self.root / place)
+                    move(hidden, self.root / place)
                 folders.add((self.root / place).parent)
         for folder in folders:
             sync_folder(folder)
@@ -554,10 +553,10 @@ def check_folder(root: str | Path) -> list[str]:
         if record is None:
             problems.append(f'{path}, line {count} is damaged')
             continue
-        for file, path in file_paths(record).items():
+        for file, place in file_paths(record).items():
             if find_file(root, record, file) is None:
-                state = 'damaged' if (root / path).is_file() else 'missing'
-                problems.append(f'{root / path}, of {record["image"]}, is {state}')
+                state = 'damaged' if (root / place).is_file() else 'missing'
+                problems.append(f'{root / place}, of {record["image"]}, is {state}')
     if count != manifest.num_images:
         problems.append(f'{path} has {count} lines for {manifest.num_images} images')
     return problems
@@ -576,7 +575,7 @@ def remove_results(root: str | Path) -> None:
     root = Path(root)
     Manifest.load(root)
     if (root / 'labels.jsonl').exists():
-        os.replace(root / 'labels.jsonl', root / REMOVED)
+        move(root / 'labels.jsonl', root / REMOVED)
         sync_folder(root)
     _remove_files(root, kept=())
     _remove_work(root)

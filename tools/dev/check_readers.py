@@ -22,7 +22,8 @@ CLASSES = 'bell,train,octopus,traffic light'
 # What Ultralytics' classification asks its settings for.
 CLASSIFY = {
     'imgsz': 64, 'single_cls': False, 'fraction': 1.0, 'cache': False, 'scale': 0.5,
-    'fliplr': 0.5, 'flipud': 0.0, 'erasing': 0.4, 'auto_augment': None, 'hsv_h': 0.0, 'hsv_s': 0.0, 'hsv_v': 0.0,
+    'fliplr': 0.5, 'flipud': 0.0, 'erasing': 0.4, 'auto_augment': None,
+    'hsv_h': 0.0, 'hsv_s': 0.0, 'hsv_v': 0.0,
 }  # fmt: skip
 
 
