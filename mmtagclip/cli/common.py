@@ -138,7 +138,7 @@ def names_of(text: str) -> Any:
         from ..exports.label_studio import read_label_config
 
         try:
-            return read_label_config(path.read_text(encoding='utf-8-sig'))[-1]
+            return list(read_label_config(path.read_text(encoding='utf-8-sig')).names)
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
     return parse_names(text)

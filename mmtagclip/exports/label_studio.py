@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -177,18 +178,33 @@ def label_config(results: Results, shapes: str | None) -> str:
     return ElementTree.tostring(view, encoding='unicode')
 
 
-def read_label_config(text: str) -> tuple[str, str, str | None, list[str]]:
-    """The control of a label config that predictions can fill, and its class names.
+@dataclass(frozen=True)
+class LabelConfig:
+    """What predictions need of a label config.
+
+    Attributes:
+        control: Name of the control that they fill.
+        image: Name of its image.
+        key: Key of the image's address in a task's data.
+        shapes: What masks become, see :data:`CONTROLS`; None where tags become choices.
+        names: Class names, in order.
+    """
+
+    control: str
+    image: str
+    key: str
+    shapes: str | None
+    names: tuple[str, ...]
+
+
+def read_label_config(text: str) -> LabelConfig:
+    """Read a label config: its first control of an image that predictions can fill.
 
     Args:
         text: The config, XML.
 
-    Returns:
-        Name of the control, name of its image, what its shapes are (None for choices), and the
-        names of its labels.
-
     Raises:
-        ValueError: It is no such config, or it has no control for images.
+        ValueError: It is no such config, or it has no such control.
     """
     if '<!' in text.replace('<!--', ''):
         raise ValueError('a label config has no document type or entities')
@@ -196,16 +212,18 @@ def read_label_config(text: str) -> tuple[str, str, str | None, list[str]]:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise ValueError(f'the label config is no XML: {error}') from None
-    images = {one.get('name') for one in root.iter('Image')}
+    keys = {one.get('name'): str(one.get('value')).lstrip('$') for one in root.iter('Image')}
     shapes = {control.lower(): shape for shape, control in CONTROLS.items()}
     for control in root.iter():
-        kind = control.tag.lower()
-        if control.get('toName') not in images or kind not in (*shapes, 'choices'):
+        kind, image = control.tag.lower(), control.get('toName')
+        if image not in keys or kind not in (*shapes, 'choices'):
             continue
         child = 'Choice' if kind == 'choices' else 'Label'
-        names = [str(one.get('value')) for one in control.iter(child) if one.get('value')]
+        names = tuple(str(one.get('value')) for one in control.iter(child) if one.get('value'))
         if names:
-            return str(control.get('name')), str(control.get('toName')), shapes.get(kind), names
+            return LabelConfig(
+                str(control.get('name')), str(image), keys[image], shapes.get(kind), names
+            )
     raise ValueError(
         f'the label config has no {", ".join(CONTROLS.values())} or Choices with names of an Image'
     )

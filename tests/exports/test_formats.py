@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmtagclip.exports import Options, formats, formats_of_runs, open_results
-from mmtagclip.exports.label_studio import encode_brush, read_label_config
+from mmtagclip.exports.label_studio import LabelConfig, encode_brush, read_label_config
 from mmtagclip.exports.regions import class_regions, connected_regions
 from mmtagclip.exports.xmp import with_keywords
 
@@ -274,8 +274,8 @@ def test_a_brush_is_its_mask(shape, share):
 @pytest.mark.parametrize('shapes', ['masks', 'polygons', 'boxes'])
 def test_label_studio_s_tasks_fit_their_config(masks, tmp_path, shapes):
     out = export('label-studio', masks, tmp_path / 'a.json', shapes=shapes, tolerance=0)
-    control, image, kind, names = read_label_config(out.with_suffix('.xml').read_text())
-    assert (image, kind, names) == ('image', shapes, list(masks.classes))
+    config = read_label_config(out.with_suffix('.xml').read_text())
+    assert config == LabelConfig(shapes, 'image', 'image', shapes, masks.classes)
     tasks = json.loads(out.read_text())
     assert [task['data']['image'] for task in tasks] == [
         f'/data/local-files/?d={name}'
@@ -286,7 +286,7 @@ def test_label_studio_s_tasks_fit_their_config(masks, tmp_path, shapes):
         ((found,),) = [[one['result'] for one in task['predictions']]]
         assert len({one['id'] for one in found}) == len(found)
         for one, region in zip(found, find(entry.mask, 0), strict=True):
-            assert one['from_name'] == control
+            assert one['from_name'] == config.control
             assert (one['original_height'], one['original_width']) == entry.size
             assert one['value'][one['type']] == [masks.labels[region.label]]
             (left, top, width, height), value = region.box, one['value']
@@ -308,9 +308,8 @@ def test_label_studio_s_tasks_fit_their_config(masks, tmp_path, shapes):
 
 def test_label_studio_s_choices(tags, tmp_path):
     out = export('label-studio', tags, tmp_path / 'a.json', image_url='s3://bucket/')
-    assert read_label_config(out.with_suffix('.xml').read_text()) == (
-        *('tags', 'image', None), list(tags.classes)
-    )  # fmt: skip
+    config = read_label_config(out.with_suffix('.xml').read_text())
+    assert config == LabelConfig('tags', 'image', 'image', None, tags.classes)
     for task, entry in zip(json.loads(out.read_text()), readable(tags), strict=True):
         assert task['data']['image'].startswith('s3://bucket/')
         ((one,),) = [task['predictions'][0]['result']]
