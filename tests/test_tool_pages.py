@@ -1,4 +1,4 @@
-"""The pages about other tools: their commands run, one after the other, and so do their snippets."""
+"""The pages about other tools: their commands run in order, and so do their snippets."""
 
 import io
 import re

@@ -334,6 +334,10 @@ class Job:
             make_folder(self.work)
             write_whole(path, self._encoded, scratch=self.work)
         begun = Manifest.load(self.root)
+        if (self.root / REMOVED).exists():  # of a removal that was interrupted
+            _remove_files(self.root, kept=())
+            (self.root / REMOVED).unlink(missing_ok=True)
+            sync_folder(self.root)
         if self.replace:
             return
         changed = differences(begun.description, self.manifest.description)
@@ -579,6 +583,7 @@ def remove_results(root: str | Path) -> None:
         sync_folder(root)
     _remove_files(root, kept=())
     _remove_work(root)
+    (root / REMOVED).unlink(missing_ok=True)
     (root / CLASSES).unlink(missing_ok=True)
     sync_folder(root)
     (root / 'manifest.json').unlink()
@@ -588,12 +593,12 @@ def remove_results(root: str | Path) -> None:
 def is_half_removed(root: str | Path) -> bool:
     """Whether a folder is what an interrupted :func:`remove_results` left without labels.
 
-    A job that is under way has a folder of journals.
+    A job that is under way has a folder of journals, and none of what that left.
     """
     root = Path(root)
-    return (root / 'manifest.json').is_file() and not (
-        (root / 'labels.jsonl').exists() or (root / WORK).exists()
-    )
+    if not (root / 'manifest.json').is_file() or (root / 'labels.jsonl').exists():
+        return False
+    return (root / REMOVED).exists() or not (root / WORK).exists()
 
 
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:
@@ -728,7 +733,6 @@ def _remove_files(root: Path, kept: Any) -> None:
                 (root / path).unlink(missing_ok=True)
             for folder in list(Path(path).parents)[:-1]:
                 _remove_empty(root / folder)
-    (root / REMOVED).unlink(missing_ok=True)
 
 
 def _remove_work(root: Path) -> None:
