@@ -289,14 +289,16 @@ class Job:
         """Take away the names of files whose names change, as when other images were added."""
         folders = set()
         for line in whole_lines(self.labels):
-            record = read_line(line, self.manifest.key)
-            for file, path in file_paths(record or {}).items():
-                place = places.get((record['image'], file))  # type: ignore[index]
-                if place is not None and place.as_posix() != path:
-                    hidden = _hidden(record['image'], file, record['files'][file])  # type: ignore[index]
-                    with contextlib.suppress(FileNotFoundError):
-                        move(self.root / path, self.work / hidden)
-                        folders.add((self.root / path).parent)
+            record = read_line(line, self.manifest.key) or {}
+            for file, path in file_paths(record).items():
+                name, of_content = record['image'], record['files'][file]
+                place, named = places.get((name, file)), self.root / path
+                hidden = self.work / _hidden(name, file, of_content)
+                if place not in (None, Path(path)) and not hidden.exists():
+                    if _is_whole(named, of_content):  # else the image was done again
+                        with contextlib.suppress(FileNotFoundError):
+                            move(named, hidden)
+                            folders.add(named.parent)
         if folders:
             for folder in (self.work, *folders):
                 sync_folder(folder)

@@ -12,6 +12,7 @@ import pyexiv2
 import pytest
 import supervision
 import yaml
+from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -238,6 +239,8 @@ def test_palette_masks(masks, tmp_path):
         with Image.open(out / 'SegmentationClass' / f'{stem}.png') as file:
             assert file.mode == 'P'
             assert np.array_equal(np.asarray(file), entry.mask)
+            info = {'seg_map_path': file.filename, 'reduce_zero_label': False, 'seg_fields': []}
+            assert np.array_equal(LoadAnnotations()(info)['gt_seg_map'], entry.mask)
             seen = {tuple(colour) for colour in np.asarray(file.convert('RGB')).reshape(-1, 3)}
         assert {colours[tuple(map(int, one))] for one in seen} == {
             masks.labels[label] for label in np.unique(entry.mask)
