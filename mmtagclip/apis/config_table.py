@@ -21,7 +21,7 @@ from typing import Any
 import mmengine
 from mmengine.config import Config
 
-from .model_zoo import zoo_root
+from .model_zoo import encoder_configs, needed_weights, zoo_root
 
 WIDTH = 100
 ENCODER = 'CLIPEncoder'  # whose settings are the backbone's ``encoder``
@@ -178,6 +178,15 @@ class ConfigTable:
                 yield Cell(method, method.backbone, data, row.results)
                 for backbone, results in row.backbones.items():
                     yield Cell(method, backbone, data, results or {})
+
+    def weights(self, cell: Cell) -> list[str]:
+        """What the model of a cell downloads; see :func:`.model_zoo.needed_weights`."""
+        model = self._load(self.base / 'methods' / f'{cell.method.plain}.py')['model']
+        model = Config({'model': _merge(model, self._load_variant(cell.method.variant))})
+        tower = self._load(self.base / 'backbones' / f'{cell.backbone}.py')['backbone']
+        for encoder in encoder_configs(model):
+            encoder.update(tower['encoder'])
+        return needed_weights(model)
 
     def listing(self) -> str:
         """All names, as ``mmtagclip config`` prints them."""

@@ -4,6 +4,8 @@
 from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
+import functools
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
 from ..registry import MODELS
 from .call import Call, NameSource, checks_options, takes, typed_names
+from .demo_model import are_demo_scenes, demo_notice, is_demo_model
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
@@ -82,6 +85,8 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
 
     Attributes:
         model: The model.
+        warns: Whether to warn when the bundled demo model is given other images than the
+            demo's; False once that was done.
 
     Raises:
         FileNotFoundError: No config of this name, or no such checkpoint.
@@ -94,8 +99,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     model_class: type[nn.Module]
     open_class: type[nn.Module]
     otherwise: str
+    real_model: str  # to name beside the demo's
     packing: ConfigDict
     model: Any
+    warns = True
 
     @checks_options
     def __init__(
@@ -189,6 +196,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             raise self._fixed(call.rule)
         return None
 
+    @functools.cached_property
+    def is_demo_model(self) -> bool:
+        """Whether the model has the encoder of the bundled demo, see :func:`is_demo_model`."""
+        return is_demo_model(self.model)
+
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
             f'{type(self.model).__name__} takes no {", ".join(sorted(given))}: '
@@ -201,6 +213,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         names = self.names_for(call.classes, call.background)
         rule = self._rule(names, call)
         images = list_images(call.inputs, call.channel_order)
+        if self.warns and self.is_demo_model and not are_demo_scenes(images):
+            self.warns = False
+            warnings.warn(demo_notice(f'{type(self).__name__}({self.real_model!r})'), stacklevel=4)
         batches = self.preprocess(images, call.batch_size, call.on_error)
         return self._run(batches, len(images), names, rule, call)
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
 
 PACKAGE = Path(__file__).resolve().parent.parent
+TIMM = 'timm'
+# Where Hugging Face's cache has the weights that the bundled configs name. The catalogues of
+# open_clip and timm say so, too, but they import torch; a test compares.
+REPOSITORIES = {
+    'ViT-B-16-quickgelu (openai)': 'timm/vit_base_patch16_clip_224.openai',
+    'ViT-L-14-quickgelu (openai)': 'timm/vit_large_patch14_clip_224.openai',
+    'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
+    'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,14 @@ class ModelEntry:
         name: Its name, that of its config.
         config: Path of the config.
         task: ``'tag'``, ``'segment'`` or ``'train'``.
+        weights: What it downloads; see :func:`needed_weights`. Empty if all is bundled.
         results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
     """
 
     name: str
     config: Path
     task: str
+    weights: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
 
 
@@ -61,9 +72,14 @@ def list_models() -> list[ModelEntry]:
                 + ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
                 for result in model.get('Results', ())
             )
+            facts = model['Metadata']
             entries.append(
                 ModelEntry(
-                    model['Name'], root / model['Config'], model['Metadata']['Command'], results
+                    model['Name'],
+                    root / model['Config'],
+                    facts['Command'],
+                    tuple(facts.get('Weights', ())),
+                    results,
                 )
             )
     return entries
@@ -143,6 +159,29 @@ def encoder_configs(config: 'Config') -> 'list[ConfigDict]':
     return [part.encoder for part in parts if part is not None and 'encoder' in part]
 
 
+def needed_weights(config: 'Config') -> list[str]:
+    """Names of the weights that building a model downloads unless they are on this machine.
+
+    Args:
+        config: Of the model.
+
+    Returns:
+        Such as ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
+        ``'vit_base_patch8_224.dino (timm)'``, each once.
+    """
+    names = []
+    for encoder in encoder_configs(config):
+        model, tag = encoder.get('model'), encoder.get('pretrained')
+        if isinstance(model, str) and model.startswith('hf-hub:'):
+            names.append(model)
+        elif isinstance(model, str) and tag is not None:
+            names.append(f'{model} ({tag})')
+        source = (encoder.get('last_block') or {}).get('source') or {}
+        if source.get('pretrained'):
+            names.append(f'{source["model"]} ({TIMM})')
+    return list(dict.fromkeys(names))
+
+
 def missing_weights(config: 'Config') -> str | None:
     """What building the model would download.
 
@@ -152,46 +191,41 @@ def missing_weights(config: 'Config') -> str | None:
     Returns:
         Its name; None if nothing would be downloaded.
     """
-    for encoder in encoder_configs(config):
-        source = (encoder.get('last_block') or {}).get('source') or {}
-        missing = _missing_clip(encoder) or _missing_features(source)
-        if missing is not None:
-            return missing
-    return None
+    return next((name for name in needed_weights(config) if not on_this_machine(name)), None)
 
 
-def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
+def on_this_machine(weights: str) -> bool:
+    """Whether weights are in the cache of open_clip or timm.
+
+    Those of the bundled configs are found without importing either. Of unknown names nothing is
+    missing here: building the model says what is wrong.
+
+    Args:
+        weights: A name of :func:`needed_weights`.
+    """
+    if weights.startswith('hf-hub:'):
+        return _cached(weights.removeprefix('hf-hub:'))
+    model, _, tag = weights.removesuffix(')').rpartition(' (')
+    repository = REPOSITORIES.get(weights)
+    if tag == TIMM:
+        if repository is None:
+            import timm
+
+            known = timm.get_pretrained_cfg(model)
+            repository = None if known is None else known.hf_hub_id
+        names = ('model.safetensors', 'pytorch_model.bin')
+        return repository is not None and _cached(repository, names)
+    if repository is not None:
+        return _cached(repository)
     from open_clip.pretrained import get_pretrained_cfg
 
-    model, tag = encoder.get('model'), encoder.get('pretrained')
-    if isinstance(model, str) and model.startswith('hf-hub:'):
-        repository = model.removeprefix('hf-hub:')
-        return None if _cached(repository) else model
-    if tag is None or not isinstance(model, str):
-        return None
     source = get_pretrained_cfg(model, tag)
     if not source:
-        return None  # building it says what is wrong
+        return True
     if source.get('hf_hub'):
         repository, _, name = source['hf_hub'].rpartition('/')
-        return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
-    path = user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))
-    return None if path.is_file() else f'{model} ({tag})'
-
-
-def _missing_features(source: Mapping[str, Any]) -> str | None:
-    """The same for the affinity source of a last block, whose weights timm downloads."""
-    if not source.get('pretrained'):
-        return None
-    import timm
-
-    known = timm.get_pretrained_cfg(source['model'])
-    cached = (
-        known is not None
-        and known.hf_hub_id is not None
-        and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin'])
-    )
-    return None if cached else f'{source["model"]} (timm)'
+        return _cached(repository, [name] if name else [])
+    return (user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))).is_file()
 
 
 def _cached(repository: str, names: Sequence[str] = ()) -> bool:

@@ -7,7 +7,7 @@ from ..frameworks import segmentation  # noqa: F401
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.config import ConfigDict
@@ -18,10 +18,12 @@ from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..visualization import MaskVisualizer
 from .inferencer import ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import SegResult
+
+if TYPE_CHECKING:
+    from ..visualization import MaskVisualizer
 
 
 class SegInferencer(ImageInferencer[SegResult]):
@@ -36,6 +38,7 @@ class SegInferencer(ImageInferencer[SegResult]):
     model_class = BaseSegmentor
     open_class = TrainingFreeSegmentor
     otherwise = 'for tags use TagInferencer, or mmtagclip tag'
+    real_model = 'cls-seg_vit-base-p16_openai_coco-object'
     packing = ConfigDict(
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )
@@ -125,7 +128,9 @@ class SegInferencer(ImageInferencer[SegResult]):
             'palette': result.palette,
         }
 
-    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
+    def _init_visualizer(self, cfg: Any) -> 'MaskVisualizer':
+        from ..visualization import MaskVisualizer  # here: matplotlib takes its time
+
         return MaskVisualizer(name='seg-inferencer')
 
 

@@ -6,18 +6,20 @@ from ..frameworks import pretrain  # noqa: F401
 # isort: split
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.config import ConfigDict
 
 from ..clip import Names
 from ..models import TagCLIP, TagRule
-from ..visualization import TagVisualizer
 from .call import TagCall, takes
 from .inferencer import ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import TagResult
+
+if TYPE_CHECKING:
+    from ..visualization import TagVisualizer
 
 
 class TagInferencer(ImageInferencer[TagResult]):
@@ -31,6 +33,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     model_class = open_class = TagCLIP
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
+    real_model = 'tagclip_vit-base-p16_openai_folder'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     @takes(TagCall)
@@ -90,5 +93,7 @@ class TagInferencer(ImageInferencer[TagResult]):
             error=image.error,
         )
 
-    def _init_visualizer(self, cfg: Any) -> TagVisualizer:
+    def _init_visualizer(self, cfg: Any) -> 'TagVisualizer':
+        from ..visualization import TagVisualizer  # here: matplotlib takes its time
+
         return TagVisualizer(name='tag-inferencer')

@@ -71,7 +71,7 @@ def config_of(args: argparse.Namespace) -> Any:
         ValueError: The weights are missing, and --download was not given.
     """
     from ..apis.model_zoo import encoder_configs, load_config, missing_weights
-    from ..engine import CfgOptions
+    from ..engine.options import CfgOptions
 
     parser = argparse.ArgumentParser(prog='mmtagclip')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})

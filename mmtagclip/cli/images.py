@@ -3,6 +3,7 @@
 import argparse
 import codecs
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         type=float,
         metavar='S',
         help='lowest score of a tag, in [0, 1]; 0 for none. An image may have no tag (default: '
-        "the model's, or else half the score of pure chance, 0.5 / C for C competing names)",
+        "the model's, or else a quarter of pure chance, 0.25 / C for C competing names)",
     )
     parser.add_argument(
         '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
@@ -122,7 +123,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         default='skip',
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -130,20 +131,24 @@ def run(args: argparse.Namespace) -> int:
     check_out(args)
     images = input_images(args)
     check_model(args)
-    from ..apis import SegInferencer, TagInferencer, inferencer_class
+    from ..models import TagRule
 
-    options = {'on_error': args.on_error, 'vis_dir': args.vis}
-    options |= {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
+    rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
+    TagRule().but(**rule)  # refuses what is out of range
+    options = {'on_error': args.on_error, 'vis_dir': args.vis, **rule}
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
         options[key] = None if text is None else names_of(text)
     options = {key: value for key, value in options.items() if value is not None}
-    kind = TagInferencer if args.command == 'tag' else SegInferencer
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
-    if inferencer_class(config) is not kind:
+    from .. import apis  # after all that can be refused without torch
+    from ..apis.demo_model import are_demo_scenes, demo_notice
+
+    kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
+    if apis.inferencer_class(config) is not kind:
         makes = {'tag': 'tags', 'segment': 'masks'}
         wanted = makes.pop(args.command)
         ((other, made),) = makes.items()
@@ -154,6 +159,9 @@ def run(args: argparse.Namespace) -> int:
     inferencer = kind(
         config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
     )
+    inferencer.warns = False
+    if inferencer.is_demo_model and not are_demo_scenes(images):
+        note(args, f'mmtagclip: {demo_notice(real_command(args))}')
     if args.out in (None, '-'):
         records = print_results(inferencer, images, args, options)
     else:
@@ -167,6 +175,16 @@ def run(args: argparse.Namespace) -> int:
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
+
+
+def real_command(args: argparse.Namespace) -> str:
+    """A command for the same images and names, with the default model instead of the demo's."""
+    names = [
+        f'--{key}={getattr(args, key)}'
+        for key in ('classes', 'background')
+        if getattr(args, key) is not None
+    ]
+    return shlex.join(['mmtagclip', args.command, *args.images[:3], *names, '--download'])
 
 
 def check_out(args: argparse.Namespace) -> None:

@@ -1,128 +1,136 @@
-"""The steps of one transformer block of open_clip, run from outside, and its attention maps.
+"""One transformer block, run from outside in its steps, and its attention maps.
 
-open_clip's blocks neither return attention maps nor accept a mask for one row.
-These functions call the block's public submodules in the same order and do not
-change them. A block's input and output are float32; matrix products have the
-dtype of the weights.
+The libraries' blocks neither return attention maps nor accept a mask for one row. A
+:class:`Block` calls the public submodules of such a block in the same order and does not change
+them. A block's input and output are float32; matrix products have the dtype of the weights.
+
+``P`` is the number of tokens in front of the patches: the class token, if there is one, then
+registers.
 """
+
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor
 
+QKV = tuple[Tensor, Tensor, Tensor]
 # Entries of an attention map that are processed together: 6 MB, which fit in the cache.
 MAP_ENTRIES = 1_500_000
+# Added to the attention logits at patches that must not be seen; published for CWR.
+MASKED = -1000.0
 
 
-def query_key_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the queries, keys and values of a block.
+class Block(ABC):
+    """One transformer block, bound to a patch grid.
 
-    Args:
-        block: A block of the image tower.
-        x: ``(B, 1+N, width)`` float32 input of the block.
+    ``x += attention_output(y)``, then ``x += feed_forward(x)``, where ``y`` is the attention of
+    :meth:`query_key_value`.
 
-    Returns:
-        Three tensors ``(B, heads, 1+N, width/heads)``, unscaled, in the dtype of
-        the weights.
+    Attributes:
+        module: The library's block.
     """
-    return project_qkv(block, block.ln_1(x))
+
+    module: Any
+
+    @property
+    def qkv_weight(self) -> Tensor | None:
+        """The matrix ``(3 width, width)`` of :meth:`project_qkv`; None if it does more."""
+        return None
+
+    @abstractmethod
+    def norm(self, x: Tensor) -> Tensor:
+        """Return what the queries, keys and values are computed from, ``(B, P+N, width)``."""
+
+    @abstractmethod
+    def project_qkv(self, y: Tensor) -> QKV:
+        """Compute queries, keys and values from the output ``(B, P+N, width)`` of :meth:`norm`.
+
+        The patches are the last N tokens. There may be no others.
+
+        Returns:
+            Three tensors ``(B, heads, P+N, d)``, unscaled, with rotary positions if the tower has
+            them, in the dtype of the weights.
+        """
+
+    @abstractmethod
+    def attention_output(self, y: Tensor) -> Tensor:
+        """Compute what is added to the input: ``(B, heads, n, d)`` to ``(B, n, width)`` float32."""
+
+    @abstractmethod
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Apply norm and MLP, without the residual: ``(B, n, width)`` float32."""
+
+    def query_key_value(self, x: Tensor) -> QKV:
+        """Compute queries, keys and values of the block's input ``(B, P+N, width)`` float32."""
+        return self.project_qkv(self.norm(x))
+
+    def ordinary(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Run the block as it was trained: ``(B, P+N, width)`` to ``(B, P+N, width)``.
+
+        Args:
+            x: Input of the block.
+            seen: See :func:`attend`.
+        """
+        x = x + self.attention_output(attend(*self.query_key_value(x), seen))
+        return x + self.feed_forward(x)
+
+    def first_token(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Run the block as it was trained, for the first token alone.
+
+        Args:
+            x: ``(B, P+N, width)`` input of the block.
+            seen: See :func:`attend`.
+
+        Returns:
+            ``(B, 1, width)``.
+        """
+        q, k, v = self.query_key_value(x)
+        return self.finish_first_token(x, q[:, :, :1], k, v, seen)
+
+    def finish_first_token(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None
+    ) -> Tensor:
+        """The rest of :meth:`first_token`, from its queries ``(B, heads, 1, d)``."""
+        row = None if seen is None else mask_row(seen, k)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=row)
+        x = x[:, :1] + self.attention_output(y)
+        return x + self.feed_forward(x)
 
 
-def project_qkv(block: ResidualAttentionBlock, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Like :func:`query_key_value`, from the output ``(B, 1+N, width)`` of the block's ``ln_1``."""
-    attn = block.attn
-    qkv = F.linear(y.to(attn.in_proj_weight.dtype), attn.in_proj_weight, attn.in_proj_bias)
-    batch, tokens, _ = y.shape
-    q, k, v = qkv.view(batch, tokens, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
-    return q, k, v
-
-
-def attention_output(block: ResidualAttentionBlock, y: Tensor) -> Tensor:
-    """Apply the output projection: ``(B, heads, 1+N, d)`` to ``(B, 1+N, width)`` float32."""
-    return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)).float())
-
-
-def feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-    """Apply norm and MLP of a block, without the residual: ``(B, 1+N, width)`` float32."""
-    mlp = block.mlp
-    y = block.ln_2(x).to(mlp.c_fc.weight.dtype)
-    if not isinstance(mlp.gelu, QuickGELU) or torch.is_grad_enabled():
-        return block.ls_2(mlp(y).float())
-    # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no extra memory.
-    hidden = F.silu(mlp.c_fc(y).mul_(1.702), inplace=True)
-    return block.ls_2(mlp.c_proj(hidden.div_(1.702)).float())
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, class_mask: Tensor | None = None) -> Tensor:
-    """Compute ordinary attention, with an optional mask on the class token's row.
+def mask_row(seen: Tensor, k: Tensor) -> Tensor:
+    """Return the logits ``(B, 1, 1, P+N)`` that hide patches from one row of attention.
 
     Args:
-        q: ``(B, heads, 1+N, d)`` queries.
-        k: ``(B, heads, 1+N, d)`` keys.
-        v: ``(B, heads, 1+N, d)`` values.
-        class_mask: ``(B, N)``, added in every head to the logits of the class
-            token's row over the patches. Other rows are unchanged.
+        seen: ``(B, N)`` bool.
+        k: ``(B, heads, P+N, d)`` keys. The tokens in front of the patches are always seen.
+    """
+    row = F.pad(MASKED * ~seen, (k.shape[2] - seen.shape[1], 0))
+    return row.to(k.dtype)[:, None, None, :]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Compute ordinary attention, with an optional mask on the first token's row.
+
+    Args:
+        q: ``(B, heads, P+N, d)`` queries.
+        k: ``(B, heads, P+N, d)`` keys.
+        v: ``(B, heads, P+N, d)`` values.
+        seen: ``(B, N)`` bool, the patches that the first token sees in every head. Other rows
+            are unchanged.
 
     Returns:
-        ``(B, heads, 1+N, d)``.
+        ``(B, heads, P+N, d)``.
     """
     y = F.scaled_dot_product_attention(q, k, v)
-    if class_mask is not None:
-        row = F.pad(class_mask.to(q.dtype), (1, 0))[:, None, None, :]
-        y[:, :, :1] = F.scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=row)
+    if seen is not None:
+        y[:, :, :1] = F.scaled_dot_product_attention(q[:, :, :1], k, v, attn_mask=mask_row(seen, k))
     return y
 
 
-def ordinary_block(
-    block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
-) -> Tensor:
-    """Run a block as CLIP trained it.
-
-    Args:
-        block: A block of the image tower.
-        x: ``(B, 1+N, width)`` input of the block.
-        class_mask: See :func:`attend`.
-
-    Returns:
-        ``(B, 1+N, width)``.
-    """
-    x = x + attention_output(block, attend(*query_key_value(block, x), class_mask))
-    return x + feed_forward(block, x)
-
-
-def last_class_token(
-    block: ResidualAttentionBlock, x: Tensor, class_mask: Tensor | None = None
-) -> Tensor:
-    """Run the last block as CLIP trained it, for the class token alone.
-
-    Plain CLIP discards the last block's patches, so they are not computed.
-
-    Args:
-        block: Block L-1.
-        x: ``(B, 1+N, width)`` input of the block.
-        class_mask: See :func:`attend`.
-
-    Returns:
-        ``(B, 1, width)``.
-    """
-    attn, width = block.attn, x.shape[-1]
-    weight, bias = attn.in_proj_weight, attn.in_proj_bias
-    y = block.ln_1(x).to(weight.dtype)
-    q = F.linear(y[:, :1], weight[:width], bias[:width])
-    k, v = F.linear(y, weight[width:], bias[width:]).chunk(2, dim=-1)
-    q, k, v = (one.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for one in (q, k, v))
-    row = None
-    if class_mask is not None:
-        row = F.pad(class_mask.to(q.dtype), (1, 0))[:, None, None, :]
-    x = x[:, :1] + attention_output(block, F.scaled_dot_product_attention(q, k, v, attn_mask=row))
-    return x + feed_forward(block, x)
-
-
 def attention_map(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor | None = None, lead: int = 1
 ) -> tuple[Tensor, Tensor | None]:
     """Compute softmax attention averaged over heads, and its output if values are given.
 
@@ -130,14 +138,15 @@ def attention_map(
     its buffers. The maps are float32 for any input dtype.
 
     Args:
-        q: ``(B, heads, 1+N, d)`` queries.
-        k: ``(B, heads, 1+N, d)`` keys.
-        v: ``(B, heads, 1+N, d)`` values, or None to compute only the map.
+        q: ``(B, heads, P+N, d)`` queries.
+        k: ``(B, heads, P+N, d)`` keys.
+        v: ``(B, heads, P+N, d)`` values, or None to compute only the map.
+        lead: P, the number of tokens in front of the patches.
 
     Returns:
         The mean map between patches ``(B, N, N)`` and the attention output
-        ``(B, heads, 1+N, d)``, None without ``v``. Rows of the map do not sum to
-        1, because the class token's column is left out.
+        ``(B, heads, P+N, d)``, None without ``v``. Rows of the map do not sum to
+        1 if ``P > 0``, because the columns of the tokens in front are left out.
     """
     batch, heads, tokens, dim = q.shape
     scale = dim**-0.5
@@ -159,4 +168,4 @@ def attention_map(
                 torch.bmm(narrow, v[:, head], out=y[:, head, here])
             if head:
                 mean += into
-    return total[:, 1:, 1:].div_(heads), y
+    return total[:, lead:, lead:].div_(heads), y

@@ -1,32 +1,23 @@
 """The frozen image tower: dense features and the attention statistics of its blocks."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
-from .block import (
-    attend,
-    attention_map,
-    attention_output,
-    feed_forward,
-    last_class_token,
-    ordinary_block,
-    query_key_value,
-)
-from .last_blocks import LastBlock, LastBlockContext, SelfOnlyLastBlock
+from .block import attend, attention_map
+from .last_blocks import LastBlock, LastBlockContext, OrdinaryLastBlock, SelfOnlyLastBlock
 from .loading import LoadedCLIP, architecture_digest, weights_digest
+from .towers import POSITIONS, Tower, build_tower
 
 # Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
 # allocates the memory of their results again each time.
 CPU_TOKENS = 2048
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-POSITIONS = ('bilinear', 'bicubic', 'bicubic_scale')
 Look = Callable[[int, Tensor, Tensor, Tensor | None], Tensor | None]
 
 
@@ -84,13 +75,14 @@ class DenseFeatures:
 
     Attributes:
         patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
-        class_token: ``(B, D)`` float32, unit length; from the same last block as
-            the patches.
+        class_token: ``(B, D)`` float32, unit length; the class token, or what the tower
+            pools in its place, from the same last block as the patches.
         grid: ``(h, w)`` in patches, ``N = h * w``. It differs from the image's
             grid only if the last-block policy changes it.
-        last_input: ``(B, 1+N, width)`` float32 input of block L-1, to run that
-            block again in another way.
+        last_input: ``(B, P+N, width)`` float32 input of block L-1, to run that
+            block again in another way; the last map of a convolutional tower.
         attention: Statistics of the attention maps.
+        input_grid: ``(h, w)`` of the patches in ``last_input``.
     """
 
     patches: Tensor
@@ -98,6 +90,7 @@ class DenseFeatures:
     grid: tuple[int, int]
     last_input: Tensor
     attention: AttentionStatistics
+    input_grid: tuple[int, int]
 
     @classmethod
     def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
@@ -109,7 +102,8 @@ class DenseFeatures:
             for key in ('patches', 'class_token', 'last_input')
         )
         attention = AttentionStatistics.cat([one.attention for one in parts])
-        return cls(patches, class_token, parts[0].grid, last_input, attention)
+        one = parts[0]
+        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid)
 
     def __getitem__(self, image: int) -> 'DenseFeatures':
         """Return the features of one image, with a batch dimension of 1."""
@@ -120,6 +114,7 @@ class DenseFeatures:
             self.grid,
             self.last_input[one],
             self.attention[image],
+            self.input_grid,
         )
 
 
@@ -147,82 +142,116 @@ class DenseEncoder(nn.Module):
 
     Args:
         clip: The loaded model.
-        last_block: Policy of block L-1. Default: :class:`SelfOnlyLastBlock`.
+        last_block: Policy of block L-1. Default: :class:`SelfOnlyLastBlock` if the tower is
+            pooled by its class token, else :class:`OrdinaryLastBlock`, because then the pool is
+            read patch by patch.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``: the dtype of the
             image tower's matrix products and their weights. The residual stream,
             norms, softmax, maps, votes, the returned features and the text tower
             are always float32.
         positions: How the positional embedding is resized off the native grid:
-            ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP) or
-            ``'bicubic_scale'``, bicubic sampled at the scale factors
-            ``(h + 0.1) / h0`` and ``(w + 0.1) / w0`` rather than at ``h / h0``
-            and ``w / w0`` (SCLIP, ClearCLIP, NACLIP, ITACLIP, SC-CLIP).
+            ``'bilinear'`` (TagCLIP), ``'bicubic'`` (MaskCLIP), ``'bicubic_scale'``,
+            bicubic sampled at the scale factors ``(h + 0.1) / h0`` and ``(w + 0.1) / w0``
+            rather than at ``h / h0`` and ``w / w0`` (SCLIP, ClearCLIP, NACLIP, ITACLIP,
+            SC-CLIP), ``'bicubic_antialias'`` (timm) or ``'bilinear_antialias'`` (TIPS).
+            Default: as the tower's library does it; bilinear for open_clip's ViT.
+        tower: Options of the tower's family, such as ``pool_mlp``; see
+            :mod:`mmtagclip.clip.towers`.
+        mean: Mean of the normalisation that the weights were trained with, for RGB values in
+            [0, 1]. Default: the model's, if it is known.
+        std: Its standard deviation; the same.
 
     Attributes:
+        tower: The image tower, read patch by patch.
         patch_size: Side of a patch in pixels.
         native_size: Image size ``(H, W)`` in pixels that the model was trained with.
         native_grid: The same in patches.
-        num_blocks: Number of blocks, L.
+        num_blocks: Number of blocks, L; 0 for a convolutional tower.
+        dim: D, the size of the features.
+        last_block: The policy; None for a convolutional tower.
         mean, std: Normalisation of the images that the model was trained with,
             for RGB values in [0, 1].
 
     Raises:
-        ValueError: The dtype or ``positions`` is unknown, the policy needs a block
-            that the model does not have, or its defaults are for another number of
-            blocks.
+        ValueError: The dtype, ``positions`` or an option of the tower is unknown, the tower is
+            convolutional and has no last block, the policy needs a block that the model does
+            not have, or the normalisation is not known.
     """
 
     clip: Any
-    last_block: LastBlock
+    last_block: LastBlock | None
 
     def __init__(
         self,
         clip: LoadedCLIP,
         last_block: LastBlock | None = None,
         dtype: str = 'float32',
-        positions: str = 'bilinear',
+        positions: str | None = None,
+        tower: Mapping[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, not {dtype!r}')
-        if positions not in POSITIONS:
+        if positions not in (None, *POSITIONS):
             raise ValueError(f'positions must be one of {", ".join(POSITIONS)}, not {positions!r}')
-        self.positions = positions
         self.name = clip.name
         self.clip = clip.model
         # Not part of `identity`: the tokenizer changes text features only.
         self._tokenizer = clip.tokenizer
         # Before the weights are narrowed, so that `identity` does not depend on the dtype.
         self._weights = None if dtype == 'float32' else weights_digest(self.clip)
-        for part in self.visual.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
-                part.to(DTYPES[dtype])
-        self.last_block = SelfOnlyLastBlock() if last_block is None else last_block
-        self.patch_size: int = self.visual.patch_size[0]
-        self.native_size: tuple[int, int] = tuple(self.visual.image_size)
-        self.native_grid: tuple[int, int] = tuple(self.visual.grid_size)
-        self.num_blocks = len(self.visual.transformer.resblocks)
-        if self.last_block.depth_options and self.num_blocks != 12:
+        self.tower_options = dict(tower or {})
+        # Not part of an identity: it follows from the model and the options.
+        self._tower = build_tower(self.visual, self.name, positions, self.tower_options)
+        self.positions = self.tower.positions
+        for part in list(self.tower.matrices()):
+            part.to(DTYPES[dtype])
+        self.patch_size = self.tower.stride
+        self.native_size = self.tower.native_size
+        self.native_grid = self.tower.native_grid
+        self.num_blocks = self.tower.num_blocks
+        self.dim = self.tower.dim
+        self.last_block = self._policy(last_block)
+        mean, std = (clip.mean if mean is None else mean), (clip.std if std is None else std)
+        if mean is None or std is None:
             raise ValueError(
-                f'{self.name} has {self.num_blocks} blocks, but the defaults of '
-                f'{type(self.last_block).__name__} are for 12: set its '
-                f'{", ".join(self.last_block.depth_options)}'
+                f'the normalisation that {self.name} was trained with is not known: set mean and '
+                'std of the encoder'
             )
-        for layer in self.last_block.block_inputs:
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def _policy(self, last_block: LastBlock | None) -> LastBlock | None:
+        """The policy of block L-1, with its layers for the model's depth."""
+        if not self.num_blocks:
+            if last_block is not None:
+                raise ValueError(
+                    f'{self.name} is convolutional and has no last block: leave out '
+                    f'{type(last_block).__name__}'
+                )
+            return None
+        if last_block is None:
+            by_class_token = self.tower.pooled_by == 'class token'
+            last_block = SelfOnlyLastBlock() if by_class_token else OrdinaryLastBlock()
+        last_block.set_depth(self.num_blocks)
+        for layer in last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(
-                    f'{type(self.last_block).__name__} needs the input of block '
-                    f'{layer}, but {self.name} has only blocks 0 to '
-                    f'{self.num_blocks - 1}: set its layers'
+                    f'{type(last_block).__name__} needs the input of block {layer}, but '
+                    f'{self.name} has only blocks 0 to {self.num_blocks - 1}: set its layers'
                 )
-        preprocess = getattr(self.visual, 'preprocess_cfg', {})
-        self.mean: tuple[float, ...] = tuple(preprocess.get('mean', OPENAI_DATASET_MEAN))
-        self.std: tuple[float, ...] = tuple(preprocess.get('std', OPENAI_DATASET_STD))
+        return last_block
 
     @property
     def visual(self) -> Any:
-        """The image tower."""
+        """The library's image tower."""
         return self.clip.visual
+
+    @property
+    def tower(self) -> Tower:
+        """The image tower, read patch by patch."""
+        return self._tower
 
     @property
     def tokenizer(self) -> Any:
@@ -242,15 +271,19 @@ class DenseEncoder(nn.Module):
         """
         if self._weights is None:
             self._weights = weights_digest(self.clip)
-        last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
-        if self.last_block.state_dict():
-            last_block += f' of weights {weights_digest(self.last_block)}'
+        last_block = 'none'
+        if self.last_block is not None:
+            last_block = f'{type(self.last_block).__name__}({self.last_block.extra_repr()})'
+            if self.last_block.state_dict():
+                last_block += f' of weights {weights_digest(self.last_block)}'
+        options = {'tower': repr(self.tower_options)} if self.tower_options else {}
         return {
             'name': self.name,
             'weights': self._weights,
             'architecture': self._architecture,
             'last_block': last_block,
             'positions': self.positions,
+            **options,
         }
 
     @cached_property
@@ -260,7 +293,7 @@ class DenseEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the image tower's matrix products."""
-        return self.visual.conv1.weight.dtype
+        return self.tower.dtype
 
     @torch.no_grad()
     def forward(
@@ -282,6 +315,8 @@ class DenseEncoder(nn.Module):
                 one of the layers.
         """
         wanted = {tuple(sorted(set(layers))) for layers in mean_layers}
+        if (wanted or votes) and not self.num_blocks:
+            raise ValueError(f'{self.name} is convolutional and has no attention maps')
         for layer in (layer for layers in wanted for layer in layers):
             if not 0 <= layer < self.num_blocks:
                 raise ValueError(
@@ -296,12 +331,15 @@ class DenseEncoder(nn.Module):
         self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
     ) -> DenseFeatures:
         """Encode images together; the arguments are those of :meth:`forward`, already checked."""
+        if self.last_block is None:
+            x, grid = self.embed(images)
+            return self._features(x, grid, x, AttentionStatistics(), grid)
         statistics = AttentionStatistics()
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
             if not votes and not any(index in layers for layers in wanted):
                 return None
-            attention, y = attention_map(q, k, v)
+            attention, y = attention_map(q, k, v, self.tower.lead)
             _record(statistics, attention, index, wanted, votes)
             return y
 
@@ -315,8 +353,22 @@ class DenseEncoder(nn.Module):
                 f'patches, but attention maps have {context.grid[0]}x{context.grid[1]}: '
                 'set keep_grid=False'
             )
-        tokens = self.project(out)
-        return DenseFeatures(tokens[:, 1:], tokens[:, 0], grid, context.x, statistics)
+        return self._features(out, grid, context.x, statistics, context.grid)
+
+    def _features(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        last_input: Tensor,
+        statistics: AttentionStatistics,
+        input_grid: tuple[int, int],
+    ) -> DenseFeatures:
+        """Read the tokens ``(B, P+N, width)`` that come out of the last block."""
+        t = self.tower.norm(x)
+        if self.last_block is not None:
+            t = self.last_block.gather(t, grid)
+        patches, whole = (F.normalize(one, dim=-1) for one in self.tower.read(t, grid))
+        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid)
 
     def walk(self, images: Tensor, look: Look) -> LastBlockContext:
         """Run the blocks up to the attention of block L-1.
@@ -330,30 +382,34 @@ class DenseEncoder(nn.Module):
         Returns:
             The context for the policy of the last block.
         """
-        blocks = self.visual.transformer.resblocks
+        assert self.last_block is not None
         inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
+        blocks = self.tower.blocks(grid)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
             if index in self.last_block.block_inputs:
                 inputs[index] = x
-            q, k, v = query_key_value(block, x)
+            q, k, v = block.query_key_value(x)
             y = look(index, q, k, None if last else v)
             if not last:
-                x = x + attention_output(block, attend(q, k, v) if y is None else y)
-                x = x + feed_forward(block, x)
+                x = x + block.attention_output(attend(q, k, v) if y is None else y)
+                x = x + block.feed_forward(x)
         pixels = self._pixels(images) if self.last_block.needs_pixels else None
-        return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels)
+        return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels, self.tower.lead)
 
     @torch.no_grad()
-    def encode_class_token(self, images: Tensor, class_mask: Tensor | None = None) -> Tensor:
-        """Compute plain CLIP's class token, optionally restricted to some patches.
+    def encode_class_token(self, images: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Compute plain CLIP's global feature, optionally of some patches only.
+
+        What reads the global feature is masked: the class token's row in every block, the logits
+        of an attention pool, or the mean of the patches.
 
         Args:
             images: ``(B, 3, H, W)``, normalised; H and W are multiples of the
                 patch size.
-            class_mask: ``(B, N)``, added in every block to the attention logits
-                of the class token's row over the patches.
+            seen: ``(B, N)`` bool, the patches that count. -1000 is added to the attention logits
+                of the others; a mean of no patch is that of all.
 
         Returns:
             ``(B, D)`` float32, unit length.
@@ -361,51 +417,47 @@ class DenseEncoder(nn.Module):
         Raises:
             ValueError: The mask is for another number of images.
         """
-        if class_mask is not None and len(class_mask) != len(images):
-            raise ValueError(
-                f'class_mask is for {len(class_mask)} images, but there are {len(images)}'
-            )
+        if seen is not None and len(seen) != len(images):
+            raise ValueError(f'seen is for {len(seen)} images, but there are {len(images)}')
         parts = self._in_parts(images)
-        masks = (
-            [None] * len(parts)
-            if class_mask is None
-            else class_mask.split([len(part) for part in parts])
-        )
+        masks = [None] * len(parts) if seen is None else seen.split([len(one) for one in parts])
         return torch.cat(
             [self._encode_class_token(part, mask) for part, mask in zip(parts, masks, strict=True)]
         )
 
-    def _encode_class_token(self, images: Tensor, class_mask: Tensor | None) -> Tensor:
-        x, _ = self.embed(images)
-        *blocks, last = self.visual.transformer.resblocks
-        for block in blocks:
-            x = ordinary_block(block, x, class_mask)
-        return self.project(last_class_token(last, x, class_mask))[:, 0]
+    def _encode_class_token(self, images: Tensor, seen: Tensor | None) -> Tensor:
+        x, grid = self.embed(images)
+        row = self.tower.row_mask(seen)
+        for block in self.tower.blocks(grid)[:-1]:
+            x = block.ordinary(x, row)
+        return F.normalize(self.tower.global_feature(x, grid, seen), dim=-1)
 
     @torch.no_grad()
     def ordinary_class_token(self, features: DenseFeatures) -> Tensor:
-        """Compute plain CLIP's class token ``(B, D)`` of images that are already encoded.
+        """Compute plain CLIP's global feature ``(B, D)`` of images that are already encoded.
 
         Runs only block L-1, as CLIP trained it.
         """
-        block, x = self.visual.transformer.resblocks[-1], features.last_input
-        return self.project(last_class_token(block, x))[:, 0]
+        feature = self.tower.global_feature(features.last_input, features.input_grid, None)
+        return F.normalize(feature, dim=-1)
 
     def _in_parts(self, images: Tensor) -> tuple[Tensor, ...]:
         """Split a batch into the parts that are encoded together; only a CPU needs to split."""
         if images.device.type != 'cpu':
             return (images,)
-        tokens = 1 + images[:1].numel() // (3 * self.patch_size**2)
+        # The early maps of a convolutional tower are larger than its strides suggest.
+        side = self.patch_size if self.num_blocks else 16
+        tokens = self.tower.lead + images[:1].numel() // (3 * side**2)
         return images.split(max(1, CPU_TOKENS // tokens))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Compute the input ``(B, 1+N, width)`` float32 of block 0, and the patch grid ``(h, w)``.
+        """Compute the input ``(B, P+N, width)`` float32 of block 0, and the patch grid ``(h, w)``.
 
         Raises:
             ValueError: The shape is not ``(B, 3, H, W)``, or H or W is not a multiple
                 of the patch size.
         """
-        visual, patch = self.visual, self.patch_size
+        patch = self.patch_size
         if (
             images.ndim != 4
             or images.shape[1] != 3
@@ -416,26 +468,7 @@ class DenseEncoder(nn.Module):
                 f'patch size {patch}, not {tuple(images.shape)}; resize them with '
                 'ResizeToPatchGrid'
             )
-        x = visual.conv1(images.to(self.dtype)).float()
-        grid = (x.shape[2], x.shape[3])
-        x = x.flatten(2).transpose(1, 2)
-        class_token = visual.class_embedding.expand(x.shape[0], 1, -1)
-        x = torch.cat([class_token, x], dim=1) + self.positional_embedding(grid)
-        return visual.ln_pre(x), grid
-
-    def positional_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """Return the positional embedding ``(1+N, width)`` for a patch grid.
-
-        It is unchanged on the native grid. On other grids it is interpolated as set
-        by :attr:`positions`, with ``align_corners=False``.
-        """
-        embedding = self.visual.positional_embedding
-        if grid == self.native_grid:
-            return embedding
-        height, width = self.native_grid
-        square = embedding[1:].reshape(1, height, width, -1).permute(0, 3, 1, 2)
-        resized = resize_positions(square, grid, self.positions)
-        return torch.cat([embedding[:1], resized.flatten(2)[0].T])
+        return self.tower.embed(images)
 
     def _pixels(self, images: Tensor) -> Tensor:
         """Undo the normalisation: RGB in [0, 1]."""
@@ -443,31 +476,6 @@ class DenseEncoder(nn.Module):
             torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)
         )
         return images * std + mean
-
-    def project(self, x: Tensor) -> Tensor:
-        """Apply ``ln_post``, projection and L2 norm: ``(B, n, width)`` to ``(B, n, D)`` float32."""
-        return F.normalize(self.visual.ln_post(x) @ self.visual.proj, dim=-1)
-
-
-def resize_positions(square: Tensor, grid: tuple[int, int], how: str) -> Tensor:
-    """Resize the positional embedding of a grid of patches.
-
-    Args:
-        square: ``(1, width, h0, w0)``, as trained.
-        grid: Target grid ``(h, w)``; the native grid changes nothing.
-        how: One of :data:`POSITIONS`, see :class:`DenseEncoder`.
-
-    Returns:
-        ``(1, width, h, w)``.
-    """
-    height, width = square.shape[2:]
-    if grid == (height, width):
-        return square
-    if how == 'bicubic_scale':
-        # torch samples with these exact factors, so the result differs from resizing to `grid`.
-        factors = ((grid[0] + 0.1) / height, (grid[1] + 0.1) / width)
-        return F.interpolate(square, scale_factor=factors, mode='bicubic')
-    return F.interpolate(square, size=grid, mode=how, align_corners=False)
 
 
 def _record(

@@ -16,6 +16,7 @@ import open_clip
 import torch
 from open_clip import hf_model
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.convert import convert_state_dict
 from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIPTextCfg, convert_to_custom_text_state_dict
 from open_clip.pretrained import (
@@ -24,13 +25,14 @@ from open_clip.pretrained import (
     get_pretrained_cfg,
 )
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import QuickGELU
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..files import user_path
 from .torch_file import read_torch_zip
+from .towers import check_tower
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
 FOLDER_CONFIG = 'open_clip_config.json'
@@ -53,6 +55,8 @@ TOKENIZER_OPTIONS = {
     'strip_sep_token',
 }
 
+# Normalisation of OpenAI's models, and of open_clip's if nothing else is said.
+OPENAI_PREPROCESS = {'mean': OPENAI_DATASET_MEAN, 'std': OPENAI_DATASET_STD}
 # Attributes of modules that training or the form of an output sets, and that change no feature.
 NO_ARCHITECTURE = {'training', 'grad_checkpointing', 'gradient_checkpointing', 'output_dict'}
 
@@ -66,11 +70,15 @@ class LoadedCLIP:
         tokenizer: Callable ``(list[str], context_length=int) -> (n, length)`` of
             token ids.
         name: The user's name for the model; for messages.
+        mean, std: Normalisation of the images that the model was trained with, for RGB values in
+            [0, 1]; None if it is not known.
     """
 
     model: nn.Module
     tokenizer: Callable[..., Tensor]
     name: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 def load_clip(
@@ -80,7 +88,7 @@ def load_clip(
     quick_gelu: bool | None = None,
     tokenizer: Callable[..., Tensor] | None = None,
 ) -> LoadedCLIP:
-    """Load a frozen CLIP whose image tower is a ViT with a class token.
+    """Load a frozen CLIP whose image tower is of a supported family.
 
     Args:
         model: An open_clip architecture name (``'ViT-B-16-quickgelu'``), a folder
@@ -109,19 +117,21 @@ def load_clip(
         TypeError: ``model`` is none of these kinds.
         ValueError: The name or tag is unknown, the weights are for another
             architecture, the file is damaged or unsafe, the activation is unknown
-            or wrong, the image tower has no class token, or the tokenizer is
-            unknown or would run code.
+            or wrong, the image tower is unsupported, or the tokenizer is unknown or would run
+            code.
     """
     if isinstance(model, nn.Module):
         if pretrained is not None or checkpoint is not None:
             raise ValueError('leave out pretrained and checkpoint for an already built model')
         name, clip = type(model).__name__, deepcopy(model)  # does not change the caller's model
-        check_image_tower(clip, name)
+        visual = getattr(clip, 'visual', None)
+        check_tower(visual, name)
         text: Mapping[str, Any] = {}
         folder = None
+        preprocess = getattr(visual, 'preprocess_cfg', None) or _usual_preprocess(clip)
     elif isinstance(model, str | Mapping):
         source = _source(model, pretrained, checkpoint, quick_gelu)
-        name, clip = source.name, _build(source)
+        name, (clip, preprocess) = source.name, _build(source)
         text, folder = source.config['text_cfg'], source.folder
     else:
         raise TypeError(
@@ -129,43 +139,22 @@ def load_clip(
         )
     if tokenizer is None:
         tokenizer = _tokenizer(text, clip, name, folder)
-    return LoadedCLIP(clip.float().eval().requires_grad_(False), tokenizer, name)
-
-
-def check_image_tower(clip: Any, name: str) -> None:
-    """Refuse an image tower that is not an open_clip ViT with a class token.
-
-    Raises:
-        ValueError: The tower is unsupported; the message names it and says why.
-    """
-    visual = getattr(clip, 'visual', None)
-    tower = f'the image tower of {name} ({type(visual).__name__})'
-    if not isinstance(visual, VisionTransformer):
-        trunk = getattr(getattr(visual, 'trunk', None), 'pretrained_cfg', {}).get('architecture')
-        what = f"is timm's {trunk} and not" if trunk else 'is not'
-        raise ValueError(
-            f"{tower} {what} open_clip's VisionTransformer; TagCLIP needs a ViT with "
-            'a class token, such as ViT-B-16'
-        )
-    if visual.attn_pool is not None or visual.pool_type != 'tok':
-        pool = 'attention' if visual.attn_pool is not None else visual.pool_type
-        raise ValueError(f'{tower} pools by {pool}, but TagCLIP needs a class token')
-    if not all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks):
-        raise ValueError(
-            f'{tower} has custom attention blocks (normalised or scaled queries, '
-            'inner norms); they are unsupported'
-        )
-    if visual.patch_size[0] != visual.patch_size[1]:
-        raise ValueError(
-            f'{tower} has patches of {visual.patch_size}; TagCLIP needs square patches'
-        )
+    clip = clip.float().eval().requires_grad_(False)
+    mean, std = (preprocess.get(key) for key in ('mean', 'std'))
+    return LoadedCLIP(
+        clip,
+        tokenizer,
+        name,
+        None if mean is None else tuple(mean),
+        None if std is None else tuple(std),
+    )
 
 
 def check_vision_config(config: Mapping[str, Any], name: str) -> None:
     """Refuse an unsupported architecture before its weights are downloaded or read.
 
     Builds the image tower on the meta device, without memory, and checks it with
-    :func:`check_image_tower`.
+    :func:`mmtagclip.clip.towers.check_tower`.
 
     Raises:
         ImportError: The text tower needs transformers, which is not installed.
@@ -178,21 +167,17 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
     for key in ('vision_cfg', 'text_cfg'):
         if not isinstance(config[key], Mapping):
             raise ValueError(f'{key} of {name} must be a dict, not {config[key]!r}')
-    vision = config['vision_cfg']
-    if vision.get('timm_model_name'):  # not built, because timm may download its weights
-        raise ValueError(
-            f"the image tower of {name} is timm's {vision['timm_model_name']}; TagCLIP needs "
-            "open_clip's ViT with a class token, such as ViT-B-16"
-        )
+    if 'multimodal_cfg' in config:
+        raise ValueError(f'{name} is a CoCa, which is unsupported; use a CLIP such as ViT-B-16')
+    # timm would download the weights that it knows.
+    vision = {**config['vision_cfg'], 'timm_model_pretrained': False}
     smallest = {'context_length': 1, 'vocab_size': 1, 'width': 1, 'heads': 1, 'layers': 1}
     try:
         with torch.device('meta'):
-            clip = open_clip.CLIP(config['embed_dim'], dict(vision), smallest)
+            clip = open_clip.CLIP(config['embed_dim'], vision, smallest)
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f"the image tower of {name} can't be built: {error}") from None
-    check_image_tower(clip, name)
-    if 'multimodal_cfg' in config:
-        raise ValueError(f'{name} is a CoCa, which is unsupported; use a CLIP such as ViT-B-16')
+    check_tower(clip.visual, name)
     _check_text_config(config['text_cfg'], name)
 
 
@@ -348,7 +333,8 @@ class _Source:
         weights: Returns the path of the weights. Called after all checks, because it
             may download them.
         quick_gelu: Whether the weights need QuickGELU; None if unknown.
-        preprocess: Preprocessing of the training, at least ``mean`` and ``std``.
+        preprocess: Preprocessing of the training, ``mean`` and ``std``. Default: see
+            :func:`_usual_preprocess`.
         folder: Folder that is searched first for a tokenizer.
     """
 
@@ -391,7 +377,40 @@ def _source(
     called = model if isinstance(model, str) else 'CLIP'
     config = _checked(_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
-    return _Source(f'{called} ({checkpoint})', config, lambda: path, said)
+    if said is None and not _has_two_activations(model):
+        said = False
+    name = f'{called} ({checkpoint})'
+    return _Source(name, config, lambda: path, said, _preprocess_of_name(model))
+
+
+def _has_two_activations(model: str | Mapping[str, Any]) -> bool:
+    """Whether weights of an architecture may need QuickGELU or GELU."""
+    if isinstance(model, str):
+        return f'{model}-quickgelu' in open_clip.list_models()
+    return not model['vision_cfg'].get('timm_model_name')
+
+
+def _preprocess_of_name(model: str | Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The normalisation of all weights that open_clip has for an architecture.
+
+    Returns:
+        ``mean`` and ``std``, None if weights differ; None for an architecture without a name.
+    """
+    if not isinstance(model, str):
+        return None
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    found = {
+        tuple((key, tuple(get_pretrained_cfg(model, tag)[key])) for key in OPENAI_PREPROCESS)
+        for tag in tags
+    }
+    if len(found) > 1:
+        return dict.fromkeys(OPENAI_PREPROCESS)
+    return dict(found.pop()) if found else OPENAI_PREPROCESS  # open_clip's own default
+
+
+def _usual_preprocess(clip: Any) -> dict[str, Any]:
+    """OpenAI's normalisation for towers of OpenAI's kinds; empty for timm's, which have several."""
+    return {} if hasattr(clip.visual, 'trunk') else OPENAI_PREPROCESS
 
 
 def _hub(model: str) -> _Source:
@@ -428,7 +447,9 @@ def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the architecture and preprocessing of a folder in open_clip's layout."""
     try:
         config = json.loads(path.read_text(encoding='utf-8'))
-        return dict(config['model_cfg']), dict(config.get('preprocess_cfg', {}))
+        said = config.get('preprocess_cfg', {})
+        known = {key: said[key] for key in OPENAI_PREPROCESS if said.get(key)}
+        return dict(config['model_cfg']), known
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
 
@@ -452,20 +473,22 @@ def _tag(model: str, tag: str) -> _Source:
             f'the weights {tag!r} were trained with {_activation(trained)}, but '
             f'{model!r} computes {_activation(built)}: use {twin!r}'
         )
-    return _Source(name, config, lambda: Path(download_pretrained(weights)), built, weights)
+    fetch = lambda: Path(download_pretrained(weights))  # noqa: E731
+    return _Source(name, config, fetch, built, {key: weights[key] for key in OPENAI_PREPROCESS})
 
 
 def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Check an architecture and return a copy."""
     check_vision_config(config, name)
     copy = deepcopy(dict(config))
+    copy['vision_cfg']['timm_model_pretrained'] = False
     if copy['text_cfg'].get('hf_model_name'):
         copy['text_cfg']['hf_model_pretrained'] = False
     return copy
 
 
-def _build(source: _Source) -> Any:
-    """Build the model and load its weights."""
+def _build(source: _Source) -> tuple[Any, Mapping[str, Any]]:
+    """Build the model and load its weights; returns it with ``mean`` and ``std``."""
     path, config = source.weights(), dict(source.config)
     state, from_openai = read_state_dict(path)
     if from_openai and source.quick_gelu is False:
@@ -487,13 +510,10 @@ def _build(source: _Source) -> Any:
         raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
         state = convert_to_custom_text_state_dict(state)
-    _load_weights(clip, state, path, source.name)
-    if source.preprocess is not None:
-        known = {'mean': OPENAI_DATASET_MEAN, 'std': OPENAI_DATASET_STD}
-        clip.visual.preprocess_cfg = {
-            key: source.preprocess.get(key) or value for key, value in known.items()
-        }
-    return clip
+    _load_weights(clip, convert_state_dict(clip, state), path, source.name)
+    if from_openai:
+        return clip, OPENAI_PREPROCESS
+    return clip, {**_usual_preprocess(clip), **(source.preprocess or {})}
 
 
 def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..files import write_whole
 from .encoder import DenseEncoder
+from .towers.open_clip_vit import OpenCLIPViT
 
 INPUTS = ('images',)
 OUTPUTS = ('patches', 'class_token', 'attention', 'votes')
@@ -30,14 +32,18 @@ class DenseGraph(nn.Module):
         layers: Layers whose mean attention map is an output.
 
     Raises:
-        ValueError: The encoder has another dtype, the model does not have one of the
-            layers, or the last block reads the images themselves.
+        ValueError: The encoder has another dtype, its tower is not open_clip's ViT, the model
+            does not have one of the layers, or the last block reads the images themselves.
     """
 
     def __init__(self, encoder: DenseEncoder, layers: Sequence[int]) -> None:
         super().__init__()
         if encoder.dtype != torch.float32:
             raise ValueError(f'the export needs a float32 encoder, not {encoder.dtype}')
+        if not isinstance(encoder.tower, OpenCLIPViT) or encoder.last_block is None:
+            raise ValueError(
+                f"{encoder.name} can't be exported: its image tower is not open_clip's ViT"
+            )
         if encoder.last_block.needs_pixels:
             raise ValueError(
                 f'{type(encoder.last_block).__name__} reads the images themselves, '
@@ -60,6 +66,7 @@ class DenseGraph(nn.Module):
             numbers in float32.
         """
         encoder = self.encoder
+        assert encoder.last_block is not None
         votes = mean = torch.zeros((), device=images.device)
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> None:
@@ -70,9 +77,10 @@ class DenseGraph(nn.Module):
             if index in self.layers:
                 mean = mean + attention
 
-        out, _ = encoder.last_block(encoder.walk(images, look))
-        tokens = encoder.project(out)
-        return tokens[:, 1:], tokens[:, 0], mean / len(self.layers), votes
+        out, grid = encoder.last_block(encoder.walk(images, look))
+        features = encoder.tower.read(encoder.tower.norm(out), grid)
+        patches, class_token = (F.normalize(one, dim=-1) for one in features)
+        return patches, class_token, mean / len(self.layers), votes
 
 
 def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) -> None:

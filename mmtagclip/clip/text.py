@@ -50,6 +50,7 @@ class TextEncoder:
         self.tokenizer = encoder.tokenizer
         self.templates = tuple(templates)
         self.context_length = context_length(self.clip)
+        self.dim = encoder.dim
         self.cache_dir: Path | None = None
         if cache_dir is None or cache_dir is True:
             self.cache_dir = default_cache_dir()
@@ -183,7 +184,7 @@ class TextEncoder:
         if facts.get('key') != key or facts.get('sha256') != _digest(feature):
             return None
         # The digest shows that the file is whole, not who wrote it.
-        size = self.clip.visual.output_dim
+        size = self.dim
         if feature.dtype != np.float32 or feature.shape != (size,):
             return None
         if not abs(float(np.linalg.norm(feature)) - 1) < 1e-3:  # not so either where it is NaN

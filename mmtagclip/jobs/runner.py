@@ -294,11 +294,15 @@ class Job:
                 name, of_content = record['image'], record['files'][file]
                 place, named = places.get((name, file)), self.root / path
                 hidden = self.work / _hidden(name, file, of_content)
-                if place not in (None, Path(path)) and not hidden.exists():
-                    if _is_whole(named, of_content):  # else the image was done again
-                        with contextlib.suppress(FileNotFoundError):
-                            move(named, hidden)
-                            folders.add(named.parent)
+                # A file that is damaged was done again.
+                if (
+                    place not in (None, Path(path))
+                    and not hidden.exists()
+                    and _is_whole(named, of_content)
+                ):
+                    with contextlib.suppress(FileNotFoundError):
+                        move(named, hidden)
+                        folders.add(named.parent)
         if folders:
             for folder in (self.work, *folders):
                 sync_folder(folder)

@@ -38,14 +38,15 @@ class CLIPEncoder(DenseEncoder):
         quick_gelu: Whether the weights were trained with QuickGELU; needed only if
             neither the file nor the model says so.
         last_block: Config of what the last block does;
-            ``mmtagclip.SelfOnlyLastBlock`` if None.
+            see :class:`mmtagclip.clip.DenseEncoder` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
             tower.
         positions: How the positional embedding is resized; see
             :class:`mmtagclip.clip.DenseEncoder`.
+        tower: Options of the image tower's family, such as ``pool_mlp``; the same.
         mean: Mean of the normalisation that the weights were trained with, for
-            values in [0, 1], RGB; needed only if a file does not say it and it is
-            not OpenAI's.
+            values in [0, 1], RGB; needed only if neither the model's name nor its
+            file says it.
         std: Its standard deviation; the same.
         text_cache: Folder of cached text features; the user's cache directory
             if None, no cache if False.
@@ -61,7 +62,8 @@ class CLIPEncoder(DenseEncoder):
         quick_gelu: bool | None = None,
         last_block: ConfigDict | dict | LastBlock | None = None,
         dtype: str = 'float32',
-        positions: str = 'bilinear',
+        positions: str | None = None,
+        tower: Mapping[str, Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         text_cache: str | Path | bool | None = None,
@@ -69,9 +71,7 @@ class CLIPEncoder(DenseEncoder):
     ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        super().__init__(clip, policy, dtype, positions)
-        self.mean = self.mean if mean is None else tuple(mean)
-        self.std = self.std if std is None else tuple(std)
+        super().__init__(clip, policy, dtype, positions, tower, mean, std)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
 

@@ -1,9 +1,26 @@
 """Steps on maps over the patch grid that several parts share."""
 
+import math
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def layers_from(share: float, num_blocks: int) -> tuple[int, ...]:
+    """Layers from a share of the depth, rounded up, to the last but one.
+
+    Args:
+        share: In [0, 1].
+        num_blocks: The depth, L.
+
+    Returns:
+        ``ceil(share * L)`` to ``L - 2``; at least one layer.
+    """
+    last = max(num_blocks - 2, 0)
+    # Rounded first, so that a third of 3 is 1 and not a little more.
+    return tuple(range(min(math.ceil(round(share * num_blocks, 6)), last), last + 1))
 
 
 def min_max(x: Tensor, dim: int) -> Tensor:

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..clip.encoder import resize_positions
 from ..clip.loading import read_state_dict
+from ..clip.towers import resize_positions
 from ..registry import MODELS
 
 

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from ..clip.block import attention_output
 from ..clip.last_blocks import LastBlock, LastBlockContext
 from ..registry import MODELS
 from .features import Affinity, AffinitySource
@@ -58,7 +57,7 @@ class ProxyLastBlock(LastBlock):
             raise ValueError('ProxyLastBlock needs the pixels of the images')
         affinity = self.source(context.pixels)
         attention, grid = self.attention(affinity, context)
-        v = context.qkv[2][:, :, 1:]
+        v = context.qkv[2][:, :, context.lead :]
         values = v.transpose(2, 3).flatten(1, 2).unflatten(2, context.grid).float()
         values = F.interpolate(values, size=grid, mode='bilinear', align_corners=False)
         y = values.flatten(2) @ attention.transpose(1, 2)
@@ -71,8 +70,8 @@ class ProxyLastBlock(LastBlock):
                 antialias=True,
             ).flatten(2)
             grid = context.grid
-        y = attention_output(context.block, y.transpose(1, 2)[:, None].to(v.dtype))
-        return torch.cat([context.x[:, :1], y], dim=1), grid
+        y = context.block.attention_output(y.transpose(1, 2)[:, None].to(v.dtype))
+        return torch.cat([context.x[:, : context.lead], y], dim=1), grid
 
     def attention(
         self, affinity: Affinity, context: LastBlockContext

@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
 from ..apis.analysis import inferencer_of
+from ..apis.demo_model import demo_notice
 from ..clip import Vocabulary, parse_names
 from ..images import ImageTooLarge, read_image
 from ..models import CLIPEncoder, TagCLIP
@@ -155,6 +156,11 @@ class Server:
         self.segments = not isinstance(self.model, TagCLIP)
         self.tagger: TagCLIP | None = self.model.tagger if self.segments else self.model
         self.names = self.inferencer.names_for()
+        # Said of uploads only: the examples are the demo's.
+        self.notice = None
+        if self.inferencer.is_demo_model:
+            start = f'mmtagclip web --model {self.inferencer.real_model} --download'
+            self.notice = sentence(demo_notice(start)) + '.'
         for part in self.model.modules():
             if isinstance(part, CLIPEncoder):
                 part.forget_disk()
@@ -198,7 +204,7 @@ class Server:
         """Take an image, the body of the request, and encode it."""
         async with self._body(request, self.limits.upload_bytes, 'The file') as body:
             name = Path(request.query_params.get('name', 'image')).name[:100] or 'image'
-            return await self._take(request, body, name)
+            return await self._take(request, body, name, self.notice)
 
     async def example(self, request: Request) -> Response:
         """Encode one of the examples."""
@@ -296,7 +302,9 @@ class Server:
         finally:
             self.buffered -= counted
 
-    async def _take(self, request: Request, content: bytes, name: str) -> Response:
+    async def _take(
+        self, request: Request, content: bytes, name: str, notice: str | None = None
+    ) -> Response:
         """Encode an image and keep it for its visitor."""
         async with self.line.place():
             pixels = await self.decoding.run(request, decode, content, self.limits)
@@ -312,7 +320,9 @@ class Server:
         self.sessions[key].measure()
         self._make_room()
         height, width = pixels.shape[:2]
-        taken = JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
+        taken = JSONResponse(
+            {'key': key, 'name': name, 'width': width, 'height': height, 'notice': notice}
+        )
         if not known:
             taken.set_cookie(COOKIE, visitor, httponly=True, samesite='strict')
         return taken
@@ -338,7 +348,7 @@ class Server:
             raise HTTPException(400, sentence(error)) from None
 
     def _question(self, body: bytes) -> tuple[Any, ...]:
-        """Classes, background, threshold and background level of a question.
+        """Classes, background, the tags' rule and the background level of a question.
 
         Raises:
             HTTPException: It can't be read.
@@ -354,7 +364,11 @@ class Server:
             return (
                 asked_names(question['classes'], self.limits, self.names.vocabulary),
                 asked_names(question['background'], self.limits, self.names.background),
-                asked_number(question['threshold'], 'threshold'),
+                {
+                    'threshold': asked_number(question['threshold'], 'threshold'),
+                    'min_score': asked_number(question.get('min_score'), 'min_score'),
+                    'top': question.get('top'),
+                },
                 asked_number(question['background_level'], 'background_level'),
             )
         except (ValueError, FileNotFoundError) as error:
@@ -365,16 +379,16 @@ class Server:
         analysis: Analysis,
         classes: Vocabulary | None,
         background: Vocabulary | None,
-        threshold: float | None,
+        rule: dict[str, Any],
         level: float | None,
     ) -> tuple[Answer, Response]:
         try:
             # No classes at all means the model's own; no background is no background.
             names = self.inferencer.names_for(classes or None, background)
-            stages = analysis.stages(names, threshold=threshold)
+            stages = analysis.stages(names, **rule)
             final = list(stages.values())[-1] if stages else None
             masks = analysis.masks(names, final, level) if self.segments else None
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise HTTPException(400, sentence(error)) from None
         content: dict[str, Any] = {
             'stages': [self._stage(step, one) for step, one in stages.items()]

@@ -25,7 +25,7 @@ def test_every_config_is_in_the_zoo_under_its_own_name():
         assert entry.task in ('tag', 'segment', 'train')
 
 
-def test_the_task_is_that_of_the_config():
+def test_task_and_weights_are_those_of_the_config():
     kinds = {
         'mmtagclip.TagCLIP': 'tag',
         'mmtagclip.CLSSeg': 'segment',
@@ -35,6 +35,10 @@ def test_the_task_is_that_of_the_config():
         config = Config.fromfile(entry.config)
         expected = 'train' if 'train_dataloader' in config else kinds[config.model.type]
         assert entry.task == expected
+        assert list(entry.weights) == model_zoo.needed_weights(config), entry.name
+        models = [str(encoder.model) for encoder in model_zoo.encoder_configs(config)]
+        local = all(model.startswith('local-dir:') for model in models)
+        assert entry.task == 'train' or local == (not entry.weights), entry.name
 
 
 def test_figures_are_marked_as_the_papers_or_measured_on_the_demo():
@@ -67,6 +71,23 @@ def test_what_would_be_downloaded(encoder, expected, monkeypatch):
     monkeypatch.setenv('HOME', '/nowhere')
     for model in ({'encoder': encoder}, {'tagger': {'encoder': encoder}}):
         assert model_zoo.missing_weights(Config({'model': model})) == expected
+
+
+def test_recorded_repositories_are_those_of_the_catalogues(monkeypatch):
+    recorded = dict(model_zoo.REPOSITORIES)
+    assert {name for entry in list_models() for name in entry.weights} == set(recorded)
+    asked = []
+    monkeypatch.setattr(
+        'huggingface_hub.try_to_load_from_cache', lambda *of: asked.append(of) or None
+    )
+    for name, repository in recorded.items():
+        for known in (recorded, {}):
+            monkeypatch.setattr(model_zoo, 'REPOSITORIES', known)
+            assert not model_zoo.on_this_machine(name)
+        half = len(asked) // 2
+        assert asked[:half] == asked[half:], name
+        assert {one for one, _ in asked} == {repository}
+        asked.clear()
 
 
 def test_every_part_that_would_be_downloaded_counts(monkeypatch):

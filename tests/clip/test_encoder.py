@@ -66,7 +66,7 @@ def test_batch_equals_single_images(encoder, monkeypatch, tokens):
     batch = images(3, 64, 96)
     together = encoder(batch, SETS, votes=True)
     seen = torch.rand(3, 24, generator=torch.Generator().manual_seed(1)) > 0.5
-    class_tokens = encoder.encode_class_token(batch, -1000.0 * ~seen)
+    class_tokens = encoder.encode_class_token(batch, seen)
     for i in range(3):
         alone = encoder(batch[i : i + 1], SETS, votes=True)
         torch.testing.assert_close(together.patches[i], alone.patches[0], atol=1e-5, rtol=0)
@@ -75,7 +75,7 @@ def test_batch_equals_single_images(encoder, monkeypatch, tokens):
         torch.testing.assert_close(
             together.attention.mean(ALL)[i], alone.attention.mean(ALL)[0], atol=1e-6, rtol=0
         )
-        own = encoder.encode_class_token(batch[i : i + 1], -1000.0 * ~seen[i : i + 1])
+        own = encoder.encode_class_token(batch[i : i + 1], seen[i : i + 1])
         torch.testing.assert_close(class_tokens[i], own[0], atol=1e-5, rtol=0)
         assert (together.attention.votes[i] != alone.attention.votes[0]).float().mean() <= 0.001
 
@@ -95,7 +95,7 @@ def test_a_batch_of_no_images(encoder):
 
 
 def test_native_grid_leaves_the_positions_alone(encoder):
-    assert encoder.positional_embedding((14, 14)) is encoder.visual.positional_embedding
+    assert encoder.tower.positional_embedding((14, 14)) is encoder.visual.positional_embedding
 
 
 @pytest.mark.parametrize('dtype', NARROW)
@@ -124,7 +124,7 @@ def test_narrow_dtypes_stay_close_and_return_float32(clip, encoder, dtype):
 def test_class_token_agrees_with_masked_torch_attention(encoder, masked):
     batch = images(3, 48, 80)
     seen = torch.rand(3, 15, generator=torch.Generator().manual_seed(1)) > 0.5
-    got = encoder.encode_class_token(batch, -1000.0 * ~seen if masked else None)
+    got = encoder.encode_class_token(batch, seen if masked else None)
     for i in range(3):
         plain = twins.class_token(encoder.visual, batch[i : i + 1], seen[i] if masked else None)
         torch.testing.assert_close(got[i], plain, atol=2e-5, rtol=0)
@@ -189,8 +189,8 @@ def test_batches_of_a_wrong_shape_are_refused(encoder):
 
 
 def test_a_mask_of_another_number_of_images_is_refused(encoder):
-    with pytest.raises(ValueError, match='class_mask is for 1 images, but there are 2'):
-        encoder.encode_class_token(torch.zeros(2, 3, 32, 32), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match='seen is for 1 images, but there are 2'):
+        encoder.encode_class_token(torch.zeros(2, 3, 32, 32), torch.ones(1, 4) > 0)
 
 
 def test_unknown_layers_and_dtypes_are_refused(encoder, clip):

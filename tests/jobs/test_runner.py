@@ -458,13 +458,13 @@ def test_files_are_named_after_their_images(tmp_path):
     assert masks == ['masks/c.png', 'masks/d.png.png', 'masks/d.jpg.png']
     (tmp_path / masks[0]).write_bytes(b'damaged')
     # Other images: the folder that all lie in is another one, and so are the names.
-    images = [Source(f'/x/{name}') for name in ('c.jpg', 'b/c.jpg', f'{long}1.jpg', f'{long}2.jpg')]
+    images = [Source(f'/x/{name}') for name in ('b/c.jpg', 'c.jpg', f'{long}1.jpg', f'{long}2.jpg')]
     _, done_now = run_on(tmp_path, images)
     assert done_now == [image.name for image in images]
     assert check_folder(tmp_path) == []
     records = read_results(tmp_path)[1]
     masks = [one.more['masks'] for one in records]
-    assert masks[:2] == ['masks/c.png', 'masks/b/c.png']
+    assert masks[:2] == ['masks/b/c.png', 'masks/c.png']
     assert len(set(masks)) == 4
     assert all(len(os.fsencode(mask)) < 250 for mask in masks)
     assert [(tmp_path / mask).read_bytes() for mask in masks] == [b'0', b'1', b'2', b'3']

@@ -11,7 +11,6 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.clip.block import ordinary_block
 from tests.conftest import picture
 from tests.processes import ROOT, run, run_script
 
@@ -51,9 +50,9 @@ def tiny(measuring, clip, monkeypatch):
 
 def plain_forward(encoder, image):
     """All blocks; torch counts nothing in open_clip's own fused attention."""
-    x, _ = encoder.embed(image)
-    for block in encoder.visual.transformer.resblocks:
-        x = ordinary_block(block, x)
+    x, grid = encoder.embed(image)
+    for block in encoder.tower.blocks(grid):
+        x = block.ordinary(x)
 
 
 @pytest.fixture(scope='module')

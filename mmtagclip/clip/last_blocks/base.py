@@ -6,13 +6,12 @@ attention maps. The encoder records the block's ordinary attention separately.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ..block import attention_output, feed_forward
+from ..block import QKV, Block
 
-QKV = tuple[Tensor, Tensor, Tensor]
 Policy = TypeVar('Policy', bound='type[LastBlock]')
 # All policies by class name, in the order of definition. There is no other list.
 LAST_BLOCKS: dict[str, 'type[LastBlock]'] = {}
@@ -29,27 +28,30 @@ class LastBlockContext:
     """The inputs of a policy.
 
     Attributes:
-        blocks: All L blocks.
-        x: ``(B, 1+N, width)`` input of block L-1.
+        blocks: All L blocks, bound to the grid.
+        x: ``(B, P+N, width)`` input of block L-1; P tokens, of which the class token is the
+            first, are in front of the patches.
         qkv: Queries, keys and values of block L-1 for ``x``,
-            ``(B, heads, 1+N, width/heads)`` each.
+            ``(B, heads, P+N, width/heads)`` each.
         grid: ``(h, w)`` in patches, ``N = h * w``.
-        inputs: Inputs ``(B, 1+N, width)`` of the blocks in the policy's
+        inputs: Inputs ``(B, P+N, width)`` of the blocks in the policy's
             ``block_inputs``. The input of block ``i`` is the output of block
             ``i - 1``.
         pixels: ``(B, 3, H, W)`` images, RGB in [0, 1], if the policy has
             ``needs_pixels``.
+        lead: P, the number of tokens in front of the patches.
     """
 
-    blocks: Sequence[Any]
+    blocks: Sequence[Block]
     x: Tensor
     qkv: QKV
     grid: tuple[int, int]
     inputs: Mapping[int, Tensor] = field(default_factory=dict)
     pixels: Tensor | None = None
+    lead: int = 1
 
     @property
-    def block(self) -> Any:
+    def block(self) -> Block:
         """Block L-1."""
         return self.blocks[-1]
 
@@ -64,13 +66,10 @@ class LastBlock(nn.Module):
     Attributes:
         block_inputs: Blocks, from 0, whose inputs the policy needs.
         needs_pixels: Whether the policy reads the images themselves.
-        depth_options: Options that were left at their published values for 12
-            blocks. An encoder of another depth is refused if there are any.
     """
 
     block_inputs: tuple[int, ...] = ()
     needs_pixels = False
-    depth_options: tuple[str, ...] = ()
 
     def __init__(self, residual: bool = True, mlp: bool = True) -> None:
         super().__init__()
@@ -82,23 +81,36 @@ class LastBlock(nn.Module):
         return ', '.join(
             f'{key}={value}'
             for key, value in vars(self).items()
-            if key not in ('training', 'depth_options') and not key.startswith('_')
+            if key != 'training' and not key.startswith('_')
         )
 
+    def set_depth(self, num_blocks: int) -> None:
+        """Choose the layers that were left open for a tower of this many blocks."""
+
     def attend(self, context: LastBlockContext) -> Tensor:
-        """Compute the attention's output ``(B, heads, 1+N, d)`` before its projection."""
+        """Compute the attention's output ``(B, heads, P+N, d)`` before its projection."""
         raise NotImplementedError
+
+    def gather(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Change the tokens ``(B, P+N, width)`` behind the tower's norm; here: not at all."""
+        return tokens
 
     def forward(self, context: LastBlockContext) -> tuple[Tensor, tuple[int, int]]:
         """Run the block.
 
         Returns:
-            ``(B, 1+N, width)``, and the grid of its patches. It is the context's
+            ``(B, P+N, width)``, and the grid of its patches. It is the context's
             grid, unless the policy changes it.
         """
-        x = attention_output(context.block, self.attend(context))
+        x = context.block.attention_output(self.attend(context))
         if self.residual:
             x = context.x + x
         if self.mlp:
-            x = x + feed_forward(context.block, x)
+            x = x + context.block.feed_forward(x)
         return x, context.grid
+
+
+def at_depth(layers: Sequence[int], num_blocks: int) -> tuple[int, ...]:
+    """Layers of 12 blocks at the same share of another depth, before the last block."""
+    found = {min(round(layer * num_blocks / 12), num_blocks - 2) for layer in layers}
+    return tuple(sorted(max(layer, 0) for layer in found))

@@ -30,11 +30,13 @@ class NACLIPLastBlock(LastBlock):
     def attend(self, context: LastBlockContext) -> Tensor:
         """Attend from keys to keys, with the Gaussian of the distance."""
         _, k, v = context.qkv
-        return F.scaled_dot_product_attention(k, k, v, attn_mask=self.nearness(context.grid, k))
+        return F.scaled_dot_product_attention(k, k, v, attn_mask=self.nearness(context, k))
 
-    def nearness(self, grid: tuple[int, int], like: Tensor) -> Tensor:
-        """Return ``(1+N, 1+N)`` in [0, 1]: the Gaussian between patches, 0 for the class token."""
-        axes = [torch.arange(side, dtype=torch.float32, device=like.device) for side in grid]
+    def nearness(self, context: LastBlockContext, like: Tensor) -> Tensor:
+        """Return ``(P+N, P+N)`` in [0, 1]: the Gaussian between patches, 0 for other tokens."""
+        axes = [
+            torch.arange(side, dtype=torch.float32, device=like.device) for side in context.grid
+        ]
         y, x = (torch.exp(-((axis - axis[:, None]) ** 2) / (2 * self.std**2)) for axis in axes)
         patches = (y[:, None, :, None] * x[None, :, None, :]).flatten(2).flatten(0, 1)
-        return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)
+        return F.pad(patches, (context.lead, 0, context.lead, 0)).to(like.dtype)

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..block import attention_output, project_qkv
-from .base import LastBlock, LastBlockContext, last_block
+from .base import LastBlock, LastBlockContext, at_depth, last_block
 
 # Published constants, the same for every model and data set.
 NEIGHBOURS = 30
@@ -25,19 +24,19 @@ SHARPNESS = 3.0
 class SCCLIPLastBlock(LastBlock):
     """Self-calibrated CLIP (SC-CLIP, 2024); no residual, no MLP.
 
-    The class token is passed through unchanged. Defaults are as published for 12
-    blocks; an encoder of another depth must set all options.
+    Tokens in front of the patches are passed through unchanged; without a class token, none is
+    added. Defaults are as published for 12 and 24 blocks; at other depths they are the same shares
+    as of 12, which are ours.
 
     Args:
         similarity_layer: Block, from 0, whose output gives the similarity of
-            patches while features are computed. Default: 8, as published for 12
-            blocks; 16 for 24.
+            patches while features are computed. Published: 8 of 12, 16 of 24.
         output_layer: Block whose output gives the similarity for the final
-            average. Default: 3, as published for 12 blocks; 6 for 24.
+            average. Published: 3 of 12, 6 of 24.
         fusion_layers: Blocks whose outputs are summed for the second pass.
-            Default: 3 to 9, as published for 12 blocks; 8 to 18 for 24.
+            Published: 3 to 9 of 12, 8 to 18 of 24.
         class_token_weight: Weight of the class token that is added to all
-            patches. Default: 0.3, as published for 12 blocks; 0.1 for 24.
+            patches. Published: 0.3 for 12 blocks, 0.1 for 24; 0.1 above 12.
 
     Raises:
         ValueError: ``fusion_layers`` is empty.
@@ -51,19 +50,21 @@ class SCCLIPLastBlock(LastBlock):
         class_token_weight: float | None = None,
     ) -> None:
         super().__init__(residual=False, mlp=False)
-        given = {
-            'similarity_layer': similarity_layer,
-            'output_layer': output_layer,
-            'fusion_layers': fusion_layers,
-            'class_token_weight': class_token_weight,
-        }
-        self.depth_options = tuple(key for key, value in given.items() if value is None)
-        self.similarity_layer = 8 if similarity_layer is None else similarity_layer
-        self.output_layer = 3 if output_layer is None else output_layer
-        self.fusion_layers = tuple(range(3, 10) if fusion_layers is None else fusion_layers)
-        self.class_token_weight = 0.3 if class_token_weight is None else class_token_weight
-        if not self.fusion_layers:
+        if fusion_layers is not None and not fusion_layers:
             raise ValueError('SCCLIPLastBlock needs at least one fusion layer')
+        self._given = similarity_layer, output_layer, fusion_layers, class_token_weight
+        self.set_depth(12)
+
+    def set_depth(self, num_blocks: int) -> None:
+        """See :class:`LastBlock`."""
+        similar, out, fused, weight = self._given
+        published = num_blocks == 24
+        small = num_blocks <= 12
+        layers = tuple(range(8, 19)) if published else at_depth(range(3, 10), num_blocks)
+        self.similarity_layer = at_depth((8,), num_blocks)[0] if similar is None else similar
+        self.output_layer = at_depth((3,), num_blocks)[0] if out is None else out
+        self.fusion_layers = layers if fused is None else tuple(fused)
+        self.class_token_weight = (0.3 if small else 0.1) if weight is None else weight
         # The output of block i is the input of block i + 1.
         self.block_inputs = tuple(
             sorted(
@@ -78,43 +79,44 @@ class SCCLIPLastBlock(LastBlock):
         """Run the block, in float32 except for its projections.
 
         Returns:
-            ``(B, 1+N, width)``, and the grid.
+            ``(B, P+N, width)``, and the grid.
         """
 
         def output(layer: int) -> Tensor:
             return context.inputs[layer + 1]
 
-        x, grid = context.x, context.grid
-        outliers = find_outliers(x[:, 1:])
-        similarity = cosines(mend(output(self.similarity_layer)[:, 1:], outliers, grid))
-        mended = gather(similarity, mend(x[:, 1:], outliers, grid))
-        first = self.calibrated(mended, similarity, x[:, :1], context)
+        x, grid, lead = context.x, context.grid, context.lead
+        outliers = find_outliers(x[:, lead:])
+        similarity = cosines(mend(output(self.similarity_layer)[:, lead:], outliers, grid))
+        mended = gather(similarity, mend(x[:, lead:], outliers, grid))
+        first = self.calibrated(mended, similarity, x[:, :lead], context)
         total = sum((output(layer) for layer in self.fusion_layers), torch.zeros_like(x))
-        second = self.calibrated(total[:, 1:], similarity, total[:, :1], context)
-        alike = cosines(output(self.output_layer)[:, 1:])
+        second = self.calibrated(total[:, lead:], similarity, total[:, :lead], context)
+        alike = cosines(output(self.output_layer)[:, lead:])
         patches = gather(alike, first) + gather(alike, second)
-        return torch.cat([x[:, :1], patches], dim=1), grid
+        return torch.cat([x[:, :lead], patches], dim=1), grid
 
     def calibrated(
-        self, patches: Tensor, similarity: Tensor, class_token: Tensor, context: LastBlockContext
+        self, patches: Tensor, similarity: Tensor, lead: Tensor, context: LastBlockContext
     ) -> Tensor:
         """Attend half by similarity and half by keys, and add a share of the class token.
 
         Args:
             patches: ``(B, N, width)``.
             similarity: ``(B, N, N)`` cosines.
-            class_token: ``(B, 1, width)``.
+            lead: ``(B, P, width)`` tokens in front of the patches; the first is the class token.
             context: The context; norm and projections of its last block are used.
 
         Returns:
             ``(B, N, width)`` float32.
         """
         block = context.block
-        _, k, v = project_qkv(block, block.ln_1(patches))
+        _, k, v = block.query_key_value(patches)
         logits = SHARPNESS * (similarity - similarity.mean(dim=(1, 2), keepdim=True))
         attention = logits.masked_fill(logits < 0, -torch.inf).softmax(dim=-1).to(v.dtype)
         y = (attention[:, None] @ v + F.scaled_dot_product_attention(k, k, v)) / 2
-        return attention_output(block, y) + self.class_token_weight * class_token
+        out = block.attention_output(y)
+        return out + self.class_token_weight * lead[:, :1] if lead.shape[1] else out
 
 
 def find_outliers(patches: Tensor) -> Tensor:

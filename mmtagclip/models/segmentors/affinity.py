@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from ..maps import fill_boxes, scale_cam
+from ..maps import fill_boxes, layers_from, scale_cam
 
 
 @MODELS.register_module()
@@ -15,8 +15,9 @@ class AffinityRefinement(nn.Module):
     """Class-aware affinity: Sinkhorn-normalised attention, masked by each CAM's boxes.
 
     Args:
-        layers: Layers, from 0, whose mean attention map is used; published for
-            12 blocks: 4 to 10 for VOC, 4 to 11 for COCO and COCO-Stuff.
+        layers: Layers, from 0, whose mean attention map is used. Default: the last two thirds
+            without the last layer, ``ceil(L/3)`` to ``L-2``. Published for 12 blocks: 4 to 10 for
+            VOC, which this is, and 4 to 11 for COCO and COCO-Stuff.
         box_threshold: A CAM's boxes surround the regions above this share of its
             maximum; published: 0.4 for VOC, 0.7 for COCO and COCO-Stuff.
         iterations: How often columns, then rows, are normalised.
@@ -25,17 +26,28 @@ class AffinityRefinement(nn.Module):
         ValueError: No layers, or a threshold outside [0, 1].
     """
 
-    def __init__(self, layers: Sequence[int], box_threshold: float, iterations: int = 3) -> None:
+    def __init__(
+        self,
+        layers: Sequence[int] | None = None,
+        box_threshold: float = 0.4,
+        iterations: int = 3,
+    ) -> None:
         super().__init__()
-        if not layers:
+        if layers is not None and not layers:
             raise ValueError('AffinityRefinement needs at least one layer of attention')
         if not 0 <= box_threshold <= 1:
             raise ValueError(
                 f'AffinityRefinement needs a box_threshold in [0, 1], not {box_threshold}'
             )
-        self.layers = tuple(layers)
+        self._given = layers
+        self.set_depth(12)
         self.box_threshold = box_threshold
         self.iterations = iterations
+
+    def set_depth(self, num_blocks: int) -> None:
+        """Choose the layers that were left open for a tower of this many blocks."""
+        given = self._given
+        self.layers = layers_from(1 / 3, num_blocks) if given is None else tuple(given)
 
     def forward(self, cams: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
         """Refine the CAMs of one image.

@@ -1,14 +1,13 @@
 """Class activation maps from the gradient of softmax scores (CLIP-ES, CLS-SEG)."""
 
 import copy
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...clip import DenseEncoder
-from ...clip.block import attend, attention_output, feed_forward, project_qkv
+from ...clip import DenseEncoder, DenseFeatures
+from ...clip.block import QKV, Block, attend
 from ...registry import MODELS
 from ..maps import scale_cam
 
@@ -37,50 +36,81 @@ class SoftmaxGradCAM(nn.Module):
         self.max_tags = max_tags
 
     def forward(
-        self, last_input: Tensor, text: Tensor, num_tags: int, encoder: DenseEncoder
+        self,
+        features: DenseFeatures,
+        text: Tensor,
+        num_tags: int,
+        encoder: DenseEncoder,
     ) -> Tensor:
         """CAMs of one image.
 
         Args:
-            last_input: ``(1, 1+N, width)`` float32 input of block L-1.
+            features: Features of the image, with the ``(1, P+N, width)`` input of block L-1.
             text: ``(T + K, D)`` text features, the T tags' first, then the
                 background names'.
             num_tags: T, at least 1.
-            encoder: The encoder whose last block, norm and projection are used.
+            encoder: The encoder whose last block, norm and projection are used; its tower must
+                be pooled by a class token.
 
         Returns:
             ``(T, N)`` in [0, 1]; a CAM without a positive value is zero.
         """
-        block = encoder.visual.transformer.resblocks[-1]
-        ln_post, proj = encoder.visual.ln_post, encoder.visual.proj
+        tower, grid = encoder.tower, features.input_grid
+        block = tower.blocks(grid)[-1]
         if encoder.dtype != torch.float32:
-            block = copy.deepcopy(block).float()
-        x = last_input
+            block = copy.deepcopy(block)
+            block.module.float()
+        x = features.last_input
         with torch.no_grad():
-            activation = block.ln_1(x)
-            q, k, v = project_qkv(block, activation)
+            activation = block.norm(x)
+            q, k, v = block.project_qkv(activation)
             y = attend(q, k, v)
         with torch.enable_grad():
             y.requires_grad_()
-            tokens = x + attention_output(block, y)
-            tokens = tokens + feed_forward(block, tokens)
-            feature = F.normalize(ln_post(tokens)[:, 1:].mean(dim=1) @ proj, dim=-1)
+            tokens = x + block.attention_output(y)
+            tokens = tokens + block.feed_forward(tokens)
+            mean = tower.norm(tokens)[:, tower.lead :].mean(dim=1, keepdim=True)
+            feature = F.normalize(tower.patches(mean, grid)[:, 0], dim=-1)
             probability = (encoder.logit_scale * feature @ text.T).softmax(dim=-1)[0, :num_tags]
         weights = []
         for rows in torch.eye(num_tags, device=x.device).split(self.max_tags):
             (gradient,) = torch.autograd.grad(
                 probability, y, rows, retain_graph=True, is_grads_batched=True
             )
-            weights.append(_mean_input_gradient(block, (q, k, v), y.detach(), gradient[:, 0]))
-        cams = (torch.cat(weights) @ activation[0, 1:].T).relu()
+            weights.append(
+                _mean_input_gradient(block, (q, k, v), y.detach(), gradient[:, 0])
+                if block.qkv_weight is not None and tower.lead == 1
+                else _mean_gradient(block, activation, gradient[:, 0], tower.lead)
+            )
+        cams = (torch.cat(weights) @ activation[0, tower.lead :].T).relu()
         # Twice, as published: once would leave almost nothing where gradients are tiny.
         return scale_cam(scale_cam(cams))
 
 
-def _mean_input_gradient(
-    block: Any, qkv: tuple[Tensor, Tensor, Tensor], out: Tensor, gradient: Tensor
-) -> Tensor:
-    """Mean over patches of the gradient at ``ln_1``'s output, from that at attention's output.
+def _mean_gradient(block: Block, activation: Tensor, gradient: Tensor, lead: int) -> Tensor:
+    """The same as :func:`_mean_input_gradient` by autograd, for any block.
+
+    Args:
+        block: The block.
+        activation: ``(1, P+N, width)``, the output of its norm.
+        gradient: ``(T, heads, P+N, d)`` at the attention's output.
+        lead: P.
+
+    Returns:
+        ``(T, width)``.
+    """
+    with torch.enable_grad():
+        activation = activation.detach().requires_grad_()
+        out = attend(*block.project_qkv(activation))[0]
+    means = []
+    for one in gradient:
+        (at_input,) = torch.autograd.grad(out, activation, one, retain_graph=True)
+        means.append(at_input[0, lead:].mean(dim=0))
+    return torch.stack(means)
+
+
+def _mean_input_gradient(block: Block, qkv: QKV, out: Tensor, gradient: Tensor) -> Tensor:
+    """Mean over patches of the gradient at the norm's output, from that at attention's output.
 
     The projection to queries, keys and values is linear, so the mean over
     patches is taken before it is gone through backwards; and of attention
@@ -88,7 +118,7 @@ def _mean_input_gradient(
     instead of a whole backward pass per tag.
 
     Args:
-        block: The block.
+        block: The block, whose projection is one matrix without rotary positions.
         qkv: ``(1, heads, 1+N, d)`` each.
         out: ``(1, heads, 1+N, d)`` the attention's output.
         gradient: ``(T, heads, 1+N, d)`` with respect to it.
@@ -111,4 +141,5 @@ def _mean_input_gradient(
         sums[1].append(-scale * at_class_token @ q)
         sums[2].append((1 - attention[:, 0]) @ g)
     means = torch.cat([one for part in sums for one in part], dim=1) / (out.shape[2] - 1)
-    return means @ block.attn.in_proj_weight
+    assert block.qkv_weight is not None
+    return means @ block.qkv_weight

@@ -114,6 +114,13 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         self.tagger: TagCLIP = built
         self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else build(cam)
         self.affinity: AffinityRefinement = build(affinity)
+        if self.encoder.tower.pooled_by != 'class token':
+            raise ValueError(
+                f'the CAMs of CLS-SEG are defined for models with a class token, but '
+                f'{self.encoder.name} pools by {self.encoder.tower.pooled_by}: use a '
+                'DirectSegmentor'
+            )
+        self.affinity.set_depth(self.encoder.num_blocks)
         check_layers('the affinity', self.affinity.layers, self.encoder)
         self.post_processor = build(post_processor)
         if (label_map is None) != (groups is None):
@@ -291,7 +298,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         if not labels:
             return torch.zeros(0, *features.grid)
         text = torch.cat([names.cam.text[labels], names.cam.text[len(names.vocabulary) :]])
-        cams = self.cam(features.last_input, text, len(labels), self.encoder)
+        cams = self.cam(features, text, len(labels), self.encoder)
         affinity = features.attention.mean(self.affinity.layers)[0]
         return self.affinity(cams, affinity, features.grid).unflatten(1, features.grid)
 

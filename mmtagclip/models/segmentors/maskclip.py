@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...clip import DenseFeatures
-from ...clip.block import attention_output, query_key_value
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 
@@ -89,7 +88,9 @@ class MaskCLIPRefinement(nn.Module):
 
     def keys(self, features: DenseFeatures, encoder: CLIPEncoder) -> Tensor:
         """Normalised keys ``k̂`` of the patches, ``(B, N, width)`` float32."""
-        block = encoder.visual.transformer.resblocks[-1]
-        _, k, _ = query_key_value(block, features.last_input)
-        keys = attention_output(block, k)[:, 1:]
+        if not encoder.num_blocks:
+            raise ValueError(f'{encoder.name} is convolutional: it has no keys for key_smoothing')
+        block = encoder.tower.blocks(features.input_grid)[-1]
+        _, k, _ = block.query_key_value(features.last_input)
+        keys = block.attention_output(k)[:, encoder.tower.lead :]
         return F.normalize(keys, dim=1 if self.published_keys else 2)

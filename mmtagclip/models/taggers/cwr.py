@@ -10,9 +10,6 @@ from ...clip import DenseEncoder
 from ...registry import MODELS
 from ..maps import far_edge, min_max
 
-# Added to the class token's attention logits at patches outside the candidate's mask.
-MASKED = -1000.0
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -36,8 +33,8 @@ class CWR(nn.Module):
     """Class-wise reidentification.
 
     Each foreground class whose score is above a threshold is cropped by the
-    box of its score map and passed to plain CLIP, whose class token attends
-    only to the patches of the class. The softmax over all names then counts for
+    box of its score map and passed to plain CLIP, whose class token, or what the model pools in
+    its place, sees only the patches of the class. The softmax over all names then counts for
     half of the new score.
 
     All scores stay finite. If all scores of an image are equal, there is no
@@ -99,7 +96,7 @@ class CWR(nn.Module):
         for start in range(0, len(candidates), self.max_crops):
             chunk = candidates[start : start + self.max_crops]
             crops, masks = self.crops(chunk, images, encoder)
-            class_tokens = encoder.encode_class_token(crops, MASKED * ~masks)
+            class_tokens = encoder.encode_class_token(crops, masks)
             probability = (encoder.logit_scale * class_tokens @ text.T).softmax(dim=-1)
             for row, candidate in zip(probability, chunk, strict=True):
                 at = candidate.image, candidate.label

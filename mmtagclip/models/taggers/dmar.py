@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...clip import AttentionStatistics
 from ...registry import MODELS
-from ..maps import fill_boxes, min_max
+from ..maps import fill_boxes, layers_from, min_max
 
 
 @MODELS.register_module()
@@ -25,23 +25,31 @@ class DMAR(nn.Module):
     released code returns NaN or zeros in these cases.
 
     Args:
-        layers: Layers, from 0, whose mean attention map is used; published for
-            12 blocks: 8 to 10 (0 to 10 on COCO-Stuff).
+        layers: Layers, from 0, whose mean attention map is used. Default: the last third
+            without the last layer, ``ceil(2L/3)`` to ``L-2``. Published for 12 blocks: 8 to 10,
+            which this is, and 0 to 10 on COCO-Stuff.
         votes: Minimum number of layers in which an attention weight exceeds its
-            map's mean, so that it is kept; published for 12 blocks: 4.
+            map's mean, so that it is kept. Default: a third, ``round(L/3)``. Published for 12
+            blocks: 4, which this is.
 
     Raises:
         ValueError: No layers, or fewer than one vote.
     """
 
-    def __init__(self, layers: Sequence[int], votes: int = 4) -> None:
+    def __init__(self, layers: Sequence[int] | None = None, votes: int | None = None) -> None:
         super().__init__()
-        if not layers:
+        if layers is not None and not layers:
             raise ValueError('DMAR needs at least one layer of attention')
-        if votes < 1:
+        if votes is not None and votes < 1:
             raise ValueError(f'DMAR needs votes >= 1, not {votes}')
-        self.layers = tuple(layers)
-        self.votes = votes
+        self._given = layers, votes
+        self.set_depth(12)
+
+    def set_depth(self, num_blocks: int) -> None:
+        """Choose the layers and votes that were left open for a tower of this many blocks."""
+        layers, votes = self._given
+        self.layers = layers_from(2 / 3, num_blocks) if layers is None else tuple(layers)
+        self.votes = max(1, round(num_blocks / 3)) if votes is None else votes
 
     def forward(
         self, scores: Tensor, attention: AttentionStatistics, grid: tuple[int, int]

@@ -20,6 +20,7 @@ from ...clip import Encoded, Names, Vocabulary, load_names
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
+from .dmar import DMAR
 from .heads import TagScores
 from .piaa import GaussianClassifier
 from .selection import TagRule
@@ -75,9 +76,17 @@ class TagCLIP(BaseClassifier):
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
         check_normalisation(self.encoder, self.data_preprocessor)
+        refiner = getattr(self.head, 'dmar', None)
+        if refiner is not None and not self.encoder.num_blocks:
+            raise ValueError(
+                f'{type(refiner).__name__} spreads scores along the attention of blocks, but '
+                f'{self.encoder.name} is convolutional and has none: leave out dmar'
+            )
+        if isinstance(refiner, DMAR):
+            refiner.set_depth(self.encoder.num_blocks)
         for layers in self.head.attention_layers:
             check_layers('the head', layers, self.encoder)
-        votes = getattr(getattr(self.head, 'dmar', None), 'votes', 0)
+        votes = getattr(refiner, 'votes', 0)
         if votes > self.encoder.num_blocks:
             raise ValueError(
                 f'DMAR has votes={votes}, but {self.encoder.name} has only '
@@ -280,13 +289,14 @@ class TagCLIP(BaseClassifier):
     def noise_level(self, names: Names | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
 
-        It is half of the score that each name would have if all were equally likely, 1 / (2 C),
-        where C counts classes and background. docs/thresholds.md says how it was chosen.
+        It is a quarter of the score that each name would have if all were equally likely,
+        1 / (4 C), where C counts classes and background. docs/thresholds.md says how it was
+        chosen.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
-        return 0.5 / len((self.names if names is None else names).text)
+        return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod
     def _fill_unreadable(sample: DataSample, count: int) -> None:
@@ -324,6 +334,8 @@ def check_layers(part: str, layers: Sequence[int], encoder: CLIPEncoder) -> None
     Raises:
         ValueError: A layer is out of range.
     """
+    if layers and not encoder.num_blocks:
+        raise ValueError(f'{part} needs attention maps, but {encoder.name} is convolutional')
     for layer in layers:
         if not 0 <= layer < encoder.num_blocks:
             raise ValueError(

@@ -13,6 +13,7 @@ let question = 0;    // only the last one is asked and shown
 let asking = Promise.resolve();
 let model = null;
 let level = null;    // of the background; null is the model's own
+let floor = null;    // lowest score of a tag; null is above noise
 
 function element(kind, properties = {}, ...children) {
   const made = Object.assign(document.createElement(kind), properties);
@@ -55,6 +56,8 @@ async function take(path, options) {
     key = taken.key;
     at('image').src = `/api/${key}/image.jpg`;
     at('image').alt = taken.name;
+    at('notice').textContent = taken.notice ?? '';
+    at('notice').hidden = !taken.notice;
     at('name').textContent = `${taken.name}, ${taken.width} × ${taken.height} pixels`;
     at('shown').hidden = false;
     await ask();
@@ -91,6 +94,7 @@ async function askNow(mine) {
     body: JSON.stringify({
       classes: at('classes').value, background: at('background').value,
       threshold: model.threshold === null ? null : Number(at('threshold').value),
+      min_score: floor, top: Number(at('top').value) || null,
       background_level: level})});
   if (mine === question) show(answer, mine);
 }
@@ -119,7 +123,7 @@ function quoted(name) {
 }
 
 function count(things, noun) {
-  return things.length === 1 ? `One ${noun}.` : `${things.length} ${noun}s.`;
+  return things.length === 1 ? `One ${noun}.` : `${things.length || 'No'} ${noun}s.`;
 }
 
 function legendEntry(one) {
@@ -152,6 +156,7 @@ function stageBox(stage, tags, number) {
 let waiting = null;
 function slide() {
   at('threshold-value').textContent = Number(at('threshold').value).toFixed(2);
+  at('floor-value').textContent = floor === null ? 'above noise' : floor.toFixed(2);
   at('level-value').textContent = level === null ? OWN : level.toFixed(2);
   clearTimeout(waiting);
   if (key !== null) waiting = setTimeout(() => guarded(ask), 150);
@@ -161,7 +166,9 @@ async function begin() {
   model = await call('/api/model');
   at('model').textContent = `Model: ${model.title}. Everything stays on the machine that serves this page.`;
   for (const id of ['classes', 'background']) at(id).value = model[id].map(quoted).join(', ');
-  at('threshold-row').hidden = model.threshold === null;
+  for (const id of ['threshold-row', 'floor-row', 'top-row']) {
+    at(id).hidden = model.threshold === null;
+  }
   at('threshold').value = model.threshold ?? 0;
   at('level-row').hidden = !model.has_background;
   slide();
@@ -180,7 +187,8 @@ async function begin() {
     if (event.key === 'Enter' && event.ctrlKey) guarded(ask);
   });
   at('level').addEventListener('input', () => { level = Number(at('level').value); });
-  for (const id of ['threshold', 'level']) at(id).addEventListener('input', slide);
+  at('floor').addEventListener('input', () => { floor = Number(at('floor').value); });
+  for (const id of ['threshold', 'floor', 'top', 'level']) at(id).addEventListener('input', slide);
   for (const kind of ['dragover', 'dragleave', 'drop']) {
     document.addEventListener(kind, event => {
       event.preventDefault();

@@ -191,7 +191,7 @@ def test_a_constant_image_gives_finite_features(clip):
 
 def test_positions_are_interpolated_as_asked(clip):
     values = {
-        kind: DenseEncoder(load_clip(clip), positions=kind).positional_embedding((8, 12))
+        kind: DenseEncoder(load_clip(clip), positions=kind).tower.positional_embedding((8, 12))
         for kind in ('bilinear', 'bicubic', 'bicubic_scale')
     }
     assert len({value.shape for value in values.values()}) == 1
@@ -200,7 +200,33 @@ def test_positions_are_interpolated_as_asked(clip):
     # Every size that the factors are made for comes out as asked.
     encoder = DenseEncoder(load_clip(clip), positions='bicubic_scale')
     for side in range(1, 90):
-        assert len(encoder.positional_embedding((side, 90 - side))) == 1 + side * (90 - side)
+        assert len(encoder.tower.positional_embedding((side, 90 - side))) == 1 + side * (90 - side)
+
+
+@pytest.mark.parametrize(
+    ('depth', 'itaclip', 'scclip'),
+    [
+        (12, (6, 7, 9), (8, 3, tuple(range(3, 10)), 0.3)),
+        (24, (12, 14, 18), (16, 6, tuple(range(8, 19)), 0.1)),
+        (27, (14, 16, 20), (18, 7, (7, 9, 11, 14, 16, 18, 20), 0.1)),
+        (3, (1,), (1, 1, (1,), 0.3)),
+        (2, (0,), (0, 0, (0,), 0.3)),
+    ],
+)
+def test_layers_by_depth(depth, itaclip, scclip):
+    """Published for 12, SC-CLIP's for 24 too; the same shares of other depths."""
+    block = ITACLIPLastBlock()
+    block.set_depth(depth)
+    assert block.block_inputs == itaclip
+    block = SCCLIPLastBlock()
+    block.set_depth(depth)
+    names = ('similarity_layer', 'output_layer', 'fusion_layers', 'class_token_weight')
+    assert tuple(getattr(block, name) for name in names) == scclip
+    assert max(block.block_inputs) < depth
+    given = SCCLIPLastBlock(similarity_layer=1, fusion_layers=[0, 1])
+    given.set_depth(depth)
+    assert (given.similarity_layer, given.fusion_layers) == (1, (0, 1))
+    assert given.output_layer == scclip[1]
 
 
 def test_bad_arguments(clip):
@@ -214,16 +240,6 @@ def test_bad_arguments(clip):
         DenseEncoder(load_clip(clip), ITACLIPLastBlock(layers=(12,)))
     with pytest.raises(ValueError, match='SCCLIPLastBlock needs the input of block 17'):
         DenseEncoder(load_clip(clip), SCCLIPLastBlock(similarity_layer=16))
-    with pytest.raises(
-        ValueError,
-        match='has 24 blocks, but the defaults of ITACLIPLastBlock are for 12: set its layers',
-    ):
-        DenseEncoder(load_clip(untrained(patch_size=16, layers=24)), ITACLIPLastBlock())
-    with pytest.raises(ValueError, match='set its output_layer, class_token_weight'):
-        DenseEncoder(
-            load_clip(untrained(patch_size=16, layers=24)),
-            SCCLIPLastBlock(similarity_layer=16, fusion_layers=(8, 9)),
-        )
     with pytest.raises(ValueError, match='at least one layer'):
         ITACLIPLastBlock(layers=())
     with pytest.raises(ValueError, match='at least one fusion layer'):

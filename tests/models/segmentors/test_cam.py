@@ -14,7 +14,7 @@ def case(encoder, seed, height, width, names=9):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(1, 3, 16 * height, 16 * width, generator=generator)
     text = torch.nn.functional.normalize(torch.randn(names, 64, generator=generator), dim=-1)
-    return encoder(images).last_input, text
+    return encoder(images), text
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ def case(encoder, seed, height, width, names=9):
     [(0, 1, 1, 1), (1, 1, 6, 2), (2, 4, 5, 5), (3, 7, 3, 9), (4, 6, 6, 3)],
 )
 def test_agrees_with_one_tag_at_a_time(encoder, seed, height, width, tags):
-    last_input, text = case(encoder, seed, height, width)
-    cams = SoftmaxGradCAM(max_tags=2)(last_input, text, tags, encoder)
+    features, text = case(encoder, seed, height, width)
+    cams = SoftmaxGradCAM(max_tags=2)(features, text, tags, encoder)
     for tag in range(tags):
-        raw = twins.cam(encoder.visual, encoder.logit_scale, last_input, text, tag)
+        raw = twins.cam(encoder.visual, encoder.logit_scale, features.last_input, text, tag)
         plain = twins.scale_cam(twins.scale_cam(raw))
         torch.testing.assert_close(cams[tag], plain, atol=1e-3, rtol=0)
         assert cams[tag].max() <= 1
@@ -37,23 +37,23 @@ def test_all_tags_take_one_forward_and_one_backward(encoder, monkeypatch):
     monkeypatch.setattr(
         torch.autograd, 'grad', lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs)
     )
-    last_input, text = case(encoder, 0, 4, 4)
-    SoftmaxGradCAM(max_tags=8)(last_input, text, 7, encoder)
+    features, text = case(encoder, 0, 4, 4)
+    SoftmaxGradCAM(max_tags=8)(features, text, 7, encoder)
     few = len(calls)
-    SoftmaxGradCAM(max_tags=8)(last_input, text, 1, encoder)
+    SoftmaxGradCAM(max_tags=8)(features, text, 1, encoder)
     assert len(calls) == 2 * few
 
 
 def test_a_cam_that_is_nowhere_positive_is_zero(encoder):
-    last_input, text = case(encoder, 0, 3, 3, names=1)
+    features, text = case(encoder, 0, 3, 3, names=1)
     # A softmax over one name has no gradient.
-    assert torch.equal(SoftmaxGradCAM()(last_input, text, 1, encoder), torch.zeros(1, 9))
+    assert torch.equal(SoftmaxGradCAM()(features, text, 1, encoder), torch.zeros(1, 9))
 
 
 def test_leaves_no_gradient_and_no_hook_behind(encoder):
-    last_input, text = case(encoder, 0, 3, 3)
+    features, text = case(encoder, 0, 3, 3)
     with torch.no_grad():
-        cams = SoftmaxGradCAM()(last_input, text, 2, encoder)
+        cams = SoftmaxGradCAM()(features, text, 2, encoder)
     assert not cams.requires_grad
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert not any(module._forward_hooks for module in encoder.modules())
@@ -61,8 +61,8 @@ def test_leaves_no_gradient_and_no_hook_behind(encoder):
 
 def test_narrow_encoders_give_float32_cams(clip, encoder):
     narrow = DenseEncoder(load_clip(deepcopy(clip)), dtype='bfloat16')
-    last_input, text = case(encoder, 1, 4, 4)
-    got = SoftmaxGradCAM()(last_input, text, 3, narrow)
+    features, text = case(encoder, 1, 4, 4)
+    got = SoftmaxGradCAM()(features, text, 3, narrow)
     assert got.dtype == torch.float32
     assert torch.isfinite(got).all()
 

@@ -208,11 +208,12 @@ def test_mixed_sizes_equal_one_by_one(segmentor):
 def test_the_image_is_encoded_once(segmentor, monkeypatch):
     """Of the first 11 blocks each runs once an image, besides those of the crops."""
     calls = []
-    from mmtagclip.clip import block as block_module
+    from mmtagclip.clip.block import Block
 
-    original = block_module.query_key_value
+    original = Block.query_key_value
     monkeypatch.setattr(
-        'mmtagclip.clip.encoder.query_key_value',
+        Block,
+        'query_key_value',
         lambda block, x: calls.append(x.shape[1]) or original(block, x),
     )
     segmentor.test_step(batch((64, 96, 1)))

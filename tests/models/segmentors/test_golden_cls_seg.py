@@ -52,7 +52,7 @@ def test_cams(encoder, name, size):
     text = torch.from_numpy(np.concatenate([golden['text_fg'][tags], golden['text_bg']]))
     height, width, seed = map(int, size.split('x'))
     features = encoder(normalised(encoder, height, width, seed), [layers])
-    cams = SoftmaxGradCAM()(features.last_input, text, len(tags), encoder)
+    cams = SoftmaxGradCAM()(features, text, len(tags), encoder)
     refined = AffinityRefinement(layers, threshold)(
         cams, features.attention.mean(layers)[0], features.grid
     )

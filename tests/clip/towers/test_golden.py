@@ -1,0 +1,123 @@
+"""Towers of every family against what the libraries and the published programs return."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmtagclip.clip import DenseEncoder, LoadedCLIP, OrdinaryLastBlock, SelfOnlyLastBlock
+from tests.golden import GOLDEN
+from tests.golden.towers import recipe
+
+FOLDER = GOLDEN / 'towers'
+# Of an array's largest value.
+TOLERANCE = 3e-6
+SIZES = {'': None, 'off_': (6, 5)}
+CASES = [
+    (kind, prefix)
+    for kind in recipe.KINDS
+    for prefix in SIZES
+    if f'{prefix}global' in np.load(FOLDER / f'{kind}.npz')
+]
+# What is no option of the encoder but of the tower's family.
+FCCLIP = {'pool_positions': True, 'pool_mean': False}
+
+
+def seen(grid):
+    """CWR's mask of the golden arrays."""
+    mask = torch.zeros(grid, dtype=torch.bool)
+    mask[0, 0] = True
+    mask[1:, :2] = True
+    return mask.flatten().expand(2, -1)
+
+
+def encoder_of(kind, *policy, **options):
+    visual = recipe.build(kind)
+    clip = torch.nn.Module()
+    clip.visual = visual
+    known = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
+    return DenseEncoder(LoadedCLIP(clip, None, kind, **known), *policy, **options)
+
+
+class Case:
+    """A tower, its images and golden arrays on one grid."""
+
+    def __init__(self, kind, prefix=''):
+        self.encoder = encoder_of(kind)
+        self.tower = self.encoder.tower
+        self.grid = SIZES[prefix] or self.tower.native_grid
+        self.images = recipe.images(*(side * self.tower.stride for side in self.grid))
+        arrays = np.load(FOLDER / f'{kind}.npz')
+        self.golden = {
+            key.removeprefix(prefix): arrays[key]
+            for key in arrays
+            if key.startswith('off_') == bool(prefix)
+        }
+        self.compared = set()
+
+    def compare(self, key, value):
+        self.compared.add(key)
+        wanted = torch.from_numpy(self.golden[key])
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(value, wanted, atol=TOLERANCE * largest, rtol=0)
+
+
+@pytest.mark.parametrize(('kind', 'prefix'), CASES)
+def test_golden_arrays(kind, prefix, monkeypatch):
+    """Nothing is normalised here; every array of the file is compared."""
+    case = Case(kind, prefix)
+    monkeypatch.setattr('mmtagclip.clip.encoder.F.normalize', lambda x, dim: x)
+    encoder, grid, images = case.encoder, case.grid, case.images
+    case.compare('global', encoder.encode_class_token(images))
+    case.compare('masked_global', encoder.encode_class_token(images, seen(grid)))
+    if encoder.num_blocks:
+        case.compare('embed', encoder.embed(images)[0])
+        layers = [(layer,) for layer in range(encoder.num_blocks)]
+        for policy, key in ((OrdinaryLastBlock(), 'ordinary'), (SelfOnlyLastBlock(), 'value')):
+            encoder.last_block = policy
+            features = encoder(images, layers)
+            case.compare(f'dense_{key}', features.patches)
+        maps = torch.stack([features.attention.mean(one) for one in layers], dim=1)
+        case.compare('attention', maps)
+        last = case.tower.blocks(grid)[-1].ordinary(features.last_input)
+        case.compare('tokens', case.tower.norm(last))
+    else:
+        features = encoder(images)
+        case.compare('map', features.last_input.transpose(1, 2).unflatten(2, grid))
+        case.compare('dense_plain' if kind == 'rn' else 'dense', features.patches)
+    case.compare('global', encoder.ordinary_class_token(features))
+    if kind == 'rn':
+        fcclip = encoder_of(kind, tower=FCCLIP)
+        case.compare('dense_positioned', fcclip(images).patches)
+        case.compare('masked_global_fcclip', fcclip.encode_class_token(images, seen(grid)))
+    assert case.compared == case.golden.keys()
+
+
+@pytest.mark.parametrize('kind', ['siglip', 'pe', 'pe_g'])
+def test_textregion(kind):
+    """Each region of one patch, and the mean over the mask; TextRegion leaves out the MLP."""
+    encoder = encoder_of(kind, tower={'pool_mlp': False})
+    if kind != 'siglip':  # PE's own weights have none
+        encoder.tower.trunk.head.bias.zero_()
+    grid = encoder.native_grid
+    images = recipe.images(*encoder.native_size)[:1]
+    x, _ = encoder.embed(images)
+    for block in encoder.tower.blocks(grid):
+        x = block.ordinary(x)
+    raw = encoder.tower.patches(encoder.tower.norm(x)[:, encoder.tower.lead :], grid)[0]
+    wanted = torch.from_numpy(np.load(FOLDER / 'published.npz')[f'textregion_{kind}'])
+    mean = torch.nn.functional.normalize(raw[seen(grid)[0]].mean(dim=0), dim=-1)
+    torch.testing.assert_close(encoder(images).patches[0], wanted[:16], atol=3e-6, rtol=0)
+    torch.testing.assert_close(mean, wanted[16], atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize('kind', ['convnext', 'convnext_d', 'rn'])
+def test_fcclip(kind, monkeypatch):
+    """Each region of one patch, and the mask's."""
+    encoder = encoder_of(kind, tower=FCCLIP if kind == 'rn' else None)
+    monkeypatch.setattr('mmtagclip.clip.encoder.F.normalize', lambda x, dim: x)
+    images = recipe.images(*encoder.native_size)
+    wanted = torch.from_numpy(np.load(FOLDER / 'published.npz')[f'fcclip_{kind}'])
+    largest = float(wanted.abs().max())
+    whole = encoder.encode_class_token(images, seen(encoder.native_grid))[:, None]
+    got = torch.cat([encoder(images).patches, whole], dim=1)
+    torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
