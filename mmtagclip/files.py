@@ -165,3 +165,11 @@ def user_path(path: str | Path) -> Path:
 def default_cache_dir() -> Path:
     """Folder of the cached text features, in the user's cache directory."""
     return Path(platformdirs.user_cache_dir('mmtagclip')) / 'text'
+
+
+def real_path(path: str | Path) -> Path:
+    """A path without symbolic links, as far as they lead anywhere.
+
+    ``Path.resolve`` fails at a link that leads to itself.
+    """
+    return Path(os.path.realpath(path))

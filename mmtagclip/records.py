@@ -73,8 +73,8 @@ class ImageRecord:
                 raise TypeError(
                     f'"class_scores" must map class names to numbers, not {self.class_scores!r}'
                 )
-            for score in self.class_scores.values():
-                _check_number('class_scores', score, 'numbers')
+            for one in self.class_scores.values():
+                _check_number('class_scores', one, 'numbers')
         if self.scores is None:
             return
         if not isinstance(self.scores, tuple):

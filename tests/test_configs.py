@@ -120,9 +120,10 @@ def test_architecture_and_weights_are_known(cfg):
     assert weights.get('quick_gelu', False) == architecture(cfg).get('quick_gelu', False)
 
 
-def test_patch_size_is_the_architectures(cfg):
-    patch_size = architecture(cfg)['vision_cfg']['patch_size']
-    assert transform(cfg, 'ResizeToPatchGrid')['patch_size'] == patch_size
+def test_patch_size_is_the_models(cfg):
+    """No config names it: a hook takes it from the model."""
+    assert 'patch_size' not in transform(cfg, 'ResizeToPatchGrid')
+    assert cfg.default_hooks.patch_grid.type == 'mmtagclip.PatchGridHook'
 
 
 def test_meta_keys_serve_the_metrics_and_the_tag_writer(cfg):
@@ -412,7 +413,6 @@ def test_published_layers(path):
     tower = vision(encoder)
     if tower['layers'] not in LAYERS:
         pytest.skip('nothing is published for this depth')
-    assert backbone.pop('patch_size') == tower['patch_size']
     assert backbone == LAYERS[tower['layers']]
     size, _, weights = path.stem.removeprefix('vit-').partition('_')
     if weights:
@@ -596,7 +596,7 @@ def test_segmentors_layers_and_patches_fit_the_architecture(seg_cfg):
         assert set(layers) <= set(range(tower['layers']))
     for pipeline in (seg_cfg.test_pipeline, seg_cfg.tta_pipeline):
         (resize,) = (t for t in flat(pipeline) if t['type'] == 'mmtagclip.ResizeToPatchGrid')
-        assert resize['patch_size'] == tower['patch_size']
+        assert 'patch_size' not in resize
         assert resize['max_side'] == 1344
 
 
@@ -621,7 +621,6 @@ def test_demo(leaf):
         Vocabulary.load(cfg.model.background).names
     )
     tower = vision(cfg.model.encoder)
-    assert transform(cfg, 'ResizeToPatchGrid')['patch_size'] == tower['patch_size']
     dmar = cfg.model.head.get('dmar')
     if dmar is not None:
         assert set(dmar.layers) <= set(range(tower['layers']))
@@ -702,8 +701,6 @@ def test_direct(leaf):
     if model.windows.type == 'mmtagclip.SlidingWindows':
         assert model.windows.size % patch == 0
         assert pipeline['Resize'].scale[1] >= model.windows.size
-    elif not model.windows.get('cut'):
-        assert pipeline['mmtagclip.ResizeToPatchGrid'].patch_size == patch
     if Path(leaf).name.startswith('tag-guided'):
         check_tag_guided(cfg, Path(leaf).name.removeprefix('tag-guided-'))
 
@@ -818,7 +815,6 @@ def test_direct_published_values(
     assert (resize.type, resize.scale, resize.keep_ratio) == ('Resize', (long, int(side)), True)
     windows = model.windows.to_dict()
     if window in ('whole', 'cut'):
-        assert windows.pop('patch_size', 16) == 16
         expected = {'type': 'mmtagclip.WholeImage', **({'cut': True} if window == 'cut' else {})}
     else:
         expected = {'type': 'mmtagclip.SlidingWindows', 'size': int(window), 'stride': int(stride)}

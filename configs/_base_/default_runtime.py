@@ -3,6 +3,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
     class_check=dict(type='mmtagclip.ClassCheckHook'),
+    patch_grid=dict(type='mmtagclip.PatchGridHook'),
     tags=dict(type='mmtagclip.TagWriterHook', out_file='tags.jsonl'),
     visualization=dict(type='mmtagclip.TagVisualizationHook'),
 )

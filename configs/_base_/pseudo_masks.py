@@ -4,7 +4,7 @@ _base_ = './pipelines/masks.py'
 test_pipeline = [
     dict(type='mmtagclip.LoadImage', on_error='skip'),
     dict(type='mmtagclip.KeepImage'),
-    dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1344),
+    dict(type='mmtagclip.ResizeToPatchGrid', max_side=1344),
     dict(
         type='mmseg.PackSegInputs',
         meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'original', 'load_error'),

@@ -3,7 +3,7 @@
 _base_ = './pipelines/tags.py'
 test_pipeline = [
     dict(type='mmtagclip.LoadImage', on_error='skip'),
-    dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1024),
+    dict(type='mmtagclip.ResizeToPatchGrid', max_side=1024),
     dict(
         type='mmpretrain.PackInputs',
         meta_keys=('sample_idx', 'img_path', 'ori_shape', 'img_shape', 'load_error'),

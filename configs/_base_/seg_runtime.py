@@ -4,6 +4,7 @@ default_hooks = dict(
     _delete_=True,
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
+    patch_grid=dict(type='mmtagclip.PatchGridHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
 visualizer = dict(type='mmtagclip.MaskVisualizer')

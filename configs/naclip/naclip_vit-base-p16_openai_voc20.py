@@ -7,7 +7,7 @@ _base_ = [
 ]
 # The image in one piece; what the patches do not cover is cut off.
 model = dict(
-    windows=dict(_delete_=True, type='mmtagclip.WholeImage', patch_size=16, cut=True),
+    windows=dict(_delete_=True, type='mmtagclip.WholeImage', cut=True),
     encoder=_base_.backbone.encoder,
     head=_base_.parts.SegTextHead,
 )

@@ -8,6 +8,4 @@ _base_ = [
 model = dict(
     **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR)
 )
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].patch_size = 14
-test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

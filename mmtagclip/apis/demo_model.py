@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 
 from ..clip import DenseEncoder, Vocabulary
+from ..files import real_path
 from .inputs import ImageInput
 from .model_zoo import zoo_root
 
@@ -32,7 +33,7 @@ def are_demo_scenes(images: Iterable[ImageInput]) -> bool:
     """Whether all images are the bundled scenes."""
     scenes = (zoo_root() / 'demo' / 'data').resolve()
     return all(
-        isinstance(image.source, Path) and image.source.resolve().is_relative_to(scenes)
+        isinstance(image.source, Path) and real_path(image.source).is_relative_to(scenes)
         for image in images
     )
 

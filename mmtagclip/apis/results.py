@@ -5,6 +5,7 @@ from ..frameworks import pretrain  # noqa: F401
 
 # isort: split
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ class SegResult(ImageResult):
     tags: dict[str, float | None]
     background: int | None = None
     error: str | None = None
-    class_scores: dict[str, float] | None = None
+    class_scores: Mapping[str, float] | None = None
     source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

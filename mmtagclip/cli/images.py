@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..exports import formats_of_runs
-from ..files import user_path
+from ..files import real_path, user_path
+from ..images import unread_sentence
 from .common import (
     OK,
     SEGMENTOR,
@@ -23,6 +24,7 @@ from .common import (
     config_of,
     names_of,
     note,
+    weights_of,
 )
 
 
@@ -129,7 +131,8 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     check_out(args)
-    images = input_images(args)
+    unread: list[Path] = []
+    images = input_images(args, unread)
     check_model(args)
     from ..models import TagRule
 
@@ -157,7 +160,12 @@ def run(args: argparse.Namespace) -> int:
             f'`mmtagclip models` lists as "{args.command}"'
         )
     inferencer = kind(
-        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+        config,
+        weights_of(args, config),
+        args.device,
+        args.max_side,
+        show_progress=not (args.quiet or printing),
+        trust_checkpoint=args.trust_checkpoint,
     )
     inferencer.warns = False
     if inferencer.is_demo_model and not are_demo_scenes(images):
@@ -174,6 +182,8 @@ def run(args: argparse.Namespace) -> int:
     bad = [record for record in records if 'error' in record]
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
+    if unread:
+        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
 
 
@@ -227,8 +237,12 @@ def results_folder(args: argparse.Namespace) -> Path:
     return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
 
 
-def input_images(args: argparse.Namespace) -> list:
+def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> list:
     """The images to run on, without the files that this command writes.
+
+    Args:
+        args: The command line.
+        unread: A list to which the files that are not read are added.
 
     Raises:
         FileNotFoundError: There is none.
@@ -237,7 +251,7 @@ def input_images(args: argparse.Namespace) -> list:
     from ..apis.inputs import list_images
 
     own = {
-        option: Path(folder).resolve()
+        option: real_path(folder)
         for option, folder in (
             ('vis', args.vis),
             ('sheets', args.sheets),
@@ -247,19 +261,29 @@ def input_images(args: argparse.Namespace) -> list:
     }
     for text in args.images:
         for option, folder in own.items():
-            if user_path(text).resolve().is_relative_to(folder):
+            if real_path(user_path(text)).is_relative_to(folder):
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
-    images = list_images(args.images)
+    unread = [] if unread is None else unread
+    images = list_images(args.images, unread=unread)
     # A run that resumes finds the drawings of the run before.
-    for folder in filter(Path.exists, own.values()):
-        images = [
-            image for image in images if not Path(image.name).resolve().is_relative_to(folder)
-        ]
+    written = [one for one in (*own.values(), *outputs(args)) if one.exists()]
+
+    def is_ours(path: str | Path) -> bool:
+        return any(real_path(path).is_relative_to(one) for one in written)
+
+    if written:
+        images = [image for image in images if not is_ours(image.name)]
+        unread[:] = [path for path in unread if not is_ours(path)]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     return images
+
+
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """The file that --out names, if it names one."""
+    return [] if args.out in (None, '-') else [Path(args.out).resolve()]
 
 
 def print_results(

@@ -61,23 +61,37 @@ class ResizeToPatchGrid(BaseTransform):
     ``scale_factor`` (width, height).
 
     Args:
-        patch_size: See :class:`mmtagclip.images.PatchGrid`, like the others.
-        size: See there.
+        patch_size: Patch size of the encoder in pixels. Default: that of the model, which
+            ``mmtagclip.PatchGridHook`` and the inferencers set.
+        size: See :class:`mmtagclip.images.PatchGrid`, like the others.
         max_side: See there.
         max_patches: See there.
 
     Raises:
-        ValueError: ``max_side`` is below 1, or the image makes too many patches.
+        ValueError: ``max_side`` is below 1, the image makes too many patches, or the patch size
+            is not known.
     """
 
     def __init__(
         self,
-        patch_size: int = 16,
+        patch_size: int | None = None,
         size: tuple[int, int] | None = None,
         max_side: int | None = None,
         max_patches: int = 16384,
     ) -> None:
-        self.grid = PatchGrid(patch_size, size, max_side, max_patches)
+        self.patch_size = patch_size
+        self.limits = size, max_side, max_patches
+        PatchGrid(16, *self.limits)  # refuses wrong limits at once
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The grid that images are resized to."""
+        if self.patch_size is None:
+            raise ValueError(
+                'ResizeToPatchGrid does not know the patch size of the model: put '
+                'mmtagclip.PatchGridHook into the hooks, or set patch_size'
+            )
+        return PatchGrid(self.patch_size, *self.limits)
 
     def transform(self, results: dict) -> dict:
         """Resize ``results['img']``."""

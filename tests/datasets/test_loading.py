@@ -216,7 +216,8 @@ def test_unknown_on_error():
 
 def resize(height, width, **options):
     image = picture(height, width, 0)
-    return ResizeToPatchGrid(**options).transform({'img': image, 'img_path': 'a.png'})
+    step = ResizeToPatchGrid(**{'patch_size': 16, **options})
+    return step.transform({'img': image, 'img_path': 'a.png'})
 
 
 @pytest.mark.parametrize('patch_size, expected', [(14, (56, 84)), (16, (64, 80)), (32, (64, 96))])
@@ -233,7 +234,7 @@ def test_resize_is_pil_bicubic():
 
 def test_resize_treats_the_channels_alike(tmp_path):
     path = save(tmp_path / 'a.png', picture(50, 71, 0))
-    bgr = ResizeToPatchGrid().transform(load(path))['img']
+    bgr = ResizeToPatchGrid(16).transform(load(path))['img']
     np.testing.assert_array_equal(bgr[..., ::-1], resize(50, 71)['img'])
 
 

@@ -17,7 +17,7 @@ from tests.conftest import picture
 
 PIPELINE = [
     {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
-    {'type': 'mmtagclip.ResizeToPatchGrid'},
+    {'type': 'mmtagclip.ResizeToPatchGrid', 'patch_size': 16},
     {'type': 'mmpretrain.PackInputs', 'meta_keys': ['sample_idx', 'img_path', 'load_error']},
 ]
 SIZES = [(64, 96), (48, 80), (60, 90), (96, 64), (64, 96), (50, 81), (64, 91), (48, 80)]
@@ -87,7 +87,7 @@ def test_indices_that_can_be_asked_for_once(photos):
 
 
 def test_max_side_decides_too(photos):
-    shrink = [PIPELINE[0], {'type': 'mmtagclip.ResizeToPatchGrid', 'max_side': 32}, PIPELINE[2]]
+    shrink = [PIPELINE[0], {**PIPELINE[1], 'max_side': 32}, PIPELINE[2]]
     sampler = SameGridBatchSampler(DefaultSampler(dataset(photos, shrink), shuffle=False), 9)
     assert list(sampler) == [[0, 1, 2, 3, 4, 5, 6, 7], [8]]
 

@@ -71,7 +71,7 @@ def tag_config(encoder_config, photos):
                 'test_mode': True,
                 'pipeline': [
                     {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
-                    {'type': 'mmtagclip.ResizeToPatchGrid'},
+                    {'type': 'mmtagclip.ResizeToPatchGrid', 'patch_size': 16},
                     {'type': 'mmpretrain.PackInputs', 'meta_keys': meta},
                 ],
             },
@@ -229,7 +229,7 @@ def mask_config(tag_config, encoder_config, photos):
     dataset = config['test_dataloader']['dataset']
     dataset['pipeline'] = [
         {'type': 'mmtagclip.LoadImage', 'on_error': 'skip'},
-        {'type': 'mmtagclip.ResizeToPatchGrid'},
+        {'type': 'mmtagclip.ResizeToPatchGrid', 'patch_size': 16},
         {
             'type': 'mmseg.PackSegInputs',
             'meta_keys': ['sample_idx', 'img_path', 'ori_shape', 'load_error'],

@@ -2,7 +2,6 @@
 # to use a file, set model.encoder.pretrained=None and model.encoder.checkpoint.
 backbone = dict(
     encoder=dict(model='ViT-B-16-quickgelu', pretrained='openai'),
-    patch_size=16,
     # Layers by part, as published for 12 blocks, which are also what the last blocks of other
     # methods have by themselves; `_stuff` and `_voc` for data sets that ask for them.
     DMAR=dict(layers=(8, 9, 10), votes=4),

@@ -3,7 +3,6 @@
 # for 12 blocks, and so are the affinity's. Nobody has named layers for ITACLIP: set them.
 backbone = dict(
     encoder=dict(model='ViT-L-14-quickgelu', pretrained='openai'),
-    patch_size=14,
     DMAR=dict(layers=(16, 17, 18, 19, 20, 21, 22), votes=8),
     DMAR_stuff=dict(layers=tuple(range(23)), votes=8),
     AffinityRefinement=dict(layers=tuple(range(8, 24))),

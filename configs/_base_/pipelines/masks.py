@@ -5,7 +5,7 @@ _load = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='mmtagclip.KeepImage'),
 ]
-_grid = dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16, max_side=1344)
+_grid = dict(type='mmtagclip.ResizeToPatchGrid', max_side=1344)
 _pack = dict(
     type='PackSegInputs',
     meta_keys=(

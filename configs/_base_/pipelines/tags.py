@@ -2,7 +2,7 @@
 _base_ = '../default_runtime.py'
 test_pipeline = [
     dict(type='mmtagclip.LoadImage'),
-    dict(type='mmtagclip.ResizeToPatchGrid', patch_size=16),
+    dict(type='mmtagclip.ResizeToPatchGrid'),
     dict(
         type='mmpretrain.PackInputs',
         meta_keys=(

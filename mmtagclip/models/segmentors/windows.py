@@ -86,13 +86,14 @@ class WholeImage(nn.Module):
     """The image in one piece.
 
     Args:
-        patch_size: Patch size of the encoder, in pixels.
+        patch_size: Patch size of the encoder, in pixels. Default: that of the model, which sets
+            it.
         cut: What happens to an image whose sides are no multiples of the patch
             size: if True, the remainder is cut off, and the score maps are
             stretched over it (NACLIP on VOC); if False, the image is refused.
     """
 
-    def __init__(self, patch_size: int = 16, cut: bool = False) -> None:
+    def __init__(self, patch_size: int | None = None, cut: bool = False) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.cut = cut
@@ -102,6 +103,7 @@ class WholeImage(nn.Module):
         height, width = image.shape[1:]
         if self.cut:
             patch = self.patch_size
+            assert patch is not None
             image = image[:, : height // patch * patch, : width // patch * patch]
         return resize(score(image[None]), (height, width))[0]
 

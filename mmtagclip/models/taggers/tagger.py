@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...clip import Encoded, Names, Vocabulary, load_names
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
+from ..data_preprocessor import CLIPDataPreprocessor
 from ..precision import full_precision
 from .dmar import DMAR
 from .heads import TagScores
@@ -308,11 +309,13 @@ class TagCLIP(BaseClassifier):
 
 
 def check_normalisation(encoder: CLIPEncoder, data_preprocessor: nn.Module) -> None:
-    """Refuse images that are not normalised as in the encoder's training.
+    """Give the data preprocessor the encoder's normalisation; refuse another one.
 
     Raises:
-        ValueError: They are not.
+        ValueError: Images are not normalised as in the encoder's training.
     """
+    if isinstance(data_preprocessor, CLIPDataPreprocessor):
+        data_preprocessor.complete(encoder.mean, encoder.std)
     for key in ('mean', 'std'):
         value = getattr(data_preprocessor, key, None)
         wanted = torch.tensor(getattr(encoder, key))

@@ -1,13 +1,18 @@
 // The page asks the server for everything and keeps no results of its own.
 const at = id => document.getElementById(id);
 const explanations = {
-  'coarse': 'Scores of the patches, not refined.',
-  'DMAR': 'Scores spread along the attention between patches.',
-  'CWR': 'Each candidate is cropped and scored again.',
+  'coarse': 'Every patch of the image is compared with every name, alone. A name’s score is that of '
+    + 'its best patch.',
+  'DMAR': 'Dual-masking attention refinement: scores spread between patches that attend to each '
+    + 'other, so that the parts of an object agree.',
+  'CWR': 'Class-wise reidentification: the region of each candidate is cropped and shown to CLIP '
+    + 'again. The mean of both scores counts.',
   'scores': 'Scores of the whole image.',
 };
 const MAX_MAPS = 6;
+const MAX_NAMES = 12;
 const OWN = 'the model’s own';
+const narrow = matchMedia('(max-width: 760px)');
 let key = null;      // of the image on the server
 let question = 0;    // only the last one is asked and shown
 let asking = Promise.resolve();
@@ -60,8 +65,15 @@ async function take(path, options) {
     at('notice').hidden = !taken.notice;
     at('name').textContent = `${taken.name}, ${taken.width} × ${taken.height} pixels`;
     at('shown').hidden = false;
+    bringIntoView();
     await ask();
+    bringIntoView();
   });
+}
+
+// On a narrow screen the results are below everything else.
+function bringIntoView() {
+  if (narrow.matches) at('results').scrollIntoView({block: 'start'});
 }
 
 function upload(file) {
@@ -115,6 +127,8 @@ function show(answer, number) {
   at('downloads').replaceChildren('Download:', ...kinds.map(kind => element(
     'a', {href: `/api/${key}/download/${kind}`, textContent: kind, download: ''})));
   at('downloads').hidden = false;
+  at('used').textContent = namesUsed(answer);
+  at('used').hidden = false;
   say(model.threshold !== null ? count(tags, 'tag') : count(answer.masks, 'mask'));
 }
 
@@ -124,6 +138,15 @@ function quoted(name) {
 
 function count(things, noun) {
   return things.length === 1 ? `One ${noun}.` : `${things.length || 'No'} ${noun}s.`;
+}
+
+function namesUsed({classes, own_classes: own}) {
+  const empty = at('classes').value.trim() === '';
+  const which = empty ? 'The field of classes is empty, so the model’s own were looked for'
+    : own ? 'Looked for the model’s own classes' : 'Looked for';
+  const more = classes.length - MAX_NAMES;
+  const shown = classes.slice(0, MAX_NAMES).join(', ') + (more > 0 ? ` and ${more} more` : '');
+  return `${which}: ${shown}.`;
 }
 
 function legendEntry(one) {
@@ -171,6 +194,7 @@ async function begin() {
   }
   at('threshold').value = model.threshold ?? 0;
   at('level-row').hidden = !model.has_background;
+  at('ask').open = !narrow.matches;
   slide();
   for (let number = 0; number < model.examples; number++) {
     at('examples').append(element('button', {
@@ -182,7 +206,7 @@ async function begin() {
     upload(at('file').files[0]);
     at('file').value = '';  // the same file may be chosen again
   });
-  at('go').addEventListener('click', () => guarded(ask));
+  at('go').addEventListener('click', () => { bringIntoView(); guarded(ask); });
   at('classes').addEventListener('keydown', event => {
     if (event.key === 'Enter' && event.ctrlKey) guarded(ask);
   });
