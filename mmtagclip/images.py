@@ -7,6 +7,7 @@ passes over them.
 
 import io
 import math
+import os
 import re
 import struct
 from collections import Counter
@@ -326,6 +327,48 @@ def image_stem(path: str | Path) -> str:
     """Return the file name of an image without folder and ending; other dots are kept."""
     path = Path(path)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+def common_folder(names: Iterable[str]) -> Path:
+    """The deepest folder that all images lie in, absolute.
+
+    Args:
+        names: Paths of the images; names of images in memory lie in the working folder.
+    """
+    folders = {os.path.dirname(os.path.abspath(name)) for name in names}
+    return Path(os.path.commonpath(folders) if folders else os.getcwd())
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Paths of images below their common folder, with ``/``.
+
+    Args:
+        names: Paths of the images, or names of images in memory.
+    """
+    root = common_folder(names)
+    return [Path(os.path.abspath(name)).relative_to(root).as_posix() for name in names]
+
+
+def output_stems(names: Sequence[str]) -> list[str]:
+    """Names of output files: the images' own, relative to their common folder, all different.
+
+    Args:
+        names: Paths of the images, or names of images in memory.
+
+    Returns:
+        One per image, with ``/``, and without ending unless two images differ only
+        in it.
+    """
+    paths = file_names(names)
+    stems = [Path(path).with_suffix('').as_posix() for path in paths]
+    count = Counter(stems)
+    full = [path if count[stem] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    seen: Counter[str] = Counter()
+    unique = []
+    for stem in full:
+        seen[stem] += 1
+        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
+    return unique
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:

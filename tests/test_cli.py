@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer
 from mmtagclip.apis.model_zoo import load_config
+from mmtagclip.cli.common import names_of
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.jobs.runner import Manifest
 from mmtagclip.models import TagCLIP
@@ -115,6 +116,7 @@ def test_csv_and_coco(photos, tmp_path):
         assert [
             (row['image'], row['tag'], float(row['score'])) for row in csv.DictReader(file)
         ] == pairs
+    pairs = [(Path(image).name, tag, score) for image, tag, score in pairs]
     coco = COCO(str(tmp_path / 'a.json'))
     names = {key: one['name'] for key, one in coco.cats.items()}
     assert [
@@ -149,6 +151,30 @@ def test_masks_to_a_folder_and_to_coco(photos, demo_segmentor, tmp_path):
         assert [row['tag'] for row in csv.DictReader(file)] == [
             row['tag'] for result in results for row in result.rows()
         ]
+    assert (tmp_path / 'masks/classes.txt').read_text().splitlines() == list(classes)
+
+
+def test_converting(photos, tmp_path, capsys):
+    masks = tmp_path / 'masks'
+    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', masks) == 0
+    out = tmp_path / 'tasks.json'
+    words = ('convert', masks, '--to', 'label-studio', '--out', out)
+    assert mmtagclip(*words, '--shapes', 'boxes') == 0
+    assert '1 images in' in capsys.readouterr().out
+    assert len(json.loads(out.read_text())) == 1
+    assert mmtagclip(*words) == 2
+    assert 'exists already; add --overwrite' in capsys.readouterr().err
+    assert mmtagclip(*words, '--overwrite') == 0
+    capsys.readouterr()
+    # Its label config is a list of class names.
+    config = out.with_suffix('.xml')
+    names = list(Manifest.load(masks).classes[1:])
+    assert names_of(str(config)) == names
+    assert mmtagclip('convert', masks, '--to', 'csv', '--out', tmp_path / 'a.json') == 2
+    assert 'csv is a file that ends in .csv' in capsys.readouterr().err
+    config.write_text('<View/>')
+    assert mmtagclip('tag', photos, *TAG, '--classes', config) == 2
+    assert f'{config}: the label config has no' in capsys.readouterr().err
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypatch, capsys):
@@ -252,8 +278,8 @@ def test_pictures(photos, tmp_path):
     'words, message',
     [
         (['nowhere.jpg'], r'nowhere.jpg'),
-        ([SCENES, '--out', 'tags.txt'], 'must end in .jsonl, .csv, .json'),
-        ([SCENES, '--out', 'folder'], 'must end in .jsonl, .csv, .json'),
+        ([SCENES, '--out', 'tags.txt'], 'must end in .json, .csv, .jsonl, .parquet'),
+        ([SCENES, '--out', 'folder'], 'must end in .json, .csv, .jsonl, .parquet'),
         ([SCENES, '--classes', 'no/such/file'], 'no file of names at no/such/file'),
         ([SCENES, '--classes', 'names.txt'], 'no file of names at names.txt'),
         ([SCENES, '--classes', ','], 'classes is empty'),
@@ -466,8 +492,7 @@ def test_checking_a_folder(photos, tmp_path, capsys):
     assert mmtagclip(*words) == 0
     assert mmtagclip('check', out) == 0
     assert '1 images, all as written' in capsys.readouterr().out
-    (mask,) = out.glob('masks/*')
-    assert mask.name.startswith('000040-')
+    mask = out / 'masks/000040.png'
     mask.write_bytes(b'other')
     assert mmtagclip('check', out) == 2
     assert '000040.jpg, is damaged' in capsys.readouterr().err

@@ -3,8 +3,7 @@
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import user_path
-from ..images import decode, no_image, read_image, split_files, unread_sentence
+from ..images import decode, no_image, output_stems, read_image, split_files, unread_sentence
 
 
 @dataclass(frozen=True)
@@ -104,32 +103,6 @@ def list_images(
         image if image.stem else replace(image, stem=stem)
         for image, stem in zip(images, stems, strict=True)
     ]
-
-
-def output_stems(names: Sequence[str]) -> list[str]:
-    """Names of output files: the images' own, relative to their common folder, all different.
-
-    Args:
-        names: Paths of the images, or names of images in memory.
-
-    Returns:
-        One per image, with ``/``, and without ending unless two images differ only
-        in it.
-    """
-    paths = [Path(os.path.abspath(name)) for name in names]
-    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    stems = [path.relative_to(root).with_suffix('').as_posix() for path in paths]
-    count = Counter(stems)
-    full = [
-        path.relative_to(root).as_posix() if count[stem] > 1 else stem
-        for path, stem in zip(paths, stems, strict=True)
-    ]
-    seen: Counter[str] = Counter()
-    unique = []
-    for stem in full:
-        seen[stem] += 1
-        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
-    return unique
 
 
 def _add(images: list[ImageInput], item: Any, bgr: bool, left_out: list[Path]) -> None:

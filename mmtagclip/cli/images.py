@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..exports import formats_of_runs
 from ..files import real_path, user_path
 from ..images import unread_sentence
 from .common import (
@@ -21,6 +22,7 @@ from .common import (
     check_model,
     check_place,
     config_of,
+    names_of,
     note,
     weights_of,
 )
@@ -95,10 +97,10 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
-        'or - for JSON lines on standard output'
+        '.parquet, or - for JSON lines on standard output'
     )
     if name == 'segment':
-        out = 'folder for masks (index PNGs) and labels.jsonl, to train on; or a ' + out
+        out = 'folder for masks (palette PNGs) and labels.jsonl, to train on; or a ' + out
     parser.add_argument('--out', help=f'{out}. Run the same command again to resume')
     parser.add_argument('--vis', metavar='DIR', help='folder for a drawing of each result')
     parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
@@ -132,7 +134,6 @@ def run(args: argparse.Namespace) -> int:
     unread: list[Path] = []
     images = input_images(args, unread)
     check_model(args)
-    from ..clip import parse_names
     from ..models import TagRule
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
@@ -141,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else parse_names(text)
+        options[key] = None if text is None else names_of(text)
     options = {key: value for key, value in options.items() if value is not None}
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
@@ -208,7 +209,7 @@ def check_out(args: argparse.Namespace) -> None:
             check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
-    path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
+    path, formats = Path(args.out), tuple(formats_of_runs())
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
