@@ -57,6 +57,18 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
         raise
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file on the same file system another name; it replaces a file of this name.
+
+    Both folders are left to be flushed, see :func:`sync_folder`: the target's first.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    make_folder(target.parent)
+    os.replace(source, target)
+
+
 def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
     """Write an image as :func:`write_whole` does, in the format that its ending names.
 
@@ -153,3 +165,11 @@ def user_path(path: str | Path) -> Path:
 def default_cache_dir() -> Path:
     """Folder of the cached text features, in the user's cache directory."""
     return Path(platformdirs.user_cache_dir('mmtagclip')) / 'text'
+
+
+def real_path(path: str | Path) -> Path:
+    """A path without symbolic links, as far as they lead anywhere.
+
+    ``Path.resolve`` fails at a link that leads to itself.
+    """
+    return Path(os.path.realpath(path))

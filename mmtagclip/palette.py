@@ -40,7 +40,7 @@ COUNT = 255
 # count as this many times nearer than they are.
 RECENT, NEARER = 12, 3
 # Lightness and least chroma of generated colours: a region is neither a hole, a glare nor grey.
-MIDDLE, SPREAD, CHROMA = 58, 32, 20
+MIDDLE, SPREAD, CHROMA = 62, 27, 25
 
 
 def class_colours(count: int) -> list[tuple[int, int, int]]:

@@ -49,9 +49,9 @@ class ChildRegistry(Registry):
             scope, name = self.split_scope_key(key)
             self.import_from_location()
             if scope in (None, self.scope) and name not in self.module_dict:
-                late, self._late = self._late, []
-                for module in late:
+                for module in self._late:
                     import_module(module)
+                self._late = []
         return super().get(key)
 
 

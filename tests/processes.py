@@ -16,19 +16,35 @@ from unittest import mock
 import torch
 from mmengine.utils import ManagerMixin
 
+from mmtagclip.frameworks import UNUSED_LINE, UNUSED_WARNING
+
 ROOT = Path(__file__).parent.parent
 
 
-def run(*command, timeout=300, **environment):
-    """Run a command with this interpreter's programs first on the path."""
+def run(*command, timeout=300, quiet=True, **environment):
+    """Run a command with this interpreter's programs first on the path.
+
+    Args:
+        *command: The command, made strings.
+        timeout: Seconds until it is ended.
+        quiet: Whether it must not say what the frameworks say when they are imported.
+        **environment: Environment variables.
+
+    Returns:
+        The finished process.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    return subprocess.run(
+    process = subprocess.run(
         [str(part) for part in command],
         capture_output=True,
         text=True,
         timeout=timeout,
         env={**os.environ, 'PATH': path, **environment},
     )
+    if quiet:
+        for line in (UNUSED_LINE, UNUSED_WARNING):
+            assert line not in process.stdout + process.stderr, command
+    return process
 
 
 def run_script(script, *arguments, cwd='.', **environment):

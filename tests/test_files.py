@@ -9,6 +9,7 @@ import pytest
 from mmtagclip.files import (
     append_lines,
     read_lines,
+    real_path,
     split_lines,
     sync_folder,
     user_path,
@@ -148,3 +149,11 @@ def test_only_the_own_home_folder_is_expanded(monkeypatch):
         ('', '.'),
     ]:
         assert user_path(text) == user_path(Path(text)) == Path(path)
+
+
+def test_a_link_that_leads_to_itself_has_a_real_path(tmp_path):
+    loop = tmp_path / 'loop'
+    loop.symlink_to(loop)
+    assert real_path(loop / 'a.jpg') == loop / 'a.jpg'
+    (tmp_path / 'link').symlink_to(tmp_path)
+    assert real_path(tmp_path / 'link' / 'a') == Path(os.path.realpath(tmp_path)) / 'a'

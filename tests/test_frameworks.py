@@ -1,21 +1,61 @@
 """What the frameworks say when they are imported."""
 
 import os
+import re
 import sys
 import warnings
 from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 
-from mmtagclip.frameworks import import_quietly
-from tests.processes import run
+from mmtagclip.frameworks import import_quietly, import_scope
+from tests.processes import ROOT, run
+
+# What imports a framework, and so must import ours first: its lines are said at the first import.
+FILES = [
+    path
+    for folder in ('mmtagclip', 'tools', 'demo')
+    for path in sorted((ROOT / folder).rglob('*.py'))
+]
+FRAMEWORK = re.compile(r'^(?:from|import) (mmseg|mmpretrain)\b', re.M)
+OURS = re.compile(r'^from \S*frameworks import (segmentation|pretrain)\b', re.M)
+
+
+def test_whoever_imports_a_framework_imports_ours_first():
+    checked = 0
+    for path in FILES:
+        text = path.read_text(encoding='utf-8')
+        found = FRAMEWORK.search(text)
+        if found is None:
+            continue
+        checked += 1
+        package = path.with_name('__init__.py')
+        before = text[: found.start()]
+        if package.is_file() and package != path:  # which is imported before its modules
+            before += package.read_text(encoding='utf-8')
+        ours = {match[1] for match in OURS.finditer(before)}
+        needed = {match[1] for match in FRAMEWORK.finditer(text)}
+        assert ours, f'{path} imports {needed}, and may say what nobody needs'
+        assert 'mmseg' not in needed or 'segmentation' in ours, path
+    assert checked >= 10
 
 
 def test_an_import_is_quiet():
-    process = run(sys.executable, '-c', 'import mmtagclip.apis.inferencer, mmtagclip.datasets')
+    names = 'SegInferencer, TagInferencer'
+    program = f'from mmtagclip import {names}; from mmtagclip.datasets import VocabularySegDataset'
+    process = run(sys.executable, '-c', program)
     assert process.returncode == 0, process.stderr
     assert process.stdout == ''
     assert 'mmcv-lite' not in process.stderr
+
+
+def test_a_scope_s_framework_is_imported():
+    for scope, module in (('mmpretrain', 'pretrain'), ('mmseg', 'segmentation'), (None, '')):
+        with mock.patch('mmtagclip.frameworks.import_module') as imported:
+            import_scope(scope)
+        names = [call.args for call in imported.call_args_list]
+        assert names == ([(f'.{module}', 'mmtagclip.frameworks')] if module else [])
 
 
 @pytest.mark.parametrize('version', ['4.57.0', '5.24.0'])
@@ -30,13 +70,13 @@ def test_transformers_may_be_of_any_version(tmp_path, version):
     )
     program = (
         'import mmpretrain.utils.dependency as there; assert there.WITH_MULTIMODAL; '
-        'import mmtagclip.datasets, mmtagclip.models, mmtagclip.apis.inferencer; '
-        'print(mmtagclip.models.CLIPEncoder.__name__)'
+        'import mmtagclip.apis.seg_inferencer; from mmtagclip.datasets import PseudoLabelDataset; '
+        'from mmtagclip.models import CLSSeg; print(CLSSeg.__name__)'
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     process = run(sys.executable, '-c', program, PYTHONPATH=path)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[-1] == 'CLIPEncoder'
+    assert process.stdout.splitlines()[-1] == 'CLSSeg'
 
 
 @pytest.mark.parametrize('end', ['', '1 / 0'])

@@ -1,14 +1,12 @@
 """Evaluate the model of a config. A training-free model needs no checkpoint."""
 
 import argparse
-import os
 from pathlib import Path
 
 import mmengine
 from mmengine.config import Config
-from mmengine.runner import Runner
 
-from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
+from mmtagclip.engine.options import add_run_options, config_of_run, parse_run, runner_of
 from mmtagclip.files import write_whole
 
 
@@ -31,29 +29,8 @@ def parse_args() -> argparse.Namespace:
         '--tta', action='store_true', help="average over the config's test-time augmentations"
     )
     parser.add_argument('--show-dir', help='folder to draw the results in')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
-        'weights, numbers and strings are read',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        help='override config entries: key=value, key="[a,b]", a.b.c=value',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='launcher of several processes (see dist_test.sh)',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        parser.error(f'no config file at {args.config}')
+    add_run_options(parser)
+    args = parse_run(parser)
     if args.checkpoint is not None and '://' in args.checkpoint and not args.trust_checkpoint:
         parser.error(
             f'{args.checkpoint} would be unpickled by MMEngine: download it and name the file, or '
@@ -88,22 +65,14 @@ def draw(cfg: Config, folder: str) -> None:
 def main() -> None:
     """Run the test."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    cfg = config_of_run(args)
     if args.checkpoint is not None:
         cfg.load_from = args.checkpoint
     if args.tta:
         augment(cfg)
     if args.show_dir is not None:
         draw(cfg, args.show_dir)
-    trust_checkpoints(args.trust_checkpoint)
-    prepare_distributed(cfg, args.launcher)
-    runner = Runner.from_cfg(cfg)
+    runner = runner_of(cfg, args)
     metrics = runner.test()
     if args.out is not None and runner.rank == 0:
         write_whole(args.out, mmengine.dump(metrics, file_format='json', indent=2).encode())

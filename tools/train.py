@@ -1,13 +1,8 @@
 """Train the model of a config."""
 
 import argparse
-import os
-from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.runner import Runner
-
-from mmtagclip.engine import CfgOptions, prepare_distributed, trust_checkpoints
+from mmtagclip.engine.options import add_run_options, config_of_run, parse_run, runner_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,42 +19,14 @@ def parse_args() -> argparse.Namespace:
         help='resume from the latest checkpoint in the working directory',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision (on GPUs)')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle checkpoints, which runs what code they bring; otherwise only their '
-        'weights, numbers and strings are read',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        help='override config entries: key=value, key="[a,b]", a.b.c=value',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='launcher of several processes (see dist_train.sh)',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        parser.error(f'no config file at {args.config}')
-    return args
+    add_run_options(parser)
+    return parse_run(parser)
 
 
 def main() -> None:
     """Run the training."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    cfg = config_of_run(args)
     if cfg.get('train_dataloader') is None:
         raise SystemExit(
             f'error: {args.config} has no train_dataloader: its model is not trained; '
@@ -69,9 +36,7 @@ def main() -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
-    trust_checkpoints(args.trust_checkpoint)
-    prepare_distributed(cfg, args.launcher, train=True)
-    Runner.from_cfg(cfg).train()
+    runner_of(cfg, args, train=True).train()
 
 
 if __name__ == '__main__':

@@ -115,8 +115,7 @@ class Analysis:
         sample = self.model.masks(self.encoded, names, found, background_level)
         size = self.pixels.shape[:2]
         result = SegInferencer.to_result(names.dataset_meta, self.name, size, sample)
-        asked = tags is not None and tags.all_scores
-        return replace(result, class_scores=tags.record.class_scores if asked else None)
+        return replace(result, class_scores=None if tags is None else tags.record.class_scores)
 
     def _result(self, scored: TagScores, names: Names, rule: TagRule) -> TagResult:
         maps = scored.score_maps

@@ -1,7 +1,6 @@
 """The bundled configs: found by name, and what their weights need."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..clip import downloads
 from ..files import user_path
 
 # Modules that import torch are imported where they are needed: a wrong name is refused quickly.
@@ -26,12 +26,14 @@ class ModelEntry:
         name: Its name, that of its config.
         config: Path of the config.
         task: ``'tag'``, ``'segment'`` or ``'train'``.
+        weights: What it downloads; see :func:`needed_weights`. Empty if all is bundled.
         results: Lines such as ``'VOC2007: mAP (paper) 92.8'``.
     """
 
     name: str
     config: Path
     task: str
+    weights: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
 
 
@@ -61,9 +63,14 @@ def list_models() -> list[ModelEntry]:
                 + ', '.join(f'{key} {value}' for key, value in result['Metrics'].items())
                 for result in model.get('Results', ())
             )
+            facts = model['Metadata']
             entries.append(
                 ModelEntry(
-                    model['Name'], root / model['Config'], model['Metadata']['Command'], results
+                    model['Name'],
+                    root / model['Config'],
+                    facts['Command'],
+                    tuple(facts.get('Weights', ())),
+                    results,
                 )
             )
     return entries
@@ -215,76 +222,14 @@ def encoder_configs(config: 'Config') -> 'list[ConfigDict]':
     return [part.encoder for part in parts if part is not None and 'encoder' in part]
 
 
-def missing_weights(config: 'Config') -> str | None:
-    """What building the model would download.
+def needed_weights(config: 'Config') -> list[str]:
+    """Names of the weights that building a model downloads unless they are on this machine.
 
     Args:
         config: Of the model.
 
     Returns:
-        Its name; None if nothing would be downloaded.
+        Such as ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
+        ``'vit_base_patch8_224.dino (timm)'``, each once.
     """
-    for encoder in encoder_configs(config):
-        source = (encoder.get('last_block') or {}).get('source') or {}
-        missing = _missing_clip(encoder) or _missing_features(source)
-        if missing is not None:
-            return missing
-    return None
-
-
-def _missing_clip(encoder: Mapping[str, Any]) -> str | None:
-    from open_clip.pretrained import get_pretrained_cfg
-
-    model, tag = encoder.get('model'), encoder.get('pretrained')
-    if isinstance(model, str) and model.startswith('hf-hub:'):
-        repository = model.removeprefix('hf-hub:')
-        return None if _cached(repository) else model
-    if tag is None or not isinstance(model, str):
-        return None
-    source = get_pretrained_cfg(model, tag)
-    if not source:
-        return None  # building it says what is wrong
-    if _misses_tokenizer(model) and encoder.get('tokenizer') is None:
-        return f'{model} ({tag}), or its tokenizer,'
-    if source.get('hf_hub'):
-        repository, _, name = source['hf_hub'].rpartition('/')
-        return None if _cached(repository, [name] if name else []) else f'{model} ({tag})'
-    path = user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))
-    return None if path.is_file() else f'{model} ({tag})'
-
-
-def _misses_tokenizer(model: str) -> bool:
-    """Whether a model of open_clip has a tokenizer of the Hugging Face hub that is not here."""
-    import open_clip
-
-    from ..clip.tokenizer import find_tokenizer
-
-    text = (open_clip.get_model_config(model) or {}).get('text_cfg', {})
-    repository = text.get('hf_tokenizer_name')
-    return bool(repository) and find_tokenizer(repository, (), download=False) is None
-
-
-def _missing_features(source: Mapping[str, Any]) -> str | None:
-    """The same for the affinity source of a last block, whose weights timm downloads."""
-    if not source.get('pretrained'):
-        return None
-    import timm
-
-    known = timm.get_pretrained_cfg(source['model'])
-    cached = (
-        known is not None
-        and known.hf_hub_id is not None
-        and _cached(known.hf_hub_id, ['model.safetensors', 'pytorch_model.bin'])
-    )
-    return None if cached else f'{source["model"]} (timm)'
-
-
-def _cached(repository: str, names: Sequence[str] = ()) -> bool:
-    """Whether the Hugging Face cache holds the weights of a repository."""
-    from huggingface_hub import try_to_load_from_cache
-
-    names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
-    safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
-    return any(
-        isinstance(try_to_load_from_cache(repository, name), str) for name in (*names, *safe)
-    )
+    return list(downloads.needed_weights(config.model))

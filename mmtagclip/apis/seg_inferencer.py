@@ -7,7 +7,7 @@ from ..frameworks import segmentation  # noqa: F401
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.config import ConfigDict
@@ -18,10 +18,12 @@ from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
-from ..visualization import MaskVisualizer
-from .inferencer import ImageInferencer, LoadedImage
+from .inferencer import DEFAULT_MAX_SIDE, ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import SegResult
+
+if TYPE_CHECKING:
+    from ..visualization import MaskVisualizer
 
 
 class SegInferencer(ImageInferencer[SegResult]):
@@ -36,9 +38,21 @@ class SegInferencer(ImageInferencer[SegResult]):
     model_class = BaseSegmentor
     open_class = TrainingFreeSegmentor
     otherwise = 'for tags use TagInferencer, or mmtagclip tag'
+    real_model = 'cls-seg_vit-base-p16_openai_coco-object'
     packing = ConfigDict(
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )
+
+    def default_steps(self) -> list[ConfigDict]:
+        """The pipeline of a model whose config has none."""
+        if self._is_open:
+            return super().default_steps()
+        # A trained model has no patch grid: an image of up to 1024 pixels keeps its size.
+        grid = {'max_side': DEFAULT_MAX_SIDE, 'patch_size': 1, 'max_patches': DEFAULT_MAX_SIDE**2}
+        return [
+            ConfigDict(type='mmtagclip.ResizeToPatchGrid', **grid),
+            ConfigDict(type='mmseg.PackSegInputs'),
+        ]
 
     def write(self, path: Path, result: SegResult) -> None:
         """Write a result as JSON, and its mask of labels as PNG."""
@@ -125,7 +139,9 @@ class SegInferencer(ImageInferencer[SegResult]):
             'palette': result.palette,
         }
 
-    def _init_visualizer(self, cfg: Any) -> MaskVisualizer:
+    def _init_visualizer(self, cfg: Any) -> 'MaskVisualizer':
+        from ..visualization import MaskVisualizer  # here: matplotlib takes its time
+
         return MaskVisualizer(name='seg-inferencer')
 
 

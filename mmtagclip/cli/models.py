@@ -2,9 +2,13 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..files import default_cache_dir
 from .common import OK, add_command
+
+if TYPE_CHECKING:
+    from ..apis import ModelEntry
 
 
 def add_parser(commands: Any) -> None:
@@ -26,39 +30,21 @@ examples:
 
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip models``."""
-    from ..apis.model_zoo import encoder_configs, list_models, load_config, missing_weights
+    from ..apis.model_zoo import list_models
 
     entries = [entry for entry in list_models() if args.pattern in entry.name]
     if not entries:
         raise ValueError(f'no model has {args.pattern!r} in its name')
-    found = []
-    for entry in entries:
-        if entry.task == 'train':
-            weights = 'to be trained'
-        else:
-            config = load_config(entry.config)
-            local = all(
-                str(encoder.get('model')).startswith('local-dir:')
-                for encoder in encoder_configs(config)
-            )
-            weights = (
-                'bundled'
-                if local
-                else 'to be downloaded'
-                if missing_weights(config)
-                else 'on this machine'
-            )
-        found.append(
-            {
-                'name': entry.name,
-                'task': entry.task,
-                'weights': weights,
-                'config': str(entry.config),
-                'results': list(entry.results),
-            }
-        )
-    from ..clip.text import default_cache_dir
-
+    found = [
+        {
+            'name': entry.name,
+            'task': entry.task,
+            'weights': weights_of(entry),
+            'config': str(entry.config),
+            'results': list(entry.results),
+        }
+        for entry in entries
+    ]
     cache = default_cache_dir()
     features = list(cache.rglob('*.safetensors'))
     size = sum(path.stat().st_size for path in features)
@@ -72,3 +58,15 @@ def run(args: argparse.Namespace) -> int:
         print(f'{line}  {"; ".join(model["results"])}'.rstrip())
     print(f'\ntext features of {len(features)} classes ({size / 1e6:.1f} MB) in {cache}')
     return OK
+
+
+def weights_of(entry: 'ModelEntry') -> str:
+    """Whether a model can run: where its weights are."""
+    from ..clip.downloads import on_this_machine
+
+    if entry.task == 'train':
+        return 'to be trained'
+    if not entry.weights:
+        return 'bundled'
+    here = all(map(on_this_machine, entry.weights))
+    return 'on this machine' if here else 'to be downloaded'

@@ -23,6 +23,7 @@ from ..models import TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..records import ImageRecord
 from ..registry import LOOPS
+from .tag_writer import class_scores, size_of
 
 # Arguments of the loop that results do not depend on; any other one belongs to the job.
 WITHOUT_INFLUENCE = {'runner', 'dataloader', 'evaluator', 'out_dir', 'shard', 'commit_seconds'}
@@ -48,6 +49,7 @@ class GenerateLoop(BaseLoop):
             published: 0.95, after the CRF. Needs ``with_probabilities``.
         save_probabilities: Whether a segmentor's probabilities are stored too,
             in steps of 1/255.
+        all_scores: Whether records hold the tagger's score of every class.
         shard: ``(index, count)``, to do only one of ``count`` equal shares of the
             work, without a word to the processes that do the others; the last
             one to end puts the whole together.
@@ -70,6 +72,7 @@ class GenerateLoop(BaseLoop):
         out_dir: str = 'pseudo_labels',
         confidence: float = 0.0,
         save_probabilities: bool = False,
+        all_scores: bool = False,
         shard: Sequence[int] = (0, 1),
         commit_seconds: float = 2.0,
     ) -> None:
@@ -91,10 +94,13 @@ class GenerateLoop(BaseLoop):
             raise ValueError(
                 'confidence and save_probabilities need a segmentor with with_probabilities=True'
             )
+        if all_scores and self.segments and (model.tagger is None or model.tags != 'own'):
+            raise ValueError('all_scores needs a tagger whose scores they are')
         self.model = model
         self.out_dir = Path(runner.work_dir) / out_dir
         self.confidence = confidence
         self.save_probabilities = save_probabilities
+        self.all_scores = all_scores
         self.shard = tuple(shard)
         self.commit_seconds = commit_seconds
         self.num_images = len(self.dataloader.dataset)  # type: ignore[arg-type]
@@ -162,9 +168,14 @@ class GenerateLoop(BaseLoop):
         image = str(sample.img_path)
         if sample.get('load_error') is not None:
             return ImageRecord(image, error=sample.load_error), {}
+        size = size_of(sample)
         if not self.segments:
             scores = sample.pred_score[sample.pred_label].tolist()
-            return ImageRecord(image, tuple(sample.tags), tuple(scores)), {}
+            every = class_scores(self.model.vocabulary.names, sample) if self.all_scores else None
+            record = ImageRecord(
+                image, tuple(sample.tags), tuple(scores), size=size, class_scores=every
+            )
+            return record, {}
         classes = self.model.dataset_meta['classes']
         mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), classes)
         files = {}
@@ -179,8 +190,15 @@ class GenerateLoop(BaseLoop):
                 )
         tags = sample.tags if 'tags' in sample else self._classes_of(mask)
         found = sample.get('tag_scores')  # of tags that the model itself found
-        record = ImageRecord(image, tuple(tags), None if found is None else tuple(found))
-        return record, {'masks.png': mask_png(mask), **files}
+        record = ImageRecord(
+            image,
+            tuple(tags),
+            None if found is None else tuple(found),
+            size=size,
+            class_scores=sample.get('class_scores') if self.all_scores else None,
+        )
+        palette = self.model.dataset_meta['palette']
+        return record, {'masks.png': mask_png(mask, palette), **files}
 
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""

@@ -14,6 +14,8 @@ from typing import Any, TextIO
 import torch
 from mmengine.dist import all_reduce, barrier, get_dist_info, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 
 from ..files import whole_lines, write_whole
@@ -25,11 +27,12 @@ STALE_PART = re.compile(r'.*\.part-\d+-of-\d+')
 
 @HOOKS.register_module()
 class TagWriterHook(Hook):
-    """Write one JSON line an image: ``{"image": ..., "tags": [...], "scores": [...]}``.
+    """Write one line of JSON per image: ``{"image": ..., "tags": [...], "scores": [...]}``.
 
     Scores are those of the tags, in their order (the order of the classes). An
-    image that could not be read has ``"error"`` instead of both; their number
-    is added to the metrics as ``unreadable_images``.
+    image without a tag has two empty lists; one that could not be read has
+    ``"error"`` instead of both, and the number of these is added to the metrics
+    as ``unreadable_images``.
 
     While the test runs, each process appends to a part file of its own beside
     the final one; at the end they become one file in the order of the data
@@ -40,17 +43,29 @@ class TagWriterHook(Hook):
         out_file: The file, relative to the run's working directory.
         relative_to: Folder that image paths are written relative to, where they
             lie below it; paths are as the data set gives them if None.
+        all_scores: Whether each line also has ``"class_scores"``, the score of every
+            class by its name.
     """
 
-    def __init__(self, out_file: str = 'tags.jsonl', relative_to: str | None = None) -> None:
+    def __init__(
+        self,
+        out_file: str = 'tags.jsonl',
+        relative_to: str | None = None,
+        all_scores: bool = False,
+    ) -> None:
         self.out_file = out_file
         self.relative_to = relative_to
+        self.all_scores = all_scores
+        self._classes: tuple[str, ...] = ()
         self.unreadable = self._readable = 0
         self._part: TextIO | None = None
 
     def before_test_epoch(self, runner: Any) -> None:
         """Open this process's part file."""
         rank, world_size = get_dist_info()
+        if self.all_scores:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            self._classes = model.vocabulary.names
         self.unreadable = self._readable = 0
         self.path = Path(runner.work_dir) / self.out_file
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +135,21 @@ class TagWriterHook(Hook):
         if sample.get('load_error') is not None:
             return ImageRecord(image, error=sample.load_error)
         scores = sample.pred_score[sample.pred_label].tolist()
-        return ImageRecord(image, tuple(sample.tags), tuple(scores))
+        every = class_scores(self._classes, sample) if self.all_scores else None
+        return ImageRecord(
+            image, tuple(sample.tags), tuple(scores), size=size_of(sample), class_scores=every
+        )
+
+
+def size_of(sample: BaseDataElement) -> tuple[int, int] | None:
+    """``(H, W)`` of a sample's image in pixels; None if its transforms did not keep it."""
+    shape = sample.get('ori_shape')
+    return None if shape is None else (int(shape[0]), int(shape[1]))
+
+
+def class_scores(classes: Sequence[str], sample: DataSample) -> dict[str, float]:
+    """The score of every class of a tagger's sample, by its name."""
+    return dict(zip(classes, sample.pred_score.tolist(), strict=True))
 
 
 def merge_parts(parts: Sequence[Path]) -> list[ImageRecord]:

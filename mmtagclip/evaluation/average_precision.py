@@ -1,5 +1,9 @@
 """MMPretrain's mAP, and the same over the classes that occur."""
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from ..frameworks import pretrain  # noqa: F401
+
+# isort: split
 from typing import Any
 
 import torch

@@ -1,9 +1,5 @@
 """Micro precision, recall and F1 of tags with a threshold per image (TagCLIP, sec. 4)."""
 
-# First: what is imported below imports MMPretrain, too, and has said its lines then.
-from ..frameworks import pretrain  # noqa: F401
-
-# isort: split
 from typing import Any
 
 import torch

@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from .mask_figure import font
+from .canvas import FAINT, INK, PAPER, fill_box, fit_text, font
 
-GAP, LINES, FONT_SIZE = 10, 3, 13
+GAP, LINES = 14, 3
+CARD, BROKEN, CROSS = (238, 240, 243), (224, 224, 224), (213, 94, 0)
 
 
 def contact_sheet(
-    images: Iterable[tuple[np.ndarray | None, str]], columns: int = 5, side: int = 200
+    images: Iterable[tuple[np.ndarray | None, str]], columns: int = 5, side: int = 240
 ) -> np.ndarray:
-    """Arrange images on a page.
+    """Arrange images on a page, each on a card with its caption.
 
     Args:
         images: Images ``(H, W, 3)`` uint8 RGB, or None for one that could not be
-            read, each with its caption; captions are cut after three lines.
+            read, each with its caption. What is before the first ``': '``, such as
+            a file's name, is a separate line; the rest is cut after three lines.
         columns: Images per row.
         side: Side of the square that each image is fitted into, in pixels.
 
@@ -31,18 +33,47 @@ def contact_sheet(
     if not cells or columns < 1 or side < 1:
         raise ValueError('a contact sheet needs at least one image, one column and one pixel')
     columns = min(columns, len(cells))
-    text = font(FONT_SIZE)
-    line = FONT_SIZE + 4
-    width, height = side + GAP, side + LINES * line + 2 * GAP
-    rows = -(-len(cells) // columns)
-    page = Image.new('RGB', (columns * width + GAP, rows * height + GAP), 'white')
+    size = max(10, side // 15)
+    small, face = font(max(9, size - 3)), font(size)
+    line, margin = round(1.3 * size), size // 2
+    texts = [_text(caption, side - 2 * margin, small, face) for _, caption in cells]
+    rows = [slice(start, start + columns) for start in range(0, len(cells), columns)]
+    # A row is as high as its longest caption requires.
+    heights = [
+        side + 2 * margin + line * max(bool(title) + len(lines) for title, lines in texts[row])
+        for row in rows
+    ]
+    page = Image.new(
+        'RGB', (columns * (side + GAP) + GAP, sum(heights) + GAP * (len(rows) + 1)), PAPER
+    )
     draw = ImageDraw.Draw(page)
-    for index, (thumbnail, caption) in enumerate(cells):
-        left, top = GAP + index % columns * width, GAP + index // columns * height
-        page.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + side - thumbnail.height))
-        for number, words in enumerate(wrap(caption, side, text.getlength)):
-            draw.text((left, top + side + 4 + number * line), words, fill='black', font=text)
+    top = GAP
+    for row, height in zip(rows, heights, strict=True):
+        left = GAP
+        for (thumbnail, _), (title, lines) in zip(cells[row], texts[row], strict=True):
+            fill_box(page, (left, top, left + side, top + height), CARD, margin)
+            across, down = (side - thumbnail.width) // 2, (side - thumbnail.height) // 2
+            page.paste(thumbnail, (left + across, top + down))
+            below = top + side + margin
+            if title:
+                draw.text((left + margin, below), title, fill=FAINT, font=small)
+                below += line
+            for words in lines:
+                draw.text((left + margin, below), words, fill=INK, font=face)
+                below += line
+            left += side + GAP
+        top += height + GAP
     return np.array(page)
+
+
+def _text(
+    caption: str, width: float, small: ImageFont.FreeTypeFont, face: ImageFont.FreeTypeFont
+) -> tuple[str, list[str]]:
+    """The first line of a caption, and the lines of the rest."""
+    title, colon, rest = caption.partition(': ')
+    if not colon:
+        title, rest = '', caption
+    return fit_text(title, width, small), wrap(rest, width, face.getlength)
 
 
 def wrap(caption: str, width: float, measure: Callable[[str], float]) -> list[str]:
@@ -78,7 +109,7 @@ def wrap(caption: str, width: float, measure: Callable[[str], float]) -> list[st
 
 def _thumbnail(image: np.ndarray | None, side: int) -> Image.Image:
     if image is None:
-        crossed = Image.new('RGB', (side, side), '#dddddd')
-        ImageDraw.Draw(crossed).line((0, 0, side, side), fill='#aa0000', width=3)
+        crossed = Image.new('RGB', (side, side), BROKEN)
+        ImageDraw.Draw(crossed).line((0, 0, side, side), fill=CROSS, width=3)
         return crossed
     return ImageOps.contain(Image.fromarray(image), (side, side))

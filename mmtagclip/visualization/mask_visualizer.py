@@ -17,7 +17,7 @@ from .visualizer import FigureVisualizer
 
 @VISUALIZERS.register_module()
 class MaskVisualizer(FigureVisualizer, SegLocalVisualizer):
-    """Coloured masks over the image with a legend; the true mask, if known, is above it.
+    """Named masks over the image with a legend; the true mask, if known, is above or left of it.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
     names and colours are those of ``dataset_meta``, which the runner sets; a
@@ -58,10 +58,14 @@ class MaskVisualizer(FigureVisualizer, SegLocalVisualizer):
             )
             for key, title in known
         ]
-        width = max(figure.shape[1] for figure in drawn)
-        return np.concatenate(
-            [
-                np.pad(figure, ((0, 0), (0, width - figure.shape[1]), (0, 0)), constant_values=255)
-                for figure in drawn
-            ]
-        )
+        # Beside each other where that is the less elongated.
+        axis = int(image.shape[1] < 1.2 * image.shape[0])
+        across = max(figure.shape[1 - axis] for figure in drawn)
+        missing = [[(0, 0)] * 3 for _ in drawn]
+        for sides, figure in zip(missing, drawn, strict=True):
+            sides[1 - axis] = (0, across - figure.shape[1 - axis])
+        padded = [
+            np.pad(figure, sides, constant_values=255)
+            for figure, sides in zip(drawn, missing, strict=True)
+        ]
+        return np.concatenate(padded, axis=axis)

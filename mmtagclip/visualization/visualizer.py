@@ -70,7 +70,7 @@ class FigureVisualizer(Visualizer):
 
 @VISUALIZERS.register_module()
 class TagVisualizer(FigureVisualizer, UniversalVisualizer):
-    """The image, a bar for each tag's score and, if there are score maps, heat maps.
+    """The image with its tags: heat maps if there are score maps, and bars for the scores.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``).
     """

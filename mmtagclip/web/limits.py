@@ -22,7 +22,8 @@ class Limits:
             has the most are forgotten.
         names: Number of class names, and of background names, of a question.
         name_length: Characters of a name.
-        waiting: Uploads and questions that wait for the model. Further ones are refused.
+        waiting: Uploads and questions that wait for the model. Further ones are refused. Beyond
+            half of this number, so are those of an address that has a quarter of it waiting.
         connections: Number of open connections.
         header_seconds: Time for the headers of a request, and for a client that stops reading.
         body_seconds: Time for the body of a request.

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gc
 import io
 import json
 import re
@@ -28,6 +29,7 @@ from starlette.routing import Route
 
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
 from ..apis.analysis import inferencer_of
+from ..apis.demo_model import demo_notice
 from ..clip import Vocabulary, parse_names
 from ..images import ImageTooLarge, read_image
 from ..models import CLIPEncoder, TagCLIP
@@ -37,7 +39,8 @@ from .guard import BUSY, RETRY, Guard, error_of
 from .limits import Limits
 
 STATIC = Path(__file__).parent / 'static'
-EXAMPLES = ('000011', '000027', '000040', '000045')
+# Scenes that come out right: tools/dev/choose_scenes.py measures all of them.
+EXAMPLES = ('000028', '000095', '000040', '000062')
 PAGES = {'/': 'index.html', '/page.css': 'page.css', '/page.js': 'page.js'}
 TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
 SHOWN_CLASSES = 12
@@ -88,28 +91,34 @@ class Line:
 
     Args:
         workers: How much is done at once.
-        waiting: How many may wait or work; None for any number.
+        waiting: How many may wait or work; None for any number. The second half of these
+            places is only for clients that hold less than a quarter of all.
     """
 
     def __init__(self, workers: int = 1, waiting: int | None = None) -> None:
         self._turn = asyncio.Semaphore(workers)
         self._waiting = waiting
-        self._count = 0
+        self._places: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self, request: Request) -> AsyncIterator[None]:
         """A place in the line.
 
         Raises:
-            HTTPException: It is too long.
+            HTTPException: It is too long, or the client holds too much of it.
         """
-        if self._waiting is not None and self._count >= self._waiting:
-            raise HTTPException(429, BUSY, RETRY)
-        self._count += 1
+        client = '' if request.client is None else request.client.host
+        if self._waiting is not None:
+            taken, own = self._places.total(), self._places[client]
+            if taken >= self._waiting or (taken >= self._waiting / 2 and own >= self._waiting / 4):
+                raise HTTPException(429, BUSY, RETRY)
+        self._places[client] += 1
         try:
             yield
         finally:
-            self._count -= 1
+            self._places[client] -= 1
+            if not self._places[client]:
+                del self._places[client]
 
     async def run(self, request: Request, work: Callable, *args: Any) -> Any:
         """Do a piece of work when its turn comes.
@@ -155,6 +164,11 @@ class Server:
         self.segments = not isinstance(self.model, TagCLIP)
         self.tagger: TagCLIP | None = self.model.tagger if self.segments else self.model
         self.names = self.inferencer.names_for()
+        # Said of uploads only: the examples are the demo's.
+        self.notice = None
+        if self.inferencer.is_demo_model:
+            start = f'mmtagclip web --model {self.inferencer.real_model} --download'
+            self.notice = sentence(demo_notice(start)) + '.'
         for part in self.model.modules():
             if isinstance(part, CLIPEncoder):
                 part.forget_disk()
@@ -198,7 +212,7 @@ class Server:
         """Take an image, the body of the request, and encode it."""
         async with self._body(request, self.limits.upload_bytes, 'The file') as body:
             name = Path(request.query_params.get('name', 'image')).name[:100] or 'image'
-            return await self._take(request, body, name)
+            return await self._take(request, body, name, self.notice)
 
     async def example(self, request: Request) -> Response:
         """Encode one of the examples."""
@@ -214,7 +228,7 @@ class Server:
         key, session = self._session(request)
         async with self._body(request, self.limits.question_bytes, 'The question') as body:
             question = await run_in_threadpool(self._question, body)
-        async with self.line.place():
+        async with self.line.place(request):
             session.answer, response = await self.line.run(
                 request, self._answer, session.analysis, *question
             )
@@ -296,9 +310,11 @@ class Server:
         finally:
             self.buffered -= counted
 
-    async def _take(self, request: Request, content: bytes, name: str) -> Response:
+    async def _take(
+        self, request: Request, content: bytes, name: str, notice: str | None = None
+    ) -> Response:
         """Encode an image and keep it for its visitor."""
-        async with self.line.place():
+        async with self.line.place(request):
             pixels = await self.decoding.run(request, decode, content, self.limits)
             analysis = await self.line.run(request, self._analysis, pixels, name)
         visitor = request.cookies.get(COOKIE, '')
@@ -312,7 +328,9 @@ class Server:
         self.sessions[key].measure()
         self._make_room()
         height, width = pixels.shape[:2]
-        taken = JSONResponse({'key': key, 'name': name, 'width': width, 'height': height})
+        taken = JSONResponse(
+            {'key': key, 'name': name, 'width': width, 'height': height, 'notice': notice}
+        )
         if not known:
             taken.set_cookie(COOKIE, visitor, httponly=True, samesite='strict')
         return taken
@@ -338,7 +356,7 @@ class Server:
             raise HTTPException(400, sentence(error)) from None
 
     def _question(self, body: bytes) -> tuple[Any, ...]:
-        """Classes, background, threshold and background level of a question.
+        """Classes, background, the tags' rule and the background level of a question.
 
         Raises:
             HTTPException: It can't be read.
@@ -354,7 +372,11 @@ class Server:
             return (
                 asked_names(question['classes'], self.limits, self.names.vocabulary),
                 asked_names(question['background'], self.limits, self.names.background),
-                asked_number(question['threshold'], 'threshold'),
+                {
+                    'threshold': asked_number(question['threshold'], 'threshold'),
+                    'min_score': asked_number(question.get('min_score'), 'min_score'),
+                    'top': question.get('top'),
+                },
                 asked_number(question['background_level'], 'background_level'),
             )
         except (ValueError, FileNotFoundError) as error:
@@ -365,19 +387,21 @@ class Server:
         analysis: Analysis,
         classes: Vocabulary | None,
         background: Vocabulary | None,
-        threshold: float | None,
+        rule: dict[str, Any],
         level: float | None,
     ) -> tuple[Answer, Response]:
         try:
             # No classes at all means the model's own; no background is no background.
             names = self.inferencer.names_for(classes or None, background)
-            stages = analysis.stages(names, threshold=threshold)
+            stages = analysis.stages(names, **rule)
             final = list(stages.values())[-1] if stages else None
             masks = analysis.masks(names, final, level) if self.segments else None
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise HTTPException(400, sentence(error)) from None
         content: dict[str, Any] = {
-            'stages': [self._stage(step, one) for step, one in stages.items()]
+            'classes': names.vocabulary.names,
+            'own_classes': not classes,
+            'stages': [self._stage(step, one) for step, one in stages.items()],
         }
         if masks is not None:
             content['masks'] = [
@@ -539,6 +563,10 @@ def serve(
     model = inferencer_class(config)(
         config, weights, device, max_side=limits.encoder_side, show_progress=False
     )
+    # A full collection looks at every object of the frameworks: half a second in which no request
+    # is answered. What is there now stays, so it need not be looked at again.
+    gc.collect()
+    gc.freeze()
     listening.listen()  # a browser that comes before the server is ready waits
     hosts = ('localhost', '127.0.0.1', '[::1]', shown) if is_loopback(host) else ('*',)
     if ready is not None:

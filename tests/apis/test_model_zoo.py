@@ -25,7 +25,7 @@ def test_every_config_is_in_the_zoo_under_its_own_name():
         assert entry.task in ('tag', 'segment', 'train')
 
 
-def test_the_task_is_that_of_the_config():
+def test_task_and_weights_are_those_of_the_config():
     kinds = {
         'mmtagclip.TagCLIP': 'tag',
         'mmtagclip.CLSSeg': 'segment',
@@ -35,6 +35,10 @@ def test_the_task_is_that_of_the_config():
         config = Config.fromfile(entry.config)
         expected = 'train' if 'train_dataloader' in config else kinds[config.model.type]
         assert entry.task == expected
+        assert list(entry.weights) == model_zoo.needed_weights(config), entry.name
+        models = [str(encoder.model) for encoder in model_zoo.encoder_configs(config)]
+        local = all(model.startswith('local-dir:') for model in models)
+        assert entry.task == 'train' or local == (not entry.weights), entry.name
 
 
 def test_figures_are_marked_as_the_papers_or_measured_on_the_demo():
@@ -49,58 +53,6 @@ def test_configs_are_found_by_path_or_name():
     assert find_config('tagclip_demo') == find_config('tagclip_demo.py') == path
     config = load_config('tagclip_demo', {'model.head.threshold': 0.3})
     assert config.model.head.threshold == 0.3
-
-
-@pytest.mark.parametrize(
-    'encoder, expected',
-    [
-        ({'model': 'local-dir:x'}, None),
-        ({'model': {'embed_dim': 4}, 'checkpoint': 'a.pt'}, None),
-        ({'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}, None),
-        ({'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}, 'ViT-B-16-quickgelu (openai)'),
-        ({'model': 'hf-hub:org/repo'}, 'hf-hub:org/repo'),
-        ({'model': 'ViT-B-16', 'pretrained': 'no such tag'}, None),
-    ],
-)
-def test_what_would_be_downloaded(encoder, expected, monkeypatch):
-    monkeypatch.setattr('huggingface_hub.try_to_load_from_cache', lambda *of: None)
-    monkeypatch.setenv('HOME', '/nowhere')
-    for model in ({'encoder': encoder}, {'tagger': {'encoder': encoder}}):
-        assert model_zoo.missing_weights(Config({'model': model})) == expected
-
-
-def test_every_part_that_would_be_downloaded_counts(monkeypatch):
-    monkeypatch.setattr('huggingface_hub.try_to_load_from_cache', lambda *of: None)
-    local = {'model': 'ViT-B-16-quickgelu', 'checkpoint': 'a.pt'}
-    remote = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
-    source = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch8_224.dino'}
-    for model, expected in [
-        ({'encoder': remote, 'tagger': {'encoder': local}}, 'ViT-B-16-quickgelu (openai)'),
-        ({'encoder': local, 'tagger': {'encoder': remote}}, 'ViT-B-16-quickgelu (openai)'),
-        ({'encoder': local, 'tagger': {'head': {}}}, None),
-        (
-            {'encoder': {**local, 'last_block': {'source': {**source, 'pretrained': True}}}},
-            'vit_base_patch8_224.dino (timm)',
-        ),
-        ({'encoder': {**local, 'last_block': {'source': {**source, 'checkpoint': 'b.pt'}}}}, None),
-    ]:
-        assert model_zoo.missing_weights(Config({'model': model})) == expected
-
-
-def test_cached_weights_are_not_missing(monkeypatch):
-    monkeypatch.setattr(
-        'huggingface_hub.try_to_load_from_cache',
-        lambda repository, name: f'/cache/{repository}/{name}',
-    )
-    for encoder in (
-        {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
-        {'model': 'hf-hub:org/repo'},
-        {
-            'model': 'local-dir:x',
-            'last_block': {'source': {'model': 'vit_base_patch8_224.dino', 'pretrained': True}},
-        },
-    ):
-        assert model_zoo.missing_weights(Config({'model': {'encoder': encoder}})) is None
 
 
 def test_a_package_without_its_configs_says_so(monkeypatch, tmp_path):

@@ -560,6 +560,30 @@ def test_tags_of_masks_have_scores_where_the_model_has(mask_config, tmp_path):
         assert all(0 < score < 1 for score in record.scores)
 
 
+@pytest.mark.parametrize('kind', ['tags', 'masks'])
+def test_a_floor_leaves_images_without_tags_and_all_scores_say_why(kind, request, tmp_path):
+    config = deepcopy(request.getfixturevalue('tag_config' if kind == 'tags' else 'mask_config'))
+    model = config['model'] if kind == 'tags' else config['model']['tagger']
+    model['head'] |= {'min_score': 0.9, 'top': 1}
+    config['test_cfg']['all_scores'] = True
+    generate(config, tmp_path)
+    records = read_pseudo_labels(tmp_path / 'pseudo_labels')[1]
+    for record in records:
+        if record.error is not None:
+            assert record.class_scores is None
+            continue
+        assert (record.tags, record.scores) == ((), ())
+        assert list(record.class_scores) == list(NAMES)
+        assert all(0 < score < 0.9 for score in record.class_scores.values())
+
+
+def test_all_scores_need_a_tagger(direct_config, tmp_path):
+    config = deepcopy(direct_config)
+    config['test_cfg']['all_scores'] = True
+    with pytest.raises(ValueError, match='all_scores needs a tagger'):
+        generate(config, tmp_path)
+
+
 def test_a_folder_of_another_vocabulary_is_refused(tag_config, tmp_path):
     generate(tag_config, tmp_path)
     config = deepcopy(tag_config)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
+from mmtagclip.clip import Vocabulary
 from mmtagclip.engine import TagWriterHook, tag_writer
 from mmtagclip.files import read_lines
 from mmtagclip.records import ImageRecord
@@ -65,6 +66,18 @@ def test_one_line_an_image(runner, tmp_path):
     ]
     assert metrics == {'mAP': 50.0, 'unreadable_images': 0}
     assert os.listdir(tmp_path) == ['tags.jsonl']
+
+
+def test_the_score_of_every_class(runner, tmp_path):
+    names = {'cat': 0.5, 'dog': 0.75, 'Käfer': 1.0}
+    runner.model = SimpleNamespace(vocabulary=Vocabulary.load(CLASSES))
+    batch = [sample(0, 'a.jpg', 'cat'), sample(1, 'b.jpg'), sample(2, 'c.jpg', error='broken')]
+    run(TagWriterHook(all_scores=True), runner, [batch])
+    one, none, bad = read(tmp_path / 'tags.jsonl')
+    assert one == {'image': 'a.jpg', 'tags': ['cat'], 'scores': [0.5], 'class_scores': names}
+    assert none == {'image': 'b.jpg', 'tags': [], 'scores': [], 'class_scores': names}
+    assert tuple(one['class_scores']) == CLASSES
+    assert bad == {'image': 'c.jpg', 'error': 'broken'}
 
 
 def test_lines_are_there_while_the_run_goes_on(runner, tmp_path):

@@ -23,6 +23,7 @@ def tool(package, path, *arguments):
         sys.executable,
         Path(package.__file__).parent / '.mim/tools' / path,
         *arguments,
+        quiet=False,  # it imports the frameworks before it reads a config of ours
         OMP_NUM_THREADS='1',
     )
     assert process.returncode == 0, process.stderr

@@ -1,4 +1,4 @@
-"""Pictures through mmengine's visualizers and the tools."""
+"""Drawings through mmengine's visualizers and the tools."""
 
 import io
 
@@ -85,8 +85,20 @@ def test_masks_are_drawn_below_the_truth():
     assert np.array_equal(drawn, expected)
     sample.gt_sem_seg = PixelData(data=torch.zeros_like(mask))
     both = visualizer.add_datasample('a', image, sample)
-    assert both.shape[0] == 2 * drawn.shape[0]
-    assert np.array_equal(both[drawn.shape[0] :, :900], drawn[:, :900])
+    below = draw_masks(
+        image,
+        mask[0].numpy(),
+        visualizer.dataset_meta['classes'],
+        visualizer.dataset_meta['palette'],
+        background=0,
+        title='prediction',
+    )
+    assert np.array_equal(both[-below.shape[0] :], below)
+    mask = mask.transpose(1, 2)
+    sample = SegDataSample()
+    sample.pred_sem_seg, sample.gt_sem_seg = PixelData(data=mask), PixelData(data=mask)
+    tall = visualizer.add_datasample('a', picture(60, 30, 1), sample)
+    assert tall.shape[1] > 1000 > tall.shape[0] - 100  # beside each other
 
 
 def test_show_dir_of_the_tagger(tmp_path):
@@ -107,4 +119,4 @@ def test_show_dir_of_the_tagger(tmp_path):
     drawn = sorted((tmp_path / 'drawn').rglob('*.png'))
     assert [path.name for path in drawn] == ['000001_0.png', '000040_1.png']
     with Image.open(drawn[1]) as file:
-        assert file.size == (1000, 660)  # a row of heat maps below
+        assert file.width == 1200  # with heat maps

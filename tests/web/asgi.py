@@ -22,7 +22,9 @@ class Reply:
         return headers and (self.status < 400 or bool(self.json()['error']))
 
 
-async def call(app, path, body=None, method=None, headers=(), query=b'', chunk=None):
+async def call(
+    app, path, body=None, method=None, headers=(), query=b'', chunk=None, client='127.0.0.1'
+):
     """Send a request; its body in one piece, or in pieces of a size, or as an iterator has them."""
     if isinstance(body, bytes | None):
         body = body or b''
@@ -60,7 +62,7 @@ async def call(app, path, body=None, method=None, headers=(), query=b'', chunk=N
         'root_path': '',
         'query_string': query,
         'headers': [(b'host', b'127.0.0.1')] * (b'host' not in given) + list(headers),
-        'client': ('127.0.0.1', 1),
+        'client': (client, 1),
         'server': ('127.0.0.1', 80),
         'state': {},
     }

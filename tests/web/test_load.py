@@ -23,14 +23,15 @@ QUESTION = json.dumps(
 class Visitor:
     """A client that keeps its cookie."""
 
-    def __init__(self, app):
+    def __init__(self, app, address='127.0.0.1'):
         self.app = app
+        self.address = address
         self.headers = []
         self.longest = 0.0
 
     async def call(self, *args, **kwargs):
         begun = time.monotonic()
-        reply = await call(self.app, *args, headers=self.headers, **kwargs)
+        reply = await call(self.app, *args, headers=self.headers, client=self.address, **kwargs)
         self.took = time.monotonic() - begun
         assert reply.is_safe()
         if 'set-cookie' in reply.headers:
@@ -106,23 +107,29 @@ def test_a_long_question_stops_nobody(model, blocked):
 
 
 def test_too_many_questions_are_refused(model, blocked):
-    begun, go_on = blocked
-    app = make_app(model, limits=Limits(waiting=3))
+    """One address takes half of the places at most, and another a quarter of the others."""
+    _, go_on = blocked
+    app = make_app(model, limits=Limits(waiting=8))
 
     async def run():
-        visitor = Visitor(app)
-        key = await visitor.upload()
-        questions = [
-            asyncio.create_task(visitor.call(f'/api/{key}/ask', QUESTION)) for _ in range(3)
-        ]
-        await asyncio.to_thread(begun.wait, 10)
-        for path, body in ((f'/api/{key}/ask', QUESTION), ('/api/image', SCENE)):
-            reply = await visitor.call(path, body)
-            assert reply.status == 429
-            assert int(reply.headers['retry-after']) > 0
+        visitors = [Visitor(app, f'10.0.0.{number}') for number in range(4)]
+        keys = [await visitor.upload() for visitor in visitors]
+        questions = []
+        for visitor, key, places in zip(visitors, keys, (4, 2, 2, 0), strict=True):
+            questions += [
+                asyncio.create_task(visitor.call(f'/api/{key}/ask', QUESTION))
+                for _ in range(places)
+            ]
+            while app.state.server.line._places[visitor.address] < places:
+                await asyncio.sleep(0.01)
+            for path, body in ((f'/api/{key}/ask', QUESTION), ('/api/image', SCENE)):
+                reply = await visitor.call(path, body)
+                assert reply.status == 429
+                assert int(reply.headers['retry-after']) > 0
         go_on.set()
-        assert [(await question).status for question in questions] == [200] * 3
-        assert (await visitor.call(f'/api/{key}/ask', QUESTION)).status == 200
+        assert [(await question).status for question in questions] == [200] * 8
+        assert not app.state.server.line._places
+        assert (await visitors[0].call(f'/api/{keys[0]}/ask', QUESTION)).status == 200
 
     asyncio.run(run())
 

@@ -18,12 +18,15 @@ from PIL import Image
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.apis.inferencer import ImageInferencer
+from mmtagclip.cli.common import SEGMENTOR
 from mmtagclip.clip import DenseEncoder, parse_names
 from mmtagclip.models import TagCLIP
 from mmtagclip.web import Limits, make_app
+from mmtagclip.web.server import EXAMPLES
 from mmtagclip.web.server import serve as serve_page
 from tests.apis.conftest import SCENES
 from tests.conftest import picture
+from tests.processes import ROOT
 
 SCENE = SCENES / '000045.jpg'
 QUESTION = {
@@ -91,6 +94,8 @@ def test_the_page_and_what_it_needs(client):
     about = client.json('/api/model')[1]
     assert about['title'] == 'the demo'
     assert about['segments']
+    right = json.loads((ROOT / 'tools/dev/demo_scenes.json').read_text())['right']
+    assert set(EXAMPLES) <= set(right)
     for number in range(about['examples']):
         assert client.request(f'/api/example/{number}.jpg')[0] == 200
     assert client.json('/api/example/0', b'')[0] == 200
@@ -115,6 +120,16 @@ def test_answers_are_the_inferencers(client, key):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(mask))), masks.mask)
 
 
+def test_the_answer_names_the_classes_that_were_used(client, key):
+    answer = client.ask(key)[1]
+    assert answer['classes'] == ['mushroom', 'camera', 'zebra']
+    assert not answer['own_classes']
+    for text in ('', None):
+        answer = client.ask(key, classes=text)[1]
+        assert answer['own_classes']
+        assert len(answer['classes']) == 50
+
+
 def test_thresholds_change_without_the_encoder(client, key, monkeypatch):
     runs = []
     monkeypatch.setattr(DenseEncoder, 'forward', lambda *args, **kwargs: runs.append(1))
@@ -131,6 +146,38 @@ def test_thresholds_change_without_the_encoder(client, key, monkeypatch):
         for level in (0.05, 0.95)
     ]
     assert covered[0] > covered[1]
+
+
+def tags_of(answer):
+    return [one['name'] for one in answer['stages'][-1]['classes'] if one['tag']]
+
+
+def test_lowest_score_and_number_of_tags(client, key):
+    found = tags_of(client.ask(key, threshold=0.0)[1])
+    assert len(found) > 1
+    assert tags_of(client.ask(key, threshold=0.0, top=1)[1]) == found[:1]
+    status, none = client.ask(key, min_score=1)
+    assert (status, tags_of(none), none['masks']) == (200, [], [])
+    assert client.json(f'/api/{key}/download/tags.json')[1]['tags'] == []
+    black = io.BytesIO()
+    Image.new('RGB', (96, 96)).save(black, 'PNG')
+    black_key = client.upload(black.getvalue())[1]['key']
+    own = {'classes': '', 'background': None}
+    assert tags_of(client.ask(black_key, **own)[1]) == []
+    assert tags_of(client.ask(black_key, **own, min_score=0)[1]) != []
+
+
+def test_uploads_to_the_demo_s_model_get_a_notice(client):
+    notice = client.upload(SCENE.read_bytes())[1]['notice']
+    assert notice.startswith('This small model knows only 50 pictograms')
+    assert notice.endswith(f'mmtagclip web --model {SEGMENTOR} --download.')
+    assert client.json('/api/example/0', b'')[1]['notice'] is None
+
+
+def test_other_models_give_none(model, serve, monkeypatch):
+    monkeypatch.setattr(ImageInferencer, 'is_demo_model', False)
+    other = Client(serve(make_app(model, 'another')))
+    assert other.upload(SCENE.read_bytes())[1]['notice'] is None
 
 
 def test_pictures_and_downloads(client, key):
@@ -239,6 +286,9 @@ def test_the_image_that_was_used_longest_ago_goes_first(serve, model):
         ({'classes': str(SCENES / '000001.jpg')}, 'as files are not read here'),
         ({'background_level': 0}, 'The background level must be in'),
         ({'threshold': 'x'}, 'Threshold must be a number in [0, 1], not x'),
+        ({'min_score': 2}, 'Min_score must be a number in [0, 1], not 2'),
+        ({'top': 0}, 'Top must be at least 1, not 0'),
+        ({'top': 'many'}, "Top must be a whole number, not 'many'"),
     ],
 )
 def test_bad_questions_are_refused(client, key, changes, message):

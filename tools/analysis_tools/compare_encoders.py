@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmtagclip.files import write_whole
+from mmtagclip.frameworks import segmentation  # noqa: F401  without its messages
 
 ROOT = Path(__file__).resolve().parents[2]
 # Row of the table and its method, whose last block and positions it takes.

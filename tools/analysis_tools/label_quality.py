@@ -7,6 +7,10 @@ Prints mIoU for masks, without the pixels that the pseudo masks leave out (255).
 precision and recall for tags; a missing tag scores 0.
 """
 
+# First: what is imported below imports the frameworks, too, and has said their lines then.
+from mmtagclip.frameworks import segmentation  # noqa: F401
+
+# isort: split
 import argparse
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from mmseg.evaluation import IoUMetric
 from tqdm import tqdm
 
 from mmtagclip.datasets.image_index import ImageIndex
-from mmtagclip.engine import CfgOptions
+from mmtagclip.engine.options import CfgOptions
 from mmtagclip.evaluation import present_map
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 

@@ -11,6 +11,10 @@ would have if all were equally likely. Each row of the table shows one multiple:
   config's images if only classes are looked for that they do not show.
 """
 
+# First: what is imported below imports MMPretrain, too, and has said its lines then.
+from mmtagclip.frameworks import pretrain  # noqa: F401
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from typing import Any

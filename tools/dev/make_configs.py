@@ -20,7 +20,7 @@ TASKS['piaa'] = TASKS['tags']
 METAFILE = """\
 # Made of published.yml by tools/dev/make_configs.py. Metrics called "(paper)" are those that the
 # paper reports, "(reported by ...)" those of another table. None was measured with this package.
-# Command says what a config is for: tag, segment, or train.
+# Command says what a config is for: tag, segment, or train. Weights are those that are downloaded.
 """
 START, END = '<!-- made of published.yml by tools/dev/make_configs.py -->', '<!-- end -->'
 
@@ -62,7 +62,7 @@ def metafile(table: ConfigTable, folder: str) -> str:
             'Name': cell.name,
             'In Collection': content['collection'],
             'Config': f'configs/{folder}/{cell.name}.py',
-            'Metadata': {'Command': content['command']},
+            'Metadata': {'Command': content['command'], 'Weights': table.weights(cell)},
         }
         if cell.results:
             result = {

@@ -53,9 +53,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     segmentor looks only for the classes that the image is tagged with, and the
     background: classify, then segment.
 
-    The cosines of all words that are compared are held at the original image's
-    size: 12 bytes per pixel and word, softmax included. ``max_side`` does not
-    bound this; fewer words (``tags``) or smaller image files do.
+    Words are resized to the original image's size one by one: masks take at most 12
+    bytes per pixel of it, whatever the number of words. All words are held at that
+    size for a ``logit_processor`` (4 bytes per pixel and word), and the planes of all
+    labels for a ``post_processor`` or for probabilities (4 per pixel and label).
 
     Args:
         encoder: Config of the frozen encoder; its last block decides which
@@ -242,7 +243,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
         word_labels = [names.words.labels[row] for row in rows]
         if not rows:
-            planes, plane_labels = encoded.image.new_zeros(0, *encoded.size), []
+            planes = encoded.image.new_zeros(0, *encoded.size)
+            plane_labels: list[int] = []
         else:
             cosines = self._cosines(encoded, names.text[rows])
             if not with_planes and self.post_processor is None:

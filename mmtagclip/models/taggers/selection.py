@@ -47,7 +47,7 @@ class TagRule:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f'{key} must be a number in [0, 1], not {value!r}')
-            if not 0 <= value <= 1:
+            if not 0 <= float(value) <= 1:
                 raise ValueError(f'{key} must be in [0, 1], not {value}')
         if self.top is None:
             return

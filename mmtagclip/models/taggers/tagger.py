@@ -292,16 +292,16 @@ class TagCLIP(BaseClassifier):
     def noise_level(self, names: Names | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
 
-        It is half of the score that each name would have if all were equally likely, 1 / (2 C),
-        where C counts classes and background. docs/thresholds.md says how it was chosen. Scores
-        that are no softmax have no such level: it is 0.
+        It is a quarter of the score that each name would have if all were equally likely,
+        1 / (4 C), where C counts classes and background. docs/thresholds.md says how it was
+        chosen. Scores that are no softmax have no such level: it is 0.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
         if getattr(self.head, 'scoring', 'softmax') != 'softmax':
             return 0.0
-        return 0.5 / len((self.names if names is None else names).text)
+        return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod
     def _fill_unreadable(sample: DataSample, count: int) -> None:

@@ -1,18 +1,24 @@
 // The page asks the server for everything and keeps no results of its own.
 const at = id => document.getElementById(id);
 const explanations = {
-  'coarse': 'Scores of the patches, not refined.',
-  'DMAR': 'Scores spread along the attention between patches.',
-  'CWR': 'Each candidate is cropped and scored again.',
+  'coarse': 'Every patch of the image is compared with every name, alone. A name’s score is that of '
+    + 'its best patch.',
+  'DMAR': 'Dual-masking attention refinement: scores spread between patches that attend to each '
+    + 'other, so that the parts of an object agree.',
+  'CWR': 'Class-wise reidentification: the region of each candidate is cropped and shown to CLIP '
+    + 'again. The mean of both scores counts.',
   'scores': 'Scores of the whole image.',
 };
 const MAX_MAPS = 6;
+const MAX_NAMES = 12;
 const OWN = 'the model’s own';
+const narrow = matchMedia('(max-width: 760px)');
 let key = null;      // of the image on the server
 let question = 0;    // only the last one is asked and shown
 let asking = Promise.resolve();
 let model = null;
 let level = null;    // of the background; null is the model's own
+let floor = null;    // lowest score of a tag; null is above noise
 
 function element(kind, properties = {}, ...children) {
   const made = Object.assign(document.createElement(kind), properties);
@@ -55,10 +61,19 @@ async function take(path, options) {
     key = taken.key;
     at('image').src = `/api/${key}/image.jpg`;
     at('image').alt = taken.name;
+    at('notice').textContent = taken.notice ?? '';
+    at('notice').hidden = !taken.notice;
     at('name').textContent = `${taken.name}, ${taken.width} × ${taken.height} pixels`;
     at('shown').hidden = false;
+    bringIntoView();
     await ask();
+    bringIntoView();
   });
+}
+
+// On a narrow screen the results are below everything else.
+function bringIntoView() {
+  if (narrow.matches) at('results').scrollIntoView({block: 'start'});
 }
 
 function upload(file) {
@@ -91,6 +106,7 @@ async function askNow(mine) {
     body: JSON.stringify({
       classes: at('classes').value, background: at('background').value,
       threshold: model.threshold === null ? null : Number(at('threshold').value),
+      min_score: floor, top: Number(at('top').value) || null,
       background_level: level})});
   if (mine === question) show(answer, mine);
 }
@@ -111,6 +127,8 @@ function show(answer, number) {
   at('downloads').replaceChildren('Download:', ...kinds.map(kind => element(
     'a', {href: `/api/${key}/download/${kind}`, textContent: kind, download: ''})));
   at('downloads').hidden = false;
+  at('used').textContent = namesUsed(answer);
+  at('used').hidden = false;
   say(model.threshold !== null ? count(tags, 'tag') : count(answer.masks, 'mask'));
 }
 
@@ -119,7 +137,16 @@ function quoted(name) {
 }
 
 function count(things, noun) {
-  return things.length === 1 ? `One ${noun}.` : `${things.length} ${noun}s.`;
+  return things.length === 1 ? `One ${noun}.` : `${things.length || 'No'} ${noun}s.`;
+}
+
+function namesUsed({classes, own_classes: own}) {
+  const empty = at('classes').value.trim() === '';
+  const which = empty ? 'The field of classes is empty, so the model’s own were looked for'
+    : own ? 'Looked for the model’s own classes' : 'Looked for';
+  const more = classes.length - MAX_NAMES;
+  const shown = classes.slice(0, MAX_NAMES).join(', ') + (more > 0 ? ` and ${more} more` : '');
+  return `${which}: ${shown}.`;
 }
 
 function legendEntry(one) {
@@ -152,6 +179,7 @@ function stageBox(stage, tags, number) {
 let waiting = null;
 function slide() {
   at('threshold-value').textContent = Number(at('threshold').value).toFixed(2);
+  at('floor-value').textContent = floor === null ? 'above noise' : floor.toFixed(2);
   at('level-value').textContent = level === null ? OWN : level.toFixed(2);
   clearTimeout(waiting);
   if (key !== null) waiting = setTimeout(() => guarded(ask), 150);
@@ -161,9 +189,12 @@ async function begin() {
   model = await call('/api/model');
   at('model').textContent = `Model: ${model.title}. Everything stays on the machine that serves this page.`;
   for (const id of ['classes', 'background']) at(id).value = model[id].map(quoted).join(', ');
-  at('threshold-row').hidden = model.threshold === null;
+  for (const id of ['threshold-row', 'floor-row', 'top-row']) {
+    at(id).hidden = model.threshold === null;
+  }
   at('threshold').value = model.threshold ?? 0;
   at('level-row').hidden = !model.has_background;
+  at('ask').open = !narrow.matches;
   slide();
   for (let number = 0; number < model.examples; number++) {
     at('examples').append(element('button', {
@@ -175,12 +206,13 @@ async function begin() {
     upload(at('file').files[0]);
     at('file').value = '';  // the same file may be chosen again
   });
-  at('go').addEventListener('click', () => guarded(ask));
+  at('go').addEventListener('click', () => { bringIntoView(); guarded(ask); });
   at('classes').addEventListener('keydown', event => {
     if (event.key === 'Enter' && event.ctrlKey) guarded(ask);
   });
   at('level').addEventListener('input', () => { level = Number(at('level').value); });
-  for (const id of ['threshold', 'level']) at(id).addEventListener('input', slide);
+  at('floor').addEventListener('input', () => { floor = Number(at('floor').value); });
+  for (const id of ['threshold', 'floor', 'top', 'level']) at(id).addEventListener('input', slide);
   for (const kind of ['dragover', 'dragleave', 'drop']) {
     document.addEventListener(kind, event => {
       event.preventDefault();
