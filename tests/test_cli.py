@@ -221,6 +221,23 @@ def test_unreadable_images_are_named_and_counted(photos, tmp_path, capsys):
     assert mmtagclip('tag', photos, *TAG, '--on-error', 'raise') == 2
 
 
+def test_files_that_are_not_read_are_counted_at_the_end(photos, tmp_path, capsys):
+    for name in ('a.mov', 'b.MOV', 'c.aae'):
+        (photos / name).write_bytes(b'x')
+    out = photos / 'tags.jsonl'
+    for _ in range(2):  # its own output is not among them
+        assert mmtagclip('tag', photos, *TAG, '--out', out, '--overwrite') == 0
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            'mmtagclip: 3 files were not read: 2 .mov, 1 .aae'
+        )
+    only = tmp_path / 'only'
+    only.mkdir()
+    (only / 'a.mov').write_bytes(b'x')
+    assert mmtagclip('tag', only, *TAG) == 2
+    assert 'no image in' in (error := capsys.readouterr().err)
+    assert '(1 file was not read: 1 .mov)' in error
+
+
 def test_pictures(photos, tmp_path):
     assert (
         mmtagclip('tag', photos, *TAG, '--vis', tmp_path / 'vis', '--out', tmp_path / 'a.jsonl')

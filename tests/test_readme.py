@@ -36,6 +36,7 @@ def commands():
         for block in blocks(page, 'bash'):
             for line in block.replace('\\\n', ' ').splitlines():
                 words = shlex.split(line, comments=True)
+                words = words[: words.index('>')] if '>' in words else words
                 if words:
                     yield pytest.param(words, id=f'{page}: {" ".join(words)}'[:90])
 

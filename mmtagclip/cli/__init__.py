@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import check, config, demo, export, images, models, web
+from . import check, config, demo, embed, export, images, models, search, web
 from .common import CRASHED, INTERRUPTED, OK, SOME_UNREADABLE, WRONG
 
 __all__ = ['CRASHED', 'INTERRUPTED', 'OK', 'SOME_UNREADABLE', 'WRONG', 'main', 'make_parser']
@@ -96,6 +96,6 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or 
     )
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    for command in (images, models, config, demo, web, export, check):
+    for command in (images, embed, search, models, config, demo, web, export, check):
         command.add_parser(commands)
     return parser

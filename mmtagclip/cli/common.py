@@ -40,8 +40,16 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that builds a model."""
+MAX_SIDE = "longest side; larger images are shrunk for the encoder (default: the config's)"
+
+
+def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MAX_SIDE) -> None:
+    """Add the options of every command that builds a model.
+
+    Args:
+        parser: Of the command.
+        max_side: Help of --max-side; None for a command without it.
+    """
     parser.add_argument(
         '--checkpoint',
         metavar='FILE',
@@ -60,12 +68,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help='download the weights if they are not on this machine',
     )
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: cuda if available)')
-    parser.add_argument(
-        '--max-side',
-        type=int,
-        metavar='PIXELS',
-        help="longest side; larger images are shrunk for the encoder (default: the config's)",
-    )
+    if max_side is not None:
+        parser.add_argument('--max-side', type=int, metavar='PIXELS', help=max_side)
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override config entries'
     )

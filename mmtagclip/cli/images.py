@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import real_path, user_path
+from ..images import unread_sentence
 from .common import (
     OK,
     SEGMENTOR,
@@ -128,7 +129,8 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     check_out(args)
-    images = input_images(args)
+    unread: list[Path] = []
+    images = input_images(args, unread)
     check_model(args)
     from ..clip import parse_names
     from ..models import TagRule
@@ -179,6 +181,8 @@ def run(args: argparse.Namespace) -> int:
     bad = [record for record in records if 'error' in record]
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
+    if unread:
+        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
 
 
@@ -232,8 +236,12 @@ def results_folder(args: argparse.Namespace) -> Path:
     return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
 
 
-def input_images(args: argparse.Namespace) -> list:
+def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> list:
     """The images to run on, without the files that this command writes.
+
+    Args:
+        args: The command line.
+        unread: A list to which the files that are not read are added.
 
     Raises:
         FileNotFoundError: There is none.
@@ -256,13 +264,25 @@ def input_images(args: argparse.Namespace) -> list:
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
-    images = list_images(args.images)
+    unread = [] if unread is None else unread
+    images = list_images(args.images, unread=unread)
     # A run that resumes finds the drawings of the run before.
-    for folder in filter(Path.exists, own.values()):
-        images = [image for image in images if not real_path(image.name).is_relative_to(folder)]
+    written = [one for one in (*own.values(), *outputs(args)) if one.exists()]
+
+    def is_ours(path: str | Path) -> bool:
+        return any(real_path(path).is_relative_to(one) for one in written)
+
+    if written:
+        images = [image for image in images if not is_ours(image.name)]
+        unread[:] = [path for path in unread if not is_ours(path)]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     return images
+
+
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """The file that --out names, if it names one."""
+    return [] if args.out in (None, '-') else [Path(args.out).resolve()]
 
 
 def print_results(

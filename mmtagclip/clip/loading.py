@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..extras import install
 from ..files import user_path
 from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
@@ -214,9 +215,7 @@ def _check_text_config(text: Mapping[str, Any], name: str) -> None:
     if text.get('hf_model_name') and hf_model.transformers is None:
         raise ImportError(f'the text tower of {name} needs transformers: pip install transformers')
     if text.get('hf_tokenizer_name') and find_spec('tokenizers') is None:
-        raise ImportError(
-            f"the tokenizer of {name} needs tokenizers: pip install 'mmtagclip[text]'"
-        )
+        raise ImportError(f'the tokenizer of {name} needs tokenizers: {install("text")}')
 
 
 def context_length(clip: Any) -> int:

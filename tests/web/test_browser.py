@@ -138,7 +138,7 @@ def test_upload_type_see_tags_and_download(open_page, tmp_path):
 
 def test_sliders_answer_at_once(open_page):
     page = open_page()
-    page.all('#examples button')[3].click()
+    page.all('#examples button')[0].click()
     page.answered()
     before = page.tags()
     move(page, 'threshold', 0.95)
@@ -162,13 +162,13 @@ def test_a_model_without_a_tagger(open_page):
     page = open_page(model=SegInferencer('direct_demo', show_progress=False))
     assert not page.at('#threshold-row').is_displayed()
     assert page.at('#level-value').text == 'the model’s own'
-    page.all('#examples button')[3].click()
+    page.all('#examples button')[0].click()
     page.answered()
     assert not page.at('#steps').is_displayed()
     assert page.tags() == []
     assert page.at('#mask').is_displayed()
     names = [one.text.rsplit(' ', 1)[0] for one in page.all('#legend li')]
-    assert 'mushroom' in names
+    assert 'pizza' in names
     assert [one.text for one in page.all('#downloads a')] == [
         'mask.png',
         'masks.png',
@@ -179,7 +179,7 @@ def test_a_model_without_a_tagger(open_page):
     assert page.at('#level-value').text == '0.95'
     page.type('#classes', 'train, "big, red bus"')
     page.at('#go').click()
-    page.until(lambda: not any('mushroom' in one.text for one in page.all('#legend li')))
+    page.until(lambda: not any('pizza' in one.text for one in page.all('#legend li')))
     assert not page.errors()
 
 
@@ -218,17 +218,45 @@ def test_keyboard_alone(open_page):
 
 
 def test_narrow_screen(open_page):
+    """The results come into view by themselves, whichever asks for them."""
     page = open_page(width=390, height=800)
-    page.all('#examples button')[3].click()
+
+    def top(css):
+        return page.driver.execute_script(
+            'return document.querySelector(arguments[0]).getBoundingClientRect().top', css
+        )
+
+    page.all('#examples button')[0].click()
     page.answered()
-    page.type('#classes', 'mushroom, ' + 'averyverylongname' * 2)
+    assert 0 <= top('#status') < 50
+    assert top('#mask') < 400
+    page.driver.execute_script('scrollTo(0, 0)')
+    page.at('summary').click()
+    page.type('#classes', 'pizza, ' + 'averyverylongname' * 2)
     page.at('#go').click()
     page.until(lambda: len(page.all('.stage li')) == 6)
     page.answered()
+    assert 0 <= top('#status') < 50
     width = page.driver.execute_script('return document.documentElement.scrollWidth')
     assert width <= 390
     for box in page.all('.stage'):
         assert box.rect['x'] + box.rect['width'] <= 390
+
+
+def test_which_names_were_used_is_said(open_page):
+    page = open_page()
+    page.all('#examples button')[0].click()
+    page.answered()
+    assert page.at('#used').text.startswith('Looked for the model’s own classes: dog, cat, ')
+    assert page.at('#used').text.endswith(' and 38 more.')
+    page.type('#classes', 'pizza, zebra')
+    page.at('#go').click()
+    page.until(lambda: page.at('#used').text == 'Looked for: pizza, zebra.')
+    page.type('#classes', ' ')
+    page.at('#go').click()
+    page.until(lambda: page.at('#used').text.startswith('The field of classes is empty, so '))
+    for step in page.all('.stage'):
+        assert len(step.find_element('css selector', 'p').text.split()) > 8  # no bare jargon
 
 
 def test_errors_are_shown(open_page, tmp_path):

@@ -22,9 +22,11 @@ from mmtagclip.cli.common import SEGMENTOR
 from mmtagclip.clip import DenseEncoder, parse_names
 from mmtagclip.models import TagCLIP
 from mmtagclip.web import Limits, make_app
+from mmtagclip.web.server import EXAMPLES
 from mmtagclip.web.server import serve as serve_page
 from tests.apis.conftest import SCENES
 from tests.conftest import picture
+from tests.processes import ROOT
 
 SCENE = SCENES / '000045.jpg'
 QUESTION = {
@@ -92,6 +94,8 @@ def test_the_page_and_what_it_needs(client):
     about = client.json('/api/model')[1]
     assert about['title'] == 'the demo'
     assert about['segments']
+    right = json.loads((ROOT / 'tools/dev/demo_scenes.json').read_text())['right']
+    assert set(EXAMPLES) <= set(right)
     for number in range(about['examples']):
         assert client.request(f'/api/example/{number}.jpg')[0] == 200
     assert client.json('/api/example/0', b'')[0] == 200
@@ -114,6 +118,16 @@ def test_answers_are_the_inferencers(client, key):
     assert {one['name']: one['share'] for one in answer['masks']} == pytest.approx(shares)
     mask = client.request(f'/api/{key}/download/mask.png')[1]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(mask))), masks.mask)
+
+
+def test_the_answer_names_the_classes_that_were_used(client, key):
+    answer = client.ask(key)[1]
+    assert answer['classes'] == ['mushroom', 'camera', 'zebra']
+    assert not answer['own_classes']
+    for text in ('', None):
+        answer = client.ask(key, classes=text)[1]
+        assert answer['own_classes']
+        assert len(answer['classes']) == 50
 
 
 def test_thresholds_change_without_the_encoder(client, key, monkeypatch):

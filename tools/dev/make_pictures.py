@@ -4,7 +4,8 @@ python tools/dev/make_pictures.py              # all
 python tools/dev/make_pictures.py demo method  # some
 
 The pages need chromium and chromedriver (Debian: apt-get install chromium chromium-driver), and
-pip install -e '.[web,dev]'; the notebook also needs pip install nbconvert.
+pip install -e '.[web,dev]'; the notebook also needs pip install nbconvert
+ipykernel.
 """
 
 import argparse
@@ -261,9 +262,14 @@ def until(driver: Any, condition: str, seconds: float = 120) -> None:
 
 def notebook() -> Iterator[Path]:
     """The bundled notebook, with its outputs."""
+    import nbformat
+    from nbclient import NotebookClient
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter().from_filename(str(ROOT / 'demo/tagclip.ipynb'))
+    book = nbformat.read(ROOT / 'demo/tagclip.ipynb', as_version=4)
+    if not any(cell.get('outputs') for cell in book.cells):
+        NotebookClient(book, timeout=600, resources={'metadata': {'path': str(ROOT)}}).execute()
+    body, _ = HTMLExporter().from_notebook_node(book)
     with tempfile.TemporaryDirectory() as folder, browser(1000, 1400) as driver:
         path = Path(folder, 'notebook.html')
         path.write_text(body, encoding='utf-8')
