@@ -354,7 +354,7 @@ def test_bad_arguments_are_refused_at_once(tagger, segmentor, photos):
             tagger.stream(photos, **unknown)
     with pytest.raises(TypeError, match='score_maps'):
         segmentor(photos, score_maps=True)
-    with pytest.raises(TypeError, match='positional argument'):
+    with pytest.raises(TypeError, match='takes one thing without a name'):
         tagger(photos, True)
     with pytest.raises(TypeError, match='a set of class names has no order'):
         tagger(photos, classes={'bell', 'train'})
