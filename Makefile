@@ -11,7 +11,7 @@ $(VENV)/.installed: Makefile pyproject.toml requirements/torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements/torch.txt
-	$(BIN)/python -m pip install --quiet -e '.[onedl,crf,web,onnx,docs,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[onedl,crf,web,onnx,heic,jxl,parquet,docs,dev]'
 	touch $@
 
 lint: install

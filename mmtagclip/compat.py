@@ -12,6 +12,8 @@ from importlib import metadata
 
 from packaging.version import Version
 
+from .extras import install
+
 # import name -> (distribution, oldest version that passed the tests or that they need)
 ONEDL = {
     'mmengine': ('onedl-mmengine', '0.10.10'),
@@ -25,7 +27,7 @@ OPENMMLAB = {
     'mmseg': ('mmsegmentation', '1.2.0'),
     'mmpretrain': ('mmpretrain', '1.2.0'),
 }
-_INSTALL = "pip install 'mmtagclip[onedl]' (for the official ones see docs/official_stack.md)"
+_INSTALL = f'{install("onedl")} (for the official ones see docs/official_stack.md)'
 
 
 def installed_versions() -> dict[str, str]:

@@ -57,6 +57,18 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
         raise
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file on the same file system another name; it replaces a file of this name.
+
+    Both folders are left to be flushed, see :func:`sync_folder`: the target's first.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    make_folder(target.parent)
+    os.replace(source, target)
+
+
 def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
     """Write an image as :func:`write_whole` does, in the format that its ending names.
 

@@ -7,29 +7,48 @@ passes over them.
 
 import io
 import math
+import os
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
+
+from .extras import install
 
 # The only formats that are opened. Some other readers of Pillow start programs (EPS: Ghostscript),
 # others read files that are not images.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'AVIF', 'JPEG2000')
+FORMATS = (
+    'JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM', 'AVIF', 'JPEG2000', 'HEIF', 'JXL',
+)  # fmt: skip
+# Formats that not every installation reads, with their endings.
+OPTIONAL = {
+    'WEBP': ('.webp',),
+    'AVIF': ('.avif',),
+    'JPEG2000': ('.jp2',),
+    'HEIF': ('.heic', '.heif', '.hif'),
+    'JXL': ('.jxl',),
+}
 # Endings of image files in a folder; they are not part of an image's name.
 SUFFIXES = (
-    '.jpg', '.jpeg', '.png', '.webp', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm', '.avif',
-    '.jp2',
+    '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm',
+    *(suffix for suffixes in OPTIONAL.values() for suffix in suffixes),
 )  # fmt: skip
 # Pillow warns of larger images, and refuses images of twice as many pixels.
 MAX_PIXELS = 89_478_485
 # Encoders write 10 to 25 scans; each costs as much time as a whole image.
 MAX_SCANS = 64
+# How a bare JPEG XL codestream and a JPEG XL file begin.
+JXL_START = b'\xff\x0a'
+JXL_CONTAINER = b'\0\0\0\x0cJXL \r\n\x87\n'
 # Pixels that are converted together; no more are in memory besides the image and the result.
 STRIP_PIXELS = 1 << 20
 _TURNS = {
@@ -131,7 +150,7 @@ def read_image(
         ValueError: It is empty, truncated or not an image. Each message names it.
     """
     name = _called(source, name)
-    with _opened(source, name) as image:
+    with _opened(source, name, max_side, max_pixels) as image:
         return decode(image, max_side, max_pixels, name)
 
 
@@ -156,20 +175,14 @@ def decode(
         ImageTooLarge: It would need more memory or time than is allowed.
         ValueError: It is truncated or damaged. Each message names it.
     """
-    width, height = image.size
-    for limit, value, size in (
-        ('max_side', max_side, max(width, height)),
-        ('max_pixels', max_pixels, width * height),
-    ):
-        if size > value:
-            raise ImageTooLarge(
-                f'{name} is {width}x{height} pixels, over the limit of {limit}={value}; '
-                'raise the limit in LoadImage if there is enough memory'
-            )
+    size = image.size
+    _check_size(size, name, max_side, max_pixels)
     if image.info.get('progressive'):
         _check_scans(image, name)
     with _damage(name):
         image.load()
+        if image.format == 'HEIF' and image.size != size:  # the limits were for another size
+            raise ValueError(f'its header promises {size} pixels, but it has {image.size}')
         return upright(image, name)
 
 
@@ -185,9 +198,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path, path) as image:
         width, height = image.size
-        if image.format == 'TIFF':  # Pillow has already rotated this size
-            return height, width
-        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+        return (width, height) if _turn(image) in (5, 6, 7, 8) else (height, width)
 
 
 def upright(image: Image.Image, name: object = 'the image') -> np.ndarray:
@@ -197,8 +208,7 @@ def upright(image: Image.Image, name: object = 'the image') -> np.ndarray:
         ValueError: See :func:`to_rgb`.
     """
     pixels = to_rgb(image, name)
-    # Pillow rotates a TIFF itself when it decodes it.
-    turn = None if image.format == 'TIFF' else _TURNS.get(_orientation(image))
+    turn = _TURNS.get(_turn(image))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
@@ -223,10 +233,142 @@ def to_rgb(image: Image.Image, name: object = 'the image') -> np.ndarray:
     return pixels
 
 
+@cache
+def missing_formats() -> dict[str, str]:
+    """Formats of :data:`OPTIONAL` that can't be read here, each with what to install."""
+    missing = {}
+    for kind, module in (('HEIF', 'pillow_heif'), ('JXL', 'pillow_jxl')):
+        try:
+            plugin = import_module(module)
+        except ImportError:
+            missing[kind] = install({'HEIF': 'heic', 'JXL': 'jxl'}[kind])
+        else:
+            if kind == 'HEIF':  # the other one registers itself
+                plugin.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    Image.init()
+    for kind, feature in (('WEBP', 'webp'), ('AVIF', 'avif'), ('JPEG2000', 'jpg_2000')):
+        if kind not in Image.OPEN or not features.check(feature):
+            missing[kind] = (
+                'pip install -U pillow; Pillow 11.3 and newer read AVIF'
+                if kind == 'AVIF'
+                else f'this Pillow was built without {kind}: pip install -U pillow'
+            )
+    return missing
+
+
+def split_files(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell images from other files by their endings.
+
+    Args:
+        paths: Files and folders; folders are left out.
+
+    Returns:
+        The images that this installation reads, and the files that are not read; both in the
+        order of their names. Hidden files that are not images are left out.
+    """
+    missing = {suffix for kind in missing_formats() for suffix in OPTIONAL[kind]}
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(path for path in paths if path.is_file()):
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES and suffix not in missing:
+            images.append(path)
+        elif not path.name.startswith('.'):
+            others.append(path)
+    return images, others
+
+
+def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """List every image below a folder, and the files that are not read; see :func:`split_files`.
+
+    Raises:
+        FileNotFoundError: There is no folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'there is no folder {folder}')
+    images, others = split_files(folder.rglob('*'))
+    if not images:
+        raise FileNotFoundError(no_image(folder, others))
+    return images, others
+
+
+def no_image(place: object, others: Sequence[Path]) -> str:
+    """Say that a folder or pattern has no image, and what it has instead."""
+    why = unread_sentence(others) if others else f'endings: {", ".join(SUFFIXES)}'
+    return f'no image in {place} ({why})'
+
+
+def unread_sentence(paths: Iterable[Path]) -> str:
+    """Count files that were not read by their endings, and say what to install for which.
+
+    Args:
+        paths: The files, of which there is at least one.
+
+    Returns:
+        ``12 files were not read: 9 .heic (pip install ...), 3 .mov``.
+    """
+    remedies = {
+        suffix: remedy for kind, remedy in missing_formats().items() for suffix in OPTIONAL[kind]
+    }
+    count = Counter(path.suffix.lower() for path in paths)
+    parts = []
+    for suffix, number in sorted(
+        count.items(), key=lambda item: (-item[1], item[0] == '', item[0])
+    ):
+        remedy = f' ({remedies[suffix]})' if suffix in remedies else ''
+        parts.append(f'{number} {suffix or "without an ending"}{remedy}')
+    total = count.total()
+    verb = '1 file was' if total == 1 else f'{total} files were'
+    return f'{verb} not read: {", ".join(parts)}'
+
+
 def image_stem(path: str | Path) -> str:
     """Return the file name of an image without folder and ending; other dots are kept."""
     path = Path(path)
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
+def common_folder(names: Iterable[str]) -> Path:
+    """The deepest folder that all images lie in, absolute.
+
+    Args:
+        names: Paths of the images; names of images in memory lie in the working folder.
+    """
+    folders = {os.path.dirname(os.path.abspath(name)) for name in names}
+    return Path(os.path.commonpath(folders) if folders else os.getcwd())
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Paths of images below their common folder, with ``/``.
+
+    Args:
+        names: Paths of the images, or names of images in memory.
+    """
+    root = common_folder(names)
+    return [Path(os.path.abspath(name)).relative_to(root).as_posix() for name in names]
+
+
+def output_stems(names: Sequence[str]) -> list[str]:
+    """Names of output files: the images' own, relative to their common folder, all different.
+
+    Args:
+        names: Paths of the images, or names of images in memory.
+
+    Returns:
+        One per image, with ``/``, and without ending unless two images differ only
+        in it.
+    """
+    paths = file_names(names)
+    stems = [Path(path).with_suffix('').as_posix() for path in paths]
+    count = Counter(stems)
+    full = [path if count[stem] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    seen: Counter[str] = Counter()
+    unique = []
+    for stem in full:
+        seen[stem] += 1
+        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
+    return unique
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:
@@ -255,9 +397,24 @@ def _called(source: str | Path | bytes, name: object) -> object:
     return name
 
 
+def _check_size(size: tuple[int, int], name: object, max_side: int, max_pixels: int) -> None:
+    width, height = size
+    for value, key, limit in (
+        (max(size), 'max_side', max_side),
+        (width * height, 'max_pixels', max_pixels),
+    ):
+        if value > limit:
+            raise ImageTooLarge(
+                f'{name} is {width}x{height} pixels, over the limit of {key}={limit}; '
+                'raise the limit in LoadImage if there is enough memory'
+            )
+
+
 @contextmanager
-def _opened(source: str | Path | bytes, name: object) -> Iterator[Image.Image]:
-    """Open a file as an image without decoding it."""
+def _opened(
+    source: str | Path | bytes, name: object, max_side: int = 16384, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """Open a file as an image without decoding it; JPEG XL is decoded, within the limits."""
     if isinstance(source, bytes):
         file: io.BytesIO | Path = io.BytesIO(source)
         empty = not source
@@ -268,16 +425,79 @@ def _opened(source: str | Path | bytes, name: object) -> Iterator[Image.Image]:
         empty = file.stat().st_size == 0
     if empty:
         raise ValueError(f'{name} is an empty file')
+    missing = missing_formats()
+    kind = _sniffed(source)
+    if kind in missing:
+        raise ValueError(f'{name} is a {kind} image, which is not read here: {missing[kind]}')
+    if kind == 'JXL':  # whose reader decodes the image when it opens it
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with _damage(name):
+            size = jxl_size(content)
+        _check_size(size, name, max_side, max_pixels)
     try:
         with _damage(name):
-            Image.init()
-            image = Image.open(file, formats=[kind for kind in FORMATS if kind in Image.OPEN])
+            image = Image.open(file, formats=[one for one in FORMATS if one in Image.OPEN])
     except UnidentifiedImageError:
         raise ValueError(
             f'{name} is not an image of a supported format ({", ".join(FORMATS)})'
         ) from None
     with image:
         yield image
+
+
+def _sniffed(source: str | Path | bytes) -> str | None:
+    """The format of :data:`OPTIONAL` that the first bytes are of; None if they are of another."""
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with Path(source).open('rb') as file:
+            head = file.read(12)
+    if head[:2] == JXL_START or head == JXL_CONTAINER:
+        return 'JXL'
+    if head[4:8] == b'ftyp':
+        return {b'avif': 'AVIF', b'avis': 'AVIF'}.get(
+            head[8:], 'HEIF' if head[8:10] in (b'he', b'mi', b'ms') else None
+        )
+    return None
+
+
+def jxl_size(content: bytes) -> tuple[int, int]:
+    """Read the size ``(W, H)`` in pixels, before rotation, from the header of a JPEG XL file.
+
+    Raises:
+        ValueError: There is no header.
+    """
+    place = 0
+    if content.startswith(JXL_CONTAINER):  # boxes of a length and a name, such as MP4 has
+        while content[place + 4 : place + 8] not in (b'jxlc', b'jxlp'):
+            length = int.from_bytes(content[place : place + 4], 'big')
+            if length == 1:
+                length = int.from_bytes(content[place + 8 : place + 16], 'big')
+            if length < 8 or place + length >= len(content):
+                raise ValueError('there is no codestream')
+            place += length
+        long = content[place : place + 4] == b'\0\0\0\1'
+        place += 8 + 8 * long + 4 * (content[place + 4 : place + 8] == b'jxlp')
+    if content[place : place + 2] != JXL_START or len(content) < place + 14:
+        raise ValueError('there is no codestream')
+    bits = int.from_bytes(content[place + 2 : place + 14], 'little')
+
+    def take(number: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << number) - 1)
+        bits >>= number
+        return value
+
+    def side() -> int:
+        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    small = take(1)
+    height = side()
+    ratio = take(3)
+    if ratio == 0:
+        return side(), height
+    wide, high = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+    return height * wide // high, height
 
 
 @contextmanager
@@ -294,7 +514,8 @@ def _damage(name: object) -> Iterator[None]:
     except _Refused as error:
         raise ValueError(str(error)) from None
     except Exception as error:
-        raise ValueError(f'{name} is a damaged or truncated image: {error}') from None
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{name} is a damaged or truncated image: {reason}') from None
 
 
 class _Refused(ValueError):
@@ -368,6 +589,19 @@ def _on_white(strip: Image.Image) -> np.ndarray:
     strip = strip.convert('RGBA')
     white = Image.new('RGBA', strip.size, 'white')
     return np.asarray(Image.alpha_composite(white, strip).convert('RGB'))
+
+
+def _turn(image: Image.Image) -> int:
+    """Return the EXIF orientation that is left to be applied, 1 to 8.
+
+    Pillow rotates a TIFF itself. In HEIF and JPEG XL, the image data say how it is rotated, which
+    their readers do; EXIF counts only in a JPEG that became a JPEG XL without loss.
+    """
+    if image.format in ('TIFF', 'HEIF') or (
+        image.format == 'JXL' and not getattr(image, 'jpeg', False)
+    ):
+        return 1
+    return _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,6 +11,7 @@ from .palette import class_colours
 
 # Value of a mask's pixels that have no label or are not counted.
 IGNORED = 255
+IGNORED_COLOUR = (224, 224, 192)
 # Pixels of a large array that are computed together, where intermediate arrays take more memory
 # than the result.
 BLOCK = 2**20
@@ -86,8 +87,21 @@ def index_mask(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def mask_png(mask: np.ndarray) -> bytes:
-    """A mask ``(H, W)`` uint8 as a PNG file of labels."""
+def mask_png(mask: np.ndarray, palette: Sequence[Sequence[int]] | None = None) -> bytes:
+    """A mask as a PNG file of labels.
+
+    Args:
+        mask: ``(H, W)`` uint8.
+        palette: RGB colour of each label, in [0, 255], for programs that show the file or read
+            its colours; :data:`IGNORED` gets VOC's. The pixels are labels all the same. Grey if
+            None.
+    """
+    image = Image.fromarray(mask)
+    if palette is not None:
+        colours = np.zeros((256, 3), dtype=np.uint8)
+        colours[: len(palette)] = palette
+        colours[IGNORED] = IGNORED_COLOUR
+        image.putpalette(colours.tobytes())
     buffer = io.BytesIO()
-    Image.fromarray(mask).save(buffer, format='PNG')
+    image.save(buffer, format='PNG')
     return buffer.getvalue()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KEYS = ('image', 'tags', 'scores', 'error', 'class_scores')
+KEYS = ('image', 'tags', 'scores', 'error', 'size', 'class_scores')
 
 
 @dataclass(frozen=True)
@@ -19,25 +19,28 @@ class ImageRecord:
         scores: A score for each tag, None where the model has none; None if there are none at
             all.
         error: What was wrong with the image; None if nothing.
+        size: ``(H, W)`` of the image in pixels; None if it is not known.
         class_scores: The score of every class by its name, in the order of the classes; None
             if it was not asked for.
         more: Further keys with JSON values, such as ``masks`` (the path of a mask).
 
     Raises:
         TypeError: A value of another type.
-        ValueError: Tags or scores of an image that has an error, another number of scores than
-            of tags, a score that is not finite, or a further key that has a meaning already.
+        ValueError: Tags, scores or size of an image that has an error, another number of scores
+            than of tags, a score that is not finite, a size that is not positive, or a further
+            key that has a meaning already.
     """
 
     image: str
     tags: tuple[str, ...] = ()
     scores: tuple[float | None, ...] | None = None
     error: str | None = None
+    size: tuple[int, int] | None = None
     class_scores: Mapping[str, float] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in ('tags', 'scores'):
+        for key in ('tags', 'scores', 'size'):
             if isinstance(getattr(self, key), list):
                 object.__setattr__(self, key, tuple(getattr(self, key)))
         if not isinstance(self.image, str):
@@ -46,12 +49,23 @@ class ImageRecord:
             raise TypeError(f'"tags" must be a list of names, not {self.tags!r}')
         if self.error is not None and not isinstance(self.error, str):
             raise TypeError(f'"error" must be a string, not {self.error!r}')
-        if self.error is not None and (self.tags or self.scores or self.class_scores):
-            raise ValueError('an image with an "error" has no "tags" and no scores')
+        known = self.tags or self.scores or self.size or self.class_scores
+        if self.error is not None and known:
+            raise ValueError('an image with an "error" has no "tags", scores or "size"')
         twice = set(KEYS) & self.more.keys()
         if twice:
             raise ValueError(f'{min(twice)!r} can not be a further key')
         self._check_scores()
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if self.size is None:
+            return
+        whole = isinstance(self.size, tuple) and all(type(side) is int for side in self.size)
+        if not whole or len(self.size) != 2:
+            raise TypeError(f'"size" must be [height, width] in pixels, not {self.size!r}')
+        if min(self.size) < 1:
+            raise ValueError(f'"size" must be at least 1 by 1 pixel, not {self.size!r}')
 
     def _check_scores(self) -> None:
         if self.class_scores is not None:
@@ -75,12 +89,14 @@ class ImageRecord:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``image``; ``error``, or ``tags`` and scores; then the further keys."""
+        """JSON values: ``image``; ``error``, or ``tags``, scores and ``size``; further keys."""
         if self.error is not None:
             return {'image': self.image, 'error': self.error, **self.more}
         record: dict[str, Any] = {'image': self.image, 'tags': list(self.tags)}
         if self.scores is not None:
             record['scores'] = list(self.scores)
+        if self.size is not None:
+            record['size'] = list(self.size)
         if self.class_scores is not None:
             record['class_scores'] = dict(self.class_scores)
         return {**record, **self.more}

@@ -24,7 +24,7 @@ def test_nothing_installed():
     with pytest.raises(
         ImportError,
         match=r'not installed: mmengine, mmcv, mmseg, mmpretrain\. '
-        r"Install them with: pip install 'mmtagclip\[onedl\]'",
+        r"Install them with: pip install -e '\.\[onedl\]'",
     ):
         check_distributions({})
 

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from mmtagclip import images
 from mmtagclip.images import (
     FORMATS,
     MAX_SCANS,
     count_scans,
     image_size,
+    jxl_size,
+    missing_formats,
     read_image,
     read_index_mask,
     to_rgb,
+    unread_sentence,
     upright,
 )
 from tests.conftest import picture
@@ -25,6 +29,7 @@ from tests.conftest import picture
 ORIENTATION, X_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x0128
 # More, on demand: MMTAGCLIP_FUZZ=40000 pytest tests/test_images.py
 FUZZ = int(os.environ.get('MMTAGCLIP_FUZZ', 2000))
+OPTIONAL = {'avif': {'speed': 10}, 'heic': {}, 'jxl': {'lossless': True}}
 SUFFIXES = {
     'jpg': {},
     'png': {},
@@ -34,8 +39,12 @@ SUFFIXES = {
     'bmp': {},
     'gif': {},
     'ppm': {},
-    'avif': {'speed': 10},
     'jp2': {},
+    **{
+        suffix: OPTIONAL[suffix]
+        for suffix in OPTIONAL
+        if not any(f'.{suffix}' in images.OPTIONAL[kind] for kind in missing_formats())
+    },
 }
 
 
@@ -184,6 +193,99 @@ def test_every_kind_is_read_from_files_and_from_bytes(suffix, tmp_path):
     assert image_size(path) == read_image(path).shape[:2] == (24, 32)
 
 
+def needs(kind):
+    return pytest.mark.skipif(
+        kind in missing_formats(), reason=f'{kind} needs {missing_formats().get(kind)}'
+    )
+
+
+@needs('HEIF')
+@pytest.mark.parametrize('value', [1, 3, 6, 8])
+def test_a_heic_is_turned_once(value, tmp_path):
+    """Its writer says in the image data how it is rotated, and so in EXIF."""
+    plain = read_image(content('heic', quality=-1))
+    path = tmp_path / 'a.heic'
+    path.write_bytes(content('heic', quality=-1, exif=exif(turned(value))))
+    turns = {1: 0, 3: 2, 6: -1, 8: 1}[value]
+    np.testing.assert_array_equal(read_image(path), np.rot90(plain, turns))
+    assert image_size(path) == read_image(path).shape[:2]
+
+
+@needs('JXL')
+@pytest.mark.parametrize('container', [False, True])
+@pytest.mark.parametrize(
+    'size', [(1, 1), (8, 8), (24, 32), (37, 23), (8, 4000), (600, 800), (64, 128), (100, 120)]
+)
+def test_the_size_in_the_header_of_a_jpeg_xl(size, container):
+    options = {'exif': exif(turned(6))} if container else {}
+    data = content('jxl', *size, lossless=True, use_container=container, effort=1, **options)
+    assert data.startswith(b'\0\0\0\x0cJXL') == container
+    assert jxl_size(data) == size[::-1]
+    # EXIF does not count in a JPEG XL.
+    np.testing.assert_array_equal(read_image(data), picture(*size, 3))
+
+
+@needs('JXL')
+def test_a_jpeg_in_a_jpeg_xl_is_turned_as_it_was(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(content('jpg', exif=exif(turned(6))))
+    with Image.open(tmp_path / 'a.jpg') as image:
+        image.save(tmp_path / 'a.jxl', lossless_jpeg=True)
+    np.testing.assert_array_equal(read_image(tmp_path / 'a.jxl'), read_image(tmp_path / 'a.jpg'))
+    assert image_size(tmp_path / 'a.jxl') == (32, 24)
+
+
+@needs('JXL')
+def test_a_large_jpeg_xl_is_refused_before_it_is_decoded(monkeypatch):
+    data = content('jxl', 20, 30, effort=1)
+    monkeypatch.setattr('pillow_jxl.JpegXLImagePlugin.Decoder', lambda **_: pytest.fail('decoded'))
+    with pytest.raises(ValueError, match=r'a\.jxl is 30x20 pixels, over the limit of max_pixels'):
+        read_image(data, max_pixels=599, name='a.jxl')
+    with pytest.raises(ValueError, match=r'a\.jxl is 30x20 pixels, over the limit of max_side'):
+        read_image(data, max_side=29, name='a.jxl')
+    for damaged in (data[:2], data[:2] + data[:2], images.JXL_CONTAINER + bytes(40)):
+        with pytest.raises(ValueError, match=r'b\.jxl is a damaged or truncated image'):
+            read_image(damaged, name='b.jxl')
+
+
+@needs('HEIF')
+def test_a_heic_whose_pixels_are_not_those_of_its_header_is_refused():
+    data = content('heic')
+    place = data.index(b'clap') + 21  # where the image lies in that of the encoder
+    with pytest.raises(ValueError, match=r'a\.heic is a damaged .*header promises \(32, 24\)'):
+        read_image(data[:place] + b'\0' + data[place + 1 :], name='a.heic')
+
+
+@pytest.mark.parametrize(
+    'kind, suffix, head, message',
+    [
+        ('HEIF', 'heic', b'\0\0\0\x1cftypheic', r"pip install -e '\.\[heic\]' in your clone"),
+        ('JXL', 'jxl', b'\xff\x0a', r"pip install -e '\.\[jxl\]' in your clone"),
+        ('AVIF', 'avif', b'\0\0\0\x1cftypavif', 'pip install -U pillow; Pillow 11'),
+        ('JPEG2000', 'jp2', None, 'this Pillow was built without JPEG2000'),
+    ],
+)
+def test_what_an_installation_lacks_is_said(kind, suffix, head, message, monkeypatch, tmp_path):
+    monkeypatch.setattr(images, 'import_module', lambda name: (_ for _ in ()).throw(ImportError))
+    monkeypatch.setattr(images.features, 'check', lambda feature: False)
+    missing_formats.cache_clear()
+    try:
+        if head is not None:
+            with pytest.raises(
+                ValueError, match=rf'x is a {kind} image, .*not read here: {message}'
+            ):
+                read_image(head + bytes(30), name='x')
+        for name in (f'a.{suffix}', f'b.{suffix.upper()}', 'c.mov', 'd', '.hidden', 'e.png'):
+            (tmp_path / name).write_bytes(b'x')
+        found, others = images.split_files(tmp_path.iterdir())
+        assert [path.name for path in found] == ['e.png']
+        sentence = unread_sentence(others)
+    finally:
+        missing_formats.cache_clear()
+    assert sentence.startswith(f'4 files were not read: 2 .{suffix} (')
+    assert sentence.endswith('), 1 .mov, 1 without an ending')
+    assert unread_sentence([tmp_path / 'a.mov']) == '1 file was not read: 1 .mov'
+
+
 def test_bytes_are_called_by_their_name():
     with pytest.raises(ValueError, match=r'^b\.jpg is an empty file'):
         read_image(b'', name='b.jpg')
@@ -321,34 +423,42 @@ MEMORY = """
 import resource, sys
 from mmtagclip.images import read_image
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-read_image(sys.argv[1])
+for path in sys.argv[1::2]:
+    read_image(path)
 before = peak()
-for path in sys.argv[2:]:
+for path in sys.argv[2::2]:
     pixels = read_image(path)
     print((peak() - before) / (pixels.size / 3))
 """
 
 
 def test_at_most_12_bytes_a_pixel(tmp_path):
-    rgb = Image.fromarray(np.full((3000, 3000, 3), 200, np.uint8))
-    rgb.crop((0, 0, 8, 8)).save(tmp_path / 'small.png')
+    rgb = Image.fromarray(np.full((1800, 1800, 3), 200, np.uint8))
+    grey = Image.fromarray(np.full((1800, 1800), 9000, np.uint16))
+    kinds = [
+        ('a.png', rgb.convert('RGBA'), {}),
+        ('b.png', grey, {}),
+        ('c.jpg', rgb.convert('CMYK'), {'exif': exif(turned(6))}),
+        ('d.png', rgb, {}),
+        *(
+            (f'e.{suffix}', rgb, {'effort': 1} if suffix == 'jxl' else SUFFIXES[suffix])
+            for suffix in ('webp', 'avif', 'heic', 'jxl')
+            if suffix in SUFFIXES
+        ),
+    ]
     paths = []
-    for name, mode in [('a.png', 'RGBA'), ('b.png', 'I;16'), ('c.jpg', 'CMYK'), ('d.png', 'RGB')]:
-        image = (
-            Image.fromarray(np.full((3000, 3000), 9000, np.uint16))
-            if mode == 'I;16'
-            else rgb.convert(mode)
-        )
-        paths.append(tmp_path / name)
-        image.save(paths[-1], **({'exif': exif(turned(6))} if name == 'c.jpg' else {}))
+    for name, image, options in kinds:  # a small one of the kind, whose decoder is loaded by it
+        for size in (8, 1800):
+            paths.append(tmp_path / f'{size}-{name}')
+            image.crop((0, 0, size, size)).save(paths[-1], **options)
     lines = subprocess.run(
-        [sys.executable, '-c', MEMORY, tmp_path / 'small.png', *paths],
+        [sys.executable, '-c', MEMORY, *paths],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
     ).stdout.split()
-    assert len(lines) == 4
+    assert len(lines) == len(kinds)
     assert all(float(line) <= 12 for line in lines), lines
 
 

@@ -10,7 +10,7 @@ GLOBS = (
     'README.md',
     'CONTRIBUTING.md',
     'SECURITY.md',
-    'docs/*.md',
+    'docs/**/*.md',
     'demo/README.md',
     'configs/**/README.md',
     'tools/**/*.py',

@@ -1,8 +1,10 @@
 """What surrounds the package says what is so."""
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from mmtagclip.apis import list_models
+from mmtagclip.extras import install
 from mmtagclip.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +44,23 @@ def test_mim_finds_every_model_by_the_name_of_its_config():
     assert {entry.config.name: count[entry.config.name] for entry in list_models()} == {
         entry.config.name: 1 for entry in list_models()
     }
+
+
+def test_no_message_names_an_index_that_lacks_the_package():
+    """How to install an extra is said by mmtagclip.extras, for a clone."""
+    for path in [*(ROOT / 'mmtagclip').rglob('*.py'), *(ROOT / 'docs').glob('*.md')]:
+        assert 'mmtagclip[' not in path.read_text(), path
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    for extra in ('heic', 'jxl', 'parquet', 'web', 'onnx', 'crf', 'onedl'):
+        assert extra in project['project']['optional-dependencies']
+        assert install(extra).startswith(f"pip install -e '.[{extra}]' ")
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'tools').rglob('*.py')), ids=lambda path: path.stem)
+def test_help_of_the_tools_has_no_gaps(path):
+    """A backslash at the end of a line is lost in a string that is not raw, its indent is not."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ''
+    assert not re.search(r'\S {3,}[^# ]', text)
 
 
 @pytest.fixture(scope='module')

@@ -19,8 +19,8 @@ RECORDS = [
     ),
     (ImageRecord('a.jpg', error='no'), {'image': 'a.jpg', 'error': 'no'}),
     (
-        ImageRecord('ü\u2028.jpg', ('b',), (1,), more={'masks': 'm.png', 'size': [1, 2]}),
-        {'image': 'ü\u2028.jpg', 'tags': ['b'], 'scores': [1], 'masks': 'm.png', 'size': [1, 2]},
+        ImageRecord('ü\u2028.jpg', ('b',), (1,), size=(1, 2), more={'masks': 'm.png'}),
+        {'image': 'ü\u2028.jpg', 'tags': ['b'], 'scores': [1], 'size': [1, 2], 'masks': 'm.png'},
     ),
 ]
 
@@ -50,7 +50,12 @@ def test_a_name_that_is_not_utf8():
         ({'image': 'a', 'tags': 'dog'}, r'and "tags" \(a list of names\)'),
         ({'image': 'a', 'tags': [1]}, '"tags" must be a list of names'),
         ({'image': 'a', 'error': 3}, '"error" must be a string, not 3'),
-        ({'image': 'a', 'error': 'no', 'tags': ['b']}, 'has no "tags"'),
+        ({'image': 'a', 'error': 'no', 'tags': ['b']}, 'has no "tags", scores'),
+        ({'image': 'a', 'error': 'no', 'size': [1, 1]}, 'scores or "size"'),
+        ({'image': 'a', 'tags': [], 'size': [1]}, r'must be \[height, width\]'),
+        ({'image': 'a', 'tags': [], 'size': [1, 2.5]}, r'must be \[height, width\]'),
+        ({'image': 'a', 'tags': [], 'size': 7}, r'must be \[height, width\]'),
+        ({'image': 'a', 'tags': [], 'size': [0, 1]}, 'at least 1 by 1 pixel'),
         ({'image': 'a', 'tags': ['b'], 'scores': 0.5}, '"scores" must be a list'),
         ({'image': 'a', 'tags': ['b'], 'scores': []}, '0 for 1 tags'),
         ({'image': 'a', 'tags': ['b'], 'scores': [0.1, 0.2]}, '2 for 1 tags'),
@@ -59,7 +64,7 @@ def test_a_name_that_is_not_utf8():
         ({'image': 'a', 'tags': ['b'], 'scores': [float('nan')]}, 'must be finite, not nan'),
         ({'image': 'a', 'tags': [], 'class_scores': [1]}, 'must map class names to numbers'),
         ({'image': 'a', 'tags': [], 'class_scores': {'b': None}}, 'must be numbers, not None'),
-        ({'image': 'a', 'error': 'no', 'class_scores': {'b': 0}}, 'and no scores'),
+        ({'image': 'a', 'error': 'no', 'class_scores': {'b': 0}}, 'has no "tags", scores'),
     ],
 )
 def test_what_is_no_record(content, message):

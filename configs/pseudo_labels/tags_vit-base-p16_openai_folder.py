@@ -14,10 +14,8 @@ model = dict(
 )
 test_dataloader = dict(
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmtagclip.ImageFolder',
         data_prefix=_base_.photos,
-        with_label=False,
-        extensions=('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff'),
         test_mode=True,
         pipeline=_base_.test_pipeline,
     )

@@ -9,6 +9,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
     from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
@@ -18,23 +19,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     'Analysis',
+    'Embedder',
+    'EmbeddingFile',
     'ImageInput',
     'ModelEntry',
     'SegInferencer',
     'SegResult',
     'TagInferencer',
     'TagResult',
+    'embed_images',
     'find_config',
     'inferencer_class',
     'list_images',
     'list_models',
     'load_config',
+    'search',
     'zoo_root',
 ]
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.analysis': ('Analysis',),
+        '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),
         '.model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),

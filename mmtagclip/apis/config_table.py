@@ -11,6 +11,7 @@ the row of ``published.yml``.
 """
 
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -25,6 +26,7 @@ from .model_zoo import encoder_configs, needed_weights, zoo_root
 
 WIDTH = 100
 ENCODER = 'CLIPEncoder'  # whose settings are the backbone's ``encoder``
+BACKGROUND = 'coco_background'  # names that compete with the user's own classes
 HEADER = '# Made of published.yml by tools/dev/make_configs.py.'
 
 
@@ -109,6 +111,78 @@ class Cell:
         return self.method.leaf(self.backbone, self.data)
 
 
+@dataclass(frozen=True)
+class OwnData:
+    """The user's own images and labels, in the place of a data set of the table.
+
+    Attributes:
+        images: Folder of the images.
+        labels: Their labels, see :mod:`mmtagclip.datasets.own_labels`.
+        classes: Names of the classes.
+        source: Name or path of the list that they come from, if they come from one.
+        numbered: Whether the labels are numbers, so that the data set needs the names.
+        command: The command that describes this, for the config's first line.
+    """
+
+    images: str
+    labels: str
+    classes: tuple[str, ...]
+    source: str | None
+    numbered: bool
+    command: str
+
+    def line(self) -> str:
+        """The line of the config that names the classes."""
+        if self.source is not None:
+            return f'classes = {self.source!r}'
+        names = textwrap.fill(', '.join(map(repr, self.classes)), WIDTH - 5)
+        one = f'classes = [{names}]'
+        if len(one) <= WIDTH and '\n' not in one:
+            return one
+        return f'classes = [\n{textwrap.indent(names, "    ")},\n]  # fmt: skip'
+
+    def settings(self, kind: str) -> dict[str, Any]:
+        """What a file of a data set contains.
+
+        Args:
+            kind: ``tags`` or ``masks``.
+
+        Raises:
+            ValueError: Labels that are not masks for a method that makes masks, or another kind.
+        """
+        dataset: dict[str, Any]
+        if kind == 'tags':
+            names = {'classes': Ref('classes')} if self.numbered else {}
+            dataset = {'type': 'mmtagclip.OwnMultiLabel', 'images': self.images}
+            dataset.update(labels=self.labels, **names, test_mode=True)
+        elif kind == 'masks' and self.numbered and any(Path(self.labels).rglob('*.png')):
+            prefix = {'img_path': self.images, 'seg_map_path': self.labels}
+            dataset = {'type': 'mmtagclip.VocabularySegDataset', 'classes': Ref('classes')}
+            dataset.update(img_suffix=None, data_prefix=prefix, test_mode=True)
+        else:
+            raise ValueError(
+                f'{self.labels} holds no masks, which this method is measured with: give a folder '
+                'with one index PNG per image'
+                if kind == 'masks'
+                else 'a method that is fitted needs a config of its own for own images; see '
+                'configs/piaa/README.md'
+            )
+        names = {'classes': Ref('classes')}
+        from ..clip import Vocabulary
+
+        background = Vocabulary.load(BACKGROUND)
+        others = background.without(Vocabulary.load(self.classes))
+        rest = BACKGROUND if len(others) == len(background) else list(others.names)
+        parts = {
+            'TagCLIP': {**names, 'background': rest},
+            'SegTextHead': {**names, 'background': ['background'], 'background_threshold': 0.1},
+            'CLSSeg': {'background_prompts': rest},
+            'LoadImage': {'on_error': 'skip'},
+            'ResizeToPatchGrid': {'max_side': 1024},
+        }
+        return {'dataset': dataset, 'parts': parts}
+
+
 class ConfigTable:
     """The table of a folder of configs.
 
@@ -164,6 +238,10 @@ class ConfigTable:
         folder = self.base / 'datasets' / self.methods[method].data
         return sorted(path.stem for path in folder.glob('*.py'))
 
+    def has_dataset(self, method: str, data: str) -> bool:
+        """Whether a method goes with a data set of this name."""
+        return method in self.methods and data in self.datasets(method)
+
     def cells(self, folder: str) -> Iterator[Cell]:
         """The published cells of a folder."""
         for method in self.methods.values():
@@ -209,21 +287,34 @@ class ConfigTable:
         _known(f'data set of {method}', data, self.datasets(method))
         return found, backbone, data
 
-    def text(self, method: str, backbone: str, data: str, base: str | Path | None = None) -> str:
+    def text(
+        self, method: str, backbone: str, data: str | OwnData, base: str | Path | None = None
+    ) -> str:
         """The config of a cell.
 
         Args:
             method: Name of the method.
             backbone: Name of the backbone.
-            data: Name of the data set.
+            data: Name of the data set, or the user's own.
             base: Folder from which the config shall find its bases, beside ``_base_``: paths are
                 relative to it, or absolute if None.
 
         Raises:
             ValueError: See :meth:`find`.
         """
-        found, backbone, data = self.find(method, backbone, data)
+        own = data if isinstance(data, OwnData) else None
+        if own is None:
+            found, backbone, data = self.find(method, backbone, str(data))
+        else:
+            found = self.methods[_known('method', method, self.methods)]
+            data = ''
+            _known('backbone', backbone, self.backbones)
         row = found.rows.get(data, Row())
+        names = (
+            self._load(self.base / 'datasets' / found.data / f'{data}.py')
+            if own is None
+            else own.settings(found.data)
+        )
         variant = self._load_variant(found.variant)
         plain = self.configs / found.folder
         plain = plain / f'{self.methods[found.plain].leaf(backbone, data)}.py'
@@ -238,11 +329,13 @@ class ConfigTable:
                 self.base / 'datasets' / found.data / f'{data}.py',
                 self.base / 'pipelines' / f'{found.pipeline}.py',
             ]
+            if own is not None:  # the evaluator of masks is in their pipeline
+                bases[2:3] = [self.base / 'evaluators/tags.py'] if found.data == 'tags' else []
             changes = _merge(row.model, variant)
             whole = _merge(self._load(bases[0])['model'], changes)
             note = [f'# {row.note}'] if row.note else []
-            lines = self._lines(found, data, row)
-        settings = self._settings(whole, found, backbone, data, row, changes)
+            lines = self._lines(found, names, row, own is not None)
+        settings = self._settings(whole, backbone, names, row, changes, own is not None)
         model_text = _print('model', _merge(changes, settings))
         paths = [
             str(path) if base is None else Path(os.path.relpath(path, base)).as_posix()
@@ -251,8 +344,10 @@ class ConfigTable:
         if base is not None:
             paths = [path if path.startswith('.') else f'./{path}' for path in paths]
         head = _print('_base_', paths[0] if len(paths) == 1 else paths)
-        first = HEADER if base else f'# mmtagclip config {method} {backbone} {data}'
-        return '\n'.join([first, head, *note, model_text, *lines]) + '\n'
+        command = f'config {method} {backbone} {data}' if own is None else own.command
+        first = HEADER if base else f'# mmtagclip {command}'
+        named = [] if own is None else [own.line()]
+        return '\n'.join([first, head, *note, *named, model_text, *lines]) + '\n'
 
     def _is_published(self, method: Method, backbone: str, data: str) -> bool:
         row = method.rows.get(data)
@@ -269,15 +364,17 @@ class ConfigTable:
     def _settings(
         self,
         model: Mapping[str, Any],
-        method: Method,
         backbone: str,
-        data: str,
+        names: Mapping[str, Any],
         row: Row,
         changes: Mapping[str, Any],
+        is_own: bool,
     ) -> dict[str, Any]:
-        """What backbone, data set and row say of each part of a model."""
+        """What backbone, data set and row say of each part of a model.
+
+        The settings of the user's own data are in no file that the config could refer to.
+        """
         tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
-        names = self._load(self.base / 'datasets' / method.data / f'{data}.py')
         parts = names.get('parts', {})
 
         def of(part: Any, change: Any) -> dict[str, Any]:
@@ -295,7 +392,9 @@ class ConfigTable:
             for where, source in (('parts', parts.get(kind)), ('backbone', tower.get(key))):
                 if not source:
                     continue
-                if set(source) & {*settings, *change}:  # Python takes no keyword twice
+                if set(source) & {*settings, *change} or (
+                    is_own and where == 'parts'
+                ):  # Python takes no keyword twice
                     settings = _merge(source, settings)
                 else:
                     name = kind if where == 'parts' else key
@@ -304,10 +403,9 @@ class ConfigTable:
 
         return of(model, changes)
 
-    def _lines(self, method: Method, data: str, row: Row) -> list[str]:
+    def _lines(self, method: Method, names: Mapping[str, Any], row: Row, is_own: bool) -> list[str]:
         """Pipelines that differ, and the data sets, which go with their pipelines."""
         pipelines = self._load(self.base / 'pipelines' / f'{method.pipeline}.py')
-        names = self._load(self.base / 'datasets' / method.data / f'{data}.py')
         lines = []
         pipeline = Ref('_base_.test_pipeline')
         for name in ('test_pipeline', 'tta_pipeline'):
@@ -328,7 +426,8 @@ class ConfigTable:
                     pipeline = Ref(name)
         for loader, key in (('train_dataloader', 'train_dataset'), ('test_dataloader', 'dataset')):
             if loader in pipelines:
-                value = {'**': Ref(f'_base_.{key}'), 'pipeline': pipeline}
+                dataset = names[key] if is_own else {'**': Ref(f'_base_.{key}')}
+                value = {**dataset, 'pipeline': pipeline}
                 lines.append(_print(loader, {'dataset': value}))
         return lines
 

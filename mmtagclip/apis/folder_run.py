@@ -1,23 +1,19 @@
 """Long runs over many images: results are safe during the run, and it can be resumed."""
 
-import csv
 import hashlib
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..files import make_folder, write_image, write_whole
+from ..exports import Options, formats_of_runs, open_results
+from ..files import make_folder, write_image
 from ..images import read_image
 from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
-from ..labels import labels_metainfo
-from ..records import ImageRecord, encode_line
+from ..records import ImageRecord
 from ..visualization import contact_sheet
 from .inferencer import ImageInferencer
 from .inputs import ImageInput
@@ -107,100 +103,28 @@ class FolderRun:
         """What a finished run says of each image, in order."""
         return [record.to_dict() for record in self._records()]
 
-    def results(self) -> Iterator[dict[str, Any]]:
-        """The records of a finished run; those of masks with their run lengths."""
-        for record in self._records():
-            yield self._mask(record).to_dict() if 'masks' in record.more else record.to_dict()
-
     def export(self, path: str | Path) -> None:
         """Write the results of a finished run as one file, whole or not at all.
 
         Args:
-            path: ``.jsonl`` (one line per image), ``.csv`` (one row per tag) or ``.json``
-                (images, categories and annotations in COCO's layout).
+            path: Its ending names the format: one of
+                :func:`~mmtagclip.exports.formats_of_runs`.
         """
-        path, lines = Path(path), self._table()
-        if path.suffix != '.csv':
-            contents = self.results() if path.suffix == '.jsonl' else [self._coco()]
-            lines = (encode_line(json.dumps(one, ensure_ascii=False)) for one in contents)
+        path = Path(path)
         # Within the folder, so that nothing else is left behind where this is killed.
         scratch = self.job.work if self.job.root.parent == path.parent else None
         if scratch is not None:
             make_folder(scratch)
-        write_whole(path, lines, scratch=scratch)
+        results = open_results(self.job.root)
+        formats_of_runs()[path.suffix].write(results, path, Options(), scratch)
 
     def _records(self) -> list[ImageRecord]:
         return read_results(self.job.root)[1]
-
-    def _table(self) -> Iterator[bytes]:
-        names = ['image', 'tag', 'score', *(['share'] if self.segments else [])]
-        header: list[dict[str, Any]] = [dict(zip(names, names, strict=True))]
-        for rows in (header, *map(self._rows, self._records())):
-            text = io.StringIO()
-            csv.DictWriter(text, names, lineterminator='\n').writerows(rows)
-            yield text.getvalue().encode(errors='backslashreplace')
 
     def _files(self, result: Any) -> dict[str, bytes]:
         if not isinstance(result, SegResult) or result.error is not None:
             return {}
         return {'masks.png': result.mask_png()}
-
-    def _mask(self, record: ImageRecord) -> SegResult:
-        """The result that a record and its mask hold."""
-        classes = self.job.manifest.classes
-        background = 0 if classes[0] == 'background' else None
-        with Image.open(self.job.root / record.more['masks']) as file:
-            mask = np.array(file)
-        meta = labels_metainfo(classes[int(background is not None) :], background is not None)
-        return SegResult(
-            record.image,
-            cast(tuple[int, int], mask.shape),
-            classes,
-            tuple(map(tuple, meta['palette'])),
-            mask,
-            dict(zip(record.tags, record.scores or (), strict=True)),
-            background,
-        )
-
-    def _rows(self, record: ImageRecord) -> list[dict[str, Any]]:
-        if 'masks' in record.more:
-            return self._mask(record).rows()
-        return [
-            {'image': record.image, 'tag': tag, 'score': score}
-            for tag, score in zip(record.tags, record.scores or (), strict=True)
-        ]
-
-    def _coco(self) -> dict[str, Any]:
-        """Images, categories (ids from 1) and annotations with scores and run lengths."""
-        classes = self.job.manifest.classes
-        names = classes[1:] if self.segments and classes[0] == 'background' else classes
-        ids = {name: number for number, name in enumerate(names, start=1)}
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for image_id, record in enumerate(self.results(), start=1):
-            image = {'id': image_id, 'file_name': record['image']}
-            if 'size' in record:
-                image['height'], image['width'] = record['size']
-            images.append(image)
-            scores = dict(zip(record.get('tags', ()), record.get('scores', ()), strict=True))
-            for found in record.get('masks', ({'tag': tag} for tag in scores)):
-                annotation = {
-                    'id': len(annotations) + 1,
-                    'image_id': image_id,
-                    'category_id': ids[found['tag']],
-                    'iscrowd': 0,
-                }
-                if scores.get(found['tag']) is not None:
-                    annotation['score'] = scores[found['tag']]
-                if 'segmentation' in found:
-                    annotation.update(
-                        segmentation=found['segmentation'],
-                        bbox=found['box'],
-                        area=round(found['share'] * image['width'] * image['height']),
-                    )
-                annotations.append(annotation)
-        categories = [{'id': number, 'name': name} for name, number in ids.items()]
-        return {'images': images, 'categories': categories, 'annotations': annotations}
 
     def _manifest(self) -> Manifest:
         names = self.inferencer.names_for(

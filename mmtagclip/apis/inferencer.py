@@ -17,12 +17,15 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
 from ..clip import Vocabulary
+from ..clip.downloads import settle_downloads
 from ..files import write_whole
+from ..frameworks import import_scope
 from ..models import GaussianClassifier, TagRule
 from ..records import encode_line
 from ..registry import MODELS
@@ -31,6 +34,7 @@ from .demo_model import are_demo_scenes, demo_notice, is_demo_model
 from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 from .results import SegResult, TagResult
+from .weights import class_meta, load_trained
 
 # The transforms that read files: an inferencer reads its images itself.
 READERS = ('LoadImage', 'LoadImageFromFile', 'LoadAnnotations')
@@ -70,9 +74,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     Args:
         model: Path of a config, name of a bundled model (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
-        weights: Checkpoint of the classifier that ``mmtagclip.FitLoop`` fitted
-            (PIAA), for the class names and the encoder of the model. The config
-            names the encoder's weights.
+        weights: Checkpoint of a model that was trained; or of the classifier that
+            ``mmtagclip.FitLoop`` fitted (PIAA), for the class names and the encoder of
+            the model. The config names the encoder's weights.
         device: ``'cpu'``, ``'cuda:0'`` and so on; by default cuda if available
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
@@ -82,6 +86,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         classes: What to find in calls that name no classes: see :func:`typed_names`.
             The model's own classes if None.
         background: Names that compete with the classes; the same.
+        download: Whether weights that are not on this machine may be downloaded.
+        trust_checkpoint: Whether the checkpoint of a trained model is unpickled, which
+            runs what code it brings; otherwise only its weights, numbers and strings
+            are read.
 
     Attributes:
         model: The model.
@@ -89,10 +97,12 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             demo's; False once that was done.
 
     Raises:
-        FileNotFoundError: No config of this name, or no such checkpoint.
+        FileNotFoundError: No config of this name, no such checkpoint, or weights that
+            would have to be downloaded.
         TypeError: A model of another kind.
-        ValueError: There is no such device; or ``weights`` for a model that has no such
-            classifier, or of one that was fitted for other class names or another encoder.
+        ValueError: There is no such device; or ``weights`` for a model that takes none, of
+            another model, or fitted for other class names or another encoder; or a trained
+            model without weights, without class names or with names in the call.
     """
 
     # The models that it runs, and those of them that take names and thresholds at the call.
@@ -115,14 +125,19 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         *,
         classes: NameSource | None = None,
         background: NameSource | None = None,
+        download: bool = False,
+        trust_checkpoint: bool = False,
     ) -> None:
         self._names = _typed(classes, background)
         if device is not None:
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
+        self._trust = trust_checkpoint
         config = Config({'model': {}}) if self._built is not None else load_config(model)
-        scope = config.get('default_scope', 'mmengine')
+        settle_downloads(config.model, download)
+        scope = self._config_of(model, config).get('default_scope', 'mmengine')
+        import_scope(scope)
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(config, weights, device, scope, show_progress)
         if self._built is not None:
@@ -192,6 +207,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """The rule of the tags of a call; bad options are refused before an image is read."""
         if self._is_open:
             return self.rule_of(names, **call.rule)
+        return self.trained_rule(call)
+
+    def trained_rule(self, call: Any) -> TagRule | None:
+        """The same for a trained model."""
         if call.rule:
             raise self._fixed(call.rule)
         return None
@@ -204,7 +223,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _fixed(self, given: Mapping[str, Any]) -> ValueError:
         return ValueError(
             f'{type(self.model).__name__} takes no {", ".join(sorted(given))}: '
-            'its classes are fixed'
+            'it is a trained model with fixed classes'
         )
 
     def _stream(self, call: Any) -> Iterator[Result]:
@@ -240,7 +259,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
 
     def _predict_options(self, rule: TagRule | None, call: Any) -> dict[str, Any]:
         """Options of a call that the model's ``predict`` takes."""
-        return {} if rule is None else asdict(rule)
+        return {} if rule is None or not self._is_open else asdict(rule)
 
     def preprocess(
         self,
@@ -298,7 +317,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if names is None:
             names = self.names_for()
         readable = [image.data for image in inputs if image.data is not None]
-        samples = iter(self._predict(pseudo_collate(readable), names, options) if readable else ())
+        samples = iter(self._predict(readable, names, options) if readable else ())
         return [
             self.unreadable(names, image)
             if image.data is None
@@ -306,12 +325,19 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             for image in inputs
         ]
 
-    def _predict(self, data: Any, names: Any, options: dict[str, Any]) -> list:
-        if not self._is_open:
-            return self.model.test_step(data)
-        return self.model.predict(
-            **self.model.data_preprocessor(data, False), names=names, **options
-        )
+    def _predict(self, data: list[dict], names: Any, options: dict[str, Any]) -> list:
+        if self._is_open:
+            batch = self.model.data_preprocessor(pseudo_collate(data), False)
+            return self.model.predict(**batch, names=names, **options)
+        # The frameworks' models refuse or pad images of different sizes in one batch.
+        samples: dict[int, Any] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(data):
+            groups.setdefault(tuple(one['inputs'].shape), []).append(index)
+        for group in groups.values():
+            batch = pseudo_collate([data[index] for index in group])
+            samples.update(zip(group, self.model.test_step(batch), strict=True))
+        return [samples[index] for index in range(len(data))]
 
     def visualize(
         self,
@@ -426,12 +452,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             raise TypeError(
                 f'{type(self).__name__} does not run a {type(model).__name__}: {self.otherwise}'
             )
-        if self._built is None and not isinstance(model, self.open_class):
-            raise TypeError(
-                f'{type(model).__name__} has trained weights, which are not in a config: '
-                'build it, load its checkpoint, and pass the model itself'
-            )
-        if weights is not None:
+        if not isinstance(model, self.open_class):
+            self._init_trained(model, cfg, weights)
+        elif weights is not None:
             if not _classifiers(model):
                 raise ValueError(
                     f'{weights} was given as the checkpoint of a fitted classifier, '
@@ -442,17 +465,41 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
                 classifier.load(weights)
         return model
 
+    def _init_trained(self, model: Any, cfg: Any, weights: str | Path | None) -> None:
+        """Load the weights of a trained model, and learn its classes."""
+        self.check_trained(model)
+        said = getattr(model, 'dataset_meta', None) or getattr(model, '_dataset_meta', None)
+        if weights is not None:
+            device = next(model.parameters()).device
+            said = load_trained(model, weights, self._trust) or said
+            model.to(device)
+        elif self._built is None:
+            raise ValueError(
+                f'{type(model).__name__} is a trained model: give its checkpoint, '
+                "weights='iter_20000.pth' in Python, --checkpoint iter_20000.pth on the command "
+                'line'
+            )
+        if self._built is None:
+            revert_sync_batchnorm(model)
+        model.dataset_meta = class_meta(said, self._config_of(model, cfg), model)
+
+    def check_trained(self, model: nn.Module) -> None:
+        """Refuse a trained model whose answers are of another kind."""
+
+    def _config_of(self, model: Any, cfg: Any) -> Any:
+        """The config of a model; the frameworks attach it to those that they build."""
+        if self._built is None or isinstance(model, self.open_class):
+            return cfg
+        return getattr(model, 'cfg', None) or getattr(model, '_config', None) or cfg
+
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
         """There is nothing to load here: CLIP has its weights already."""
 
     def _init_pipeline(self, cfg: Any) -> Compose:
+        cfg = self._config_of(self.model, cfg)
         steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline')
         if steps is None:
-            steps = [
-                ConfigDict(type='mmtagclip.KeepImage'),
-                ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE),
-                self.packing,
-            ]
+            steps = self.default_steps()
         names = [_name(step) for step in steps]
         reader = dict(steps[names.index('LoadImage')]) if 'LoadImage' in names else {}
         self.on_error = reader.get('on_error', 'raise')
@@ -461,11 +508,26 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             ConfigDict(step) for step, name in zip(steps, names, strict=True) if name not in READERS
         ]
         for step in kept:
-            if _name(step) == 'ResizeToPatchGrid':
+            if _name(step) == 'ResizeToPatchGrid' and self._is_open:
                 step.setdefault('patch_size', self.model.encoder.patch_size)
-                if self.max_side is not None:
-                    step['max_side'] = self.max_side
+        if self.max_side is not None:
+            resizing = [step for step in kept if _name(step) == 'ResizeToPatchGrid']
+            if not resizing:
+                raise ValueError(
+                    f'max_side has no effect on this {type(self.model).__name__}, whose config '
+                    'says how images are resized: leave it out'
+                )
+            for step in resizing:
+                step['max_side'] = self.max_side
         return Compose(kept)
+
+    def default_steps(self) -> list[ConfigDict]:
+        """The pipeline of a model whose config has none."""
+        return [
+            ConfigDict(type='mmtagclip.KeepImage'),
+            ConfigDict(type='mmtagclip.ResizeToPatchGrid', max_side=DEFAULT_MAX_SIDE),
+            self.packing,
+        ]
 
     def _init_collate(self, cfg: Any) -> Any:
         return pseudo_collate
@@ -499,7 +561,11 @@ def inferencer_class(config: Config) -> type[ImageInferencer]:
     """Which inferencer runs the model of a config: the segmentors' or the taggers'."""
     from .tag_inferencer import TagInferencer
 
-    model = MODELS.get(config.model.type)
+    model, scope = MODELS.get(config.model.type), config.get('default_scope', 'mmengine')
+    if model is None:  # a framework's own, which must be imported to be found
+        import_scope(scope)
+        with MODELS.switch_scope_and_registry(scope) as registry:
+            model = registry.get(config.model.type)
     if not isinstance(model, type) or issubclass(model, TagInferencer.model_class):
         return TagInferencer
     from .seg_inferencer import SegInferencer  # imports MMSegmentation

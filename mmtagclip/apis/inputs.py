@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import user_path
-from ..images import SUFFIXES, decode, read_image
+from ..images import decode, no_image, output_stems, read_image, split_files, unread_sentence
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,13 @@ class ImageInput:
         return decode(image, max_side, name=self.name)
 
 
-def list_images(inputs: Any, channel_order: str = 'rgb') -> list[ImageInput]:
+def list_images(
+    inputs: Any, channel_order: str = 'rgb', unread: list[Path] | None = None
+) -> list[ImageInput]:
     """List images.
+
+    Files of a folder or pattern that are not images of a format that can be read here are left
+    out. A warning counts them by their endings, and says what to install.
 
     Args:
         inputs: The path of an image, of a folder (every image below it, in the
@@ -71,6 +76,8 @@ def list_images(inputs: Any, channel_order: str = 'rgb') -> list[ImageInput]:
             floating point in [0, 1], or any iterable of these.
         channel_order: Of arrays and tensors: ``'rgb'``, or ``'bgr'`` as OpenCV reads
             images. Files and PIL images have their own.
+        unread: A list to which the files that are left out are added; there is no warning
+            then.
 
     Returns:
         The images, each with another stem.
@@ -85,7 +92,12 @@ def list_images(inputs: Any, channel_order: str = 'rgb') -> list[ImageInput]:
     if channel_order not in ('rgb', 'bgr'):
         raise ValueError(f"channel_order must be 'rgb' or 'bgr', not {channel_order!r}")
     images: list[ImageInput] = []
-    _add(images, inputs, channel_order == 'bgr')
+    left_out: list[Path] = []
+    _add(images, inputs, channel_order == 'bgr', left_out)
+    if unread is not None:
+        unread.extend(left_out)
+    elif left_out:
+        warnings.warn(unread_sentence(left_out), stacklevel=2)
     stems = output_stems([image.name for image in images])
     return [
         image if image.stem else replace(image, stem=stem)
@@ -93,38 +105,12 @@ def list_images(inputs: Any, channel_order: str = 'rgb') -> list[ImageInput]:
     ]
 
 
-def output_stems(names: Sequence[str]) -> list[str]:
-    """Names of output files: the images' own, relative to their common folder, all different.
-
-    Args:
-        names: Paths of the images, or names of images in memory.
-
-    Returns:
-        One per image, with ``/``, and without ending unless two images differ only
-        in it.
-    """
-    paths = [Path(os.path.abspath(name)) for name in names]
-    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    stems = [path.relative_to(root).with_suffix('').as_posix() for path in paths]
-    count = Counter(stems)
-    full = [
-        path.relative_to(root).as_posix() if count[stem] > 1 else stem
-        for path, stem in zip(paths, stems, strict=True)
-    ]
-    seen: Counter[str] = Counter()
-    unique = []
-    for stem in full:
-        seen[stem] += 1
-        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
-    return unique
-
-
-def _add(images: list[ImageInput], item: Any, bgr: bool) -> None:
+def _add(images: list[ImageInput], item: Any, bgr: bool, left_out: list[Path]) -> None:
     name = f'image-{len(images)}'
     if _is_tensor(item):
         if item.ndim == 4:
             for one in item:
-                _add(images, one, bgr)
+                _add(images, one, bgr, left_out)
             return
         item = _array_of(item, name)
     if isinstance(item, np.ndarray):
@@ -140,12 +126,12 @@ def _add(images: list[ImageInput], item: Any, bgr: bool) -> None:
     elif isinstance(item, bytes | bytearray | memoryview):
         images.append(ImageInput(name, bytes(item)))
     elif isinstance(item, str | os.PathLike):
-        images.extend(ImageInput(str(path), path) for path in _paths(os.fsdecode(item)))
+        images.extend(ImageInput(str(path), path) for path in _paths(os.fsdecode(item), left_out))
     elif hasattr(item, 'read'):
         images.append(_opened_file(item, name))
     elif isinstance(item, Iterable):
         for one in item:
-            _add(images, one, bgr)
+            _add(images, one, bgr, left_out)
     else:
         raise TypeError(
             'an image is a path, a folder, a pattern, bytes, an open file, a PIL image, an array, '
@@ -194,22 +180,19 @@ def _opened_file(file: Any, name: str) -> ImageInput:
     return ImageInput(path if isinstance(path, str) else name, content)
 
 
-def _paths(text: str) -> list[Path]:
+def _paths(text: str, left_out: list[Path]) -> list[Path]:
     if '://' in text:
         raise ValueError(
             f'{text!r} is a web address; nothing is downloaded: save the image and give its path'
         )
     path = user_path(text)
     if path.is_dir():
-        found = sorted(one for one in path.rglob('*') if _is_image(one))
+        found, others = split_files(path.rglob('*'))
     elif has_magic(text) and not path.exists():
-        found = sorted(one for one in map(Path, glob(str(path), recursive=True)) if _is_image(one))
+        found, others = split_files(map(Path, glob(str(path), recursive=True)))
     else:
         return [path]
     if not found:
-        raise FileNotFoundError(f'no image in {text!r} (endings: {", ".join(SUFFIXES)})')
+        raise FileNotFoundError(no_image(repr(text), others))
+    left_out.extend(others)
     return found
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()

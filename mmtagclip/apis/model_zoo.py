@@ -1,7 +1,6 @@
 """The bundled configs: found by name, and what their weights need."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..clip import downloads
 from ..files import user_path
 
 # Modules that import torch are imported where they are needed: a wrong name is refused quickly.
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
 
 PACKAGE = Path(__file__).resolve().parent.parent
-TIMM = 'timm'
-# Where Hugging Face's cache has the weights that the bundled configs name. The catalogues of
-# open_clip and timm say so, too, but they import torch; a test compares.
-REPOSITORIES = {
-    'ViT-B-16-quickgelu (openai)': 'timm/vit_base_patch16_clip_224.openai',
-    'ViT-L-14-quickgelu (openai)': 'timm/vit_large_patch14_clip_224.openai',
-    'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
-    'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
-}
 
 
 @dataclass(frozen=True)
@@ -169,71 +160,4 @@ def needed_weights(config: 'Config') -> list[str]:
         Such as ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
         ``'vit_base_patch8_224.dino (timm)'``, each once.
     """
-    names = []
-    for encoder in encoder_configs(config):
-        model, tag = encoder.get('model'), encoder.get('pretrained')
-        if isinstance(model, str) and model.startswith('hf-hub:'):
-            names.append(model)
-        elif isinstance(model, str) and tag is not None:
-            names.append(f'{model} ({tag})')
-        source = (encoder.get('last_block') or {}).get('source') or {}
-        if source.get('pretrained'):
-            names.append(f'{source["model"]} ({TIMM})')
-    return list(dict.fromkeys(names))
-
-
-def missing_weights(config: 'Config') -> str | None:
-    """What building the model would download.
-
-    Args:
-        config: Of the model.
-
-    Returns:
-        Its name; None if nothing would be downloaded.
-    """
-    return next((name for name in needed_weights(config) if not on_this_machine(name)), None)
-
-
-def on_this_machine(weights: str) -> bool:
-    """Whether weights are in the cache of open_clip or timm.
-
-    Those of the bundled configs are found without importing either. Of unknown names nothing is
-    missing here: building the model says what is wrong.
-
-    Args:
-        weights: A name of :func:`needed_weights`.
-    """
-    if weights.startswith('hf-hub:'):
-        return _cached(weights.removeprefix('hf-hub:'))
-    model, _, tag = weights.removesuffix(')').rpartition(' (')
-    repository = REPOSITORIES.get(weights)
-    if tag == TIMM:
-        if repository is None:
-            import timm
-
-            known = timm.get_pretrained_cfg(model)
-            repository = None if known is None else known.hf_hub_id
-        names = ('model.safetensors', 'pytorch_model.bin')
-        return repository is not None and _cached(repository, names)
-    if repository is not None:
-        return _cached(repository)
-    from open_clip.pretrained import get_pretrained_cfg
-
-    source = get_pretrained_cfg(model, tag)
-    if not source:
-        return True
-    if source.get('hf_hub'):
-        repository, _, name = source['hf_hub'].rpartition('/')
-        return _cached(repository, [name] if name else [])
-    return (user_path('~/.cache/clip') / os.path.basename(source.get('url', ''))).is_file()
-
-
-def _cached(repository: str, names: Sequence[str] = ()) -> bool:
-    """Whether the Hugging Face cache holds the weights of a repository."""
-    from huggingface_hub import try_to_load_from_cache
-
-    names = names or ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
-    safe = [str(Path(name).with_suffix('.safetensors')) for name in names]
-    return any(
-        isinstance(try_to_load_from_cache(repository, name), str) for name in (*names, *safe)
-    )
+    return list(downloads.needed_weights(config.model))

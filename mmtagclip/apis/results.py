@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
-from pycocotools import mask as coco_mask
 
+from ..exports.jsonl import mask_entries
 from ..labels import IGNORED, label_counts, mask_png
 from ..models import TagRule
 from ..records import ImageRecord
@@ -91,6 +91,7 @@ class TagResult(ImageResult):
             self.image,
             tuple(self.tags),
             tuple(self.tags.values()),
+            size=self.size,
             class_scores=scores if self.all_scores else None,
         )
 
@@ -120,7 +121,7 @@ class TagResult(ImageResult):
         return self.with_rule(threshold=k)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values: ``image``, and ``tags`` with their ``scores``, or ``error``.
+        """JSON values: ``image``, ``tags`` with their ``scores``, and ``size``; or ``error``.
 
         With :attr:`all_scores` also ``class_scores``, the score of every class by its name.
         """
@@ -221,6 +222,7 @@ class SegResult(ImageResult):
             self.image,
             tuple(self.tags),
             tuple(self.tags.values()),
+            size=self.size,
             class_scores=self.class_scores,
         )
 
@@ -248,32 +250,18 @@ class SegResult(ImageResult):
         return self.mask == self.classes.index(name)
 
     def mask_png(self) -> bytes:
-        """The mask as a PNG file of labels."""
-        return mask_png(self.mask)
+        """The mask as a PNG file of labels, with the palette."""
+        return mask_png(self.mask, self.palette)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``image``, ``tags``, ``size`` and ``masks``, or ``error``.
 
-        ``masks`` has one entry for each class but the background that occurs:
-        ``tag``, ``share`` of the image, ``box`` (left, top, width, height in
-        pixels) and ``segmentation``, run lengths as COCO has them.
+        ``masks`` is that of :func:`~mmtagclip.exports.jsonl.mask_entries`.
         """
         if self.error is not None:
             return self.record.to_dict()
-        masks = []
-        for name, share in self.shares.items():
-            if self.background is not None and name == self.classes[self.background]:
-                continue
-            runs = coco_mask.encode(np.asfortranarray(self.binary_mask(name), dtype=np.uint8))
-            masks.append(
-                {
-                    'tag': name,
-                    'share': share,
-                    'box': coco_mask.toBbox(runs).tolist(),
-                    'segmentation': {'size': list(runs['size']), 'counts': runs['counts'].decode()},
-                }
-            )
-        return replace(self.record, more={'size': list(self.size), 'masks': masks}).to_dict()
+        masks = mask_entries(self.mask, self.classes, self.background is not None)
+        return replace(self.record, more={'masks': masks}).to_dict()
 
     def to_json(self) -> str:
         """:meth:`to_dict` as one line."""

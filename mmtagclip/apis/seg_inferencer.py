@@ -18,7 +18,7 @@ from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import TagRule
 from ..models.segmentors.base import TrainingFreeSegmentor
-from .inferencer import ImageInferencer, LoadedImage
+from .inferencer import DEFAULT_MAX_SIDE, ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import SegResult
 
@@ -42,6 +42,17 @@ class SegInferencer(ImageInferencer[SegResult]):
     packing = ConfigDict(
         type='mmseg.PackSegInputs', meta_keys=('img_path', 'ori_shape', 'original')
     )
+
+    def default_steps(self) -> list[ConfigDict]:
+        """The pipeline of a model whose config has none."""
+        if self._is_open:
+            return super().default_steps()
+        # A trained model has no patch grid: an image of up to 1024 pixels keeps its size.
+        grid = {'max_side': DEFAULT_MAX_SIDE, 'patch_size': 1, 'max_patches': DEFAULT_MAX_SIDE**2}
+        return [
+            ConfigDict(type='mmtagclip.ResizeToPatchGrid', **grid),
+            ConfigDict(type='mmseg.PackSegInputs'),
+        ]
 
     def write(self, path: Path, result: SegResult) -> None:
         """Write a result as JSON, and its mask of labels as PNG."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.config import ConfigDict
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.models.heads import MultiLabelClsHead
 
 from ..clip import Names
 from ..models import TagCLIP, TagRule
@@ -31,7 +33,8 @@ class TagInferencer(ImageInferencer[TagResult]):
         >>> result.tags  # names and scores
     """
 
-    model_class = open_class = TagCLIP
+    model_class = BaseClassifier
+    open_class = TagCLIP
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
     real_model = 'tagclip_vit-base-p16_openai_folder'
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
@@ -61,14 +64,48 @@ class TagInferencer(ImageInferencer[TagResult]):
         """See :meth:`ImageInferencer.rule_of`."""
         return self.model.rule_for(names, **options)
 
+    def trained_rule(self, call: TagCall) -> TagRule:
+        """The rule of a trained head: a lowest score, or a number of tags."""
+        given = {'threshold': call.threshold, 'score_maps': call.score_maps or None}
+        refused = {key: value for key, value in given.items() if value is not None}
+        if refused:
+            raise self._fixed(refused)
+        head = self.model.head
+        own = TagRule(0.0, head.thr or 0.0, None if head.thr is not None else head.topk)
+        return own.but(**call.rule)
+
+    def check_trained(self, model: Any) -> None:
+        """Refuse a classifier whose head gives each image one class."""
+        head = getattr(model, 'head', None)
+        if not isinstance(head, MultiLabelClsHead):
+            raise TypeError(
+                f'this {type(model).__name__} has a {type(head).__name__}, which gives an image '
+                'one class, not tags: a head for several labels is needed, such as '
+                'MultiLabelLinearClsHead'
+            )
+
+    def default_steps(self) -> list[ConfigDict]:
+        """The pipeline of a model whose config has none."""
+        if not self._is_open:
+            raise ValueError(
+                f'this {type(self.model).__name__} is without its config, which says how images '
+                'are resized: pass the config and weights=, or set model.cfg'
+            )
+        return super().default_steps()
+
     def with_options(self, result: TagResult, rule: TagRule | None, call: Any) -> TagResult:
         """A result that knows the options of its call."""
         assert rule is not None  # each model here has one
-        return replace(result, rule=rule, all_scores=call.all_scores)
+        labels = result.labels
+        if not self._is_open:  # the head has its own rule, without those of the call
+            found = np.flatnonzero(result.scores >= rule.min_score)
+            order = found[np.argsort(-result.scores[found], kind='stable')]
+            labels = np.sort(order[: rule.top])
+        return replace(result, labels=labels, rule=rule, all_scores=call.all_scores)
 
     def label_names(self, names: Names) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
-        return names.vocabulary.names
+        return names.vocabulary.names if self._is_open else self.model.dataset_meta['classes']
 
     def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
         """Result of one image from its data sample."""
@@ -76,8 +113,8 @@ class TagInferencer(ImageInferencer[TagResult]):
         return TagResult(
             image.source.name,
             image.size,
-            names.vocabulary.names,
-            sample.pred_score.cpu().numpy(),
+            self.label_names(names),
+            sample.pred_score.float().cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),
             source=KeptImage(image.source),
@@ -88,8 +125,8 @@ class TagInferencer(ImageInferencer[TagResult]):
         return TagResult(
             image.source.name,
             (0, 0),
-            names.vocabulary.names,
-            np.zeros(len(names.vocabulary), np.float32),
+            self.label_names(names),
+            np.zeros(len(self.label_names(names)), np.float32),
             np.zeros(0, np.int64),
             error=image.error,
         )

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Sequence
 
 from ..version import __version__
-from . import check, config, demo, export, images, models, web
+from . import check, config, convert, demo, embed, export, images, models, search, web
 from .common import CRASHED, INTERRUPTED, OK, SOME_UNREADABLE, WRONG
 
 __all__ = ['CRASHED', 'INTERRUPTED', 'OK', 'SOME_UNREADABLE', 'WRONG', 'main', 'make_parser']
@@ -71,8 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str | None:
     """What to say of an error of usage, input or this machine; None if it is a bug."""
     text = str(error)
-    if isinstance(error, OSError | RuntimeError) and text.startswith('Failed to download'):
-        return f'{text} Or fetch the weights elsewhere, and name the file with --checkpoint'
     if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # torch's
         return 'out of memory: try a smaller --batch-size or --max-side'
     if isinstance(error, OSError) and error.filename is not None:
@@ -98,6 +96,8 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or 
     )
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    for command in (images, models, config, demo, web, export, check):
+    for command in (
+        images, convert, embed, search, models, config, demo, web, export, check,
+    ):  # fmt: skip
         command.add_parser(commands)
     return parser

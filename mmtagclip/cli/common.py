@@ -40,12 +40,27 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that builds a model."""
+MAX_SIDE = "longest side; larger images are shrunk for the encoder (default: the config's)"
+
+
+def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MAX_SIDE) -> None:
+    """Add the options of every command that builds a model.
+
+    Args:
+        parser: Of the command.
+        max_side: Help of --max-side; None for a command without it.
+    """
     parser.add_argument(
         '--checkpoint',
         metavar='FILE',
-        help="file with the encoder's weights, in place of those that the model names",
+        help="file with the encoder's weights, in place of those that the model names; or the "
+        'checkpoint of a trained model',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint of a trained model, which runs what code it brings; '
+        'otherwise only its weights, numbers and strings are read',
     )
     parser.add_argument(
         '--download',
@@ -53,12 +68,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help='download the weights if they are not on this machine',
     )
     parser.add_argument('--device', help='cpu, cuda:0, ... (default: cuda if available)')
-    parser.add_argument(
-        '--max-side',
-        type=int,
-        metavar='PIXELS',
-        help="longest side; larger images are shrunk for the encoder (default: the config's)",
-    )
+    if max_side is not None:
+        parser.add_argument('--max-side', type=int, metavar='PIXELS', help=max_side)
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override config entries'
     )
@@ -68,9 +79,10 @@ def config_of(args: argparse.Namespace) -> Any:
     """The config that the command line describes.
 
     Raises:
-        ValueError: The weights are missing, and --download was not given.
+        FileNotFoundError: The weights are missing, and --download was not given.
     """
-    from ..apis.model_zoo import encoder_configs, load_config, missing_weights
+    from ..apis.model_zoo import encoder_configs, load_config
+    from ..clip.downloads import settle_downloads
     from ..engine.options import CfgOptions
 
     parser = argparse.ArgumentParser(prog='mmtagclip')
@@ -79,17 +91,27 @@ def config_of(args: argparse.Namespace) -> Any:
     config = load_config(args.model, given.cfg_options)
     if args.checkpoint is not None:
         encoders = encoder_configs(config)
-        if not encoders:
+        if not encoders and args.command not in ('tag', 'segment'):
             raise ValueError(f'--checkpoint names the weights of an encoder; {args.model} has none')
         for encoder in encoders:
             encoder.update(pretrained=None, checkpoint=args.checkpoint)
-    missing = missing_weights(config)
-    if missing is not None and not args.download:
-        raise ValueError(
-            f'the weights of {missing} are not on this machine: add --download to '
-            'fetch them once, or --checkpoint FILE if you have them'
-        )
+    settle_downloads(config.model, args.download)
     return config
+
+
+def weights_of(args: argparse.Namespace, config: Any) -> str | None:
+    """The file with what was trained or fitted: --weights, or --checkpoint of a trained model.
+
+    Raises:
+        ValueError: A trained model, and both.
+    """
+    from ..apis.model_zoo import encoder_configs
+
+    if encoder_configs(config) or args.checkpoint is None:
+        return args.weights
+    if args.weights is not None:
+        raise ValueError(f'{args.model} is a trained model: give --checkpoint, without --weights')
+    return args.checkpoint
 
 
 def check_place(argument: str, folder: str | Path) -> None:
@@ -120,6 +142,28 @@ def check_model(args: argparse.Namespace) -> None:
         path = getattr(args, option, None)
         if path is not None and not user_path(path).is_file():
             raise FileNotFoundError(f'--{option}: there is no file {path}')
+
+
+def names_of(text: str) -> Any:
+    """Class names that an option gives; a label config of Label Studio (``.xml``) is one, too.
+
+    Args:
+        text: See :func:`~mmtagclip.clip.parse_names`.
+
+    Raises:
+        ValueError: The label config has no names.
+    """
+    from ..clip import parse_names
+
+    path = user_path(text)
+    if path.suffix.lower() == '.xml' and path.is_file():
+        from ..exports.label_studio import read_label_config
+
+        try:
+            return list(read_label_config(path.read_text(encoding='utf-8-sig')).names)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+    return parse_names(text)
 
 
 def note(args: argparse.Namespace, text: str) -> None:

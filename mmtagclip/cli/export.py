@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..extras import install
 from .common import OK, TAGGER, add_command, add_model_options, check_model, check_place, config_of
 
 
@@ -14,12 +15,12 @@ def add_parser(commands: Any) -> None:
         'export',
         "a model's dense encoder as ONNX",
         run,
-        """\
+        f"""\
 examples:
   mmtagclip export encoder.onnx --model tagclip_demo
   mmtagclip export encoder.onnx --checkpoint ViT-B-16.pt --layers 8 9 10
 
-It needs: pip install mmtagclip[onnx]""",
+It needs: {install('onnx')}""",
     )
     parser.add_argument('out', metavar='FILE', help='the .onnx file to write')
     parser.add_argument(

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..exports import formats_of_runs
 from ..files import real_path, user_path
+from ..images import unread_sentence
 from .common import (
     OK,
     SEGMENTOR,
@@ -20,7 +22,9 @@ from .common import (
     check_model,
     check_place,
     config_of,
+    names_of,
     note,
+    weights_of,
 )
 
 
@@ -93,10 +97,10 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
-        'or - for JSON lines on standard output'
+        '.parquet, or - for JSON lines on standard output'
     )
     if name == 'segment':
-        out = 'folder for masks (index PNGs) and labels.jsonl, to train on; or a ' + out
+        out = 'folder for masks (palette PNGs) and labels.jsonl, to train on; or a ' + out
     parser.add_argument('--out', help=f'{out}. Run the same command again to resume')
     parser.add_argument('--vis', metavar='DIR', help='folder for a drawing of each result')
     parser.add_argument('--sheets', metavar='DIR', help='folder for contact sheets')
@@ -127,9 +131,9 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
     check_out(args)
-    images = input_images(args)
+    unread: list[Path] = []
+    images = input_images(args, unread)
     check_model(args)
-    from ..clip import parse_names
     from ..models import TagRule
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
@@ -138,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else parse_names(text)
+        options[key] = None if text is None else names_of(text)
     options = {key: value for key, value in options.items() if value is not None}
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
@@ -156,7 +160,12 @@ def run(args: argparse.Namespace) -> int:
             f'`mmtagclip models` lists as "{args.command}"'
         )
     inferencer = kind(
-        config, args.weights, args.device, args.max_side, show_progress=not (args.quiet or printing)
+        config,
+        weights_of(args, config),
+        args.device,
+        args.max_side,
+        show_progress=not (args.quiet or printing),
+        trust_checkpoint=args.trust_checkpoint,
     )
     inferencer.warns = False
     if inferencer.is_demo_model and not are_demo_scenes(images):
@@ -173,6 +182,8 @@ def run(args: argparse.Namespace) -> int:
     bad = [record for record in records if 'error' in record]
     for record in bad:
         print(f'mmtagclip: could not read: {record["error"]}', file=sys.stderr)
+    if unread:
+        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
 
 
@@ -198,7 +209,7 @@ def check_out(args: argparse.Namespace) -> None:
             check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
-    path, formats = Path(args.out), ('.jsonl', '.csv', '.json')
+    path, formats = Path(args.out), tuple(formats_of_runs())
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
@@ -226,8 +237,12 @@ def results_folder(args: argparse.Namespace) -> Path:
     return path if path.suffix == '' else path.with_name(f'{path.name}.unfinished')
 
 
-def input_images(args: argparse.Namespace) -> list:
+def input_images(args: argparse.Namespace, unread: list[Path] | None = None) -> list:
     """The images to run on, without the files that this command writes.
+
+    Args:
+        args: The command line.
+        unread: A list to which the files that are not read are added.
 
     Raises:
         FileNotFoundError: There is none.
@@ -250,13 +265,25 @@ def input_images(args: argparse.Namespace) -> list:
                 raise ValueError(
                     f'--{option} would write among the images of {text}: name another folder'
                 )
-    images = list_images(args.images)
+    unread = [] if unread is None else unread
+    images = list_images(args.images, unread=unread)
     # A run that resumes finds the drawings of the run before.
-    for folder in filter(Path.exists, own.values()):
-        images = [image for image in images if not real_path(image.name).is_relative_to(folder)]
+    written = [one for one in (*own.values(), *outputs(args)) if one.exists()]
+
+    def is_ours(path: str | Path) -> bool:
+        return any(real_path(path).is_relative_to(one) for one in written)
+
+    if written:
+        images = [image for image in images if not is_ours(image.name)]
+        unread[:] = [path for path in unread if not is_ours(path)]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     return images
+
+
+def outputs(args: argparse.Namespace) -> list[Path]:
+    """The file that --out names, if it names one."""
+    return [] if args.out in (None, '-') else [Path(args.out).resolve()]
 
 
 def print_results(

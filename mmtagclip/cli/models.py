@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def weights_of(entry: 'ModelEntry') -> str:
     """Whether a model can run: where its weights are."""
-    from ..apis.model_zoo import on_this_machine
+    from ..clip.downloads import on_this_machine
 
     if entry.task == 'train':
         return 'to be trained'

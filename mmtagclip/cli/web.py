@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from ..extras import install
 from .common import (
     DEMO,
     OK,
@@ -29,7 +30,7 @@ examples:
   mmtagclip web --model {SEGMENTOR} --download
 
 It listens on this machine only, unless --host says otherwise. It writes nothing to disk.
-It needs: pip install mmtagclip[web]""",
+It needs: {install('web')}""",
     )
     parser.add_argument(
         '--model',
@@ -53,9 +54,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from ..web.server import is_loopback, serve
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"the web page needs {error.name}: pip install 'mmtagclip[web]'"
-        ) from None
+        raise ImportError(f'the web page needs {error.name}: {install("web")}') from None
     if not 0 <= args.port < 65536:
         raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     if not is_loopback(args.host):

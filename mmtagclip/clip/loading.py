@@ -31,7 +31,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..extras import install
 from ..files import user_path
+from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
 from .towers import check_tower
@@ -89,6 +91,7 @@ def load_clip(
     checkpoint: str | Path | None = None,
     quick_gelu: bool | None = None,
     tokenizer: Callable[..., Tensor] | str | Path | None = None,
+    download: bool = False,
 ) -> LoadedCLIP:
     """Load a frozen CLIP whose image tower is of a supported family.
 
@@ -99,8 +102,7 @@ def load_clip(
             architecture as a dict (``embed_dim``, ``vision_cfg``, ``text_cfg``,
             optionally ``quick_gelu``), or an open_clip model that is already
             built.
-        pretrained: A tag of open_clip (``'openai'``). A tag or a hub repository
-            allows open_clip to download the weights.
+        pretrained: A tag of open_clip (``'openai'``).
         checkpoint: A file of weights: OpenAI's TorchScript archive, a state
             dict (``.pt``; bare or under ``'state_dict'``, with or without
             ``module.`` prefixes) or ``.safetensors``.
@@ -112,10 +114,13 @@ def load_clip(
             ``tokenizer.json`` of Hugging Face or its folder. Default: the architecture's
             tokenizer, searched beside the weights and in the cache of the Hugging Face hub,
             or CLIP's if the architecture names none. CLIP's is refused for a text tower with
-            another vocabulary. Only a tag or a hub repository allows a download.
+            another vocabulary.
+        download: Whether what a tag or a hub repository names may be downloaded if it
+            is not on this machine; the same for a text tower's tokenizer.
 
     Raises:
-        FileNotFoundError: There is no such file, folder or repository.
+        FileNotFoundError: There is no such file, folder or repository, or it would have
+            to be downloaded.
         ImportError: The text tower is one of Hugging Face and transformers is
             not installed.
         TypeError: ``model`` is none of these kinds.
@@ -132,13 +137,11 @@ def load_clip(
         check_tower(visual, name)
         text: Mapping[str, Any] = {}
         places: tuple[Path | None, ...] = ()
-        download = False
         preprocess = getattr(visual, 'preprocess_cfg', None) or _usual_preprocess(clip)
     elif isinstance(model, str | Mapping):
-        source = _source(model, pretrained, checkpoint, quick_gelu)
-        name, (clip, preprocess) = source.name, _build(source)
+        source = _source(model, pretrained, checkpoint, quick_gelu, download)
+        name, (clip, preprocess) = source.name, _build(source, download)
         text, places = source.config['text_cfg'], (source.folder,)
-        download = source.download
     else:
         raise TypeError(
             f'model must be a name, a dict or an open_clip model, not {type(model).__name__}'
@@ -212,9 +215,7 @@ def _check_text_config(text: Mapping[str, Any], name: str) -> None:
     if text.get('hf_model_name') and hf_model.transformers is None:
         raise ImportError(f'the text tower of {name} needs transformers: pip install transformers')
     if text.get('hf_tokenizer_name') and find_spec('tokenizers') is None:
-        raise ImportError(
-            f"the tokenizer of {name} needs tokenizers: pip install 'mmtagclip[text]'"
-        )
+        raise ImportError(f'the tokenizer of {name} needs tokenizers: {install("text")}')
 
 
 def context_length(clip: Any) -> int:
@@ -348,7 +349,6 @@ class _Source:
         preprocess: Preprocessing of the training, ``mean`` and ``std``. Default: see
             :func:`_usual_preprocess`.
         folder: Folder that is searched first for a tokenizer.
-        download: Whether files may be downloaded.
     """
 
     name: str
@@ -357,7 +357,6 @@ class _Source:
     quick_gelu: bool | None
     preprocess: Mapping[str, Any] | None = None
     folder: Path | None = None
-    download: bool = False
 
 
 def _source(
@@ -365,12 +364,13 @@ def _source(
     pretrained: str | None,
     checkpoint: str | Path | None,
     quick_gelu: bool | None,
+    download: bool,
 ) -> _Source:
     """Turn the arguments of :func:`load_clip` into a source."""
     if isinstance(model, str) and model.startswith(('local-dir:', 'hf-hub:')):
         if pretrained is not None or checkpoint is not None:
             raise ValueError(f'{model!r} has its own weights: leave out pretrained and checkpoint')
-        return _hub(model) if model.startswith('hf-hub:') else _folder(model)
+        return _hub(model, download) if model.startswith('hf-hub:') else _folder(model)
     if pretrained is not None and checkpoint is not None:
         raise ValueError(
             f'both pretrained={pretrained!r} and checkpoint={str(checkpoint)!r} '
@@ -381,7 +381,7 @@ def _source(
             raise ValueError(
                 f'pretrained={pretrained!r} needs the name of an architecture, not a dict'
             )
-        return _tag(model, pretrained)
+        return _tag(model, pretrained, download)
     if checkpoint is None:
         raise ValueError(
             f'the weights of {model!r} are not given: set pretrained '
@@ -428,20 +428,23 @@ def _usual_preprocess(clip: Any) -> dict[str, Any]:
     return {} if hasattr(clip.visual, 'trunk') else OPENAI_PREPROCESS
 
 
-def _hub(model: str) -> _Source:
+def _hub(model: str, download: bool) -> _Source:
     repository = model.removeprefix('hf-hub:')
+
+    def file(names: Sequence[str], filename: str | None = None) -> Path:
+        path = cached(repository, names)
+        if path is not None:
+            return path
+        if not download:
+            raise refused(model)
+        with downloading(model, repository):
+            return Path(download_pretrained_from_hf(repository, filename=filename))
+
     # The architecture is small and comes first; the weights follow if it is supported.
-    path = Path(download_pretrained_from_hf(repository, filename=FOLDER_CONFIG))
-    config, preprocess = _folder_config(path)
+    config, preprocess = _folder_config(file([FOLDER_CONFIG], FOLDER_CONFIG))
     config = _checked(config, model)
-    return _Source(
-        model,
-        config,
-        lambda: Path(download_pretrained_from_hf(repository)),
-        config.get('quick_gelu', False),
-        preprocess,
-        download=True,
-    )
+    quick_gelu = config.get('quick_gelu', False)
+    return _Source(model, config, lambda: file(WEIGHTS), quick_gelu, preprocess)
 
 
 def _folder(model: str) -> _Source:
@@ -470,7 +473,7 @@ def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
 
 
-def _tag(model: str, tag: str) -> _Source:
+def _tag(model: str, tag: str, download: bool) -> _Source:
     name = f'{model} ({tag})'
     config = _checked(_architecture(model), name)
     weights = get_pretrained_cfg(model, tag)
@@ -489,9 +492,18 @@ def _tag(model: str, tag: str) -> _Source:
             f'the weights {tag!r} were trained with {_activation(trained)}, but '
             f'{model!r} computes {_activation(built)}: use {twin!r}'
         )
-    fetch = lambda: Path(download_pretrained(weights))  # noqa: E731
-    preprocess = {key: weights[key] for key in OPENAI_PREPROCESS}
-    return _Source(name, config, fetch, built, preprocess, download=True)
+
+    def file() -> Path:
+        path = cached_tag(weights)
+        if path is not None:
+            return path
+        if not download:
+            raise refused(name)
+        hub, _, _ = (weights.get('hf_hub') or '').rpartition('/')
+        with downloading(name, hub or None):
+            return Path(download_pretrained(weights))
+
+    return _Source(name, config, file, built, {key: weights[key] for key in OPENAI_PREPROCESS})
 
 
 def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -504,7 +516,7 @@ def _checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return copy
 
 
-def _build(source: _Source) -> tuple[Any, Mapping[str, Any]]:
+def _build(source: _Source, download: bool) -> tuple[Any, Mapping[str, Any]]:
     """Build the model and load its weights; returns it with ``mean`` and ``std``."""
     path, config = source.weights(), dict(source.config)
     state, from_openai = read_state_dict(path)
@@ -521,20 +533,33 @@ def _build(source: _Source) -> tuple[Any, Mapping[str, Any]]:
         )
     config['quick_gelu'] = from_openai or source.quick_gelu
     custom_text = config.pop('custom_text', False) or bool(config['text_cfg'].get('hf_model_name'))
+    tower = config['text_cfg'].get('hf_model_name')
     try:
-        clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
+        with offline(f'{tower} for {source.name}', download or not tower):
+            clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except (TypeError, OSError) as error:
         raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
         state = convert_to_custom_text_state_dict(state)
-    _load_weights(clip, convert_state_dict(clip, state), path, source.name)
+    load_weights(clip, convert_state_dict(clip, state), path, source.name)
     if from_openai:
         return clip, OPENAI_PREPROCESS
     return clip, {**_usual_preprocess(clip), **(source.preprocess or {})}
 
 
-def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:
-    expected = clip.state_dict()
+def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, model: str) -> None:
+    """Load all weights of a module.
+
+    Args:
+        module: The module.
+        state: The weights, by their names.
+        path: Their file, for messages.
+        model: Name of the model, for messages.
+
+    Raises:
+        ValueError: Weights are missing, unknown, or of other shapes.
+    """
+    expected = module.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unknown = sorted(state.keys() - expected.keys())
     shapes = [
@@ -550,7 +575,9 @@ def _load_weights(clip: nn.Module, state: dict[str, Tensor], path: Path, model: 
         raise ValueError(
             f'{path} contains weights of another architecture than {model}: ' + '; '.join(facts)
         )
-    clip.load_state_dict({key: value.reshape(expected[key].shape) for key, value in state.items()})
+    module.load_state_dict(
+        {key: value.reshape(expected[key].shape) for key, value in state.items()}
+    )
 
 
 def _architecture(model: str) -> dict[str, Any]:
@@ -598,19 +625,22 @@ def _tokenizer(
         or options.keys() - known
     ):  # these have the library of the tower, or options that only it knows
         folder = next((one for one in places if one and (one / SETTINGS[0]).is_file()), None)
-        return HFTokenizer(
-            str(folder or repository),
-            tokenizer_mode=text.get('tokenizer_mode'),
-            trust_remote_code=False,
-            **options,
-        )
+        source = str(folder or repository)
+        with offline(f'the tokenizer {source} for {name}', download):
+            return HFTokenizer(
+                source,
+                tokenizer_mode=text.get('tokenizer_mode'),
+                trust_remote_code=False,
+                **options,
+            )
     if repository:
         path = find_tokenizer(repository, places, download)
         if path is None:
             raise FileNotFoundError(
-                f'the tokenizer of {name} is not on this machine, and no download was asked for: '
-                f'put {FILE} and {SETTINGS[0]} of https://huggingface.co/{repository} beside the '
-                'weights, or pass their folder as tokenizer='
+                f'the tokenizer of {name} is not on this machine, and nothing is downloaded '
+                f'without asking: allow it with --download (download=True), or put {FILE} and '
+                f'{SETTINGS[0]} of https://huggingface.co/{repository} beside the weights, or pass '
+                'their folder as tokenizer='
             )
         return FileTokenizer(path, **options)
     tokenizer = open_clip.SimpleTokenizer(**options)

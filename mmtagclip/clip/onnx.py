@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..extras import install
 from ..files import write_whole
 from .encoder import DenseEncoder
 from .towers.open_clip_vit import OpenCLIPViT
@@ -102,7 +103,7 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
     try:
         import onnx
     except ModuleNotFoundError:
-        raise ImportError("the export needs onnx: pip install 'mmtagclip[onnx]'") from None
+        raise ImportError(f'the export needs onnx: {install("onnx")}') from None
     graph = DenseGraph(encoder, layers).eval()
     patch = encoder.patch_size
     example = torch.zeros(2, 3, 5 * patch, 7 * patch)

@@ -10,6 +10,7 @@ import torch
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, get_clean_fn
 from torch import Tensor
 
+from ..extras import install
 from ..files import user_path
 
 FILE = 'tokenizer.json'
@@ -47,7 +48,7 @@ class FileTokenizer:
             from tokenizers import Tokenizer
         except ModuleNotFoundError:
             raise ImportError(
-                "this model's tokenizer needs tokenizers: pip install 'mmtagclip[text]'"
+                f"this model's tokenizer needs tokenizers: {install('text')}"
             ) from None
         path = user_path(path)
         path = path / FILE if path.is_dir() else path

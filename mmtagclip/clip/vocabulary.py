@@ -164,7 +164,7 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
             or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
-    path = _typed_path(text, files)
+    path = typed_path(text, files)
     if path is not None:
         return Vocabulary.load(path)
     if text.count('"') % 2:
@@ -295,8 +295,8 @@ def _builtin(source: str | Path) -> Path | None:
     return path if Path(source).name == str(source) and path.is_file() else None
 
 
-def _typed_path(text: str, files: bool) -> Path | None:
-    """Path of the list that a text names, if it names one."""
+def typed_path(text: str, files: bool) -> Path | None:
+    """Path of the list that a text names, as :func:`parse_names` has it; None if it names none."""
     try:
         path = _builtin(text) or (user_path(text) if files else None)
         return path if path is not None and path.is_file() else None

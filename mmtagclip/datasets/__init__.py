@@ -6,8 +6,10 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..images import image_size, read_image, read_index_mask
+    from .image_folder import ImageFolder
     from .loading import KeepImage, LoadImage, ResizeToPatchGrid
-    from .multi_label import CocoMultiLabel, VOCMultiLabel
+    from .multi_label import CocoMultiLabel, OwnMultiLabel, VOCMultiLabel
+    from .own_labels import read_tags
     from .pseudo_label import PseudoLabelDataset
     from .samplers import SameGridBatchSampler, same_grid_batches
     from .segmentation import VocabularySegDataset
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     'CocoMultiLabel',
+    'ImageFolder',
     'KeepImage',
     'LoadImage',
     'LoadTags',
+    'OwnMultiLabel',
     'PseudoLabelDataset',
     'ResizeToPatchGrid',
     'SameGridBatchSampler',
@@ -28,6 +32,7 @@ __all__ = [
     'read_image',
     'read_index_mask',
     'read_tag_file',
+    'read_tags',
     'same_grid_batches',
     'write_tag_file',
 ]
@@ -39,6 +44,7 @@ __getattr__, __dir__ = lazy_names(
             'read_image',
             'read_index_mask',
         ),
+        '.image_folder': ('ImageFolder',),
         '.loading': (
             'KeepImage',
             'LoadImage',
@@ -46,8 +52,10 @@ __getattr__, __dir__ = lazy_names(
         ),
         '.multi_label': (
             'CocoMultiLabel',
+            'OwnMultiLabel',
             'VOCMultiLabel',
         ),
+        '.own_labels': ('read_tags',),
         '.pseudo_label': ('PseudoLabelDataset',),
         '.samplers': (
             'SameGridBatchSampler',

@@ -6,12 +6,14 @@ from ..frameworks import pretrain  # noqa: F401
 # isort: split
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import Any
 
 from mmpretrain.datasets import VOC, MultiLabelDataset
 
 from ..registry import DATASETS
 from .coco import read_coco
+from .own_labels import read_tags
 
 # Values of VOC's element. Annotation tools write the last two if nobody set it.
 DIFFICULT = {'0': False, '1': True, 'unspecified': False, '': False}
@@ -101,3 +103,40 @@ class VOCMultiLabel(VOC):
                 )
             (difficult if hard else labels).add(self.class_to_idx[name])
         return sorted(labels), sorted(difficult)
+
+
+@DATASETS.register_module()
+class OwnMultiLabel(MultiLabelDataset):
+    """The user's own images with tags; see :mod:`mmtagclip.datasets.own_labels`.
+
+    Args:
+        images: Folder of the images; every image below it can be labelled.
+        labels: File or folder of the labels. Images that it does not name are left out.
+        classes: Class names, for labels that are numbers: a built-in list, a file or a list.
+        **kwargs: See :class:`mmpretrain.datasets.MultiLabelDataset`.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: See :func:`mmtagclip.datasets.own_labels.read_tags`.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        labels: str,
+        classes: str | Sequence | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.names = classes
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the labels."""
+        tags = read_tags(self.images, self.labels, self.names)
+        self._metainfo.setdefault('classes', tags.classes)
+        return [
+            {'img_path': path, 'gt_label': labels}
+            for path, labels in zip(tags.images, tags.labels, strict=True)
+        ]

@@ -12,8 +12,11 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from ..clip import Vocabulary
+from ..images import images_below
 from ..labels import IGNORED, labels_metainfo
 from ..registry import DATASETS
+from .image_folder import log_unread
+from .own_labels import mask_pairs
 
 
 @DATASETS.register_module()
@@ -27,8 +30,8 @@ class VocabularySegDataset(BaseSegDataset):
         classes: A bundled list, a file or a list of names.
         with_background: Whether label 0 is the background and the classes
             start at label 1.
-        img_suffix: Ending of the images. Several endings are only supported without
-            masks and without an ``ann_file``.
+        img_suffix: Ending of the images. If None, every image below the folder counts, whatever
+            its ending; unsupported with an ``ann_file``.
         seg_map_suffix: Ending of the masks.
         **kwargs: See :class:`mmseg.datasets.BaseSegDataset`.
 
@@ -37,16 +40,15 @@ class VocabularySegDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: There is no image, or no image has a mask.
-        ValueError: ``img_suffix`` has several endings although there are masks or an
-            ``ann_file``; or a class is called ``background`` although label 0 is the
-            background.
+        ValueError: ``img_suffix`` is None although there is an ``ann_file``; or a class is called
+            ``background`` although label 0 is the background.
     """
 
     def __init__(
         self,
         classes: str | Sequence,
         with_background: bool = True,
-        img_suffix: str | Sequence[str] = '.jpg',
+        img_suffix: str | None = '.jpg',
         seg_map_suffix: str = '.png',
         **kwargs: Any,
     ) -> None:
@@ -82,8 +84,8 @@ class VocabularySegDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images, with their masks."""
-        if not isinstance(self.img_suffix, str):
-            return self._load_unlabelled()
+        if self.img_suffix is None:
+            return self._load_any_ending()
         data_list = super().load_data_list()
         if self.ann_file or self.data_prefix.get('seg_map_path') is None:
             return data_list
@@ -97,27 +99,21 @@ class VocabularySegDataset(BaseSegDataset):
             )
         return with_mask
 
-    def _load_unlabelled(self) -> list[dict]:
-        """List images with one of several endings, in any folder and in any case."""
-        if self.ann_file or self.data_prefix.get('seg_map_path') is not None:
+    def _load_any_ending(self) -> list[dict]:
+        """Every image below the folder; where there are masks, those that have one."""
+        folder = Path(self.data_prefix['img_path'])
+        masks = self.data_prefix.get('seg_map_path')
+        if self.ann_file:
             raise ValueError(
-                f'img_suffix={self.img_suffix} has several endings, which is unsupported '
-                'with an ann_file or masks'
+                'img_suffix=None is for folders without a list of images: name the ending of the '
+                'images, such as .jpg, beside an ann_file'
             )
-        root = Path(self.data_prefix['img_path'])
-        paths = sorted(
-            str(path) for path in root.rglob('*') if path.suffix.lower() in self.img_suffix
-        )
-        if not paths:
-            raise FileNotFoundError(
-                f'{root} contains no image that ends in {", ".join(self.img_suffix)}'
-            )
-        return [
-            {
-                'img_path': path,
-                'label_map': self.label_map,
-                'reduce_zero_label': self.reduce_zero_label,
-                'seg_fields': [],
-            }
-            for path in paths
-        ]
+        images, others = images_below(folder)
+        if masks is None:
+            log_unread(folder, others)
+            found = [{'img_path': str(path)} for path in images]
+        else:
+            pairs = mask_pairs(folder, Path(masks), images, self.seg_map_suffix)
+            found = [{'img_path': str(path), 'seg_map_path': str(mask)} for path, mask in pairs]
+        common = {'label_map': self.label_map, 'reduce_zero_label': self.reduce_zero_label}
+        return [{**one, **common, 'seg_fields': []} for one in found]

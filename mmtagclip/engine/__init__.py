@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .checkpoints import trust_checkpoints
+    from .checkpoints import settle_url_weights, trust_checkpoints
     from .class_check import ClassCheckHook
     from .distributed import PassThroughWrapper, prepare_distributed
     from .fit_loop import FitLoop
@@ -25,12 +25,13 @@ __all__ = [
     'TagVisualizationHook',
     'TagWriterHook',
     'prepare_distributed',
+    'settle_url_weights',
     'trust_checkpoints',
 ]
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        '.checkpoints': ('trust_checkpoints',),
+        '.checkpoints': ('settle_url_weights', 'trust_checkpoints'),
         '.class_check': ('ClassCheckHook',),
         '.distributed': (
             'PassThroughWrapper',

@@ -4,7 +4,7 @@ import os
 import pickle
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,21 @@ import torch
 import yaml
 from mmengine.fileio import PickleHandler, YamlHandler
 from mmengine.fileio.handlers import file_handlers
-from mmengine.runner.checkpoint import CheckpointLoader, load_from_local
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+    load_from_local,
+)
 from torch import Tensor
+from torch.hub import get_dir
 
 from ..clip.torch_file import plain, read_torch_zip
 from ..files import user_path
 
-FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of torch.load, whoever calls it
+FORCE_DATA = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'  # of every call of torch.load
 
 
 class PickleRefused(PickleHandler):
@@ -108,8 +116,8 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
         zipfile.BadZipFile,
     ) as error:
         raise ValueError(
-            f'{path} is damaged or can not be read as data alone: {error}; if you know that it '
-            'may run code, pass --trust-checkpoint'
+            f'{path} is damaged or can not be read as data alone: {_first(error)}; if you know '
+            'that it may run code, pass --trust-checkpoint (trust_checkpoint=True)'
         ) from None
     weights = content.get('state_dict', content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not any(
@@ -117,6 +125,59 @@ def read_checkpoint(filename: str | Path, map_location: Any = None) -> dict[str,
     ):
         raise ValueError(
             f'{path} holds no weights that can be read as data alone; if you know that it may '
-            'run code, pass --trust-checkpoint'
+            'run code, pass --trust-checkpoint (trust_checkpoint=True)'
         )
     return dict(content)
+
+
+def _first(error: Exception) -> str:
+    """The first sentence of an error; torch's goes on for a page."""
+    (line, *_) = str(error).splitlines() or [type(error).__name__]
+    return line.partition('. ')[0]
+
+
+def settle_url_weights(cfg: Any, download: bool) -> None:
+    """Refuse to download what a training would start from, unless it is allowed.
+
+    Args:
+        cfg: Config of a training. What counts is ``load_from``, and ``init_cfg`` and
+            ``pretrained`` of the model's parts.
+        download: Whether downloads are allowed.
+
+    Raises:
+        FileNotFoundError: A file is not on this machine.
+    """
+    if download:
+        return
+    for text in filter(None, (*_start_weights(cfg.get('model')), cfg.get('load_from'))):
+        url = _url(str(text))
+        if url is not None and not Path(get_dir(), 'checkpoints', url.rpartition('/')[2]).is_file():
+            raise FileNotFoundError(
+                f'the weights {text} are not on this machine, and nothing is downloaded without '
+                f'asking: allow it with --download, or put {url} into {get_dir()}/checkpoints'
+            )
+
+
+def _start_weights(part: Any) -> Iterator[Any]:
+    """Values of the keys that name a file or address to start from."""
+    if isinstance(part, Mapping):
+        start = part.get('init_cfg')
+        for one in start if isinstance(start, list | tuple) else [start]:
+            yield one.get('checkpoint') if isinstance(one, Mapping) else None
+        yield part.get('pretrained') if isinstance(part.get('pretrained'), str) else None
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for one in part:
+            yield from _start_weights(one)
+
+
+def _url(text: str) -> str | None:
+    """The address that MMEngine would read; None for a file."""
+    scheme, _, name = text.partition('://')
+    if scheme in ('open-mmlab', 'openmmlab'):
+        return get_external_models().get(get_deprecated_model_names().get(name, name))
+    if scheme in ('torchvision', 'modelzoo'):
+        return get_torchvision_models().get(name)
+    if scheme == 'mmcls':
+        return get_mmcls_models().get(name)
+    return text if scheme in ('http', 'https') else None

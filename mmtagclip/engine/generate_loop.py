@@ -23,7 +23,7 @@ from ..models import TagCLIP
 from ..models.segmentors.base import TrainingFreeSegmentor
 from ..records import ImageRecord
 from ..registry import LOOPS
-from .tag_writer import class_scores
+from .tag_writer import class_scores, size_of
 
 # Arguments of the loop that results do not depend on; any other one belongs to the job.
 WITHOUT_INFLUENCE = {'runner', 'dataloader', 'evaluator', 'out_dir', 'shard', 'commit_seconds'}
@@ -168,10 +168,14 @@ class GenerateLoop(BaseLoop):
         image = str(sample.img_path)
         if sample.get('load_error') is not None:
             return ImageRecord(image, error=sample.load_error), {}
+        size = size_of(sample)
         if not self.segments:
             scores = sample.pred_score[sample.pred_label].tolist()
             every = class_scores(self.model.vocabulary.names, sample) if self.all_scores else None
-            return ImageRecord(image, tuple(sample.tags), tuple(scores), class_scores=every), {}
+            record = ImageRecord(
+                image, tuple(sample.tags), tuple(scores), size=size, class_scores=every
+            )
+            return record, {}
         classes = self.model.dataset_meta['classes']
         mask = index_mask(sample.pred_sem_seg.data[0].cpu().numpy(), classes)
         files = {}
@@ -190,9 +194,11 @@ class GenerateLoop(BaseLoop):
             image,
             tuple(tags),
             None if found is None else tuple(found),
+            size=size,
             class_scores=sample.get('class_scores') if self.all_scores else None,
         )
-        return record, {'masks.png': mask_png(mask), **files}
+        palette = self.model.dataset_meta['palette']
+        return record, {'masks.png': mask_png(mask, palette), **files}
 
     def _classes_of(self, mask: np.ndarray) -> list[str]:
         """Names of the classes that occur in a mask."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config, DictAction
 
+from ..clip.downloads import settle_downloads
 from ..frameworks import import_scope
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='unpickle checkpoints, which runs what code they bring; otherwise only their '
         'weights, numbers and strings are read',
+    )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='download weights that the config names and that are not on this machine',
     )
     parser.add_argument(
         '--cfg-options',
@@ -93,14 +99,23 @@ def config_of_run(args: argparse.Namespace) -> Config:
 def runner_of(cfg: Config, args: argparse.Namespace, train: bool = False) -> 'Runner':
     """The runner of a config, under the options of the command line.
 
+    Weights that would have to be downloaded without asking end the program.
+
     Args:
         cfg: The config.
         args: Of :func:`parse_run`.
         train: Whether gradients are to be exchanged between processes.
     """
+    try:
+        settle_downloads(cfg.get('model'), args.download)
+        from .checkpoints import settle_url_weights, trust_checkpoints
+
+        if train:
+            settle_url_weights(cfg, args.download)
+    except FileNotFoundError as error:
+        raise SystemExit(f'error: {error}') from None
     from mmengine.runner import Runner
 
-    from .checkpoints import trust_checkpoints
     from .distributed import prepare_distributed
 
     import_scope(cfg.get('default_scope'))

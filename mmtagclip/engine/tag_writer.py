@@ -15,6 +15,7 @@ import torch
 from mmengine.dist import all_reduce, barrier, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 
 from ..files import whole_lines, write_whole
@@ -135,7 +136,15 @@ class TagWriterHook(Hook):
             return ImageRecord(image, error=sample.load_error)
         scores = sample.pred_score[sample.pred_label].tolist()
         every = class_scores(self._classes, sample) if self.all_scores else None
-        return ImageRecord(image, tuple(sample.tags), tuple(scores), class_scores=every)
+        return ImageRecord(
+            image, tuple(sample.tags), tuple(scores), size=size_of(sample), class_scores=every
+        )
+
+
+def size_of(sample: BaseDataElement) -> tuple[int, int] | None:
+    """``(H, W)`` of a sample's image in pixels; None if its transforms did not keep it."""
+    shape = sample.get('ori_shape')
+    return None if shape is None else (int(shape[0]), int(shape[1]))
 
 
 def class_scores(classes: Sequence[str], sample: DataSample) -> dict[str, float]:

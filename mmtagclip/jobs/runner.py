@@ -6,15 +6,17 @@ A job writes one record per image, and files that belong to it, into a folder:
   the mark of our folders: nothing is replaced or removed in a folder without one.
 - ``labels.jsonl``: one line per image in the order of the data set. It appears whole, and only
   when no image is missing.
-- ``KIND/STEM-DIGEST.ENDING``, such as ``masks/000040-3f....png``: what belongs to an image. STEM
-  is the image's file name, DIGEST that of the content. So images of one name don't get into each
-  other's way, a file never changes, and old results stay whole until new ones replace them.
+- ``classes.txt``: the class names in the order of the labels, one per line.
+- ``KIND/STEM.ENDING``, such as ``masks/000040.png``: what belongs to an image. STEM is the image's
+  path below the folder that all images lie in, see :func:`~mmtagclip.images.output_stems`.
 - ``.unfinished/``: while the job runs, a journal per process and start, whose lines are those
-  of ``labels.jsonl``; and files that are being written.
+  of ``labels.jsonl`` without the paths of files; and the files. They get their names only when
+  ``labels.jsonl`` is there, so old results stay whole until new ones replace them.
 
-Each line has, besides the record, the ``source`` (size and time of the image file) and a
-``digest`` over itself and the job. A line or file whose digest is wrong, a line of another job
-and a line of an image that has changed count as not there: the image is done again.
+Each line has, besides the record, the digests of its ``files``, the ``source`` (size and time of
+the image file) and a ``digest`` over itself and the job. A line or file whose digest is wrong, a
+line of another job and a line of an image that has changed count as not there: the image is done
+again.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ import os
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -33,22 +36,27 @@ from typing import Any
 from ..files import (
     append_lines,
     make_folder,
+    move,
     place_whole,
     sync_folder,
     whole_lines,
     write_whole,
 )
-from ..images import image_stem
+from ..images import output_stems
 from ..records import ImageRecord, encode_line
 from ..version import __version__
 from .description import Source, differences, digest
 
-FORMAT = 'mmtagclip results 3'
+FORMAT = 'mmtagclip results 4'
 WORK = '.unfinished'
-OUR_FILE = re.compile(r'[^/]*-([0-9a-f]{16})\.\w+')
-# In bytes: names of files have 255 at most.
+CLASSES = 'classes.txt'
+# The labels of results that are being removed: what names the files that are left.
+REMOVED = '.removed.jsonl'
+# In bytes: names of files and folders have 255 at most.
 LONGEST_STEM = 200
-OUR_WORK = re.compile(r'[0-9a-f]{8}-[0-9a-f]{32}\.jsonl|\.[0-9a-f]{32}\.part')
+OUR_WORK = re.compile(
+    r'[0-9a-f]{8}-[0-9a-f]{32}\.jsonl|\.[0-9a-f]{32}\.part|[0-9a-f]{16}-\w+-[0-9a-f]{16}\.\w+'
+)
 LINE = re.compile(rb'(\{.*), "digest": "([0-9a-f]{16})"\}\n', re.DOTALL)
 # How often another process may remove a folder between making it and writing into it.
 TRIES = 20
@@ -214,18 +222,14 @@ class Job:
         if not self._pending:
             return
         self._check_ours()
-        lines, folders = [], set()
+        lines = []
         for index, (record, files) in self._pending.items():
-            paths = {}
+            digests = {name: _digest(content) for name, content in files.items()}
             for name, content in files.items():
-                kind, suffix = name.split('.', 1)
-                path = Path(kind, f'{_stem(record.image)}-{_digest(content)}.{suffix}')
-                self._write(self.root / path, content)
-                folders.add(self.root / path.parent)
-                paths[kind] = path.as_posix()
-            lines.append(self._line(index, record, paths))
-        for folder in folders:
-            sync_folder(folder)
+                self._check_free(self._place(record.image, name), digests[name])
+                self._write(self.work / _hidden(record.image, name, digests[name]), content)
+            lines.append(self._line(index, record, digests))
+        self._despite_others(sync_folder, self.work)
         self._append(b''.join(lines))
         self.done.update(self._pending)
         self._pending.clear()
@@ -238,21 +242,82 @@ class Job:
         """
         self.commit()
         self._check_ours()
-        lines = self._lines()
-        if not lines.keys() >= self._stamps.keys():
+        found = self._lines()
+        if not found.keys() >= self._stamps.keys():
             return False
-        content = [lines[image.name][1] for image in self.images]
-        if not self._is_content(content):
+        records = {name: json.loads(text) for name, (_, text) in found.items()}
+        places = {
+            (name, file): self._place(name, file)
+            for name, record in records.items()
+            for file in record.get('files', ())
+        }
+        lines = [
+            self._sealed({**records[image.name], **_paths(places, records[image.name], image.name)})
+            for image in self.images
+        ]
+        for (name, file), place in places.items():
+            self._check_free(place, records[name]['files'][file])
+        self._write_labels(lines, places)
+        self._publish(records, places)
+        # Only now, when the whole is safe.
+        _remove_files(self.root, {place.as_posix() for place in places.values()})
+        _remove_work(self.root)
+        return True
+
+    def _write_labels(self, lines: list[bytes], places: Mapping[tuple[str, str], Path]) -> None:
+        """Write ``labels.jsonl``, with what goes with it."""
+        if not self._is_content(lines):
+            if self.labels.is_file():
+                self._hide_renamed(places)
+                # As a journal, old labels name the files that are to be removed.
+                key = Manifest.load(self.root).key[:8]
+                journal = self.work / f'{key}-{uuid.uuid4().hex}.jsonl'
+                self._write(journal, self.labels.read_bytes())
+                self._despite_others(sync_folder, self.work)
             if (self.root / 'manifest.json').read_bytes() != self._encoded:
                 self._write(self.root / 'manifest.json', self._encoded)
                 sync_folder(self.root)
-            self._write(self.labels, *content)
+            self._write(self.labels, *lines)
             sync_folder(self.root)
-        # Only now, when the whole is safe.
-        kept = {path for line in content for path in file_paths(_content(line))}
-        _remove_files(self.root, kept)
-        _remove_work(self.root)
-        return True
+        names = b''.join(map(encode_line, self.manifest.classes))
+        path = self.root / CLASSES
+        if not path.is_file() or path.read_bytes() != names:
+            self._write(path, names)
+            sync_folder(self.root)
+
+    def _hide_renamed(self, places: Mapping[tuple[str, str], Path]) -> None:
+        """Take away the names of files whose names change, as when other images were added."""
+        folders = set()
+        for line in whole_lines(self.labels):
+            record = read_line(line, self.manifest.key) or {}
+            for file, path in file_paths(record).items():
+                name, of_content = record['image'], record['files'][file]
+                place, named = places.get((name, file)), self.root / path
+                hidden = self.work / _hidden(name, file, of_content)
+                # A file that is damaged was done again.
+                if (
+                    place not in (None, Path(path))
+                    and not hidden.exists()
+                    and _is_whole(named, of_content)
+                ):
+                    with contextlib.suppress(FileNotFoundError):
+                        move(named, hidden)
+                        folders.add(named.parent)
+        if folders:
+            for folder in (self.work, *folders):
+                sync_folder(folder)
+
+    def _publish(self, records: Mapping[str, Any], places: Mapping[tuple[str, str], Path]) -> None:
+        """Give the files their names."""
+        folders = set()
+        for (name, file), place in places.items():
+            hidden = self.work / _hidden(name, file, records[name]['files'][file])
+            if hidden.is_file():
+                with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                    move(hidden, self.root / place)
+                folders.add((self.root / place).parent)
+        for folder in folders:
+            sync_folder(folder)
 
     def _is_content(self, lines: Sequence[bytes]) -> bool:
         """Whether the folder holds these lines already."""
@@ -267,7 +332,7 @@ class Job:
         path = self.root / 'manifest.json'
         if not path.is_file():
             there = [one.name for one in self.root.iterdir()] if self.root.exists() else []
-            if self.labels.name in there or (self.replace and set(there) - {WORK}):
+            if {self.labels.name, CLASSES} & set(there) or (self.replace and set(there) - {WORK}):
                 raise ValueError(
                     f'{self.root} holds other things than results of ours, and replacing leaves '
                     'it alone: write to another folder'
@@ -275,6 +340,10 @@ class Job:
             make_folder(self.work)
             write_whole(path, self._encoded, scratch=self.work)
         begun = Manifest.load(self.root)
+        if (self.root / REMOVED).exists():  # of a removal that was interrupted
+            _remove_files(self.root, kept=())
+            (self.root / REMOVED).unlink(missing_ok=True)
+            sync_folder(self.root)
         if self.replace:
             return
         changed = differences(begun.description, self.manifest.description)
@@ -313,17 +382,20 @@ class Job:
                 'was writing to it'
             )
 
-    def _lines(self, say: bool = False) -> dict[str, tuple[bool, bytes]]:
-        """For each image that has a valid result: whether it is an error, and its line.
+    def _lines(self, say: bool = False) -> dict[str, tuple[bool, str]]:
+        """For each image that has a valid result: whether it is an error, and its record as JSON.
 
         Where there are several, a result counts more than an error; the rest is arbitrary, but
         the same in every process.
         """
-        best: dict[str, tuple[bool, bytes]] = {}
+        best: dict[str, tuple[bool, str]] = {}
         removed, changed, damaged = set(), set(), 0
         for line in self._stored():
             record = read_line(line, self.manifest.key)
-            if record is None or not all(is_whole(self.root / one) for one in file_paths(record)):
+            if record is None or not all(
+                find_file(self.root, record, file, self._place(record['image'], file))
+                for file in record.get('files', ())
+            ):
                 damaged += 1
                 continue
             name = record['image']
@@ -332,7 +404,9 @@ class Job:
             elif record['source'] != self._stamps[name]:
                 changed.add(name)
             else:
-                this = 'error' in record, line
+                for file in file_paths(record):
+                    del record[_kind(file)]
+                this = 'error' in record, json.dumps(record, ensure_ascii=False)
                 best[name] = min(best.get(name, this), this)
         if say:
             for names, text in (
@@ -355,12 +429,53 @@ class Job:
         if self.labels.is_file() and not self.replace:
             yield from whole_lines(self.labels)
 
-    def _line(self, index: int, record: ImageRecord, paths: Mapping[str, str]) -> bytes:
+    def _place(self, image: str, file: str) -> Path:
+        """Where a file of an image belongs, relative to the folder."""
+        kind, suffix = file.split('.', 1)
+        stem = self._stems.get(image)
+        return Path(kind, f'{stem}.{suffix}') if stem is not None else Path(kind)
+
+    @cached_property
+    def _stems(self) -> dict[str, str]:
+        """Names of the files of each image, short enough for every file system."""
+        stems = dict(zip(self._stamps, output_stems(list(self._stamps)), strict=True))
+        short = {
+            name: '/'.join(map(_cut, stem.split('/'))) if len(stem) > LONGEST_STEM // 4 else stem
+            for name, stem in stems.items()
+        }
+        count = Counter(stem.casefold() for stem in short.values())
+        return {
+            name: stem
+            if count[stem.casefold()] == 1
+            else f'{stem}-{_digest(name.encode(errors="backslashreplace"))}'
+            for name, stem in short.items()
+        }
+
+    @cached_property
+    def _named(self) -> set[str]:
+        """Paths of files that stored lines name, so that they are ours."""
+        return {path for path, _ in _listed(self.root)}
+
+    def _check_free(self, place: Path, of_content: str) -> None:
+        """Refuse to replace a file that is not ours."""
+        path = self.root / place
+        if place.as_posix() in self._named or not path.exists() or _is_whole(path, of_content):
+            return
+        raise ValueError(
+            f'{path} is not ours, and results need its name: move it away, and start the job again'
+        )
+
+    def _line(self, index: int, record: ImageRecord, digests: Mapping[str, str]) -> bytes:
         image = self.images[index]
         if record.image != image.name:
             raise ValueError(f'image {index} is {image.name!r}, but its record {record.image!r}')
-        more = {**record.more, **paths, 'source': image.stamp}
-        text = encode_line(replace(record, more=more).to_json())[:-2]  # without brace and end
+        more = {'files': dict(digests)} if digests else {}
+        more = {**record.more, **more, 'source': image.stamp}
+        return self._sealed(replace(record, more=more).to_dict())
+
+    def _sealed(self, content: Mapping[str, Any]) -> bytes:
+        """A line with its digest."""
+        text = encode_line(json.dumps(content, ensure_ascii=False))[:-2]  # without brace and end
         return b'%s, "digest": "%s"}\n' % (text, _line_digest(text, self.manifest.key))
 
     def _new_journal(self) -> None:
@@ -411,7 +526,12 @@ def read_results(root: str | Path) -> tuple[Manifest, list[ImageRecord]]:
         content = read_line(line, manifest.key)
         if content is None:
             raise ValueError(f'{path}, line {number} is damaged or of another job: {again}')
+        for file in file_paths(content):
+            hidden = Path(WORK, _hidden(content['image'], file, content['files'][file]))
+            if (root / hidden).is_file():  # a job was killed while it gave names to its files
+                content[_kind(file)] = hidden.as_posix()
         del content['source']
+        content.pop('files', None)
         records.append(ImageRecord.from_dict(content))
     if len(records) != manifest.num_images:
         raise ValueError(
@@ -443,10 +563,10 @@ def check_folder(root: str | Path) -> list[str]:
         if record is None:
             problems.append(f'{path}, line {count} is damaged')
             continue
-        for one in file_paths(record):
-            if not is_whole(root / one):
-                state = 'damaged' if (root / one).is_file() else 'missing'
-                problems.append(f'{root / one}, of {record["image"]}, is {state}')
+        for file, place in file_paths(record).items():
+            if find_file(root, record, file) is None:
+                state = 'damaged' if (root / place).is_file() else 'missing'
+                problems.append(f'{root / place}, of {record["image"]}, is {state}')
     if count != manifest.num_images:
         problems.append(f'{path} has {count} lines for {manifest.num_images} images')
     return problems
@@ -463,12 +583,14 @@ def remove_results(root: str | Path) -> None:
         ValueError: It is not ours.
     """
     root = Path(root)
-    manifest = Manifest.load(root)
-    _remove_work(root)
-    (root / 'labels.jsonl').unlink(missing_ok=True)
-    sync_folder(root)
+    Manifest.load(root)
+    if (root / 'labels.jsonl').exists():
+        move(root / 'labels.jsonl', root / REMOVED)
+        sync_folder(root)
     _remove_files(root, kept=())
-    _remove_empty(root / manifest.kind)  # of a removal that was interrupted
+    _remove_work(root)
+    (root / REMOVED).unlink(missing_ok=True)
+    (root / CLASSES).unlink(missing_ok=True)
     sync_folder(root)
     (root / 'manifest.json').unlink()
     _remove_empty(root)
@@ -477,12 +599,12 @@ def remove_results(root: str | Path) -> None:
 def is_half_removed(root: str | Path) -> bool:
     """Whether a folder is what an interrupted :func:`remove_results` left without labels.
 
-    A job that is under way has a folder of journals.
+    A job that is under way has a folder of journals, and none of what that left.
     """
     root = Path(root)
-    return (root / 'manifest.json').is_file() and not (
-        (root / 'labels.jsonl').exists() or (root / WORK).exists()
-    )
+    if not (root / 'manifest.json').is_file() or (root / 'labels.jsonl').exists():
+        return False
+    return (root / REMOVED).exists() or not (root / WORK).exists()
 
 
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:
@@ -501,22 +623,77 @@ def read_line(line: bytes, key: str) -> dict[str, Any] | None:
     return _content(line)
 
 
-def file_paths(record: Mapping[str, Any]) -> list[str]:
-    """Paths of the files of a record, relative to the folder."""
-    return [
-        value
-        for key, value in record.items()
-        if isinstance(value, str) and re.fullmatch(rf'{re.escape(key)}/{OUR_FILE.pattern}', value)
-    ]
+def file_paths(record: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of the files of a record, relative to the folder, by kind and ending."""
+    return {file: record[_kind(file)] for file in record.get('files', ()) if _kind(file) in record}
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file whose name holds its digest is there and has this content."""
-    named = OUR_FILE.fullmatch(path.name)
+def find_file(
+    root: Path, record: Mapping[str, Any], file: str, place: Path | None = None
+) -> Path | None:
+    """The file of a record that has the content that the record says.
+
+    Args:
+        root: The folder.
+        record: Content of a line.
+        file: Kind and ending.
+        place: Where else the file may be, relative to the folder.
+
+    Returns:
+        Its path; None if there is none.
+    """
+    of_content = record['files'][file]
+    named = file_paths(record).get(file)
+    # In the order in which a file moves, lest one be missed that another process moves.
+    for path in (f'{WORK}/{_hidden(record["image"], file, of_content)}', named, place):
+        if path is not None and _is_whole(root / path, of_content):
+            return root / path
+    return None
+
+
+def _is_whole(path: Path, of_content: str) -> bool:
     try:
-        return named is not None and _digest(path.read_bytes()) == named[1]
+        return _digest(path.read_bytes()) == of_content
     except OSError:
         return False
+
+
+def _kind(file: str) -> str:
+    return file.split('.', 1)[0]
+
+
+def _hidden(image: str, file: str, of_content: str) -> str:
+    """Name of a file that has no name yet; other images may have files of the same content."""
+    kind, suffix = file.split('.', 1)
+    return f'{_digest(image.encode(errors="backslashreplace"))}-{kind}-{of_content}.{suffix}'
+
+
+def _paths(
+    places: Mapping[tuple[str, str], Path], record: Mapping[str, Any], name: str
+) -> dict[str, str]:
+    return {_kind(file): places[name, file].as_posix() for file in record.get('files', ())}
+
+
+def _listed(root: Path) -> Iterator[tuple[str, str]]:
+    """Paths of files that lines of any job name, with their digests."""
+    sources = [root / 'labels.jsonl', root / REMOVED, *root.glob(f'{WORK}/*.jsonl')]
+    for source in sources:
+        try:
+            for line in whole_lines(source):
+                if b'"files": {' in line:
+                    yield from _listed_in(line)
+        except FileNotFoundError:  # not there, or another process has cleaned up
+            continue
+
+
+def _listed_in(line: bytes) -> Iterator[tuple[str, str]]:
+    try:
+        record = json.loads(line)
+        for file, path in file_paths(record).items():
+            if Path(path).parts[0] == _kind(file) and '..' not in Path(path).parts:
+                yield path, record['files'][file]
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return  # a damaged line
 
 
 def _content(line: bytes) -> dict[str, Any]:
@@ -533,9 +710,9 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _stem(image: str) -> str:
-    """Name of an image's files, short enough for every file system."""
-    return os.fsencode(image_stem(image))[:LONGEST_STEM].decode(errors='ignore')
+def _cut(part: str) -> str:
+    """The name of a file or folder, cut to what every file system holds."""
+    return os.fsencode(part)[:LONGEST_STEM].decode(errors='ignore')
 
 
 def _with_images(manifest: Manifest, images: Sequence[Source]) -> Manifest:
@@ -555,11 +732,13 @@ def _few(names: set[str]) -> str:
 
 
 def _remove_files(root: Path, kept: Any) -> None:
-    """Remove the files that belong to images, but those whose relative paths are kept."""
-    for path in root.glob('*/*'):
-        if path.relative_to(root).as_posix() not in kept and is_whole(path):
-            path.unlink(missing_ok=True)
-            _remove_empty(path.parent)
+    """Remove the files that stored lines name, but those whose relative paths are kept."""
+    for path, of_content in list(_listed(root)):
+        if path not in kept:
+            if _is_whole(root / path, of_content):
+                (root / path).unlink(missing_ok=True)
+            for folder in list(Path(path).parents)[:-1]:
+                _remove_empty(root / folder)
 
 
 def _remove_work(root: Path) -> None:

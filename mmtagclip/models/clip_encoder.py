@@ -33,7 +33,7 @@ class CLIPEncoder(DenseEncoder):
         model: Architecture name, ``'local-dir:PATH'``, ``'hf-hub:ORG/REPO'``,
             architecture dict or built model; see
             :func:`mmtagclip.clip.load_clip`.
-        pretrained: Tag of open_clip's weights; allows the download.
+        pretrained: Tag of open_clip's weights.
         checkpoint: File of weights.
         quick_gelu: Whether the weights were trained with QuickGELU; needed only if
             neither the file nor the model says so.
@@ -53,6 +53,7 @@ class CLIPEncoder(DenseEncoder):
         tokenizer: Converts texts to token ids, for a model whose vocabulary is
             not CLIP's: a function, or the path of a ``tokenizer.json``; see
             :func:`mmtagclip.clip.load_clip`.
+        download: Whether weights that are not on this machine may be downloaded.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class CLIPEncoder(DenseEncoder):
         std: Sequence[float] | None = None,
         text_cache: str | Path | bool | None = None,
         tokenizer: Callable[..., Tensor] | str | Path | None = None,
+        download: bool = False,
     ) -> None:
-        clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer)
+        clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         super().__init__(clip, policy, dtype, positions, tower, mean, std)
         self.text_cache = text_cache

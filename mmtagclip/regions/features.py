@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..clip.downloads import fetch_features, offline
 from ..clip.loading import read_state_dict
 from ..clip.towers import resize_positions
 from ..registry import MODELS
@@ -51,7 +52,7 @@ class TimmFeatures(AffinitySource):
 
     Args:
         model: timm's name (``'vit_base_patch8_224.dino'``).
-        pretrained: Whether timm may download the weights.
+        pretrained: Whether the weights are those that timm names.
         checkpoint: File of weights instead, in timm's names.
         kwargs: Further arguments of :func:`timm.create_model`.
         positions: How the positional embedding is resized off the native grid:
@@ -59,8 +60,10 @@ class TimmFeatures(AffinitySource):
             ``'bicubic_scale'``, as DINO's released code does, see
             :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO used
             the latter.
+        download: Whether weights that are not on this machine may be downloaded.
 
     Raises:
+        FileNotFoundError: The weights would have to be downloaded.
         ValueError: Neither or both of ``pretrained`` and ``checkpoint`` are given,
             the weights are of another architecture, the model is not a plain
             ViT, or ``positions`` is unknown.
@@ -77,6 +80,7 @@ class TimmFeatures(AffinitySource):
         checkpoint: str | Path | None = None,
         kwargs: Mapping[str, Any] | None = None,
         positions: str = 'timm',
+        download: bool = False,
     ) -> None:
         super().__init__()
         if positions not in ('timm', 'bicubic_scale'):
@@ -85,10 +89,17 @@ class TimmFeatures(AffinitySource):
             raise ValueError(
                 f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'
             )
+        if pretrained:
+            fetch_features(model, download)
         try:
-            self.vit = timm.create_model(
-                model, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **(kwargs or {})
-            )
+            with offline(f'{model} (timm)', download or not pretrained):
+                self.vit = timm.create_model(
+                    model,
+                    pretrained=pretrained,
+                    num_classes=0,
+                    dynamic_img_size=True,
+                    **(kwargs or {}),
+                )
         except TypeError as error:
             raise ValueError(
                 f'{model!r} is not a ViT that takes images of any size: {error}'

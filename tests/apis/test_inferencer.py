@@ -405,6 +405,6 @@ def test_output_names_differ():
     assert output_stems([]) == []
 
 
-def test_a_config_whose_weights_are_to_be_trained_is_refused():
-    with pytest.raises(TypeError, match='EncoderDecoder has trained weights'):
+def test_a_trained_model_without_its_checkpoint_is_refused():
+    with pytest.raises(ValueError, match='EncoderDecoder is a trained model: give its checkpoint'):
         SegInferencer('fcn_vit-w128_demo')

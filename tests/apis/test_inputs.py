@@ -16,7 +16,7 @@ from tests.conftest import picture
 
 
 def names(inputs):
-    return [Path(image.name).name for image in list_images(inputs)]
+    return [Path(image.name).name for image in list_images(inputs, unread=[])]
 
 
 def test_paths_folders_and_patterns(photos):
@@ -26,6 +26,26 @@ def test_paths_folders_and_patterns(photos):
     assert names(f'{photos}/**/*.jpg') == ['b.jpg', 'c.jpg']
     assert names([photos / 'b.jpg', str(photos)]) == ['b.jpg', 'a.JPG', 'b.jpg', 'c.jpg']
     assert names(path for path in [photos / 'more']) == ['c.jpg']
+
+
+def test_files_that_are_not_read_are_counted(photos):
+    with pytest.warns(UserWarning, match=r'^1 file was not read: 1 \.txt$'):
+        list_images(photos)
+    for name in ('IMG_1.MOV', 'more/IMG_2.mov', 'IMG_1.AAE', '.DS_Store', 'more/Makefile'):
+        (photos / name).write_bytes(b'x')
+    with pytest.warns(
+        UserWarning, match=r'^5 files .*: 2 \.mov, 1 \.aae, 1 \.txt, 1 without an ending$'
+    ):
+        list_images([photos / 'b.jpg', photos])
+    unread = []
+    list_images([f'{photos}/*', photos / 'more'], unread=unread)
+    assert [path.name for path in unread] == [
+        'IMG_1.AAE', 'IMG_1.MOV', 'notes.txt', 'IMG_2.mov', 'Makefile'
+    ]  # fmt: skip
+    for image in ('a.JPG', 'b.jpg', 'more/c.jpg'):
+        (photos / image).unlink()
+    with pytest.raises(FileNotFoundError, match=r'no image in .*5 files were not read: 2 \.mov'):
+        list_images(photos)
 
 
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path):

@@ -58,6 +58,7 @@ def test_tags_come_from_the_highest_to_the_lowest():
         'image': 'a.jpg',
         'tags': ['traffic light', 'Äpfel'],
         'scores': pytest.approx([0.9, 0.6]),
+        'size': [4, 5],
     }
     assert 'Äpfel' in tags().to_json()
     assert json.loads(tags().to_json()) == tags().to_dict()

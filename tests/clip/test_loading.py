@@ -11,6 +11,7 @@ from contextlib import suppress
 from copy import deepcopy
 from types import ModuleType, SimpleNamespace
 
+import huggingface_hub
 import open_clip
 import pytest
 import torch
@@ -397,6 +398,7 @@ def hub(monkeypatch, tmp_path, files):
         return str(path)
 
     monkeypatch.setattr(open_clip.pretrained, 'hf_hub_download', download)
+    monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', lambda url: None)
     return asked
 
 
@@ -415,13 +417,13 @@ def test_a_repository_is_downloaded(files, monkeypatch, tmp_path, clip):
             'open_clip_model.safetensors': (files / 'plain.safetensors').read_bytes(),
         },
     )
-    loaded = load_clip('hf-hub:someone/model')
+    loaded = load_clip('hf-hub:someone/model', download=True)
     assert asked[-1] == 'open_clip_model.safetensors'
     assert weights_digest(loaded.model) == weights_digest(clip)
     assert DenseEncoder(loaded).mean == (0.5, 0.5, 0.5)
     assert DenseEncoder(loaded).std == DenseEncoder(load_clip(clip)).std
     with pytest.raises(FileNotFoundError, match='open_clip_config'):
-        load_clip('hf-hub:someone/else')
+        load_clip('hf-hub:someone/else', download=True)
 
 
 @pytest.mark.parametrize(
@@ -449,7 +451,7 @@ def test_of_a_repository_that_is_refused_only_the_architecture_is_fetched(
     content = json.dumps({'model_cfg': config}).encode()
     asked = hub(monkeypatch, tmp_path, {'open_clip_config.json': content})
     with pytest.raises(error, match=message):
-        load_clip('hf-hub:someone/model')
+        load_clip('hf-hub:someone/model', download=True)
     assert set(asked) == {'open_clip_config.json'}
 
 
@@ -480,7 +482,7 @@ def test_an_architecture_that_asks_to_run_code_is_refused(
         },
     }
     with pytest.raises(ValueError, match=message):
-        load_clip(**arguments[kind])
+        load_clip(**arguments[kind], download=True)
 
 
 class HubText(nn.Module):
@@ -564,7 +566,7 @@ def test_a_text_tower_of_hugging_face_loads_from_every_source(
         'folder': {'model': f'local-dir:{tmp_path}'},
         'hub': {'model': 'hf-hub:someone/model'},
     }
-    loaded = load_clip(**arguments[source])
+    loaded = load_clip(**arguments[source], download=True)
     assert activation(loaded) is QuickGELU
     assert HubTokenizer.asked['trust_remote_code'] is False
     asked = 'roberta-base' if source in ('tag', 'hub') else str(tmp_path)

@@ -16,7 +16,7 @@ from mmtagclip.clip import (
 from mmtagclip.clip.onnx import DenseGraph, export_onnx
 from tests.conftest import normalised
 
-pytest.importorskip('onnx', reason="the export needs pip install 'mmtagclip[onnx]'")
+pytest.importorskip('onnx', reason='the export needs the extra onnx')
 onnxruntime = pytest.importorskip('onnxruntime', reason='pip install onnxruntime')
 
 

@@ -135,6 +135,6 @@ def test_only_what_may_be_downloaded_is(folder, offline):
 
 def test_the_library_may_be_missing(folder, siglip, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'tokenizers', None)
-    with pytest.raises(ImportError, match=r"pip install 'mmtagclip\[text\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[text\]'"):
         FileTokenizer(folder)
     assert module.FILE == 'tokenizer.json'

@@ -1,5 +1,7 @@
 """The segmentation data set whose classes are a vocabulary."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -57,19 +59,22 @@ def test_images_without_a_mask_take_no_part_unless_listed(build, tmp_path):
 def test_a_folder_of_several_endings(tmp_path, build):
     (tmp_path / 'images' / 'deep').mkdir()
     Image.fromarray(picture(8, 8, 0)).save(tmp_path / 'images' / 'deep' / 'c.PNG')
-    options = {'classes': ['cat'], 'data_root': str(tmp_path), 'img_suffix': ['.jpg', '.png']}
+    options = {'classes': ['cat'], 'data_root': str(tmp_path), 'img_suffix': None}
     data = VocabularySegDataset(data_prefix={'img_path': 'images'}, **options)
     assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
         str(tmp_path / 'images' / name) for name in ('a.jpg', 'b.jpg', 'deep/c.PNG')
     ]
-    with pytest.raises(ValueError, match='several endings, which is unsupported with an ann_file'):
-        build(classes=['cat'], img_suffix=['.jpg', '.png'])
-    with pytest.raises(
-        FileNotFoundError, match=r'masks contains no image that ends in \.jpg, \.gif'
-    ):
-        VocabularySegDataset(
-            data_prefix={'img_path': 'masks'}, **{**options, 'img_suffix': ['.jpg', '.gif']}
-        )
+    with pytest.raises(ValueError, match='img_suffix=None is for folders without a list'):
+        build(classes=['cat'], img_suffix=None, ann_file='list.txt')
+    pairs = build(classes=['cat', 'dog'], img_suffix=None)
+    assert [Path(pairs.get_data_info(i)['seg_map_path']).name for i in range(len(pairs))] == [
+        'a.png',
+        'b.png',
+    ]
+    assert (pairs[1]['gt_seg_map'] == MASK).all()
+    (tmp_path / 'nothing').mkdir()
+    with pytest.raises(FileNotFoundError, match=r'no image in .*nothing \(endings: \.jpg'):
+        VocabularySegDataset(data_prefix={'img_path': 'nothing'}, **options)
 
 
 def test_classes_with_and_without_a_background(build):

@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.fileio.handlers import file_handlers
 from mmengine.logging import MessageHub
 from mmengine.model import Sequential
 from mmengine.runner import CheckpointLoader
 
-from mmtagclip.engine.checkpoints import FORCE_DATA, read_checkpoint, trust_checkpoints
+from mmtagclip.engine.checkpoints import (
+    FORCE_DATA,
+    read_checkpoint,
+    settle_url_weights,
+    trust_checkpoints,
+)
 
 
 class Harmful:
@@ -150,3 +156,44 @@ def test_what_can_not_be_read_as_data_is_refused(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*none\.pth'):
         read_checkpoint(tmp_path / 'none.pth')
     assert not (tmp_path / 'ran').exists()
+
+
+OPEN = 'open-mmlab://resnet50_v1c'
+RESNET = 'https://download.openmmlab.com/pretrain/third_party/resnet50_v1c-2cccc1ad.pth'
+
+
+@pytest.mark.parametrize(
+    'config, name, url',
+    [
+        ({'load_from': RESNET}, RESNET, RESNET),
+        ({'model': {'pretrained': OPEN}}, OPEN, 'https://.*/resnet50_v1c-2cccc1ad[.]pth'),
+        (
+            {'model': {'backbone': {'init_cfg': {'type': 'Pretrained', 'checkpoint': RESNET}}}},
+            RESNET,
+            RESNET,
+        ),
+        (
+            {'model': {'heads': [{'init_cfg': [{}, {'checkpoint': 'torchvision://resnet50'}]}]}},
+            'torchvision://resnet50',
+            'https://download.pytorch.org/models/resnet50-',
+        ),
+    ],
+)
+def test_a_training_downloads_only_what_is_allowed(config, name, url, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    config = Config({'model': {}, **config})
+    with pytest.raises(
+        FileNotFoundError, match=f'the weights {name} are not .*or put {url}.* into'
+    ):
+        settle_url_weights(config, False)
+    settle_url_weights(config, True)
+    if 'resnet50_v1c' in url:
+        (tmp_path / 'hub' / 'checkpoints').mkdir(parents=True)
+        (tmp_path / 'hub' / 'checkpoints' / 'resnet50_v1c-2cccc1ad.pth').touch()
+        settle_url_weights(config, False)
+
+
+def test_files_and_random_weights_are_no_downloads():
+    init = [{'type': 'Constant', 'val': 0}, {'type': 'Pretrained', 'checkpoint': 'a.pth'}]
+    model = {'backbone': {'init_cfg': init}, 'pretrained': None, 'neck': {'init_cfg': None}}
+    settle_url_weights(Config({'model': model, 'load_from': 'b.pth'}), False)

@@ -23,7 +23,7 @@ from mmtagclip.registry import MODELS, TRANSFORMS
 from tests.conftest import TINY
 
 # Arguments that no result depends on; frameworks set most of them.
-IGNORED = {'init_cfg', 'pretrained', 'train_cfg', 'test_cfg'}
+IGNORED = {'init_cfg', 'pretrained', 'train_cfg', 'test_cfg', 'download'}
 HEAD = {'type': 'mmtagclip.TagCLIPHead'}
 DMAR = {'type': 'mmtagclip.DMAR', 'layers': [8, 9]}
 CWR = {'type': 'mmtagclip.CWR'}

@@ -73,7 +73,8 @@ def undisturbed(tmp_path_factory):
 
 
 def test_layout(undisturbed):
-    assert len(undisturbed) == 2 + 2 * COUNT
+    assert len(undisturbed) == 3 + 2 * COUNT
+    assert undisturbed['classes.txt'] == b'background\ndog\n'
     lines = undisturbed['labels.jsonl'].decode().splitlines()
     for index in (0, 7):
         line = json.loads(lines[index])
@@ -84,8 +85,9 @@ def test_layout(undisturbed):
         assert len(line.pop('digest')) == 16
         assert line == {
             **record(index).to_dict(),
-            'masks': f'masks/ü{index}-{masks}.png',
-            'probabilities': f'probabilities/ü{index}-{probabilities}.npz',
+            'masks': f'masks/ü{index}.png',
+            'probabilities': f'probabilities/ü{index}.npz',
+            'files': {'masks.png': masks, 'probabilities.npz': probabilities},
             'source': [index, 7],
         }
         assert undisturbed[line['masks']] == files(index)['masks.png']
@@ -225,7 +227,7 @@ def test_a_line_that_was_cut_off_is_done_again(tmp_path, undisturbed):
     for index in range(6):
         job.add(index, record(index), files(index))
     job.commit()
-    (journal,) = (tmp_path / '.unfinished').iterdir()
+    (journal,) = tmp_path.glob('.unfinished/*.jsonl')
     journal.write_bytes(journal.read_bytes()[:-9])
     assert begin(tmp_path).done == set(range(5))
     assert work(tmp_path)
@@ -433,6 +435,91 @@ def test_what_is_not_ours_stays(tmp_path):
     assert sorted(content(tmp_path)) == sorted(theirs)
 
 
+def test_a_file_that_is_not_ours_is_never_replaced(tmp_path):
+    (tmp_path / 'masks').mkdir()
+    theirs = tmp_path / 'masks/ü1.png'
+    theirs.write_text('mine')
+    with pytest.raises(ValueError, match=r'masks/ü1\.png is not ours, and results need its name'):
+        work(tmp_path, count=3)
+    assert theirs.read_text() == 'mine'
+    theirs.unlink()
+    assert work(tmp_path, count=3)
+    theirs.write_text('changed')  # ours, and damaged
+    assert len(check_folder(tmp_path)) == 1
+    assert work(tmp_path, count=3)
+    assert check_folder(tmp_path) == []
+
+
+def test_files_are_named_after_their_images(tmp_path):
+    long = 'ö' * 120
+    images = [Source(name) for name in ('/x/b/c.jpg', '/x/b/d.png', '/x/b/d.jpg')]
+    run_on(tmp_path, images)
+    masks = [one.more['masks'] for one in read_results(tmp_path)[1]]
+    assert masks == ['masks/c.png', 'masks/d.png.png', 'masks/d.jpg.png']
+    (tmp_path / masks[0]).write_bytes(b'damaged')
+    # Other images: the folder that all lie in is another one, and so are the names.
+    images = [Source(f'/x/{name}') for name in ('b/c.jpg', 'c.jpg', f'{long}1.jpg', f'{long}2.jpg')]
+    _, done_now = run_on(tmp_path, images)
+    assert done_now == [image.name for image in images]
+    assert check_folder(tmp_path) == []
+    records = read_results(tmp_path)[1]
+    masks = [one.more['masks'] for one in records]
+    assert masks[:2] == ['masks/b/c.png', 'masks/c.png']
+    assert len(set(masks)) == 4
+    assert all(len(os.fsencode(mask)) < 250 for mask in masks)
+    assert [(tmp_path / mask).read_bytes() for mask in masks] == [b'0', b'1', b'2', b'3']
+    assert len(list(tmp_path.rglob('*.png'))) == 4
+
+
+@pytest.mark.parametrize('replace', [False, True])
+def test_a_kill_while_files_get_their_names(tmp_path, monkeypatch, replace):
+    """Killed at each renaming in turn: what can be read is whole, and the next start ends it."""
+
+    class Killed(BaseException):
+        pass
+
+    def finish(root):
+        manifest = Manifest('masks', ('background', 'cat')) if replace else MANIFEST
+        images = [Source(f'/x/{name}.jpg') for name in ('a', 'b', 'sub/a')]
+        job = begin(root, manifest, images, replace=replace)
+        for index, image in enumerate(images):
+            if index not in job.done:
+                job.add(index, ImageRecord(image.name), {'masks.png': b'new %d' % index})
+        return job.finish()
+
+    first = [Source(f'/x/sub/{name}.jpg') for name in ('a', 'c')]
+    whole, kills = None, 0
+    for step in range(40):
+        root, left = tmp_path / str(step), [step]
+        run_on(root, first)
+        with monkeypatch.context() as patch:
+
+            def counted(*args, real=os.replace, left=left):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return real(*args)
+
+            patch.setattr(os, 'replace', counted)
+            try:
+                finish(root)
+            except Killed:
+                kills += 1
+                try:
+                    _, records = read_results(root)
+                except ValueError:
+                    records = []  # the labels' job is no longer that of the manifest
+                for record in records:
+                    assert check_folder(root) == []
+                    content_now = (root / record.more['masks']).read_bytes()
+                    assert content_now in (b'0', b'1', b'new 0', b'new 1', b'new 2')
+        assert finish(root)
+        assert check_folder(root) == []
+        whole = whole or content(tmp_path / '0')
+        assert content(root) == whole
+    assert 5 < kills < 40
+
+
 def test_labels_and_manifests_that_are_not_ours_are_refused(tmp_path):
     (tmp_path / 'labels.jsonl').write_text('mine')
     with pytest.raises(ValueError, match='holds other things than results of ours'):
@@ -470,7 +557,7 @@ def test_results_are_replaced_at_the_end(tmp_path):
     assert manifest.classes == ('background', 'cat')
     assert len(records) == COUNT
     assert check_folder(tmp_path) == []
-    assert len(content(tmp_path)) == 4
+    assert len(content(tmp_path)) == 5
 
 
 def test_a_folder_that_is_removed_under_a_job_ends_it(tmp_path):

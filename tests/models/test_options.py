@@ -9,7 +9,7 @@ import mmtagclip.models  # noqa: F401, which registers the parts
 from mmtagclip.registry import MODELS
 
 # What frameworks set and nothing reads, and where weights come from, which their digest tells.
-ELSEWHERE = {'pretrained', 'train_cfg', 'test_cfg', 'model', 'checkpoint', 'quick_gelu'}
+ELSEWHERE = {'pretrained', 'train_cfg', 'test_cfg', 'model', 'checkpoint', 'quick_gelu', 'download'}
 SCORER = {'type': 'mmtagclip.GaussianClassifier'}
 HEAD = {'type': 'mmtagclip.SegTextHead', 'classes': ['a'], 'templates': ['{}']}
 AFFINITY = {'type': 'mmtagclip.AffinityRefinement', 'layers': (8,), 'box_threshold': 0.4}

@@ -2,6 +2,9 @@
 
 import shutil
 
+import pytest
+
+from mmtagclip import cli
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from tests.processes import ROOT, run_script
 
@@ -65,3 +68,15 @@ def test_folder_to_segmentor(tmp_path):
         'test_dataloader.num_workers=0',
     )
     assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 3
+
+    # The student runs as any model does; its classes are those that the folder was labelled with.
+    environment = {'PHOTOS': str(photos), 'CLASSES': str(tmp_path / 'names.txt'), 'OUT': str(out)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        arguments = ['segment', photos, '--model', CONFIGS / 'segformer_mit-b0_folder.py']
+        arguments += ['--checkpoint', out / 'segmentor/iter_1.pth', '--out', tmp_path / 'masks']
+        assert cli.main([str(one) for one in [*arguments, '--device', 'cpu']]) == 0
+    manifest, records = read_pseudo_labels(tmp_path / 'masks')
+    assert manifest.classes == ('background', 'dog', 'car', 'owl')
+    assert len(records) == 3

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from safetensors.numpy import load_file
 
 from mmtagclip.clip import DenseEncoder, load_clip
+from tests.golden import weights
 from tests.processes import ROOT, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'model_converters'))
@@ -87,3 +89,15 @@ def test_command(tmp_path):
         torch.testing.assert_close(
             feature, encoder.encode_class_token(images), rtol=1e-5, atol=1e-5
         )
+
+
+def test_stand_in_weights_make_their_folder(tmp_path, monkeypatch):
+    tiny = {'width': 64, 'layers': 1, 'text_layers': 1, 'vocab': 10}
+    monkeypatch.setattr(weights, 'VIT_B_16', tiny)
+    path = tmp_path / 'new' / 'a.safetensors'
+    monkeypatch.setattr('sys.argv', ['weights.py', str(path)])
+    weights.main()
+    assert load_file(path).keys() == weights.openai_clip_state_dict(**tiny).keys()
+    monkeypatch.setattr('sys.argv', ['weights.py'])
+    with pytest.raises(SystemExit, match='usage: python weights'):
+        weights.main()

@@ -81,3 +81,17 @@ def test_a_checkpoint_s_code_runs_only_if_it_is_trusted(segmentor, tmp_path):
     assert not (tmp_path / 'ran').exists()
     run_script(*evaluate, '--trust-checkpoint')
     assert (tmp_path / 'ran').exists()
+
+
+def test_weights_are_downloaded_only_on_request(monkeypatch, tmp_path):
+    config = ROOT / 'configs/pseudo_labels/resnet50_voc12.py'
+    process = run_script(TRAIN_PY, config, '--work-dir', tmp_path, TORCH_HOME=tmp_path)
+    assert process.returncode == 1
+    assert 'error: the weights https://download.openmmlab.com/' in process.stderr
+    assert 'Traceback' not in process.stderr
+    monkeypatch.setattr('mmtagclip.clip.downloads.cached', lambda *of: None)
+    config = ROOT / 'configs/tagclip/tagclip_vit-base-p16_openai_voc07.py'
+    process = run_script(ROOT / 'tools' / 'test.py', config, '--work-dir', tmp_path)
+    assert process.returncode == 1
+    assert 'error: the weights of ViT-B-16-quickgelu (openai) are not on this' in process.stderr
+    assert 'Traceback' not in process.stderr

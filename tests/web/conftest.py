@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-pytest.importorskip('starlette', reason="the web page needs pip install 'mmtagclip[web]'")
-pytest.importorskip('uvicorn', reason="the web page needs pip install 'mmtagclip[web]'")
+pytest.importorskip('starlette', reason='the web page needs the extra web')
+pytest.importorskip('uvicorn', reason='the web page needs the extra web')
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Paint the objects of a COCO instances file into index masks (COCO-Object: 0 is background).
+r"""Paint the objects of a COCO instances file into index masks (COCO-Object: 0 is background).
 
 Smaller objects are painted over larger ones.
 

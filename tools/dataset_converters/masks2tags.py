@@ -1,4 +1,4 @@
-"""Turn pixel maps into tags: the classes that occur in each image.
+r"""Turn pixel maps into tags: the classes that occur in each image.
 
 Writes MMPretrain's annotation format (mmpretrain.MultiLabelDataset).
 

@@ -1,4 +1,4 @@
-"""Change the values of pixel maps: select, merge or renumber classes.
+r"""Change the values of pixel maps: select, merge or renumber classes.
 
 COCO-Stuff's 171 classes as its 27 groups:
 

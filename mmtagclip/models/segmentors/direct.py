@@ -243,7 +243,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
         word_labels = [names.words.labels[row] for row in rows]
         if not rows:
-            planes, plane_labels = encoded.image.new_zeros(0, *encoded.size), []
+            planes = encoded.image.new_zeros(0, *encoded.size)
+            plane_labels: list[int] = []
         else:
             cosines = self._cosines(encoded, names.text[rows])
             if not with_planes and self.post_processor is None:

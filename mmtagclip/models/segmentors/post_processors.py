@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...extras import install
 from ...registry import MODELS
 
 # Subtracted from B, G, R by the released code before it passes the image to the CRF.
@@ -19,7 +20,7 @@ PUBLISHED_BGR_MEAN = (104.008, 116.669, 122.675)
 class DenseCRF(nn.Module):
     """Fully connected CRF (Krähenbühl & Koltun, 2011), with CLIP-ES' parameters.
 
-    Needs pydensecrf (``pip install 'mmtagclip[crf]'``) and runs on the CPU.
+    Needs pydensecrf (the extra ``crf``) and runs on the CPU.
 
     Args:
         iterations: Mean-field steps.
@@ -51,7 +52,7 @@ class DenseCRF(nn.Module):
             self._densecrf: Any = importlib.import_module('pydensecrf.densecrf')
         except ImportError:
             raise ImportError(
-                "DenseCRF needs pydensecrf: pip install 'mmtagclip[crf]'; "
+                f'DenseCRF needs pydensecrf: {install("crf")}; '
                 'mmtagclip.PAMR needs no further package'
             ) from None
         self.iterations = iterations

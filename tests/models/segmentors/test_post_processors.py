@@ -73,5 +73,5 @@ def test_crf_without_its_package_says_what_to_do(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr('importlib.import_module', refuse)
-    with pytest.raises(ImportError, match=r'mmtagclip\[crf\]'):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[crf\]'"):
         DenseCRF()

@@ -2,21 +2,8 @@
 # with one class per line.
 title = 'any folder, no labels'
 dataset = dict(
-    type='mmpretrain.CustomDataset',
+    type='mmtagclip.ImageFolder',
     data_prefix='data/photos',
-    with_label=False,
-    extensions=(
-        '.jpg',
-        '.jpeg',
-        '.png',
-        '.webp',
-        '.bmp',
-        '.tif',
-        '.tiff',
-        '.gif',
-        '.ppm',
-        '.pgm',
-    ),
     test_mode=True,
 )
 parts = dict(

@@ -1,0 +1,114 @@
+"""``mmtagclip embed``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..images import unread_sentence
+from .common import (
+    OK,
+    SOME_UNREADABLE,
+    TAGGER,
+    add_command,
+    add_model_options,
+    check_model,
+    check_place,
+    config_of,
+    note,
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        'embed',
+        'embeddings of images, to search them by text or for other programs',
+        run,
+        """\
+examples:
+  mmtagclip embed photos --out photos.parquet
+  mmtagclip embed photos --model tagclip_demo --out photos.safetensors --patches""",
+    )
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='IMAGES',
+        help='images, folders (every image below them) or quoted patterns',
+    )
+    parser.add_argument(
+        '--out',
+        required=True,
+        metavar='FILE',
+        help='.parquet or .safetensors file to write. Run the same command again to resume',
+    )
+    parser.add_argument(
+        '--patches', action='store_true', help='write the features of all patches, too'
+    )
+    parser.add_argument('--overwrite', action='store_true', help='overwrite an existing --out')
+    parser.add_argument(
+        '--model',
+        default=TAGGER,
+        help=f'model whose encoder is used (see mmtagclip models) or config (default: {TAGGER})',
+    )
+    add_model_options(
+        parser,
+        'embed images at their own shape, shrunk to this longest side (default: squeezed to the '
+        'size that CLIP was trained with)',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=8,
+        metavar='N',
+        help='images that are embedded together (default: 8)',
+    )
+    parser.add_argument(
+        '--on-error',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='images that cannot be read: list them at the end, or stop (default: skip)',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+
+
+def run(args: argparse.Namespace) -> int:
+    """``mmtagclip embed``."""
+    from ..apis.inputs import list_images
+
+    out = Path(args.out)
+    if out.suffix not in ('.parquet', '.safetensors'):
+        raise ValueError(f'--out must end in .parquet or .safetensors, not {args.out}')
+    check_place('--out', out.parent)
+    if out.exists() and not args.overwrite:
+        raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
+    unread: list[Path] = []
+    images = list_images(args.images, unread=unread)
+    if not any(Path(image.name).exists() for image in images):
+        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    check_model(args)
+    from ..apis.embedding import Embedder, check_embedding_file, embed_images
+
+    check_embedding_file(out)
+    embedder = Embedder(config_of(args), args.device, args.max_side)
+    embedder.name = args.model
+    errors = embed_images(
+        embedder,
+        images,
+        out,
+        patches=args.patches,
+        batch_size=args.batch_size,
+        on_error=args.on_error,
+        replace=args.overwrite,
+        show_progress=not args.quiet,
+    )
+    for reason in errors.values():
+        print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
+    own = out.resolve(), out.with_name(f'{out.name}.unfinished').resolve()
+    unread = [path for path in unread if not path.resolve().is_relative_to(own[1])]
+    unread = [path for path in unread if path.resolve() != own[0]]
+    if unread:
+        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
+    note(args, f'embeddings of {len(images) - len(errors)} images in {out}')
+    return SOME_UNREADABLE if errors else OK

@@ -1,0 +1,231 @@
+"""Weights that are fetched from elsewhere: only if the user allowed it, else from this machine."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ..files import user_path
+
+WEIGHTS = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+TIMM = 'timm'
+TIMM_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
+# Where Hugging Face's cache has the weights that the bundled configs name. The catalogues of
+# open_clip and timm say so, too, but they import torch; a test compares.
+REPOSITORIES = {
+    'ViT-B-16-quickgelu (openai)': 'timm/vit_base_patch16_clip_224.openai',
+    'ViT-L-14-quickgelu (openai)': 'timm/vit_large_patch14_clip_224.openai',
+    'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
+    'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
+}
+
+
+def cached(repository: str, names: Sequence[str] = WEIGHTS) -> Path | None:
+    """The first of these files of a repository of the Hugging Face hub that is on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def cached_tag(source: Mapping[str, Any]) -> Path | None:
+    """The weights of one of open_clip's tags, if they are on this machine.
+
+    Args:
+        source: What open_clip says of the tag.
+    """
+    if source.get('hf_hub'):
+        repository, _, name = source['hf_hub'].rpartition('/')
+        names = (str(Path(name).with_suffix('.safetensors')), name) if name else WEIGHTS
+        return cached(repository, names)
+    path = user_path('~/.cache/clip') / os.path.basename(source.get('url') or '')
+    return path if path.is_file() else None
+
+
+def timm_repository(model: str) -> str | None:
+    """The repository of one of timm's models; None if it has none."""
+    if f'{model} ({TIMM})' in REPOSITORIES:
+        return REPOSITORIES[f'{model} ({TIMM})']
+    import timm
+
+    known = timm.get_pretrained_cfg(model)
+    return None if known is None else known.hf_hub_id
+
+
+def on_this_machine(weights: str) -> bool:
+    """Whether weights are in the cache of open_clip or timm.
+
+    Those of the bundled configs are found without importing either. Of unknown names nothing is
+    missing here: building the model says what is wrong.
+
+    Args:
+        weights: A name of :func:`needed_weights`.
+    """
+    if weights.startswith('hf-hub:'):
+        return cached(weights.removeprefix('hf-hub:')) is not None
+    model, _, tag = weights.removesuffix(')').rpartition(' (')
+    if tag == TIMM:
+        repository = timm_repository(model)
+        return repository is not None and cached(repository, TIMM_WEIGHTS) is not None
+    if weights in REPOSITORIES:
+        return cached(REPOSITORIES[weights]) is not None
+    from open_clip.pretrained import get_pretrained_cfg
+
+    source = get_pretrained_cfg(model, tag)
+    return not source or cached_tag(source) is not None
+
+
+def needed_weights(model: Any) -> dict[str, Any]:
+    """The weights that building a model downloads unless they are on this machine.
+
+    Args:
+        model: Its config.
+
+    Returns:
+        The part of the config by the name of its weights, such as
+        ``'ViT-B-16-quickgelu (openai)'``, ``'hf-hub:ORG/REPO'`` and
+        ``'vit_base_patch8_224.dino (timm)'``. Of parts with the same weights, one that may not
+        download them.
+    """
+    needed: dict[str, Any] = {}
+    for part in _parts_with_weights(model):
+        name, tag = part['model'], part.get('pretrained')
+        if not name.startswith('hf-hub:'):
+            name = f'{name} ({TIMM if tag is True else tag})'
+        if not (name in needed and part.get('download')):
+            needed[name] = part
+    return needed
+
+
+def refused(weights: str) -> FileNotFoundError:
+    """The error for weights that would have to be downloaded.
+
+    Args:
+        weights: Their name.
+    """
+    return FileNotFoundError(
+        f'the weights of {weights} are not on this machine, and nothing is downloaded without '
+        'asking: allow it with --download (in Python and in configs download=True), or give the '
+        'file with --checkpoint (checkpoint=)'
+    )
+
+
+@contextmanager
+def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
+    """Turn all that can go wrong with a download into one sentence, said once and soon.
+
+    Args:
+        weights: What is downloaded, for the message.
+        repository: Of the Hugging Face hub, which would retry for a minute where there is no
+            connection; here it is asked once before.
+
+    Raises:
+        FileNotFoundError: The download failed.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import HfHubHTTPError
+
+    logger = logging.getLogger('huggingface_hub')
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        if repository:
+            with suppress(HfHubHTTPError):  # which shows that there is a connection
+                get_hf_file_metadata(hf_hub_url(repository, 'README.md'))
+        yield
+    except Exception as error:  # each library has its own, some of which are no OSError
+        reason = ' '.join((str(error) or type(error).__name__).split())
+        raise FileNotFoundError(
+            f'Failed to download {weights} ({reason}): try again with a connection, or give the '
+            'file with --checkpoint (checkpoint=)'
+        ) from None
+    finally:
+        logger.setLevel(level)
+
+
+def fetch_features(model: str, download: bool) -> None:
+    """Download the weights of one of timm's models, if they are not on this machine.
+
+    Args:
+        model: Its name. timm itself refuses names that it does not know.
+        download: Whether that is allowed.
+
+    Raises:
+        FileNotFoundError: It is not allowed, or it failed.
+    """
+    name = f'{model} ({TIMM})'
+    if on_this_machine(name):
+        return
+    if not download:
+        raise refused(name)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError
+
+    repository = timm_repository(model)
+    if repository is None:  # timm has another address
+        return
+    with downloading(name, repository):
+        try:
+            hf_hub_download(repository, TIMM_WEIGHTS[0])
+        except EntryNotFoundError:
+            hf_hub_download(repository, TIMM_WEIGHTS[1])
+
+
+@contextmanager
+def offline(weights: str, download: bool) -> Iterator[None]:
+    """Let a library find only what is on this machine, unless downloads are allowed.
+
+    Args:
+        weights: What it looks for, for the message.
+        download: Whether downloads are allowed.
+
+    Raises:
+        FileNotFoundError: It is not on this machine.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not download
+    try:
+        yield
+    except OSError:
+        if download:
+            raise
+        raise refused(weights) from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def settle_downloads(model: Any, download: bool) -> None:
+    """Allow the parts of a model to download their weights, or refuse, before anything is built.
+
+    Args:
+        model: Its config, which is changed if downloads are allowed.
+        download: Whether they are allowed; else only for parts with ``download=True``.
+
+    Raises:
+        FileNotFoundError: Weights are not on this machine and may not be downloaded.
+    """
+    if download:
+        for part in _parts_with_weights(model):
+            part['download'] = True
+    for name, part in needed_weights(model).items():
+        if not part.get('download') and not on_this_machine(name):
+            raise refused(name)
+
+
+def _parts_with_weights(part: Any) -> Iterator[Any]:
+    """The parts of a config that name weights that are elsewhere."""
+    if isinstance(part, Mapping):
+        name, tag = part.get('model'), part.get('pretrained')
+        if isinstance(name, str) and (name.startswith('hf-hub:') or tag):
+            yield part
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for one in part:
+            yield from _parts_with_weights(one)

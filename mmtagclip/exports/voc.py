@@ -1,0 +1,37 @@
+"""VOC's layout of masks: what CVAT calls "Segmentation mask 1.1"."""
+
+from pathlib import Path
+
+from ..labels import mask_png
+from ..records import encode_line
+from . import Format, Options
+from .folders import Folder
+from .results import Results
+
+
+def write(results: Results, out: Path, options: Options) -> None:
+    """Write ``SegmentationClass/STEM.png`` with a palette, ``labelmap.txt`` and the list of images.
+
+    ``labelmap.txt`` has the colour of each label, ``classes.txt`` one name per line in the order of
+    the labels.
+    """
+    folder = Folder(out, options)
+    stems = []
+    for entry in results:
+        if entry.mask is not None:
+            content = mask_png(entry.mask, results.palette)
+            folder.write(f'SegmentationClass/{entry.stem}.png', content)
+            stems.append(entry.stem)
+    folder.write('ImageSets/Segmentation/default.txt', *map(encode_line, stems))
+    folder.write('classes.txt', *map(encode_line, results.labels))
+    colours = [
+        f'{name}:{",".join(map(str, colour))}::'
+        for name, colour in zip(results.labels, results.palette, strict=True)
+    ]
+    folder.write('labelmap.txt', *map(encode_line, ['# label:color_rgb:parts:actions', *colours]))
+    folder.close()
+
+
+FORMAT = Format(
+    'voc', "palette masks in VOC's layout, for CVAT and others", write, kinds=('masks',)
+)
