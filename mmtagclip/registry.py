@@ -83,7 +83,12 @@ METRICS = ChildRegistry('metric', MMENGINE_METRICS, ['evaluation'])
 HOOKS = ChildRegistry(
     'hook',
     MMENGINE_HOOKS,
-    ['engine.class_check', 'engine.tag_visualization', 'engine.tag_writer'],
+    [
+        'engine.class_check',
+        'engine.patch_grid',
+        'engine.tag_visualization',
+        'engine.tag_writer',
+    ],
 )
 LOOPS = ChildRegistry('loop', MMENGINE_LOOPS, ['engine.fit_loop', 'engine.generate_loop'])
 VISUALIZERS = ChildRegistry(

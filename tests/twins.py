@@ -206,14 +206,37 @@ def last_block(policy, visual, x, outputs, grid, **options):
     elif policy == 'itaclip':
         maps = [csa(visual.transformer.resblocks[i], outputs[i - 1]) for i in options['layers']]
         attention = csa(layer, x) / 2 + torch.stack(maps).mean(0) / 2
+    elif policy == 'radseg':
+        out = layer.attn.out_proj((softmax_map(q, k) @ v).transpose(0, 1).flatten(1))
+        attention = torch.stack([alike(10 * cosine_map(head)) for head in out.chunk(len(v), -1)])
     elif policy == 'scclip':
         return torch.cat([x[:1], sc_clip(layer, x, outputs, grid, **options)])
     else:
         raise KeyError(f'the last block {policy!r} has no plain twin yet: write it here')
     y = layer.attn.out_proj((attention @ v).transpose(0, 1).flatten(1))
-    if policy in ('ordinary', 'selfonly', 'sclip', 'itaclip'):
+    if policy in ('ordinary', 'selfonly', 'sclip', 'itaclip', 'radseg'):
         y = x + y
-    return y + layer.mlp(layer.ln_2(y)) if policy in ('ordinary', 'selfonly', 'sclip') else y
+    whole = ('ordinary', 'selfonly', 'sclip', 'radseg')
+    return y + layer.mlp(layer.ln_2(y)) if policy in whole else y
+
+
+def cosine_map(tokens):
+    """Cosines (n, n) of tokens (n, width)."""
+    unit = tokens / tokens.norm(dim=-1, keepdim=True)
+    return unit @ unit.T
+
+
+def alike(logits):
+    """RADSeg's weights: softmax over what is not negative, row by row."""
+    rows = [torch.where(row < 0, 0, row.exp()) for row in logits]
+    return torch.stack([row / row.sum() for row in rows])
+
+
+def radseg_aggregation(tokens):
+    """Patches of one image (1+N, width), averaged over those that are alike."""
+    cosines = cosine_map(tokens[1:])
+    weights = alike(10 * (cosines - cosines.mean()))
+    return torch.cat([tokens[:1], weights @ tokens[1:]])
 
 
 def outliers(patches):

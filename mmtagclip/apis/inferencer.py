@@ -86,6 +86,8 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         classes: What to find in calls that name no classes: see :func:`typed_names`.
             The model's own classes if None.
         background: Names that compete with the classes; the same.
+        encoder: Another CLIP in place of the config's, such as ``'ViT-B-16-SigLIP2:webli'``;
+            see :func:`mmtagclip.apis.model_zoo.set_encoder`.
         download: Whether weights that are not on this machine may be downloaded.
         trust_checkpoint: Whether the checkpoint of a trained model is unpickled, which
             runs what code it brings; otherwise only its weights, numbers and strings
@@ -125,6 +127,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         *,
         classes: NameSource | None = None,
         background: NameSource | None = None,
+        encoder: str | None = None,
         download: bool = False,
         trust_checkpoint: bool = False,
     ) -> None:
@@ -133,8 +136,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             _check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
+        if self._built is not None and encoder is not None:
+            raise ValueError('a built model has its encoder: leave out encoder')
         self._trust = trust_checkpoint
-        config = Config({'model': {}}) if self._built is not None else load_config(model)
+        config = (
+            Config({'model': {}})
+            if self._built is not None
+            else load_config(model, encoder=encoder)
+        )
         settle_downloads(config.model, download)
         scope = self._config_of(model, config).get('default_scope', 'mmengine')
         import_scope(scope)

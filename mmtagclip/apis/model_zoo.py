@@ -106,7 +106,9 @@ def find_config(model: str | Path) -> Path:
 
 
 def load_config(
-    model: 'str | Path | Mapping[str, Any] | Config', options: Mapping[str, Any] | None = None
+    model: 'str | Path | Mapping[str, Any] | Config',
+    options: Mapping[str, Any] | None = None,
+    encoder: str | None = None,
 ) -> 'Config':
     """Read a config.
 
@@ -114,6 +116,7 @@ def load_config(
         model: A path, the name of a bundled model, a config, or a dict with
             the key ``model``.
         options: Overrides, ``{'model.encoder.checkpoint': 'ViT-B-16.pt'}``.
+        encoder: Another encoder, see :func:`set_encoder`.
 
     Raises:
         FileNotFoundError: See :func:`find_config`.
@@ -137,11 +140,80 @@ def load_config(
             'model is the path or name of a config, a config or a model, not '
             f'{type(model).__name__}'
         )
+    if encoder is not None and 'model' in config:
+        set_encoder(config, encoder)
     if options:
         config.merge_from_dict(dict(options))
     if 'model' not in config:
         raise ValueError("the config has no key 'model', so it describes no model")
     return config
+
+
+# Settings that belong to one model, or to one depth, by the name of their part; the encoder's too.
+OF_ONE_MODEL = {
+    'CLIPEncoder': ('pretrained', 'checkpoint', 'quick_gelu', 'mean', 'std', 'tokenizer', 'tower'),
+    'DMAR': ('layers', 'votes'),
+    'AffinityRefinement': ('layers',),
+    'ITACLIPLastBlock': ('layers',),
+    'SCCLIPLastBlock': (
+        'similarity_layer',
+        'output_layer',
+        'fusion_layers',
+        'class_token_weight',
+    ),
+    'CLIPDataPreprocessor': ('mean', 'std'),
+}
+
+
+def set_encoder(config: 'Config', encoder: str) -> None:
+    """Put another encoder into a config, in all places; layers then follow from its depth.
+
+    A convolutional encoder has no attention, so DMAR is left out.
+
+    Args:
+        config: Is changed.
+        encoder: ``NAME:TAG`` of open_clip, such as ``'ViT-B-16-SigLIP2:webli'``, ``NAME`` if it
+            has one tag, or if the weights come from a file, or ``local-dir:PATH`` or
+            ``hf-hub:ORG/REPO``.
+
+    Raises:
+        ValueError: open_clip has no such model or tag, the model is unsupported, or the config
+            has no encoder.
+    """
+    import open_clip
+
+    from ..clip.loading import check_vision_config, get_architecture
+
+    settings: dict[str, Any] = {'model': encoder}
+    convolutional = False
+    if not encoder.startswith(('local-dir:', 'hf-hub:')):
+        name, _, tag = encoder.partition(':')
+        family = check_vision_config(get_architecture(name), name)
+        convolutional = getattr(family, 'num_blocks', None) == 0
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if tag and tag not in tags:
+            raise ValueError(f'{name} has no weights {tag!r}: choose {", ".join(tags) or "a file"}')
+        settings['model'] = name
+        if tag or len(tags) == 1:
+            settings['pretrained'] = tag or tags[0]
+    encoders = encoder_configs(config)
+    if not encoders:
+        raise ValueError('--encoder takes the place of an encoder; this model has none')
+
+    def strip(part: Any) -> None:
+        if not isinstance(part, dict):
+            return
+        kind = str(part.get('type', '')).removeprefix('mmtagclip.')
+        for key in OF_ONE_MODEL.get(kind, ()):
+            part.pop(key, None)
+        if convolutional:
+            part.pop('dmar', None)
+        for value in part.values():
+            strip(value)
+
+    strip(config.model)
+    for one in encoders:
+        one.update(settings)
 
 
 def encoder_configs(config: 'Config') -> 'list[ConfigDict]':

@@ -51,6 +51,12 @@ def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MA
         max_side: Help of --max-side; None for a command without it.
     """
     parser.add_argument(
+        '--encoder',
+        metavar='NAME[:TAG]',
+        help="another CLIP in place of the model's: a name and a tag of open_clip, such as "
+        'ViT-B-16-SigLIP2:webli, local-dir:PATH or hf-hub:ORG/REPO; layers follow from its depth',
+    )
+    parser.add_argument(
         '--checkpoint',
         metavar='FILE',
         help="file with the encoder's weights, in place of those that the model names; or the "
@@ -88,7 +94,7 @@ def config_of(args: argparse.Namespace) -> Any:
     parser = argparse.ArgumentParser(prog='mmtagclip')
     parser.add_argument('--cfg-options', nargs='+', action=CfgOptions, default={})
     given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
-    config = load_config(args.model, given.cfg_options)
+    config = load_config(args.model, given.cfg_options, args.encoder)
     if args.checkpoint is not None:
         encoders = encoder_configs(config)
         if not encoders and args.command not in ('tag', 'segment'):

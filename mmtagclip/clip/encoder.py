@@ -264,6 +264,12 @@ class DenseEncoder(nn.Module):
         return float(self.clip.logit_scale.exp())
 
     @property
+    def logit_bias(self) -> float | None:
+        """What is added to the scaled cosines before a sigmoid; None if not trained with one."""
+        bias = getattr(self.clip, 'logit_bias', None)
+        return None if bias is None else float(bias)
+
+    @property
     def identity(self) -> dict[str, str]:
         """Everything that determines the patch features, as text; ``name`` is only for messages.
 
@@ -448,7 +454,7 @@ class DenseEncoder(nn.Module):
         # The early maps of a convolutional tower are larger than its strides suggest.
         side = self.patch_size if self.num_blocks else 16
         tokens = self.tower.lead + images[:1].numel() // (3 * side**2)
-        return images.split(max(1, CPU_TOKENS // tokens))
+        return images.split(max(1, CPU_TOKENS // max(1, tokens)))
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Compute the input ``(B, P+N, width)`` float32 of block 0, and the patch grid ``(h, w)``.

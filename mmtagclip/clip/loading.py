@@ -36,7 +36,7 @@ from ..files import user_path
 from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
-from .towers import check_tower
+from .towers import Tower, check_tower
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
 FOLDER_CONFIG = 'open_clip_config.json'
@@ -159,11 +159,14 @@ def load_clip(
     )
 
 
-def check_vision_config(config: Mapping[str, Any], name: str) -> None:
+def check_vision_config(config: Mapping[str, Any], name: str) -> type[Tower]:
     """Refuse an unsupported architecture before its weights are downloaded or read.
 
     Builds the image tower on the meta device, without memory, and checks it with
     :func:`mmtagclip.clip.towers.check_tower`.
+
+    Returns:
+        The family of the image tower.
 
     Raises:
         ImportError: The text tower needs transformers, which is not installed.
@@ -192,8 +195,9 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> None:
             clip = open_clip.CLIP(config['embed_dim'], vision, smallest)
     except (TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f"the image tower of {name} can't be built: {error}") from None
-    check_tower(clip.visual, name)
+    family = check_tower(clip.visual, name)
     _check_text_config(config['text_cfg'], name)
+    return family
 
 
 def _check_text_config(text: Mapping[str, Any], name: str) -> None:
@@ -389,7 +393,7 @@ def _source(
         )
     path = user_path(str(checkpoint))
     called = model if isinstance(model, str) else 'CLIP'
-    config = _checked(_architecture(model) if isinstance(model, str) else model, called)
+    config = _checked(get_architecture(model) if isinstance(model, str) else model, called)
     said = config.get('quick_gelu') if quick_gelu is None else quick_gelu
     if said is None and not _has_two_activations(model):
         said = False
@@ -475,7 +479,7 @@ def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _tag(model: str, tag: str, download: bool) -> _Source:
     name = f'{model} ({tag})'
-    config = _checked(_architecture(model), name)
+    config = _checked(get_architecture(model), name)
     weights = get_pretrained_cfg(model, tag)
     if not weights:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -580,7 +584,12 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, model:
     )
 
 
-def _architecture(model: str) -> dict[str, Any]:
+def get_architecture(model: str) -> dict[str, Any]:
+    """Return open_clip's architecture of a name.
+
+    Raises:
+        ValueError: There is none; near names are said.
+    """
     config = open_clip.get_model_config(model)
     if config is None:
         near = [name for name in open_clip.list_models() if name.startswith(model[:6])]

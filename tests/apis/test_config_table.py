@@ -71,6 +71,9 @@ def test_a_card_without_the_marks_is_refused():
 @pytest.mark.parametrize('method', TABLE.methods)
 def test_every_combination_loads(method, load):
     for backbone in TABLE.backbones:
+        # One of the new towers stands for all: they differ in the encoder alone.
+        if 'openai' not in backbone and backbone not in ('vit-demo', 'convnext-large_laion2b'):
+            continue
         tower = TABLE._load(CONFIGS / f'_base_/backbones/{backbone}.py')['backbone']
         for data in TABLE.datasets(method):
             cfg = load(TABLE.text(method, backbone, data))
@@ -129,26 +132,18 @@ def test_a_handful_is_built(method, data, load):
     assert MODELS.build(cfg.model) is not None
 
 
-@pytest.mark.parametrize('method', ['itaclip', 'scclip', 'piaa-itaclip', 'piaa-scclip'])
-def test_a_deeper_model_is_refused_where_layers_are_those_of_12_blocks(method, load):
+@pytest.mark.parametrize('method', ['itaclip', 'scclip'])
+def test_layers_of_a_deeper_model_follow_from_its_depth(method, load):
     """As by --cfg-options model.encoder.model=ViT-L-14-quickgelu on a published config."""
     deep = open_clip.CLIP(
         embed_dim=8,
         vision_cfg={'layers': 24, 'width': 8, 'head_width': 4, 'patch_size': 16, 'image_size': 32},
         text_cfg={'width': 8, 'heads': 2, 'layers': 1},
     )
-    method_data = TABLE.datasets(method)[0]
-    cfg = load(TABLE.text(method, 'vit-base-p16_openai', method_data))
-    encoder = {**cfg.model.encoder.to_dict(), 'model': deep, 'pretrained': None}
-    with pytest.raises(ValueError, match=r'has 24 blocks, but the defaults .* are for 12: set its'):
-        MODELS.build(encoder)
-    cfg = load(TABLE.text(method, 'vit-large-p14_openai', method_data))
-    encoder['last_block'] = cfg.model.encoder.last_block
-    if method.endswith('scclip'):  # whose layers the backbone's file has
-        assert MODELS.build(encoder).num_blocks == 24
-    else:
-        with pytest.raises(ValueError, match='set its layers'):
-            MODELS.build(encoder)
+    cfg = load(TABLE.text(method, 'vit-base-p16_openai', TABLE.datasets(method)[0]))
+    built = MODELS.build({**cfg.model.encoder.to_dict(), 'model': deep, 'pretrained': None})
+    assert built.num_blocks == 24
+    assert max(built.last_block.block_inputs) > 12
 
 
 def test_the_command_prints_what_works_in_any_folder(tmp_path):

@@ -140,8 +140,8 @@ class Tower(ABC):
 
 
 def tower_class(visual: Any) -> type[Tower] | None:
-    """Return the family of an image tower; None if there is none."""
-    return next((family for family in TOWERS if family.accepts(visual)), None)
+    """Return the family of an image tower, the one defined last; None if there is none."""
+    return next((family for family in reversed(TOWERS) if family.accepts(visual)), None)
 
 
 def check_tower(visual: Any, name: str) -> type[Tower]:

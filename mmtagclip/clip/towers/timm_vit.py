@@ -90,8 +90,10 @@ class TimmBlock(Block):
     def _mlp(self, y: Tensor) -> Tensor:
         """Apply the MLP, whose inner norm, if it has one, stays float32."""
         dtype = self.module.attn.proj.weight.dtype
-        # Autocast passes from the narrow products to the norm and back; it is off in float32.
-        with torch.autocast(y.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        if dtype == torch.float32:
+            return self.module.mlp(y)
+        # Autocast passes from the narrow products to the norm and back.
+        with torch.autocast(y.device.type, dtype=dtype):
             return self.module.mlp(y).float()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...clip import DenseEncoder
 from ...registry import MODELS
 from ..maps import far_edge, min_max
+from .scoring import name_scores
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class CWR(nn.Module):
         images: Tensor,
         text: Tensor,
         encoder: DenseEncoder,
+        scoring: str = 'softmax',
     ) -> Tensor:
         """Identify each candidate again.
 
@@ -87,6 +89,7 @@ class CWR(nn.Module):
             images: ``(B, 3, H, W)`` resized and normalised, as encoded.
             text: ``(C, D)`` text features.
             encoder: Plain CLIP for the crops.
+            scoring: See :func:`~mmtagclip.models.taggers.scoring.name_scores`.
 
         Returns:
             ``(B, F)`` new image scores.
@@ -97,7 +100,7 @@ class CWR(nn.Module):
             chunk = candidates[start : start + self.max_crops]
             crops, masks = self.crops(chunk, images, encoder)
             class_tokens = encoder.encode_class_token(crops, masks)
-            probability = (encoder.logit_scale * class_tokens @ text.T).softmax(dim=-1)
+            probability = name_scores(class_tokens, text, encoder, scoring)
             for row, candidate in zip(probability, chunk, strict=True):
                 at = candidate.image, candidate.label
                 scores[at] = 0.5 * scores[at] + 0.5 * row[candidate.label]

@@ -10,7 +10,18 @@ from ...clip import DenseFeatures, Encoded, Names
 from ...registry import MODELS
 from .cwr import CWR
 from .dmar import DMAR
+from .scoring import SCORINGS, coarse_scores, name_scores
 from .selection import TagRule
+
+__all__ = [
+    'ClassTokenHead',
+    'TagCLIPHead',
+    'TagHead',
+    'TagScores',
+    'check_finite',
+    'check_scores',
+    'coarse_scores',
+]
 
 
 @dataclass
@@ -25,20 +36,6 @@ class TagScores:
 
     scores: Tensor
     score_maps: Tensor | None
-
-
-def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
-    """Softmax over all names for every patch (TagCLIP, sec. 3.2).
-
-    Args:
-        patches: ``(B, N, D)`` unit length.
-        text: ``(C, D)`` unit length, foreground first.
-        logit_scale: Factor of the cosines.
-
-    Returns:
-        ``(B, N, C)`` probabilities.
-    """
-    return (logit_scale * patches @ text.T).softmax(dim=-1)
 
 
 class TagHead(nn.Module):
@@ -58,6 +55,7 @@ class TagHead(nn.Module):
 
     attention_layers: tuple[tuple[int, ...], ...] = ()
     needs_votes = False
+    scoring = 'softmax'
 
     def __init__(
         self, threshold: float = 0.5, min_score: float | None = None, top: int | None = None
@@ -86,6 +84,11 @@ class TagCLIPHead(TagHead):
             :func:`coarse_scores` (``mmtagclip.GaussianClassifier``), or None.
         min_score: See :class:`TagHead`.
         top: The same.
+        scoring: ``'softmax'`` over all names, as published, or ``'sigmoid'``, name by name, for
+            models that were trained so (SigLIP); CWR scores alike.
+
+    Raises:
+        ValueError: ``scoring`` is unknown.
     """
 
     def __init__(
@@ -96,8 +99,12 @@ class TagCLIPHead(TagHead):
         scorer: ConfigDict | dict | nn.Module | None = None,
         min_score: float | None = None,
         top: int | None = None,
+        scoring: str = 'softmax',
     ) -> None:
         super().__init__(threshold, min_score, top)
+        if scoring not in SCORINGS[:2]:
+            raise ValueError(f"scoring must be 'softmax' or 'sigmoid', not {scoring!r}")
+        self.scoring = scoring
         self.scorer = MODELS.build(scorer) if isinstance(scorer, dict) else scorer
         self.dmar = MODELS.build(dmar) if isinstance(dmar, dict) else dmar
         self.cwr = MODELS.build(cwr) if isinstance(cwr, dict) else cwr
@@ -126,7 +133,7 @@ class TagCLIPHead(TagHead):
         features, encoder = encoded.features, encoded.encoder
         check_finite(features)
         maps = (
-            coarse_scores(features.patches, names.text, encoder.logit_scale)
+            name_scores(features.patches, names.text, encoder, self.scoring)
             if self.scorer is None
             else self.scorer(features.patches)
         )
@@ -143,7 +150,9 @@ class TagCLIPHead(TagHead):
                     f'grid of {features.grid[0]}x{features.grid[1]}: set '
                     'keep_grid=False'
                 )
-            scores = self.cwr(maps, scores, features.grid, encoded.images, names.text, encoder)
+            scores = self.cwr(
+                maps, scores, features.grid, encoded.images, names.text, encoder, self.scoring
+            )
         check_scores(scores)
         foreground = maps[..., : names.num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
@@ -151,7 +160,7 @@ class TagCLIPHead(TagHead):
 
 @MODELS.register_module()
 class ClassTokenHead(TagHead):
-    """Plain CLIP's global score: the softmax of the class token over all names.
+    """Plain CLIP's global score: the softmax of its global feature over all names.
 
     The baseline that TagCLIP is compared with. Makes no score maps.
 
@@ -159,13 +168,30 @@ class ClassTokenHead(TagHead):
         threshold: See :class:`TagHead`.
         min_score: The same.
         top: The same.
+        scoring: ``'softmax'``, ``'sigmoid'`` for models that were trained so, or ``'cosine'``,
+            as CLIP_benchmark ranks images.
+
+    Raises:
+        ValueError: ``scoring`` is unknown.
     """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        min_score: float | None = None,
+        top: int | None = None,
+        scoring: str = 'softmax',
+    ) -> None:
+        super().__init__(threshold, min_score, top)
+        if scoring not in SCORINGS:
+            raise ValueError(f'scoring must be one of {", ".join(SCORINGS)}, not {scoring!r}')
+        self.scoring = scoring
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
         check_finite(encoded.features)
         class_token = encoded.encoder.ordinary_class_token(encoded.features)
-        scores = coarse_scores(class_token[:, None], names.text, encoded.encoder.logit_scale)
+        scores = name_scores(class_token[:, None], names.text, encoded.encoder, self.scoring)
         check_scores(scores[:, 0])
         return TagScores(scores[:, 0, : names.num_foreground], None)
 

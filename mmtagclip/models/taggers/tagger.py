@@ -24,6 +24,7 @@ from ..precision import full_precision
 from .dmar import DMAR
 from .heads import TagScores
 from .piaa import GaussianClassifier
+from .scoring import check_scoring
 from .selection import TagRule
 
 
@@ -77,6 +78,7 @@ class TagCLIP(BaseClassifier):
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
         check_normalisation(self.encoder, self.data_preprocessor)
+        check_scoring(getattr(self.head, 'scoring', 'softmax'), self.encoder)
         refiner = getattr(self.head, 'dmar', None)
         if refiner is not None and not self.encoder.num_blocks:
             raise ValueError(
@@ -292,11 +294,13 @@ class TagCLIP(BaseClassifier):
 
         It is a quarter of the score that each name would have if all were equally likely,
         1 / (4 C), where C counts classes and background. docs/thresholds.md says how it was
-        chosen.
+        chosen. Scores that are no softmax have no such level: it is 0.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
+        if getattr(self.head, 'scoring', 'softmax') != 'softmax':
+            return 0.0
         return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod

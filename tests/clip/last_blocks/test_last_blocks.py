@@ -99,7 +99,10 @@ def plain(policy, visual, image, **options):
         x, _ = twins.block(layer, x)
         outputs.append(x[0])
     tokens = twins.last_block(policy, visual, x[0], outputs, grid, **options)
-    return torch.nn.functional.normalize(visual.ln_post(tokens) @ visual.proj, dim=-1)
+    tokens = visual.ln_post(tokens)
+    if policy == 'radseg':
+        tokens = twins.radseg_aggregation(tokens)
+    return torch.nn.functional.normalize(tokens @ visual.proj, dim=-1)
 
 
 def batch(count, height, width, seed=0, patch=16):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmtagclip.clip import DenseEncoder, LoadedCLIP, OrdinaryLastBlock, SelfOnlyLastBlock
+from mmtagclip.clip import (
+    DenseEncoder,
+    LoadedCLIP,
+    OrdinaryLastBlock,
+    RADSegLastBlock,
+    SelfOnlyLastBlock,
+)
 from tests.golden import GOLDEN
 from tests.golden.towers import recipe
 
@@ -121,3 +127,18 @@ def test_fcclip(kind, monkeypatch):
     whole = encoder.encode_class_token(images, seen(encoder.native_grid))[:, None]
     got = torch.cat([encoder(images).patches, whole], dim=1)
     torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
+
+
+def test_radseg():
+    """The released aggregation takes the mean similarity over the batch; this is of one image."""
+    encoder = encoder_of('vit_cls', RADSegLastBlock())
+    images = recipe.images(*encoder.native_size)
+    golden = np.load(FOLDER / 'published.npz')
+    out, grid = encoder.last_block(encoder.walk(images, lambda *args: None))
+    tokens = encoder.tower.norm(out)
+    gathered = encoder.last_block.gather(tokens, grid)[:, 1:]
+    for key, got in (('radseg_scra_tokens', tokens), ('radseg_scga', gathered)):
+        wanted = torch.from_numpy(golden[key])
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
+    assert torch.equal(RADSegLastBlock(aggregate=False).gather(tokens, grid), tokens)

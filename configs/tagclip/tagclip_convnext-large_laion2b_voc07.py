@@ -1,0 +1,11 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/tagclip.py',
+    '../_base_/backbones/convnext-large_laion2b.py',
+    '../_base_/datasets/tags/voc07.py',
+    '../_base_/pipelines/tags.py',
+]
+model = dict(
+    **_base_.parts.TagCLIP, encoder=_base_.backbone.encoder, head=_base_.backbone.TagCLIPHead
+)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

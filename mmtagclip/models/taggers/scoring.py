@@ -1,0 +1,62 @@
+"""From cosines to scores: a softmax over all names, a sigmoid name by name, or the cosine."""
+
+from torch import Tensor
+
+from ...clip import DenseEncoder
+
+SCORINGS = ('softmax', 'sigmoid', 'cosine')
+
+
+def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+    """Softmax over all names for every patch (TagCLIP, sec. 3.2).
+
+    Args:
+        patches: ``(B, N, D)`` unit length.
+        text: ``(C, D)`` unit length, foreground first.
+        logit_scale: Factor of the cosines.
+
+    Returns:
+        ``(B, N, C)`` probabilities.
+    """
+    return (logit_scale * patches @ text.T).softmax(dim=-1)
+
+
+def name_scores(
+    features: Tensor, text: Tensor, encoder: DenseEncoder, scoring: str = 'softmax'
+) -> Tensor:
+    """Scores of all names for features of an encoder.
+
+    Args:
+        features: ``(..., D)`` unit length.
+        text: ``(C, D)`` unit length.
+        encoder: The encoder of both.
+        scoring: ``'softmax'`` over all names, as published; ``'sigmoid'``, name by name, as
+            SigLIP was trained; or ``'cosine'``.
+
+    Returns:
+        ``(..., C)``, in [0, 1], but cosines in [-1, 1].
+
+    Raises:
+        ValueError: ``scoring`` is sigmoid, and the model has no bias for it.
+    """
+    if scoring == 'softmax':
+        return coarse_scores(features, text, encoder.logit_scale)
+    if scoring == 'cosine':
+        return features @ text.T
+    check_scoring(scoring, encoder)
+    bias = encoder.logit_bias
+    assert bias is not None
+    return (encoder.logit_scale * features @ text.T + bias).sigmoid()
+
+
+def check_scoring(scoring: str, encoder: DenseEncoder) -> None:
+    """Refuse a sigmoid for a model without a bias.
+
+    Raises:
+        ValueError: The model has none.
+    """
+    if scoring == 'sigmoid' and encoder.logit_bias is None:
+        raise ValueError(
+            f'{encoder.name} was not trained with a sigmoid and has no logit_bias: use '
+            "scoring='softmax'"
+        )
