@@ -85,7 +85,7 @@ def test_a_checkpoint_s_code_runs_only_if_it_is_trusted(segmentor, tmp_path):
 
 def test_weights_are_downloaded_only_on_request(monkeypatch, tmp_path):
     config = ROOT / 'configs/pseudo_labels/resnet50_voc12.py'
-    process = run_script(TRAIN_PY, config, '--work-dir', tmp_path, TORCH_HOME=tmp_path)
+    process = run_script(TRAIN_PY, config, '--work-dir', tmp_path, TORCH_HOME=str(tmp_path))
     assert process.returncode == 1
     assert 'error: the weights https://download.openmmlab.com/' in process.stderr
     assert 'Traceback' not in process.stderr
