@@ -111,14 +111,10 @@ def test_weights_of_another_family_or_text_tower_are_refused(tmp_path):
     path = tmp_path / 'weights.safetensors'
     save_file(state, path)
     assert load_clip(SMALL, checkpoint=path).mean is None  # timm's towers have several
-    eva = {
-        **SMALL,
-        'vision_cfg': {**SMALL['vision_cfg'], 'timm_model_name': 'eva02_tiny_patch14_224'},
-    }
-    with pytest.raises(ValueError, match=r'weights of another architecture than CLIP .* it lacks'):
-        load_clip(eva, checkpoint=path)
-    text = {**SMALL, 'text_cfg': {**SMALL['text_cfg'], 'context_length': 9}}
-    with pytest.raises(
-        ValueError, match=r'text\.positional_embedding is \(8, 32\) instead of \(9,'
-    ):
-        load_clip(text, checkpoint=path)
+    vision = {**SMALL['vision_cfg'], 'timm_model_name': 'eva02_tiny_patch14_224'}
+    with pytest.raises(ValueError, match=r'weights of another architecture than CLIP .* lacks'):
+        load_clip({**SMALL, 'vision_cfg': vision}, checkpoint=path)
+    text = {**SMALL['text_cfg'], 'context_length': 9}
+    message = r'text\.positional_embedding is \(8, 32\) instead of \(9,'
+    with pytest.raises(ValueError, match=message):
+        load_clip({**SMALL, 'text_cfg': text}, checkpoint=path)
