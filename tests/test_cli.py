@@ -289,8 +289,8 @@ def test_pictures(photos, tmp_path):
             'makes masks, not tags: use `mmtagclip segment`',
         ),
         ([SCENES, '--threshold', '3'], 'threshold must be in'),
-        ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
-        ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
+        ([SCENES, '--max-side', '0'], '--max-side must be at least 1, not 0'),
+        ([SCENES, '--batch-size', '0'], '--batch-size must be at least 1, not 0'),
         ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
         ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
         (
@@ -314,6 +314,14 @@ def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, mon
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('mmtagclip: error: ')
     assert message in error
+
+
+def test_a_format_without_its_package_is_refused_before_the_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    for words in (['tag', *TAG], ['segment', *SEGMENT], ['embed']):
+        assert mmtagclip(*words, SCENES, '--out', tmp_path / 'a.parquet') == 2
+        assert "parquet needs pyarrow: pip install -e '.[parquet]'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_names_with_spaces_between_them(capsys):

@@ -136,10 +136,11 @@ def check_place(argument: str, folder: str | Path) -> None:
 
 
 def check_model(args: argparse.Namespace) -> None:
-    """Refuse a model, checkpoint or weights that do not exist.
+    """Refuse a model, checkpoint or weights that do not exist, and numbers out of range.
 
     Raises:
         FileNotFoundError: There is no such config, model or file.
+        ValueError: A number is below 1.
     """
     from ..apis.model_zoo import find_config
 
@@ -148,6 +149,10 @@ def check_model(args: argparse.Namespace) -> None:
         path = getattr(args, option, None)
         if path is not None and not user_path(path).is_file():
             raise FileNotFoundError(f'--{option}: there is no file {path}')
+    for option in ('batch_size', 'max_side'):
+        number = getattr(args, option, None)
+        if number is not None and number < 1:
+            raise ValueError(f'--{option.replace("_", "-")} must be at least 1, not {number}')
 
 
 def names_of(text: str) -> Any:

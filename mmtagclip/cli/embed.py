@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..extras import require
 from ..images import unread_sentence
 from .common import (
     OK,
@@ -88,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     check_model(args)
-    from ..apis.embedding import Embedder, check_embedding_file, embed_images
+    if out.suffix == '.parquet':
+        require('pyarrow', 'parquet', 'parquet')
+    from ..apis.embedding import Embedder, embed_images
 
-    check_embedding_file(out)
     embedder = Embedder(config_of(args), args.device, args.max_side)
     embedder.name = args.model
     errors = embed_images(

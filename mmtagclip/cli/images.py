@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..exports import formats_of_runs
+from ..exports import Options, formats_of_runs
 from ..files import real_path, user_path
 from ..images import unread_sentence
 from .common import (
@@ -134,7 +134,11 @@ def run(args: argparse.Namespace) -> int:
     unread: list[Path] = []
     images = input_images(args, unread)
     check_model(args)
+    from ..apis.model_zoo import task_of
     from ..models import TagRule
+
+    if task_of(args.model) == {'tag': 'segment', 'segment': 'tag'}[args.command]:
+        raise other_command(args)
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
     TagRule().but(**rule)  # refuses what is out of range
@@ -152,13 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
     kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
     if apis.inferencer_class(config) is not kind:
-        makes = {'tag': 'tags', 'segment': 'masks'}
-        wanted = makes.pop(args.command)
-        ((other, made),) = makes.items()
-        raise ValueError(
-            f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
-            f'`mmtagclip models` lists as "{args.command}"'
-        )
+        raise other_command(args)
     inferencer = kind(
         config,
         weights_of(args, config),
@@ -187,6 +185,17 @@ def run(args: argparse.Namespace) -> int:
     return SOME_UNREADABLE if bad else OK
 
 
+def other_command(args: argparse.Namespace) -> ValueError:
+    """The error for a model of the other command."""
+    makes = {'tag': 'tags', 'segment': 'masks'}
+    wanted = makes.pop(args.command)
+    ((other, made),) = makes.items()
+    return ValueError(
+        f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
+        f'`mmtagclip models` lists as "{args.command}"'
+    )
+
+
 def real_command(args: argparse.Namespace) -> str:
     """A command for the same images and names, with the default model instead of the demo's."""
     names = [
@@ -202,6 +211,7 @@ def check_out(args: argparse.Namespace) -> None:
 
     Raises:
         FileExistsError: The output exists, and --overwrite was not given.
+        ImportError: The format needs a package that is not installed.
         ValueError: Its ending is no known format.
     """
     for option in ('vis', 'sheets'):
@@ -209,10 +219,13 @@ def check_out(args: argparse.Namespace) -> None:
             check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
-    path, formats = Path(args.out), tuple(formats_of_runs())
+    path, formats = Path(args.out), formats_of_runs()
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+    if not folder:
+        kind = 'tags' if args.command == 'tag' else 'masks'
+        formats[path.suffix].check(kind, path, Options())
     check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
     if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):

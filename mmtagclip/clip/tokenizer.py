@@ -10,7 +10,7 @@ import torch
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, get_clean_fn
 from torch import Tensor
 
-from ..extras import install
+from ..extras import require
 from ..files import user_path
 
 FILE = 'tokenizer.json'
@@ -44,12 +44,9 @@ class FileTokenizer:
         clean: str = 'whitespace',
         strip_sep_token: bool = False,
     ) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ModuleNotFoundError:
-            raise ImportError(
-                f"this model's tokenizer needs tokenizers: {install('text')}"
-            ) from None
+        require('tokenizers', 'text', "this model's tokenizer")
+        from tokenizers import Tokenizer
+
         path = user_path(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
