@@ -43,12 +43,20 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 MAX_SIDE = "longest side; larger images are shrunk for the encoder (default: the config's)"
 
 
-def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MAX_SIDE) -> None:
+CHECKPOINT = "file with the encoder's weights, in place of those that the model names"
+
+
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    max_side: str | None = MAX_SIDE,
+    checkpoint: str = CHECKPOINT,
+) -> None:
     """Add the options of every command that builds a model.
 
     Args:
         parser: Of the command.
         max_side: Help of --max-side; None for a command without it.
+        checkpoint: Help of --checkpoint.
     """
     parser.add_argument(
         '--encoder',
@@ -59,14 +67,7 @@ def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MA
     parser.add_argument(
         '--checkpoint',
         metavar='FILE',
-        help="file with the encoder's weights, in place of those that the model names; or the "
-        'checkpoint of a trained model',
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint of a trained model, which runs what code it brings; '
-        'otherwise only its weights, numbers and strings are read',
+        help=checkpoint,
     )
     parser.add_argument(
         '--download',

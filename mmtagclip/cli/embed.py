@@ -1,6 +1,7 @@
 """``mmtagclip embed``."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def add_parser(commands: Any) -> None:
         run,
         """\
 examples:
-  mmtagclip embed photos --out photos.parquet
+  mmtagclip embed photos --out photos.parquet --download
   mmtagclip embed photos --model tagclip_demo --out photos.safetensors --patches""",
     )
     parser.add_argument(
@@ -71,7 +72,7 @@ examples:
         default='skip',
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,10 +92,14 @@ def run(args: argparse.Namespace) -> int:
     check_model(args)
     if out.suffix == '.parquet':
         require('pyarrow', 'parquet', 'parquet')
+    from ..apis.demo_model import are_demo_scenes, demo_notice, is_demo_model
     from ..apis.embedding import Embedder, embed_images
 
     embedder = Embedder(config_of(args), args.device, args.max_side)
     embedder.name = args.model
+    if is_demo_model(embedder) and not are_demo_scenes(images):
+        real = shlex.join(['mmtagclip', 'embed', *args.images[:3], '--out', args.out, '--download'])
+        note(args, f'mmtagclip: {demo_notice(real)}')
     errors = embed_images(
         embedder,
         images,

@@ -12,6 +12,7 @@ from ..exports import Options, formats_of_runs
 from ..files import real_path, user_path
 from ..images import unread_sentence
 from .common import (
+    CHECKPOINT,
     OK,
     SEGMENTOR,
     SOME_UNREADABLE,
@@ -37,7 +38,7 @@ def add_parser(commands: Any) -> None:
         'tags of images',
         """\
 examples:
-  mmtagclip tag photo.jpg --classes dog,cat,"traffic light"
+  mmtagclip tag photo.jpg --classes dog,cat,"traffic light" --download
   mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
   mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
   mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json""",
@@ -49,7 +50,7 @@ examples:
         'masks of images',
         """\
 examples:
-  mmtagclip segment photo.jpg --classes dog,cat --vis pictures
+  mmtagclip segment photo.jpg --classes dog,cat --vis pictures --download
   mmtagclip segment photos --classes names.txt --out masks
   mmtagclip segment photos --model cls-seg_demo --out coco.json""",
     )
@@ -93,7 +94,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     parser.add_argument(
         '--all-scores',
         action='store_true',
-        help='write the score of every class, not only of the tags (JSON and CSV)',
+        help='write the score of every class, not only of the tags',
     )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
@@ -110,7 +111,15 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         default=model,
         help=f'name of a model (see mmtagclip models) or config (default: {model})',
     )
-    add_model_options(parser)
+    add_model_options(
+        parser, checkpoint=f'{CHECKPOINT}; or the checkpoint of a model that was trained'
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint of a trained model, which runs what code it brings; '
+        'otherwise only its weights, numbers and strings are read',
+    )
     add_weights(parser)
     parser.add_argument(
         '--batch-size',

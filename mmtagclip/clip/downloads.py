@@ -130,13 +130,16 @@ def refused(weights: str) -> FileNotFoundError:
 
 
 @contextmanager
-def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
+def downloading(
+    weights: str, repository: str | None = None, option: str = '--checkpoint (checkpoint=)'
+) -> Iterator[None]:
     """Turn all that can go wrong with a download into one sentence, said once and soon.
 
     Args:
         weights: What is downloaded, for the message.
         repository: Of the Hugging Face hub, which would retry for a minute where there is no
             connection; here it is asked once before.
+        option: What takes the file instead, for the message.
 
     Raises:
         FileNotFoundError: The download failed.
@@ -156,7 +159,7 @@ def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
         reason = ' '.join((str(error) or type(error).__name__).split())
         raise FileNotFoundError(
             f'Failed to download {weights} ({reason}): try again with a connection, or give the '
-            'file with --checkpoint (checkpoint=)'
+            f'file with {option}'
         ) from None
     finally:
         logger.setLevel(level)
