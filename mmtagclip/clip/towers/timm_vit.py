@@ -106,13 +106,19 @@ class TimmViT(Tower):
         positions: See :class:`Tower`.
         pool_mlp: Whether patches pass the MLP of an attention pool, as what it pools does. False
             for TextRegion's features.
+        global_token: Which token in front of the patches is the class token; 1 for the second
+            one of TIPS, a register.
     """
 
     kind = "timm's ViT and Eva"
     default_positions = 'bicubic_antialias'
 
     def __init__(
-        self, visual: TimmModel, positions: str | None = None, pool_mlp: bool = True
+        self,
+        visual: TimmModel,
+        positions: str | None = None,
+        pool_mlp: bool = True,
+        global_token: int = 0,
     ) -> None:
         super().__init__(visual, positions)
         self.trunk: Any = visual.trunk
@@ -121,6 +127,12 @@ class TimmViT(Tower):
         self.stride = embed.feat_ratio()
         self.native_grid = (embed.grid_size[0], embed.grid_size[1])
         self.lead = self.trunk.num_prefix_tokens
+        if global_token not in range(max(1, self.lead)):
+            raise ValueError(
+                f'global_token must be in 0 to {self.lead - 1}, not {global_token}: there are '
+                f'{self.lead} tokens in front of the patches'
+            )
+        self.global_token = global_token
         self.num_blocks = len(self.trunk.blocks)
         self.pooled_by = POOLS[self.trunk.global_pool]
         self.dim = output_size(self.trunk.num_features, self.trunk.head, visual.head)
@@ -233,7 +245,7 @@ class TimmViT(Tower):
     def pool(self, t: Tensor, grid: tuple[int, int], seen: Tensor | None = None) -> Tensor:
         """See :class:`Tower`."""
         if self.pooled_by == 'class token':
-            return self._project(t[:, 0])
+            return self._project(t[:, self.global_token])
         if self.pooled_by == 'mean':
             return self._project(mean_of(t[:, self.lead :], seen))
         pool = self.trunk.attn_pool
@@ -250,11 +262,13 @@ class TimmViT(Tower):
 
     def row_mask(self, seen: Tensor | None) -> Tensor | None:
         """See :class:`Tower`; PE's class token is among the keys of its pool."""
+        if seen is not None and self.global_token:
+            raise ValueError('CWR masks the row of the class token: leave out global_token')
         among_keys = self.pooled_by == 'attention' and self.lead and isinstance(self.trunk, Eva)
         return seen if self.pooled_by == 'class token' or among_keys else None
 
     def global_feature(self, x: Tensor, grid: tuple[int, int], seen: Tensor | None) -> Tensor:
         """See :class:`Tower`."""
-        if self.pooled_by != 'class token':
+        if self.pooled_by != 'class token' or self.global_token:
             return super().global_feature(x, grid, seen)
         return self.pool(self.norm(self.blocks(grid)[-1].first_token(x, seen)), grid)

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from mmtagclip.clip import (
     DenseEncoder,
@@ -142,3 +144,56 @@ def test_radseg():
         largest = float(wanted.abs().max())
         torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
     assert torch.equal(RADSegLastBlock(aggregate=False).gather(tokens, grid), tokens)
+
+
+def tips():
+    """TIPS's small tower by timm, with weights by the names of its own program."""
+    sizes = {'img_size': 56, 'embed_dim': 64, 'depth': 3, 'num_heads': 4, 'num_classes': 0}
+    trunk = timm.create_model('vit_base_patch14_reg1_tipsv2', **sizes)
+
+    class Own(torch.nn.Module):
+        """Holds tensors by their published names, for the recipe to fill."""
+
+        def state_dict(self):
+            shapes = {key: value.shape for key, value in trunk.state_dict().items()}
+            shapes['register_tokens'] = shapes.pop('reg_token')
+            shapes['pos_embed'] = (1, 17, 64)  # the class token has one, too
+            return {key: torch.zeros(shape) for key, shape in shapes.items()}
+
+        def load_state_dict(self, state):
+            self.state = state
+
+    own = recipe.fill(Own()).state
+    own['mask_token'] = torch.zeros(1, 64)
+    trunk.load_state_dict(checkpoint_filter_fn(own, trunk))
+    return recipe.wrap(trunk.eval().requires_grad_(False), size=56)
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'made', 'size'), [('tips_', (64, 64), (56, 56)), ('tips_off_', (96, 80), (84, 70))]
+)
+def test_tips(prefix, made, size, monkeypatch):
+    """Its image tower: the ordinary patches, the value-only ones, and both class tokens."""
+    golden = np.load(FOLDER / 'published.npz')
+    images = recipe.images(*made)[:, :, : size[0], : size[1]]
+    monkeypatch.setattr('mmtagclip.clip.encoder.F.normalize', lambda x, dim: x)
+    clip = torch.nn.Module()
+    clip.visual = tips()
+    loaded = LoadedCLIP(clip, None, 'TIPS', (0.0,) * 3, (1.0,) * 3)
+    how = 'bilinear_antialias'
+    first = DenseEncoder(loaded, positions=how)
+    second = DenseEncoder(loaded, OrdinaryLastBlock(), positions=how, tower={'global_token': 1})
+    for key, got in {
+        'embed': first.embed(images)[0],
+        'class1': first.encode_class_token(images),
+        'class2': second.encode_class_token(images),
+        'patches': second(images).patches,
+        'value': first(images).patches,
+    }.items():
+        wanted = torch.from_numpy(golden[f'{prefix}{key}'])
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
+    with pytest.raises(ValueError, match='CWR masks the row of the class token'):
+        second.encode_class_token(images, torch.ones(2, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match='global_token must be in 0 to 1, not 2'):
+        DenseEncoder(loaded, tower={'global_token': 2})

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.clip.block import attend
 from mmtagclip.models import SoftmaxGradCAM
+from mmtagclip.models.maps import scale_cam
 from tests import twins
+from tests.clip.towers.test_golden import encoder_of
 
 
 def case(encoder, seed, height, width, names=9):
@@ -70,3 +73,31 @@ def test_narrow_encoders_give_float32_cams(clip, encoder):
 def test_bad_arguments():
     with pytest.raises(ValueError, match='max_tags >= 1'):
         SoftmaxGradCAM(max_tags=0)
+
+
+@pytest.mark.parametrize('kind', ['vit_cls', 'vit_reg', 'eva01', 'eva02', 'eva02_e', 'mci_b'])
+def test_towers_of_other_libraries(kind):
+    """By autograd from the norm's output on, for towers with a class token, rotary ones too."""
+    encoder = encoder_of(kind)
+    encoder.clip.logit_scale = torch.tensor(2.0)
+    tower = encoder.tower
+    images = torch.randn(1, 3, *encoder.native_size, generator=torch.Generator().manual_seed(3))
+    text = torch.nn.functional.normalize(
+        torch.randn(5, encoder.dim, generator=torch.Generator().manual_seed(4)), dim=-1
+    )
+    features = encoder(images)
+    got = SoftmaxGradCAM(max_tags=2)(features, text, 3, encoder)
+    block, x = tower.blocks(features.grid)[-1], features.last_input
+    for tag in range(3):
+        with torch.enable_grad():
+            activation = block.norm(x).detach().requires_grad_()
+            tokens = x + block.attention_output(attend(*block.project_qkv(activation)))
+            tokens = tower.norm(tokens + block.feed_forward(tokens))
+            mean = tower.patches(tokens[:, tower.lead :].mean(dim=1, keepdim=True), features.grid)
+            cosines = torch.nn.functional.normalize(mean[0, 0], dim=-1) @ text.T
+            probability = (encoder.logit_scale * cosines).softmax(dim=-1)[tag]
+        (gradient,) = torch.autograd.grad(probability, activation)
+        weight = gradient[0, tower.lead :].mean(dim=0)
+        raw = (activation.detach()[0, tower.lead :] @ weight).relu()[None]
+        plain = scale_cam(scale_cam(raw))[0]
+        torch.testing.assert_close(got[tag], plain, atol=1e-3, rtol=0)
