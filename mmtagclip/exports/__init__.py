@@ -63,7 +63,7 @@ class Format:
         shapes: What masks can become, the usual first.
         scratch: Whether ``write`` takes a folder for its temporary file, so that a run can end
             with it (``--out``).
-        needs: A package that it needs, and the extra that brings it; empty if none.
+        needs: A package that it needs, and the extra that brings it; None if none.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Format:
     kinds: tuple[str, ...] = ('tags', 'masks')
     shapes: tuple[str, ...] = ()
     scratch: bool = False
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, str] | None = None
 
     def check(self, kind: str, out: str | Path, options: Options) -> None:
         """Refuse results, an output or options that the format does not fit.
@@ -82,7 +82,7 @@ class Format:
             ImportError: A package is not installed.
             ValueError: See above.
         """
-        if self.needs:
+        if self.needs is not None:
             require(*self.needs, self.name)
         if kind not in self.kinds:
             raise ValueError(f'{self.name} takes {" and ".join(self.kinds)}, not {kind}')
