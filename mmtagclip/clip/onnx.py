@@ -79,7 +79,8 @@ class DenseGraph(nn.Module):
                 mean = mean + attention
 
         out, grid = encoder.last_block(encoder.walk(images, look))
-        features = encoder.tower.read(encoder.tower.norm(out), grid)
+        tokens = encoder.last_block.gather(encoder.tower.norm(out), grid)
+        features = encoder.tower.read(tokens, grid)
         patches, class_token = (F.normalize(one, dim=-1) for one in features)
         return patches, class_token, mean / len(self.layers), votes
 
