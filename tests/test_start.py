@@ -32,6 +32,8 @@ COMMANDS = [
     (['segment', IMAGE, '--out', IMAGE / 'masks'], 'is a file, so nothing can be written'),
     (['export', 'encoder.onnx', '--model', 'no_such'], "'no_such' is neither a config file nor"),
     (['export', 'encoder.txt'], 'the file must end in .onnx, not encoder.txt'),
+    (['web', '--port', '70000'], '--port must be in 0 to 65535, not 70000'),
+    (['tag', IMAGE, '--clases', 'dog'], 'arguments: --clases dog; did you mean --classes?'),
     (['models', 'zebra'], "no model has 'zebra' in its name"),
     (['embed', IMAGE, '--out', 'a.safetensors', '--max-side', '0'], '--max-side must be at least'),
     (['tag', IMAGE, '--model', 'cls-seg_demo'], 'cls-seg_demo makes masks, not tags'),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
-from mmtagclip.images import images_below
+from mmtagclip.images import split_files
 from mmtagclip.models import CWR, DMAR, CLIPEncoder, TagCLIP, TagCLIPHead
 from mmtagclip.models.data_preprocessor import CLIPDataPreprocessor
 
@@ -31,7 +31,7 @@ def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
     Generated images are enough if time depends on the size only.
     """
     if folder is not None:
-        found, _ = images_below(folder)
+        found, _ = split_files(folder.rglob('*'))
         if len(found) < count:
             raise SystemExit(
                 f'error: {folder} holds {len(found)} images, fewer than the requested {count}'
