@@ -25,7 +25,10 @@ def is_demo_model(model: Any) -> bool:
         return False
     with safe_open(weights, 'pt') as file:
         bundled = file.get_tensor('visual.proj').float()
-    own = encoder.visual.proj.detach().float().cpu()
+    own = getattr(encoder.visual, 'proj', None)  # which other towers do not have
+    if own is None:
+        return False
+    own = own.detach().float().cpu()
     return own.shape == bundled.shape and torch.equal(own, bundled)
 
 

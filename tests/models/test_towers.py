@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmtagclip.apis import TagInferencer
 from mmtagclip.clip import load_clip
 from mmtagclip.models import (
     DMAR,
@@ -16,6 +17,7 @@ from mmtagclip.models import (
     WholeImage,
 )
 from tests.golden.towers import recipe
+from tests.processes import ROOT
 
 HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.25, 0.25, 0.25)}
 
@@ -56,6 +58,14 @@ def test_taggers_and_direct_segmentors(encoder_for, kind):
     assert segmentor.windows.patch_size == encoder.patch_size
     cosines = segmentor.cosines(data['inputs'][0][None], segmentor.text)
     assert cosines.shape[2:] == (3, 4)
+
+
+def test_an_inferencer_reads_files(encoder_for):
+    """The whole way, from a file to tags."""
+    model = tagger(encoder_for('siglip'), dmar=DMAR())
+    scene = ROOT / 'demo/data/JPEGImages/000040.jpg'
+    (result,) = TagInferencer(model, show_progress=False, max_side=96)(scene, score_maps=True)
+    assert result.score_maps.shape[0] == 3
 
 
 def test_dmar_on_a_convolution_is_refused(encoder_for):
