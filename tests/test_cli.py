@@ -580,36 +580,6 @@ def test_names_that_begin_with_a_tilde(tmp_path, monkeypatch, capsys):
     assert "'~gone' is neither a config file nor" in capsys.readouterr().err
 
 
-# Refuses each command line, then says whether that needed torch.
-REFUSED = """
-import sys
-from mmtagclip import cli
-
-for words in sys.argv[1:]:
-    code = cli.main(words.split())
-    assert code == 2, (words, code)
-assert 'torch' not in sys.modules and 'mmengine' not in sys.modules
-"""
-
-
-def test_refusals_are_quick(tmp_path):
-    process = run(
-        sys.executable,
-        '-c',
-        REFUSED,
-        'tag nothere.jpg',
-        f'tag {SCENES} --out tags.txt',
-        f'tag {SCENES} --model tagclip_dem',
-        f'tag {SCENES} --model tagclip_demo --checkpoint gone.pt',
-        f'segment {SCENES} --out {ROOT}/README.md/masks',
-        'export encoder.onnx --model no_such',
-        'export encoder.txt',
-        'models zebra',
-    )
-    assert process.returncode == 0, process.stderr
-    assert 'similar names: tagclip_demo' in process.stderr
-
-
 # Prints the help of each command, then whether that needed torch.
 HELP = """
 import sys

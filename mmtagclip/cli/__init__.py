@@ -10,10 +10,12 @@ refusals are quick.
 import argparse
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from ..version import __version__
 from . import check, config, convert, demo, embed, export, images, models, search, web
@@ -43,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if getattr(args, 'classes', None) or getattr(args, 'background', None)
             else ''
         )
-        parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
+        known = re.findall(r'--[a-z-]+', args.parser.format_usage())
+        near = get_close_matches(extra[0], known, 1)
+        hint = f'; did you mean {near[0]}?' if near else hint
+        args.parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
     warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')
     try:
         code = args.run(args)

@@ -51,12 +51,12 @@ It needs: {install('web')}""",
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip web``."""
     check_model(args)
+    if not 0 <= args.port < 65536:
+        raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     try:
         from ..web.server import is_loopback, serve
     except ModuleNotFoundError as error:
         raise ImportError(f'the web page needs {error.name}: {install("web")}') from None
-    if not 0 <= args.port < 65536:
-        raise ValueError(f'--port must be in 0 to 65535, not {args.port}')
     if not is_loopback(args.host):
         print(
             f'mmtagclip: other machines can reach {args.host}, and so this page',

@@ -122,7 +122,7 @@ def test_yolo_bad_line(yolo, line, message):
 
 
 def test_yolo_no_images(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'no images \(\.jpg, .*\) in '):
+    with pytest.raises(FileNotFoundError, match=r'no image in .* \(endings: \.jpg, '):
         yolo2coco.convert(tmp_path, tmp_path, ('cat',))
 
 

@@ -16,13 +16,13 @@ from PIL import Image
 
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
+from mmtagclip.images import split_files
 from mmtagclip.models import CWR, DMAR, CLIPEncoder, TagCLIP, TagCLIPHead
 from mmtagclip.models.data_preprocessor import CLIPDataPreprocessor
 
 MODEL = 'ViT-B-16-quickgelu'
 # Height and width of COCO's photographs, the most frequent first.
 SIZES = ((480, 640), (427, 640), (640, 480), (480, 640), (425, 640), (500, 375))
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
 
 
 def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def photographs(folder: Path | None, count: int, scratch: Path) -> list[Path]:
     Generated images are enough if time depends on the size only.
     """
     if folder is not None:
-        found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS)
+        found, _ = split_files(folder.rglob('*'))
         if len(found) < count:
             raise SystemExit(
                 f'error: {folder} holds {len(found)} images, fewer than the requested {count}'

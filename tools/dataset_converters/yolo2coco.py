@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.files import write_whole
-from mmtagclip.images import SUFFIXES, image_size
+from mmtagclip.images import image_size, no_image, split_files
 
 
 def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
@@ -32,9 +32,9 @@ def convert(images: Path, labels: Path, classes: tuple[str, ...]) -> dict:
         ValueError: A line is not a YOLO label, or names an unknown class; the message names the
             line. Also if two images would have the same label file, or an image is damaged.
     """
-    paths = sorted(p for p in images.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths, others = split_files(images.iterdir())
     if not paths:
-        raise FileNotFoundError(f'no images ({", ".join(SUFFIXES)}) in {images}')
+        raise FileNotFoundError(no_image(images, others))
     coco: dict[str, list] = {
         'images': [],
         'annotations': [],
