@@ -203,9 +203,11 @@ def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys)
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 0
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 2
     assert 'exists already; add --overwrite' in capsys.readouterr().err
+    labels = (out / 'labels.jsonl').read_bytes()
     (out / 'labels.jsonl').unlink()
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
     assert 'was begun by another job: classes was' in capsys.readouterr().err
+    (out / 'labels.jsonl').write_bytes(labels)
     assert (
         mmtagclip(
             'segment',
@@ -289,8 +291,8 @@ def test_pictures(photos, tmp_path):
             'makes masks, not tags: use `mmtagclip segment`',
         ),
         ([SCENES, '--threshold', '3'], 'threshold must be in'),
-        ([SCENES, '--max-side', '0'], 'max_side must be at least 1, not 0'),
-        ([SCENES, '--batch-size', '0'], 'batch_size must be at least 1, not 0'),
+        ([SCENES, '--max-side', '0'], '--max-side must be at least 1, not 0'),
+        ([SCENES, '--batch-size', '0'], '--batch-size must be at least 1, not 0'),
         ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
         ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
         (
@@ -314,6 +316,14 @@ def test_what_is_wrong_is_said_in_one_line(words, message, capsys, tmp_path, mon
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith('mmtagclip: error: ')
     assert message in error
+
+
+def test_a_format_without_its_package_is_refused_before_the_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    for words in (['tag', *TAG], ['segment', *SEGMENT], ['embed']):
+        assert mmtagclip(*words, SCENES, '--out', tmp_path / 'a.parquet') == 2
+        assert "parquet needs pyarrow: pip install -e '.[parquet]'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_names_with_spaces_between_them(capsys):
@@ -720,7 +730,9 @@ def test_other_prompts_of_cls_seg_are_another_run(photos, tmp_path, capsys):
     (tmp_path / 'masks/labels.jsonl').unlink()
     words.write_text(names.replace('bell', 'ringing bell'))
     assert mmtagclip(*command) == 2
-    assert 'was begun by another job: model.prompts.phrases was' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'was begun by another job: model.prompts.' in error
+    assert 'model.prompts.phrases was' in error
 
 
 def test_a_checkpoint_is_that_of_every_encoder():

@@ -63,6 +63,7 @@ def test_what_could_not_be_read_is_said(photos, tmp_path, capsys):
     assert f'could not read: {broken} is not an image' in error
     assert '1 file was not read: 1 .mov' in error
     assert f'embeddings of 3 images in {out}' in error
+    assert f'mmtagclip embed {photos} {broken} --out {out} --download\n' in error  # no pictograms
     assert mmtagclip('search', 'bell', '--in', out, '--model', 'cls-seg_demo') == 0
 
 

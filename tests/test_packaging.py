@@ -48,7 +48,7 @@ def test_mim_finds_every_model_by_the_name_of_its_config():
 
 def test_no_message_names_an_index_that_lacks_the_package():
     """How to install an extra is said by mmtagclip.extras, for a clone."""
-    for path in [*(ROOT / 'mmtagclip').rglob('*.py'), *(ROOT / 'docs').glob('*.md')]:
+    for path in [*(ROOT / 'mmtagclip').rglob('*.py'), *(ROOT / 'docs').rglob('*.md')]:
         assert 'mmtagclip[' not in path.read_text(), path
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
     for extra in ('heic', 'jxl', 'parquet', 'web', 'onnx', 'crf', 'onedl'):

@@ -132,6 +132,7 @@ def check_test_command(words, distributed):
     parser.add_argument('--work-dir')
     parser.add_argument('--out')
     parser.add_argument('--tta', action='store_true')
+    parser.add_argument('--download', action='store_true')
     parser.add_argument('--show-dir')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args(words)

@@ -28,8 +28,11 @@ COMMANDS = [
     (['tag', IMAGE, '--threshold', '3'], 'threshold must be in [0, 1], not 3'),
     (['tag', IMAGE, '--min-score', '-1'], 'min_score must be in [0, 1], not -1'),
     (['tag', IMAGE, '--top', '0'], 'top must be at least 1, not 0'),
+    (['tag', IMAGE, '--batch-size', '0'], '--batch-size must be at least 1, not 0'),
+    (['embed', IMAGE, '--out', 'a.safetensors', '--max-side', '0'], '--max-side must be at least'),
+    (['tag', IMAGE, '--model', 'cls-seg_demo'], 'cls-seg_demo makes masks, not tags'),
     (['tag', IMAGE, '--cfg-options', 'a'], 'an option is KEY=VALUE'),
-    (['tag', IMAGE], 'are not on this machine: add --download'),
+    (['tag', IMAGE], 'are not on this machine, and nothing is downloaded'),
 ]
 SCRIPTS = [('tools/test.py', 'no config file at gone.py'), ('tools/train.py', 'no config file at')]
 

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     if args.checkpoint is not None and '://' in args.checkpoint and not args.trust_checkpoint:
         parser.error(
             f'{args.checkpoint} would be unpickled by MMEngine: download it and name the file, or '
-            'pass --trust-checkpoint'
+            'pass --trust-checkpoint and --download'
         )
     if args.out is not None and Path(args.out).suffix != '.json':
         parser.error(f'--out writes metrics as JSON, so it must end in .json, not {args.out}')

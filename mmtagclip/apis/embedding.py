@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip import Vocabulary
-from ..extras import install
+from ..extras import require
 from ..files import make_folder, write_whole
 from ..images import PatchGrid
 from ..jobs.description import Source, file_stamp, flatten
@@ -555,9 +555,8 @@ def search(
 
 
 def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise ImportError(f'Parquet files need pyarrow: {install("parquet")}') from None
+    require('pyarrow', 'parquet', 'parquet')
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow, pyarrow.parquet

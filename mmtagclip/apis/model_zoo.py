@@ -105,6 +105,12 @@ def find_config(model: str | Path) -> Path:
     )
 
 
+def task_of(model: str | Path) -> str | None:
+    """What a bundled model is for, as ``mmtagclip models`` lists it; None for another config."""
+    path = find_config(model)
+    return next((entry.task for entry in list_models() if entry.config == path), None)
+
+
 def load_config(
     model: 'str | Path | Mapping[str, Any] | Config',
     options: Mapping[str, Any] | None = None,

@@ -87,8 +87,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="""\
 examples:
   mmtagclip demo
-  mmtagclip tag photos --classes dog,cat,"traffic light" --out tags.jsonl --vis pictures
-  mmtagclip segment photos/*.jpg --classes names.txt --out masks
+  mmtagclip tag photos --classes dog,cat,"traffic light" --out tags.jsonl --download
+  mmtagclip segment 'photos/*.jpg' --classes names.txt --out masks --vis pictures
   mmtagclip models
 
 exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or input;

@@ -43,12 +43,20 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 MAX_SIDE = "longest side; larger images are shrunk for the encoder (default: the config's)"
 
 
-def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MAX_SIDE) -> None:
+CHECKPOINT = "file with the encoder's weights, in place of those that the model names"
+
+
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    max_side: str | None = MAX_SIDE,
+    checkpoint: str = CHECKPOINT,
+) -> None:
     """Add the options of every command that builds a model.
 
     Args:
         parser: Of the command.
         max_side: Help of --max-side; None for a command without it.
+        checkpoint: Help of --checkpoint.
     """
     parser.add_argument(
         '--encoder',
@@ -59,14 +67,7 @@ def add_model_options(parser: argparse.ArgumentParser, max_side: str | None = MA
     parser.add_argument(
         '--checkpoint',
         metavar='FILE',
-        help="file with the encoder's weights, in place of those that the model names; or the "
-        'checkpoint of a trained model',
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle the checkpoint of a trained model, which runs what code it brings; '
-        'otherwise only its weights, numbers and strings are read',
+        help=checkpoint,
     )
     parser.add_argument(
         '--download',
@@ -136,10 +137,11 @@ def check_place(argument: str, folder: str | Path) -> None:
 
 
 def check_model(args: argparse.Namespace) -> None:
-    """Refuse a model, checkpoint or weights that do not exist.
+    """Refuse a model, checkpoint or weights that do not exist, and numbers out of range.
 
     Raises:
         FileNotFoundError: There is no such config, model or file.
+        ValueError: A number is below 1.
     """
     from ..apis.model_zoo import find_config
 
@@ -148,6 +150,10 @@ def check_model(args: argparse.Namespace) -> None:
         path = getattr(args, option, None)
         if path is not None and not user_path(path).is_file():
             raise FileNotFoundError(f'--{option}: there is no file {path}')
+    for option in ('batch_size', 'max_side'):
+        number = getattr(args, option, None)
+        if number is not None and number < 1:
+            raise ValueError(f'--{option.replace("_", "-")} must be at least 1, not {number}')
 
 
 def names_of(text: str) -> Any:

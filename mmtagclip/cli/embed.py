@@ -1,10 +1,12 @@
 """``mmtagclip embed``."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from ..extras import require
 from ..images import unread_sentence
 from .common import (
     OK,
@@ -28,7 +30,7 @@ def add_parser(commands: Any) -> None:
         run,
         """\
 examples:
-  mmtagclip embed photos --out photos.parquet
+  mmtagclip embed photos --out photos.parquet --download
   mmtagclip embed photos --model tagclip_demo --out photos.safetensors --patches""",
     )
     parser.add_argument(
@@ -70,7 +72,7 @@ examples:
         default='skip',
         help='images that cannot be read: list them at the end, or stop (default: skip)',
     )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,11 +90,16 @@ def run(args: argparse.Namespace) -> int:
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     check_model(args)
-    from ..apis.embedding import Embedder, check_embedding_file, embed_images
+    if out.suffix == '.parquet':
+        require('pyarrow', 'parquet', 'parquet')
+    from ..apis.demo_model import are_demo_scenes, demo_notice, is_demo_model
+    from ..apis.embedding import Embedder, embed_images
 
-    check_embedding_file(out)
     embedder = Embedder(config_of(args), args.device, args.max_side)
     embedder.name = args.model
+    if is_demo_model(embedder) and not are_demo_scenes(images):
+        real = shlex.join(['mmtagclip', 'embed', *args.images[:3], '--out', args.out, '--download'])
+        note(args, f'mmtagclip: {demo_notice(real)}')
     errors = embed_images(
         embedder,
         images,

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..exports import formats_of_runs
+from ..exports import Options, formats_of_runs
 from ..files import real_path, user_path
 from ..images import unread_sentence
 from .common import (
+    CHECKPOINT,
     OK,
     SEGMENTOR,
     SOME_UNREADABLE,
@@ -37,7 +38,7 @@ def add_parser(commands: Any) -> None:
         'tags of images',
         """\
 examples:
-  mmtagclip tag photo.jpg --classes dog,cat,"traffic light"
+  mmtagclip tag photo.jpg --classes dog,cat,"traffic light" --download
   mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
   mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
   mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json""",
@@ -49,7 +50,7 @@ examples:
         'masks of images',
         """\
 examples:
-  mmtagclip segment photo.jpg --classes dog,cat --vis pictures
+  mmtagclip segment photo.jpg --classes dog,cat --vis pictures --download
   mmtagclip segment photos --classes names.txt --out masks
   mmtagclip segment photos --model cls-seg_demo --out coco.json""",
     )
@@ -93,7 +94,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     parser.add_argument(
         '--all-scores',
         action='store_true',
-        help='write the score of every class, not only of the tags (JSON and CSV)',
+        help='write the score of every class, not only of the tags',
     )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
@@ -110,7 +111,15 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         default=model,
         help=f'name of a model (see mmtagclip models) or config (default: {model})',
     )
-    add_model_options(parser)
+    add_model_options(
+        parser, checkpoint=f'{CHECKPOINT}; or the checkpoint of a model that was trained'
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='unpickle the checkpoint of a trained model, which runs what code it brings; '
+        'otherwise only its weights, numbers and strings are read',
+    )
     add_weights(parser)
     parser.add_argument(
         '--batch-size',
@@ -134,7 +143,11 @@ def run(args: argparse.Namespace) -> int:
     unread: list[Path] = []
     images = input_images(args, unread)
     check_model(args)
+    from ..apis.model_zoo import task_of
     from ..models import TagRule
+
+    if task_of(args.model) == {'tag': 'segment', 'segment': 'tag'}[args.command]:
+        raise other_command(args)
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
     TagRule().but(**rule)  # refuses what is out of range
@@ -152,13 +165,7 @@ def run(args: argparse.Namespace) -> int:
 
     kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
     if apis.inferencer_class(config) is not kind:
-        makes = {'tag': 'tags', 'segment': 'masks'}
-        wanted = makes.pop(args.command)
-        ((other, made),) = makes.items()
-        raise ValueError(
-            f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
-            f'`mmtagclip models` lists as "{args.command}"'
-        )
+        raise other_command(args)
     inferencer = kind(
         config,
         weights_of(args, config),
@@ -187,6 +194,17 @@ def run(args: argparse.Namespace) -> int:
     return SOME_UNREADABLE if bad else OK
 
 
+def other_command(args: argparse.Namespace) -> ValueError:
+    """The error for a model of the other command."""
+    makes = {'tag': 'tags', 'segment': 'masks'}
+    wanted = makes.pop(args.command)
+    ((other, made),) = makes.items()
+    return ValueError(
+        f'{args.model} makes {made}, not {wanted}: use `mmtagclip {other}`, or a model that '
+        f'`mmtagclip models` lists as "{args.command}"'
+    )
+
+
 def real_command(args: argparse.Namespace) -> str:
     """A command for the same images and names, with the default model instead of the demo's."""
     names = [
@@ -202,6 +220,7 @@ def check_out(args: argparse.Namespace) -> None:
 
     Raises:
         FileExistsError: The output exists, and --overwrite was not given.
+        ImportError: The format needs a package that is not installed.
         ValueError: Its ending is no known format.
     """
     for option in ('vis', 'sheets'):
@@ -209,10 +228,13 @@ def check_out(args: argparse.Namespace) -> None:
             check_place(f'--{option}', getattr(args, option))
     if args.out in (None, '-'):
         return
-    path, formats = Path(args.out), tuple(formats_of_runs())
+    path, formats = Path(args.out), formats_of_runs()
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
         raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+    if not folder:
+        kind = 'tags' if args.command == 'tag' else 'masks'
+        formats[path.suffix].check(kind, path, Options())
     check_place('--out', path if folder else path.parent)
     finished = path / 'labels.jsonl' if folder else path
     if finished.exists() and not args.overwrite and not only_clean_up_is_left(path, folder):

@@ -17,16 +17,16 @@ TIMM_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 REPOSITORIES = {
     'ViT-B-16-quickgelu (openai)': 'timm/vit_base_patch16_clip_224.openai',
     'ViT-L-14-quickgelu (openai)': 'timm/vit_large_patch14_clip_224.openai',
+    'ViT-H-14-worldwide-quickgelu (metaclip2_worldwide)': (
+        'timm/vit_huge_patch14_clip_224.metaclip2_worldwide'
+    ),
     'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
+    'ViT-B-16-quickgelu (dfn2b)': 'apple/DFN2B-CLIP-ViT-B-16',
+    'EVA02-B-16 (merged2b_s8b_b131k)': 'timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k',
     'ViT-B-16-SigLIP2 (webli)': 'timm/ViT-B-16-SigLIP2',
     'ViT-SO400M-16-SigLIP2-384 (webli)': 'timm/ViT-SO400M-16-SigLIP2-384',
     'PE-Core-B-16 (meta)': 'timm/PE-Core-B-16',
     'PE-Core-L-14-336 (meta)': 'timm/PE-Core-L-14-336',
-    'ViT-H-14-worldwide-quickgelu (metaclip2_worldwide)': (
-        'timm/vit_huge_patch14_clip_224.metaclip2_worldwide'
-    ),
-    'ViT-B-16-quickgelu (dfn2b)': 'apple/DFN2B-CLIP-ViT-B-16',
-    'EVA02-B-16 (merged2b_s8b_b131k)': 'timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k',
     'MobileCLIP2-B (dfndr2b)': 'timm/MobileCLIP2-B-OpenCLIP',
     'MobileCLIP2-S0 (dfndr2b)': 'timm/MobileCLIP2-S0-OpenCLIP',
     'convnext_large_d_320 (laion2b_s29b_b131k_ft_soup)': (
@@ -130,13 +130,16 @@ def refused(weights: str) -> FileNotFoundError:
 
 
 @contextmanager
-def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
+def downloading(
+    weights: str, repository: str | None = None, option: str = '--checkpoint (checkpoint=)'
+) -> Iterator[None]:
     """Turn all that can go wrong with a download into one sentence, said once and soon.
 
     Args:
         weights: What is downloaded, for the message.
         repository: Of the Hugging Face hub, which would retry for a minute where there is no
             connection; here it is asked once before.
+        option: What takes the file instead, for the message.
 
     Raises:
         FileNotFoundError: The download failed.
@@ -156,7 +159,7 @@ def downloading(weights: str, repository: str | None = None) -> Iterator[None]:
         reason = ' '.join((str(error) or type(error).__name__).split())
         raise FileNotFoundError(
             f'Failed to download {weights} ({reason}): try again with a connection, or give the '
-            'file with --checkpoint (checkpoint=)'
+            f'file with {option}'
         ) from None
     finally:
         logger.setLevel(level)

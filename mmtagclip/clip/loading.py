@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..extras import install
+from ..extras import require
 from ..files import user_path
 from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
@@ -218,8 +217,8 @@ def _check_text_config(text: Mapping[str, Any], name: str) -> None:
     # open_clip looks for transformers only once, when open_clip is imported.
     if text.get('hf_model_name') and hf_model.transformers is None:
         raise ImportError(f'the text tower of {name} needs transformers: pip install transformers')
-    if text.get('hf_tokenizer_name') and find_spec('tokenizers') is None:
-        raise ImportError(f'the tokenizer of {name} needs tokenizers: {install("text")}')
+    if text.get('hf_tokenizer_name'):
+        require('tokenizers', 'text', f'the tokenizer of {name}')
 
 
 def context_length(clip: Any) -> int:

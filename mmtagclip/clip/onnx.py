@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..extras import install
+from ..extras import require
 from ..files import write_whole
 from .encoder import DenseEncoder
 from .towers.open_clip_vit import OpenCLIPViT
@@ -100,10 +100,9 @@ def export_onnx(encoder: DenseEncoder, path: str | Path, layers: Sequence[int]) 
         ValueError: See :class:`DenseGraph`; or the last block has a step that ONNX does not
             support (SC-CLIP's quantile).
     """
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise ImportError(f'the export needs onnx: {install("onnx")}') from None
+    require('onnx', 'onnx', 'the export')
+    import onnx
+
     graph = DenseGraph(encoder, layers).eval()
     patch = encoder.patch_size
     example = torch.zeros(2, 3, 5 * patch, 7 * patch)

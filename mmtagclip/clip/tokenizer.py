@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, get_clean_fn
 from torch import Tensor
 
-from ..extras import install
+from ..extras import require
 from ..files import user_path
+from .downloads import cached, downloading
 
 FILE = 'tokenizer.json'
 # Beside it; says how texts are padded.
@@ -44,12 +46,9 @@ class FileTokenizer:
         clean: str = 'whitespace',
         strip_sep_token: bool = False,
     ) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ModuleNotFoundError:
-            raise ImportError(
-                f"this model's tokenizer needs tokenizers: {install('text')}"
-            ) from None
+        require('tokenizers', 'text', "this model's tokenizer")
+        from tokenizers import Tokenizer
+
         path = user_path(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
@@ -121,25 +120,19 @@ def find_tokenizer(repository: str, folders: Sequence[Path | None], download: bo
         Its path; None if it is not on this machine and may not be downloaded.
 
     Raises:
-        ValueError: The download failed.
+        FileNotFoundError: The download failed.
     """
     for folder in folders:
         if folder is not None and (folder / FILE).is_file():
             return folder / FILE
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    path = cached(repository, [FILE])
+    if path is not None or not download:
+        return path
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import EntryNotFoundError
 
-    cached = try_to_load_from_cache(repository, FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if not download:
-        return None
-    paths: dict[str, str] = {}
-    for name in (*SETTINGS, FILE):
-        try:
-            paths[name] = hf_hub_download(repository, name)
-        except Exception as error:  # of many kinds: no network, no repository, no file
-            if name == FILE or (not paths and name == SETTINGS[-1]):
-                raise ValueError(
-                    f'{name} of {repository} can not be downloaded: {str(error).splitlines()[0]}'
-                ) from None
-    return Path(paths[FILE])
+    with downloading(f'the tokenizer {repository}', repository, 'tokenizer='):
+        for name in SETTINGS:  # one of them is enough
+            with suppress(EntryNotFoundError):
+                hf_hub_download(repository, name)
+        return Path(hf_hub_download(repository, FILE))

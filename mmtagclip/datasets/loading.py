@@ -80,8 +80,8 @@ class ResizeToPatchGrid(BaseTransform):
         max_patches: int = 16384,
     ) -> None:
         self.patch_size = patch_size
-        self.limits = size, max_side, max_patches
-        PatchGrid(16, *self.limits)  # refuses wrong limits at once
+        self.size, self.max_side, self.max_patches = size, max_side, max_patches
+        PatchGrid(16, size, max_side, max_patches)  # refuses wrong limits at once
 
     @property
     def grid(self) -> PatchGrid:
@@ -91,7 +91,7 @@ class ResizeToPatchGrid(BaseTransform):
                 'ResizeToPatchGrid does not know the patch size of the model: put '
                 'mmtagclip.PatchGridHook into the hooks, or set patch_size'
             )
-        return PatchGrid(self.patch_size, *self.limits)
+        return PatchGrid(self.patch_size, self.size, self.max_side, self.max_patches)
 
     def transform(self, results: dict) -> dict:
         """Resize ``results['img']``."""

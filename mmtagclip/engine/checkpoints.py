@@ -137,10 +137,10 @@ def _first(error: Exception) -> str:
 
 
 def settle_url_weights(cfg: Any, download: bool) -> None:
-    """Refuse to download what a training would start from, unless it is allowed.
+    """Refuse to download what a run would start from, unless it is allowed.
 
     Args:
-        cfg: Config of a training. What counts is ``load_from``, and ``init_cfg`` and
+        cfg: Config of a run. What counts is ``load_from``, and ``init_cfg`` and
             ``pretrained`` of the model's parts.
         download: Whether downloads are allowed.
 

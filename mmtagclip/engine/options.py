@@ -110,8 +110,8 @@ def runner_of(cfg: Config, args: argparse.Namespace, train: bool = False) -> 'Ru
         settle_downloads(cfg.get('model'), args.download)
         from .checkpoints import settle_url_weights, trust_checkpoints
 
-        if train:
-            settle_url_weights(cfg, args.download)
+        # A test loads load_from alone, and never what its parts would start from.
+        settle_url_weights(cfg if train else {'load_from': cfg.get('load_from')}, args.download)
     except FileNotFoundError as error:
         raise SystemExit(f'error: {error}') from None
     from mmengine.runner import Runner

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..extras import require
 from .results import Entry, Results, open_results
 
 __all__ = ['SHAPES', 'Entry', 'Format', 'Options', 'Results', 'formats', 'open_results']
@@ -62,6 +63,7 @@ class Format:
         shapes: What masks can become, the usual first.
         scratch: Whether ``write`` takes a folder for its temporary file, so that a run can end
             with it (``--out``).
+        needs: A package that it needs, and the extra that brings it; None if none.
     """
 
     name: str
@@ -71,13 +73,17 @@ class Format:
     kinds: tuple[str, ...] = ('tags', 'masks')
     shapes: tuple[str, ...] = ()
     scratch: bool = False
+    needs: tuple[str, str] | None = None
 
     def check(self, kind: str, out: str | Path, options: Options) -> None:
         """Refuse results, an output or options that the format does not fit.
 
         Raises:
+            ImportError: A package is not installed.
             ValueError: See above.
         """
+        if self.needs is not None:
+            require(*self.needs, self.name)
         if kind not in self.kinds:
             raise ValueError(f'{self.name} takes {" and ".join(self.kinds)}, not {kind}')
         suffix = Path(out).suffix.lower()

@@ -18,15 +18,10 @@ def write(results: Results, out: Path, options: Options, scratch: Path | None = 
     """Write one file; ``class_scores`` are in the order of the classes.
 
     Class names are in the table's metadata, as JSON under ``classes``.
-
-    Raises:
-        ImportError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise ImportError("Parquet needs pyarrow: pip install 'mmtagclip[parquet]'") from None
+    import pyarrow as pa
+    from pyarrow import parquet
+
     columns = [
         ('image', pa.string()),
         ('height', pa.int32()),
@@ -75,5 +70,10 @@ def _row(results: Results, entry: Entry) -> dict[str, Any]:
 
 
 FORMAT = Format(
-    'parquet', 'one row per image, for pandas and others', write, '.parquet', scratch=True
+    'parquet',
+    'one row per image, for pandas and others',
+    write,
+    '.parquet',
+    scratch=True,
+    needs=('pyarrow', 'parquet'),
 )

@@ -18,7 +18,7 @@ def only(results):
 def test_a_black_image_has_no_tag_unless_the_floor_is_taken_away(demo_tagger):
     result = only(demo_tagger(BLACK))
     assert result.tags == {}
-    assert result.to_dict() == {'image': 'image-0', 'tags': [], 'scores': []}
+    assert result.to_dict() == {'image': 'image-0', 'tags': [], 'scores': [], 'size': [96, 128]}
     assert result.rule.min_score == demo_tagger.model.noise_level() == 0.25 / 60
     anything = only(demo_tagger(BLACK, min_score=0))
     assert len(anything.tags) >= 1

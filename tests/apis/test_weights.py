@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.runner import load_checkpoint
 
 from mmtagclip import cli
@@ -16,6 +15,7 @@ from mmtagclip.apis import SegInferencer, TagInferencer
 from mmtagclip.apis.model_zoo import find_config, load_config
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT, SCENES
+from tests.framework_way import framework_way
 from tests.processes import run, run_script
 
 SCENE = SCENES / '000040.jpg'
@@ -56,8 +56,7 @@ def test_scores_are_those_of_the_framework_s_way(weights, name):
     config = Config.fromfile(find_config(name))
     model = MODELS.build(config.model)
     load_checkpoint(model, str(weights))
-    data = Compose(config.test_dataloader.dataset.pipeline)({'img_path': str(SCENE)})
-    (sample,) = model.test_step({key: [value] for key, value in data.items()})
+    sample = framework_way(config, model, SCENE)
     assert np.array_equal(result.scores, sample.pred_score.numpy())
     assert sorted(result.tags) == sorted(sample.tags)
 

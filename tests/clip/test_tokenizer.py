@@ -103,6 +103,7 @@ def offline(monkeypatch):
         raise OSError('no network')
 
     monkeypatch.setattr(huggingface_hub, 'hf_hub_download', download)
+    monkeypatch.setattr(huggingface_hub, 'get_hf_file_metadata', lambda url: None)
     monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *args: None)
     return asked
 
@@ -129,8 +130,10 @@ def test_only_what_may_be_downloaded_is(folder, offline):
     assert find_tokenizer('someone/words', (None, folder), download=False)
     assert find_tokenizer('someone/words', (None,), download=False) is None
     assert not offline
-    with pytest.raises(ValueError, match=r'of someone/words can not be downloaded: no network'):
+    said = r'Failed to download the tokenizer someone/words \(no network\): .* with tokenizer=$'
+    with pytest.raises(FileNotFoundError, match=said):
         find_tokenizer('someone/words', (), download=True)
+    assert offline == ['tokenizer_config.json']
 
 
 def test_the_library_may_be_missing(folder, siglip, monkeypatch):

@@ -95,3 +95,8 @@ def test_weights_are_downloaded_only_on_request(monkeypatch, tmp_path):
     assert process.returncode == 1
     assert 'error: the weights of ViT-B-16-quickgelu (openai) are not on this' in process.stderr
     assert 'Traceback' not in process.stderr
+    config, url = ROOT / 'configs/demo/tagclip_demo.py', 'https://example.org/a.pth'
+    words = ['--work-dir', tmp_path, '--cfg-options', f'load_from={url}']
+    process = run_script(ROOT / 'tools' / 'test.py', config, *words)
+    assert process.returncode == 1
+    assert f'error: the weights {url} are not on this machine' in process.stderr

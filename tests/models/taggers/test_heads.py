@@ -97,7 +97,7 @@ def test_features_that_are_not_finite_are_an_error(encoder, text, head, value):
     patches = torch.ones(2, 4, 64)
     patches[1, 2, 3] = value
     features = DenseFeatures(
-        patches, torch.ones(2, 64), (2, 2), torch.ones(2, 5, 128), AttentionStatistics()
+        patches, torch.ones(2, 64), (2, 2), torch.ones(2, 5, 128), AttentionStatistics(), (2, 2)
     )
     with pytest.raises(ValueError, match=r'image \[1\] of the batch are not finite'):
         head(Encoded(features, torch.zeros(2, 3, 32, 32), encoder), named(text, 5))
