@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from mmtagclip.clip import load_clip
@@ -110,6 +110,10 @@ def main() -> None:
     visual: Any = load_clip(
         args.model, args.pretrained, args.checkpoint, args.quick_gelu
     ).model.visual
+    if not isinstance(visual, VisionTransformer) or visual.pool_type != 'tok':
+        raise ValueError(
+            f"only open_clip's ViT with a class token is converted, not {type(visual).__name__}"
+        )
     content = io.BytesIO()
     torch.save({'state_dict': convert(visual)}, content)
     write_whole(args.out, content.getvalue())
