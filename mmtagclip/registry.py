@@ -49,10 +49,15 @@ class ChildRegistry(Registry):
             scope, name = self.split_scope_key(key)
             self.import_from_location()
             if scope in (None, self.scope) and name not in self.module_dict:
-                for module in self._late:
-                    import_module(module)
-                self._late = []
+                self.import_all()
         return super().get(key)
+
+    def import_all(self) -> None:
+        """Import every module that registers something here."""
+        self.import_from_location()
+        for module in self._late:
+            import_module(module)
+        self._late = []
 
 
 MODELS = ChildRegistry(

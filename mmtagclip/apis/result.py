@@ -169,9 +169,9 @@ class ImageResult:
         except (ValueError, OSError):
             return None
         picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        picture.save(file, format='PNG')
-        return file.getvalue()
+        buffer = io.BytesIO()
+        picture.save(buffer, format='PNG')
+        return buffer.getvalue()
 
     def _pixels(self, image: Any) -> np.ndarray:
         kept = None if self.source is None else self.source.image

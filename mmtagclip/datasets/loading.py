@@ -53,6 +53,9 @@ class LoadImage(BaseTransform):
         return results
 
 
+COMMON_PATCH_SIZE = 16
+
+
 @TRANSFORMS.register_module()
 class ResizeToPatchGrid(BaseTransform):
     """Enlarge an image to the next multiples of the patch size; see :class:`PatchGrid`.
@@ -62,14 +65,15 @@ class ResizeToPatchGrid(BaseTransform):
 
     Args:
         patch_size: Patch size of the encoder in pixels. Default: that of the model, which
-            ``mmtagclip.PatchGridHook`` and the inferencers set.
+            ``mmtagclip.PatchGridHook`` and the inferencers set. Where neither runs, such as
+            in MMSegmentation's ``inference_model``, it is 16, and a model of another patch
+            size refuses images that do not fit.
         size: See :class:`mmtagclip.images.PatchGrid`, like the others.
         max_side: See there.
         max_patches: See there.
 
     Raises:
-        ValueError: ``max_side`` is below 1, the image makes too many patches, or the patch size
-            is not known.
+        ValueError: ``max_side`` is below 1, or the image makes too many patches.
     """
 
     def __init__(
@@ -81,17 +85,14 @@ class ResizeToPatchGrid(BaseTransform):
     ) -> None:
         self.patch_size = patch_size
         self.size, self.max_side, self.max_patches = size, max_side, max_patches
-        PatchGrid(16, size, max_side, max_patches)  # refuses wrong limits at once
+        PatchGrid(COMMON_PATCH_SIZE, size, max_side, max_patches)  # refuses wrong limits at once
 
     @property
     def grid(self) -> PatchGrid:
         """The grid that images are resized to."""
-        if self.patch_size is None:
-            raise ValueError(
-                'ResizeToPatchGrid does not know the patch size of the model: put '
-                'mmtagclip.PatchGridHook into the hooks, or set patch_size'
-            )
-        return PatchGrid(self.patch_size, self.size, self.max_side, self.max_patches)
+        return PatchGrid(
+            self.patch_size or COMMON_PATCH_SIZE, self.size, self.max_side, self.max_patches
+        )
 
     def transform(self, results: dict) -> dict:
         """Resize ``results['img']``."""

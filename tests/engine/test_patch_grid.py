@@ -32,8 +32,8 @@ def test_pipelines_get_the_patch_size_of_the_model(wrapped):
     assert open_one.transform({'img': image})['img'].shape == (14, 112, 3)
 
 
-def test_models_without_an_encoder_and_unknown_sizes():
+def test_models_without_an_encoder_keep_the_common_size():
     step = ResizeToPatchGrid()
     PatchGridHook().before_run(runner(SimpleNamespace(), step))
-    with pytest.raises(ValueError, match=r'does not know the patch size .*PatchGridHook'):
-        step.transform({'img': np.zeros((20, 20, 3), np.uint8)})
+    assert step.patch_size is None
+    assert step.transform({'img': np.zeros((20, 20, 3), np.uint8)})['img'].shape == (32, 32, 3)

@@ -23,6 +23,7 @@ from mmtagclip.registry import MODELS, TRANSFORMS
 from tests.conftest import TINY
 
 # Arguments that no result depends on; frameworks set most of them.
+RULE = {'min_score': 0.25, 'top': 3}
 IGNORED = {'init_cfg', 'pretrained', 'train_cfg', 'test_cfg', 'download'}
 HEAD = {'type': 'mmtagclip.TagCLIPHead'}
 DMAR = {'type': 'mmtagclip.DMAR', 'layers': [8, 9]}
@@ -86,6 +87,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'mean': (0.5, 0.5, 0.5),
             'std': (0.5, 0.5, 0.5),
             'text_cache': None,
+            'tower': ...,  # open_clip's ViT takes no options of this kind
             'tokenizer': ...,  # text features count themselves
         },
         'CLSSeg': {
@@ -113,7 +115,9 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'tagger': (tagger, {'tags': 'own'}),
             'max_side': (640, {'tags': 'own', 'tagger': tagger}),
         },
-        'PIAAHead': {'scorer': {**GAUSS, 'score_temperature': 1.0}},
+        'ClassTokenHead': {**RULE, 'scoring': 'cosine'},
+        'DMAR': {'votes': 1},
+        'PIAAHead': {'scorer': {**GAUSS, 'score_temperature': 1.0}, **RULE},
         'ProxyLastBlock': {'source': {**timm, 'checkpoint': str(folder / 'vit2.safetensors')}},
         'SegTextHead': {
             'classes': ['dog', 'fox'],
@@ -128,7 +132,14 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'background': ['sea'],
             'templates': ['a {}'],
         },
-        'TagCLIPHead': {'dmar': DMAR, 'cwr': CWR, 'scorer': GAUSS},
+        'TagCLIPHead': {
+            'dmar': DMAR,
+            'cwr': CWR,
+            'scorer': GAUSS,
+            **RULE,
+            'scoring': 'sigmoid',
+        },
+        'WholeImage': {'patch_size': 8},
         'TimmFeatures': {
             'model': 'vit_tiny_patch16_224.augreg_in21k',
             'checkpoint': str(folder / 'vit2.safetensors'),
@@ -148,6 +159,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
 
 
 def own_classes(registry):
+    registry.import_all()
     return sorted(
         name
         for name, part in registry.module_dict.items()
@@ -227,6 +239,7 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
         'on_error': 'skip',
         'size': (64, 64),
         'max_side': 99,
+        'patch_size': 8,
         'tag_file': str(tmp_path / 'other.txt'),
         'classes': ...,  # tags count as they were read, by number
     }

@@ -14,6 +14,7 @@ SCORER = {'type': 'mmtagclip.GaussianClassifier'}
 HEAD = {'type': 'mmtagclip.SegTextHead', 'classes': ['a'], 'templates': ['{}']}
 AFFINITY = {'type': 'mmtagclip.AffinityRefinement', 'layers': (8,), 'box_threshold': 0.4}
 # Parts that are built otherwise: last blocks and what they look at, and test-time augmentation.
+MODELS.import_all()
 PARTS = sorted(
     name
     for name, part in MODELS.module_dict.items()
