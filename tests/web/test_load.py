@@ -308,7 +308,8 @@ def test_50_visitors(model, quick_images, monkeypatch):
             return
         key = reply.json()['key']
         for _ in range(2):
-            question = asyncio.create_task(Visitor(app).call(f'/api/{key}/ask', QUESTION))
+            asking = Visitor(app, visitor.address)
+            question = asyncio.create_task(asking.call(f'/api/{key}/ask', QUESTION))
             while not question.done():
                 for path in ('/', '/api/model', f'/api/{key}/image.jpg'):
                     assert await visitor.quickly(path) == 200
@@ -316,7 +317,7 @@ def test_50_visitors(model, quick_images, monkeypatch):
             statuses.append((await question).status)
 
     async def run():
-        visitors = [Visitor(app) for _ in range(50)]
+        visitors = [Visitor(app, f'10.0.0.{number}') for number in range(50)]
         await asyncio.gather(*(visit(visitor) for visitor in visitors))
         return max(visitor.longest for visitor in visitors)
 

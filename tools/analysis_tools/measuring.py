@@ -55,7 +55,8 @@ def load(path: Path, patch_size: int = 16) -> dict[str, Any]:
 def normalise(results: dict[str, Any]) -> torch.Tensor:
     """The encoder's input ``(1, 3, H, W)`` of a loaded image."""
     image = torch.from_numpy(np.ascontiguousarray(results['img'])).permute(2, 0, 1)
-    return CLIPDataPreprocessor().normalise(image)[None]
+    means = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    return CLIPDataPreprocessor(*means).normalise(image)[None]
 
 
 def load_model(weights: Path | None) -> Any:
