@@ -13,12 +13,17 @@ from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+import pytest
 import torch
 from mmengine.utils import ManagerMixin
 
 from mmtagclip.frameworks import UNUSED_LINE, UNUSED_WARNING
 
 ROOT = Path(__file__).parent.parent
+# For tests of minutes that repeat with more processes or images what a faster test shows.
+slow = pytest.mark.skipif(
+    not os.environ.get('MMTAGCLIP_SLOW'), reason='takes minutes: MMTAGCLIP_SLOW=1 runs it'
+)
 
 
 def run(*command, timeout=300, quiet=True, **environment):

@@ -23,7 +23,7 @@ from mmtagclip.records import ImageRecord
 from mmtagclip.registry import MODELS
 from mmtagclip.version import __version__
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run
+from tests.processes import ROOT, free_port, run, slow
 
 COUNT = 21
 NAMES = ['dog', 'cat', 'bus', 'tree']
@@ -172,7 +172,7 @@ def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
         assert (one.image, one.tags, one.error) == (other.image, other.tags, other.error)
 
 
-@pytest.mark.parametrize('processes', [2, 4])
+@pytest.mark.parametrize('processes', [2, pytest.param(4, marks=slow)])
 def test_processes_split_the_batches(grouped_config, tmp_path, grouped, processes):
     path = tmp_path / 'config.py'
     Config({**grouped_config, 'log_level': 'INFO'}).dump(str(path))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmtagclip.clip import DenseEncoder, load_clip
 from tests.conftest import picture
-from tests.processes import ROOT, run, run_script
+from tests.processes import ROOT, run, run_script, slow
 
 try:
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -189,6 +189,7 @@ def test_figure_of_stored_points(tmp_path):
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 
 
+@slow
 def test_one_axis_is_measured_anew(tmp_path):
     out = tmp_path / 'points.json'
     old = {'what': 'x', 'seconds': 2.0, 'floor': 1.0, 'bytes': 2**20}

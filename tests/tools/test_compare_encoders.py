@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT, run, run_script
+from tests.processes import ROOT, run, run_script, slow
 
 SCRIPT = ROOT / 'tools/analysis_tools/compare_encoders.py'
 TAGS = {'class token', 'coarse', '+DMAR', '+DMAR+CWR', 'PIAA', 'PIAA+DMAR+CWR'}
@@ -23,6 +23,7 @@ def compared(tmp_path_factory):
     return out, process.stdout
 
 
+@slow
 def test_every_cell_is_there(compared):
     out, printed = compared
     results = json.loads(out.read_text())
@@ -36,6 +37,7 @@ def test_every_cell_is_there(compared):
     assert f'**{best:.1f}**' in printed
 
 
+@slow
 def test_it_goes_on_where_it_stopped(compared):
     out, _ = compared
     before = json.loads(out.read_text())

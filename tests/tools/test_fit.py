@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run, run_script
+from tests.processes import ROOT, free_port, run, run_script, slow
 from tests.tools.test_test import write_voc
 
 CONFIG = """\
@@ -92,6 +92,7 @@ def test_two_processes_fit_the_same(write_config, fitted, tmp_path):
         assert torch.equal(value, two[key]), key
 
 
+@slow
 def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config, fitted, tmp_path):
     """A damaged image ends the first start; it is put in order, and the second does the rest."""
     config = write_config(tmp_path, 'train_cfg = dict(save_seconds=0.0)\n')

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run, slow
 
 SCRIPT = ROOT / 'tools/dev/mutants.py'
 SPEC = importlib.util.spec_from_file_location('mutants', SCRIPT)
@@ -157,6 +157,7 @@ def table(toy, *arguments):
     return process, process.stdout.splitlines()
 
 
+@slow
 def test_a_run(toy):
     module = toy / 'mmtagclip/toy.py'
     before = module.read_text()
