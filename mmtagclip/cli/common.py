@@ -30,6 +30,27 @@ def add_command(
     return parser
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the images to run on."""
+    parser.add_argument(
+        'images',
+        nargs='+',
+        metavar='IMAGES',
+        help='images, folders (every image below them) or quoted patterns',
+    )
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add how images that cannot be read are met, and what is said meanwhile."""
+    parser.add_argument(
+        '--on-error',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='images that cannot be read: list them at the end, or stop (default: skip)',
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add --weights."""
     parser.add_argument(

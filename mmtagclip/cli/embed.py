@@ -13,7 +13,9 @@ from .common import (
     SOME_UNREADABLE,
     TAGGER,
     add_command,
+    add_images,
     add_model_options,
+    add_reading,
     check_model,
     check_place,
     config_of,
@@ -33,12 +35,7 @@ examples:
   mmtagclip embed photos --out photos.parquet --download
   mmtagclip embed photos --model tagclip_demo --out photos.safetensors --patches""",
     )
-    parser.add_argument(
-        'images',
-        nargs='+',
-        metavar='IMAGES',
-        help='images, folders (every image below them) or quoted patterns',
-    )
+    add_images(parser)
     parser.add_argument(
         '--out',
         required=True,
@@ -66,13 +63,7 @@ examples:
         metavar='N',
         help='images that are embedded together (default: 8)',
     )
-    parser.add_argument(
-        '--on-error',
-        choices=['skip', 'raise'],
-        default='skip',
-        help='images that cannot be read: list them at the end, or stop (default: skip)',
-    )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
+    add_reading(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,7 +18,9 @@ from .common import (
     SOME_UNREADABLE,
     TAGGER,
     add_command,
+    add_images,
     add_model_options,
+    add_reading,
     add_weights,
     check_model,
     check_place,
@@ -58,12 +60,7 @@ examples:
 
 def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -> None:
     parser = add_command(commands, name, text, run, epilog)
-    parser.add_argument(
-        'images',
-        nargs='+',
-        metavar='IMAGES',
-        help='images, folders (every image below them) or quoted patterns',
-    )
+    add_images(parser)
     parser.add_argument(
         '--classes',
         help='what to find: names separated by commas, a file with '
@@ -128,13 +125,7 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         metavar='N',
         help='images per batch (default: 1); those of equal size are encoded together',
     )
-    parser.add_argument(
-        '--on-error',
-        choices=['skip', 'raise'],
-        default='skip',
-        help='images that cannot be read: list them at the end, or stop (default: skip)',
-    )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar and no notes')
+    add_reading(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -44,6 +44,17 @@ class CfgOptions(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cfg-options."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        default={},
+        help='override config entries: key=value, key="[a,b]", a.b.c=value',
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that test.py and train.py share, after their own."""
     parser.add_argument(
@@ -57,13 +68,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='download weights that the config names and that are not on this machine',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        default={},
-        help='override config entries: key=value, key="[a,b]", a.b.c=value',
-    )
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

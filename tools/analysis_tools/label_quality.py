@@ -25,7 +25,7 @@ from mmseg.evaluation import IoUMetric
 from tqdm import tqdm
 
 from mmtagclip.datasets.image_index import ImageIndex
-from mmtagclip.engine.options import CfgOptions
+from mmtagclip.engine.options import add_cfg_options
 from mmtagclip.evaluation import present_map
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 
@@ -37,13 +37,7 @@ def main() -> None:
     )
     parser.add_argument('labels', type=Path, help='folder of pseudo labels')
     parser.add_argument('config', help='config that trains on the real labels')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        default={},
-        help='override config entries: key=value, key="[a,b]", a.b.c=value',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)

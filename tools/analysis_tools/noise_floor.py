@@ -27,7 +27,7 @@ from mmpretrain.evaluation import MultiLabelMetric
 from tqdm import tqdm
 
 from mmtagclip import TagInferencer
-from mmtagclip.engine import CfgOptions
+from mmtagclip.engine.options import add_cfg_options
 from mmtagclip.models import GaussianClassifier, TagRule
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -43,13 +43,7 @@ def main() -> None:
     parser.add_argument('checkpoint', nargs='?', help='of a fitted classifier (PIAA)')
     parser.add_argument('--images', type=int, help='use only the first images of the data set')
     parser.add_argument('--noise', type=int, default=40, help='noise images (default: 40)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        default={},
-        help='override config entries: key=value, key="[a,b]", a.b.c=value',
-    )
+    add_cfg_options(parser)
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
