@@ -49,6 +49,8 @@ STYLES = {
     'twitter': 'emoji-datasource-twitter/img/twitter/64/{}.png',
     'fluent': '@lobehub/fluent-emoji-3d/assets/{}.webp',
 }
+# A style that training never sees.
+HELD_OUT_STYLES = {'openmoji': 'openmoji/color/128/{}.png'}
 SPLITS = {'train': 0, 'dev': 1, 'test': 2, 'measure': 3}
 
 # An object is labelled if at least this share of its pixels, and this many, are visible.
@@ -84,11 +86,12 @@ class Scene:
         return sorted({c for c, _ in self.objects})
 
 
-def load_sprites(root: Path) -> Sprites:
+def load_sprites(root: Path, paths: dict[str, str] = STYLES) -> Sprites:
     """Read all pictograms.
 
     Args:
-        root: Folder that contains ``node_modules`` with the three packages.
+        root: Folder that contains ``node_modules`` with the packages.
+        paths: Path of each style, with ``{}`` for the code point.
 
     Returns:
         For each class and style, the sprite at several sizes, large to small. Each is
@@ -100,14 +103,15 @@ def load_sprites(root: Path) -> Sprites:
     sprites: Sprites = []
     for code in CLASSES.values():
         styles = []
-        for pattern in STYLES.values():
+        for pattern in paths.values():
             path = root / 'node_modules' / pattern.format(code)
             if not path.is_file():
                 path = path.with_name(path.name.replace('-fe0f', ''))
             rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
             if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4:
                 raise FileNotFoundError(
-                    f'no RGBA pictogram at {path}; run demo/fetch_sprites.sh {root} first'
+                    f'no RGBA pictogram at {path}; run demo/fetch_sprites.sh {root} first, '
+                    f'for the style {next(iter(HELD_OUT_STYLES))} with the word held-out'
                 )
             ys, xs = np.nonzero(rgba[..., 3] > 8)
             rgba = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].astype(np.float32)
@@ -455,8 +459,13 @@ def training_scene(
     Returns:
         The scene.
     """
-    count = 1 if single else int(rng.choice(3, p=(0.3, 0.35, 0.35))) + 1
-    largest = (1.0, 0.75, 0.6)[count - 1] * side
+    if single:
+        count = 1
+    elif side < 128:
+        count = int(rng.choice(3, p=(0.3, 0.35, 0.35))) + 1
+    else:
+        count = int(rng.integers(1, 5 if side < 192 else 7))
+    largest = (1.0, 0.75, 0.6, 0.5, 0.45, 0.42)[count - 1] * side
     return render_scene(sprites, rng, side, side, count, (26, max(largest, 40)), bank=bank)
 
 
@@ -552,9 +561,12 @@ def main() -> None:
     parser.add_argument('--split', choices=('dev', 'test', 'measure'), default='test')
     parser.add_argument('--count', type=int, default=120, help='number of scenes')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--held-out-style', action='store_true', help='draw the style that training never sees'
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
     args = parser.parse_args()
-    sprites = load_sprites(args.sprites)
+    sprites = load_sprites(args.sprites, HELD_OUT_STYLES if args.held_out_style else STYLES)
     scenes = [
         evaluation_scene(sprites, scene_rng(args.split, args.seed, i)) for i in range(args.count)
     ]

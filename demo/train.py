@@ -1,15 +1,19 @@
 """Train the demo CLIP on the demo world.
 
-Both towers learn contrastively from captions that name one or two of an image's objects,
-sometimes its background. The loss is the sum of two terms:
+Both towers learn from captions that name one or two of an image's objects, sometimes its
+background. Boxes and masks are not used. The loss has five terms (``WEIGHTS``):
 
-* the class token against the captions, as in CLIP;
-* a soft maximum over the patch features against the captions' nouns. The patch features are
-  those of TagCLIP: every token of the last block attends only to itself. Boxes and masks are
-  not used.
+* ``class``: the class token against the captions, as in CLIP;
+* ``mean``: the mean of the patches after an ordinary last block against the captions. CLS-SEG
+  reads it;
+* ``patch``: a soft maximum over the patch features against the captions' nouns. The patch
+  features are those of TagCLIP: every token of the last block attends only to itself;
+* ``attention``: in the later blocks, a patch attends to the patches that the model itself takes
+  for the same thing. So attention follows objects, as that of large CLIPs does;
+* ``spread``: the nouns again, in patch scores that were spread along the attention.
 
-A text that is true of an image is never one of its negatives. Single objects come first,
-then scenes of one to three. Run the same command again to resume an interrupted run::
+A text that is true of an image is never one of its negatives. Single objects come first, then
+scenes of one to six. Run the same command again to resume an interrupted run::
 
     python demo/train.py --sprites ~/.cache/mmtagclip-demo --work-dir work_dirs/demo_train
 """
@@ -21,6 +25,7 @@ import json
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +80,30 @@ PREPROCESS_CFG = {'mean': open_clip.OPENAI_DATASET_MEAN, 'std': open_clip.OPENAI
 
 # Image side in pixels: share of the full batch that makes about equal work, and probability of
 # the side after the single objects.
-SIDES = {64: (1.0, 0.2), 96: (0.58, 0.6), 128: (0.36, 0.2)}
-PATCH_WEIGHT = 2.0
+SIDES = {64: (1.0, 0.15), 96: (0.58, 0.4), 128: (0.36, 0.25), 192: (0.18, 0.2)}
 WARMUP_STEPS = 300
+# Share of the run in which the learning rate falls to 0, and in which the terms that read the
+# model's own patch scores reach their weight.
+DECAY, RAMP = 0.4, 0.15
+
+WEIGHTS = {'class': 1.0, 'mean': 0.5, 'patch': 2.0, 'attention': 2.0, 'spread': 1.0}
+RAMPED = ('attention', 'spread')
+# Blocks whose attention the loss sees: those of CLS-SEG's affinity, and the last. Of these, the
+# ones along which DMAR spreads scores, and the votes that keep a pair of patches.
+RECORDED = range(4, 12)
+SPREAD = slice(4, 7)
+VOTES = 3
+# What is measured on the development scenes.
+SCORES = ('class_token', 'coarse', 'mean', 'spread')
 
 
 class Batches(Dataset):
-    """Rendered training batches, one for each step.
+    """Rendered training batches, one for each step, without an end.
 
     Args:
         sprites: Folder of the pictograms.
         seed: Seed of the training set.
         start: First step.
-        steps: One past the last step.
         single_steps: Number of first steps that show single objects.
         batch: Images of 64 pixels per batch; batches of larger images are smaller.
         rank: Index of this process.
@@ -99,19 +115,18 @@ class Batches(Dataset):
         sprites: Path,
         seed: int,
         start: int,
-        steps: int,
         single_steps: int,
         batch: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.root, self.seed, self.start, self.steps = sprites, seed, start, steps
+        self.root, self.seed, self.start = sprites, seed, start
         self.single_steps, self.batch = single_steps, batch
         self.rank, self.world = rank, world
         self.sprites: Any = None
 
     def __len__(self) -> int:
-        return self.steps - self.start
+        return 10**9  # the clock ends a run
 
     def __getitem__(self, index: int) -> tuple[Tensor, list[list[int]], list[list[int]]]:
         """Return images ``(B, 3, S, S)`` uint8, the names in each, and the names in its caption."""
@@ -138,22 +153,55 @@ class Batches(Dataset):
                 caption = [int(c) for c in rng.permutation(scene.tags)[:count]]
                 if grounds and rng.random() < 0.25:
                     caption.append(grounds[rng.integers(len(grounds))])
-            images.append(scene.image)
+            images.append(worn(scene.image, rng))
             present.append(scene.tags + grounds)
             named.append(caption)
         batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         return batch, present, named
 
 
+def worn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur some images, as an enlarged crop is, and compress some as JPEG."""
+    if rng.random() < 0.3:
+        height, width = image.shape[:2]
+        share = rng.uniform(0.35, 0.8)
+        small = (round(width * share), round(height * share))
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.3:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
+        image = cv2.imdecode(cv2.imencode('.jpg', image, quality)[1], cv2.IMREAD_COLOR)
+    return image
+
+
 def normalise(images: Tensor) -> Tensor:
     """Normalise uint8 images ``(B, 3, H, W)`` to CLIP's input range, float32."""
-    mean = torch.tensor(PREPROCESS_CFG['mean']).view(1, 3, 1, 1) * 255
-    std = torch.tensor(PREPROCESS_CFG['std']).view(1, 3, 1, 1) * 255
+    mean = torch.tensor(PREPROCESS_CFG['mean'], device=images.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(PREPROCESS_CFG['std'], device=images.device).view(1, 3, 1, 1) * 255
     return (images.float() - mean) / std
 
 
-def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Compute the class token and value-only patch features.
+@dataclass
+class Features:
+    """What the image tower gives for a batch.
+
+    Attributes:
+        token: Normalised class token ``(B, D)``.
+        patches: Normalised value-only patch features ``(B, N, D)``: every token of the last
+            block attends only to itself.
+        mean: Normalised mean of the patch tokens after an ordinary last block ``(B, D)``.
+        attention: Attention between patches of the blocks ``RECORDED``, mean over the heads
+            ``(L, B, N, N)``. A row sums to less than 1, since the class token has a share.
+    """
+
+    token: Tensor
+    patches: Tensor
+    mean: Tensor
+    attention: Tensor
+
+
+def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> Features:
+    """Compute the image features that the loss and the evaluation read.
 
     Args:
         visual: open_clip's ``VisionTransformer``.
@@ -161,7 +209,7 @@ def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple
         dtype: Dtype of the computation. The weights are cast, so they get float32 gradients.
 
     Returns:
-        Normalised class token ``(B, D)`` and patch features ``(B, N, D)``, float32.
+        The features, float32.
     """
 
     def linear(x: Tensor, layer: nn.Module) -> Tensor:
@@ -183,22 +231,30 @@ def encode_image(visual: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple
     token = visual.class_embedding.to(dtype).expand(batch, 1, width)
     x = norm(torch.cat([token, x], 1) + position.to(dtype), visual.ln_pre)
     blocks = visual.transformer.resblocks
+    attention = []
     for i, block in enumerate(blocks):
         heads = block.attn.num_heads
         weight, bias = block.attn.in_proj_weight.to(dtype), block.attn.in_proj_bias.to(dtype)
         qkv = F.linear(norm(x, block.ln_1), weight, bias)
         # Attention stays in float32: bfloat16 has no fast backward on a CPU.
         q, k, v = qkv.float().view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        if i < len(blocks) - 1:
-            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).to(dtype)
+        if i in RECORDED:
+            weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
+            attention.append(weights[:, :, 1:, 1:].mean(1))
+            y = weights @ v
         else:
-            y = F.scaled_dot_product_attention(q[:, :, :1], k, v).transpose(1, 2).flatten(2)
-            y = torch.cat([y.to(dtype), qkv[:, 1:, 2 * width :]], 1)
+            y = F.scaled_dot_product_attention(q, k, v)
+        y = y.transpose(1, 2).flatten(2).to(dtype)
+        if i == len(blocks) - 1:  # the patches twice: ordinary, and each by itself
+            y = torch.cat([y, qkv[:, 1:, 2 * width :]], 1)
+            x = torch.cat([x, x[:, 1:]], 1)
         x = x + linear(y, block.attn.out_proj)
         y = F.gelu(linear(norm(x, block.ln_2), block.mlp.c_fc))
         x = x + linear(y, block.mlp.c_proj)
-    x = F.normalize((norm(x, visual.ln_post) @ visual.proj.to(dtype)).float(), dim=-1)
-    return x[:, 0], x[:, 1:]
+    x = norm(x, visual.ln_post)
+    x = torch.cat([x[:, :1], x[:, 1:tokens].mean(1, keepdim=True), x[:, tokens:]], 1)
+    x = F.normalize((x @ visual.proj.to(dtype)).float(), dim=-1)
+    return Features(x[:, 0], x[:, 2:], x[:, 1], torch.stack(attention))
 
 
 _TOKENS: dict[str, Tensor] = {}
@@ -239,7 +295,7 @@ class TrainableCLIP(nn.Module):
 
     def full_state(self) -> dict[str, Tensor]:
         """Return the state dict of the open_clip model with the full token table."""
-        state = {k: v.detach().clone() for k, v in self.clip.state_dict().items()}
+        state = {k: v.detach().cpu() for k, v in self.clip.state_dict().items()}
         table = self.table.clone()
         table[self.used] = state['token_embedding.weight']
         return {**state, 'token_embedding.weight': table}
@@ -250,14 +306,13 @@ def encode_text(trained: TrainableCLIP, texts: list[str]) -> Tensor:
     model = trained.clip
     tokens = tokenise(texts)
     end = tokens.argmax(-1)
-    tokens = tokens[:, : int(end.max()) + 1]
-    length = tokens.shape[1]
-    x = (
-        model.token_embedding(torch.searchsorted(trained.used, tokens.contiguous()))
-        + model.positional_embedding[:length]
-    )
+    length = int(end.max()) + 1
+    device = model.positional_embedding.device
+    tokens = torch.searchsorted(trained.used, tokens[:, :length].contiguous()).to(device)
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(texts)), end] @ model.text_projection
+    rows = torch.arange(len(texts), device=device)
+    x = model.ln_final(x)[rows, end.to(device)] @ model.text_projection
     return F.normalize(x, dim=-1)
 
 
@@ -276,6 +331,42 @@ def contrast(logits: Tensor, positive: Tensor, true: Tensor) -> Tensor:
     return F.softplus(negatives - logits)[positive].mean()
 
 
+def attention_loss(attention: Tensor, shares: Tensor) -> Tensor:
+    """Ask each patch to attend to the other patches that the model takes for the same thing.
+
+    Args:
+        attention: Attention between patches of some blocks ``(L, B, N, N)``.
+        shares: The model's own probabilities of the nouns in each patch ``(B, N, T)``, without
+            gradient.
+
+    Returns:
+        Mean over blocks and images. Within an image, all things weigh the same, whatever their
+        size.
+    """
+    alike = shares @ shares.transpose(1, 2)
+    alike = (alike / alike.diagonal(dim1=1, dim2=2)[:, :, None]).clamp(max=1)
+    weight = 1 / alike.sum(2)
+    weight = weight / weight.sum(1, keepdim=True)
+    others = alike - torch.diag_embed(alike.diagonal(dim1=1, dim2=2))
+    found = (attention * others).sum(3)
+    return -((found + 0.02).log() * weight).sum(2).mean()
+
+
+def spread_scores(attention: Tensor, probabilities: Tensor) -> Tensor:
+    """Spread patch scores along the attention, as DMAR's first refinement does.
+
+    Args:
+        attention: Attention between patches of ``RECORDED`` ``(L, B, N, N)``.
+        probabilities: Scores of each patch ``(B, N, T)``.
+
+    Returns:
+        The maximum over the patches ``(B, T)``.
+    """
+    kept = (attention > attention.mean((2, 3), keepdim=True)).sum(0) >= VOTES
+    spread = attention[SPREAD].mean(0) * kept
+    return (spread @ probabilities).amax(1)
+
+
 def losses(
     model: TrainableCLIP,
     images: Tensor,
@@ -283,18 +374,19 @@ def losses(
     named: list[list[int]],
     rng: np.random.Generator,
     dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Compute the contrastive losses of class token and patches for a batch."""
+) -> dict[str, Tensor]:
+    """Compute the losses of a batch, unweighted."""
 
     def template() -> str:
         options = PLAIN_TEMPLATES if rng.random() < 0.5 else TEMPLATES
         return options[rng.integers(len(options))]
 
+    device = images.device
     captions = [template().format(' and a '.join(ALL_NAMES[n] for n in names)) for names in named]
     nouns = sorted({n for names in named for n in names})
     text = encode_text(model, captions + [template().format(ALL_NAMES[n]) for n in nouns])
     caption, noun = text[: len(captions)], text[len(captions) :]
-    token, patches = encode_image(model.clip.visual, normalise(images), dtype)
+    features = encode_image(model.clip.visual, normalise(images), dtype)
     scale = model.clip.logit_scale.clamp(max=math.log(100)).exp()
 
     has = torch.zeros(len(images), len(ALL_NAMES))
@@ -302,15 +394,28 @@ def losses(
     for i, (p, n) in enumerate(zip(present, named, strict=True)):
         has[i, p] = 1
         says[i, n] = 1
+    has, says = has.to(device), says.to(device)
     true = has @ says.T >= says.sum(1)
-    own = torch.eye(len(images), dtype=torch.bool)
-    logits = scale * token @ caption.T
-    class_loss = (contrast(logits, own, true) + contrast(logits.T, own, true.T)) / 2
+    own = torch.eye(len(images), dtype=torch.bool, device=device)
+    positive, known = says[:, nouns] > 0, has[:, nouns] > 0
 
-    logits = (scale * patches @ noun.T).logsumexp(1)
-    positive, true = says[:, nouns] > 0, has[:, nouns] > 0
-    patch_loss = (contrast(logits, positive, true) + contrast(logits.T, positive.T, true.T)) / 2
-    return class_loss, patch_loss
+    def of_captions(image: Tensor) -> Tensor:
+        logits = scale * image @ caption.T
+        return (contrast(logits, own, true) + contrast(logits.T, own, true.T)) / 2
+
+    def of_nouns(logits: Tensor) -> Tensor:
+        return (contrast(logits, positive, known) + contrast(logits.T, positive.T, known.T)) / 2
+
+    logits = scale * features.patches @ noun.T
+    shares = logits.softmax(-1)
+    spread = spread_scores(features.attention, shares)
+    return {
+        'class': of_captions(features.token),
+        'mean': of_captions(features.mean),
+        'patch': of_nouns(logits.logsumexp(1)),
+        'attention': attention_loss(features.attention, shares.detach()),
+        'spread': of_nouns(2 * (spread + 1e-3).log()),
+    }
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -334,25 +439,26 @@ def text_classifier(model: TrainableCLIP, templates: tuple[str, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def scene_scores(
-    model: TrainableCLIP, images: Tensor, text: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute class token and coarse scores ``(B, classes)`` of normalised images of one size."""
-    token, patches = encode_image(model.clip.visual, images, torch.float32)
+def scene_scores(model: TrainableCLIP, images: Tensor, text: Tensor) -> tuple[np.ndarray, ...]:
+    """Compute scores ``(B, classes)`` of normalised images of one size: see ``SCORES``."""
+    features = encode_image(model.clip.visual, images, torch.float32)
     scale = model.clip.logit_scale.exp()
-    coarse = (scale * patches @ text.T).softmax(-1).amax(1)
-    whole = (scale * token @ text.T).softmax(-1)
-    return whole[:, : len(NAMES)].numpy(), coarse[:, : len(NAMES)].numpy()
+    probabilities = (scale * features.patches @ text.T).softmax(-1)
+    coarse = probabilities.amax(1)
+    whole = (scale * features.token @ text.T).softmax(-1)
+    mean = (scale * features.mean @ text.T).softmax(-1)
+    spread = spread_scores(features.attention, probabilities)
+    return tuple(x[:, : len(NAMES)].cpu().numpy() for x in (whole, coarse, mean, spread))
 
 
 def evaluate(model: TrainableCLIP, images: Tensor, labels: np.ndarray) -> dict[str, float]:
-    """Compute the mAP of class token and coarse scores on scenes of one size."""
+    """Compute the mAP of each of ``SCORES`` on scenes of one size."""
     text = text_classifier(model, EVAL_TEMPLATES)
-    parts = [scene_scores(model, normalise(part), text) for part in images.split(20)]
-    names = ('class_token', 'coarse')
+    device = model.clip.logit_scale.device
+    parts = [scene_scores(model, normalise(part.to(device)), text) for part in images.split(20)]
     return {
         n: round(mean_average_precision(np.concatenate(s), labels), 2)
-        for n, s in zip(names, zip(*parts, strict=True), strict=True)
+        for n, s in zip(SCORES, zip(*parts, strict=True), strict=True)
     }
 
 
@@ -378,9 +484,15 @@ def export(model: TrainableCLIP, out: Path) -> None:
     os.replace(part, out / 'open_clip_model.safetensors')
 
 
-def learning_rate(step: int, steps: int, peak: float, decay_steps: int) -> float:
-    """Return the learning rate: linear warm-up, plateau, linear decay to 0 in the last steps."""
-    return peak * min((step + 1) / WARMUP_STEPS, 1.0, (steps - step) / decay_steps)
+def learning_rate(step: int, past: float, peak: float) -> float:
+    """Return the learning rate: linear warm-up, plateau, linear decay to 0.
+
+    Args:
+        step: Steps done.
+        past: Share of the run's time that has passed.
+        peak: Peak learning rate.
+    """
+    return peak * min((step + 1) / WARMUP_STEPS, 1.0, max(1 - past, 0) / DECAY)
 
 
 def average_gradients(model: nn.Module) -> None:
@@ -404,10 +516,11 @@ def plot(log: Path, out: Path) -> None:
     train = [r for r in records if 'class_loss' in r]
     dev = [r for r in records if 'coarse' in r]
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for key, label in (('class_loss', 'class token'), ('patch_loss', 'patches')):
-        left.plot([r['step'] for r in train], [r[key] for r in train], label=label)
-    left.set(xlabel='step', ylabel='contrastive loss')
-    for key, label in (('class_token', 'class token'), ('coarse', 'coarse patch scores')):
+    for name in WEIGHTS:
+        left.plot([r['step'] for r in train], [r[f'{name}_loss'] for r in train], label=name)
+    left.set(xlabel='step', ylabel='loss')
+    for key in SCORES:
+        label = key.replace('_', ' ')
         right.plot([r['step'] for r in dev], [r[key] for r in dev], marker='.', label=label)
     right.set(xlabel='step', ylabel='mAP on development scenes', ylim=(0, 100))
     for axes in (left, right):
@@ -428,15 +541,21 @@ def parse_args() -> argparse.Namespace:
         default=Path('work_dirs/demo_train'),
         help='folder for checkpoint, log, curve and model',
     )
-    parser.add_argument('--steps', type=int, default=6000, help='total number of steps')
     parser.add_argument(
-        '--single-steps', type=int, default=500, help='first steps, on single objects'
+        '--minutes', type=float, default=300, help='time to train; resumed runs count on'
     )
     parser.add_argument(
-        '--decay-steps', type=int, default=2250, help='last steps, with falling rate'
+        '--single-steps', type=int, default=300, help='first steps, on single objects'
     )
-    parser.add_argument('--lr', type=float, default=1.2e-3, help='peak learning rate')
-    parser.add_argument('--batch', type=int, default=64, help='images per process and step')
+    parser.add_argument('--lr', type=float, default=1.5e-3, help='peak learning rate')
+    parser.add_argument(
+        '--batch',
+        type=int,
+        default=192,
+        help='images of 64 pixels per process and step; larger ones are fewer',
+    )
+    parser.add_argument('--device', default='cpu', help='torch device, such as cuda')
+    parser.add_argument('--workers', type=int, default=1, help='rendering processes, per process')
     parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16')
     parser.add_argument(
         '--processes', type=int, default=2, help='number of processes, one core each'
@@ -459,7 +578,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     dtype = getattr(torch, args.dtype)
     checkpoint, log = args.work_dir / 'checkpoint.pt', args.work_dir / 'train_log.jsonl'
 
-    model = TrainableCLIP()
+    model = TrainableCLIP().to(args.device)
     decay = [
         p for p in model.parameters() if p.ndim >= 2 and p is not model.clip.token_embedding.weight
     ]
@@ -485,66 +604,87 @@ def train(rank: int, args: argparse.Namespace) -> None:
         with log.open('a') as file:
             file.write(line + '\n')
 
+    def save(step: int) -> None:
+        state = {
+            'model': model.state_dict(),
+            'optimiser': optimiser.state_dict(),
+            'step': step,
+            'seconds': time.monotonic() - began,
+        }
+        torch.save(state, checkpoint.with_suffix('.part'))
+        os.replace(checkpoint.with_suffix('.part'), checkpoint)
+        export(model, args.work_dir / 'model')
+        plot(log, args.work_dir / 'train_curve.png')
+
+    def measure(step: int) -> None:
+        result = evaluate(model, dev_images, dev_labels)
+        scale = round(model.clip.logit_scale.exp().item(), 2)
+        write(step=step, seconds=round(time.monotonic() - began), **result, scale=scale)
+
     batches = Batches(
-        args.sprites,
-        args.seed,
-        start,
-        args.steps,
-        args.single_steps,
-        args.batch,
-        rank,
-        args.processes,
+        args.sprites, args.seed, start, args.single_steps, args.batch, rank, args.processes
     )
-    loader = DataLoader(
-        batches, batch_size=None, num_workers=1, prefetch_factor=6, multiprocessing_context='spawn'
+    loader = iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            num_workers=args.workers,
+            prefetch_factor=6,
+            multiprocessing_context='spawn',
+        )
     )
+    batch = next(loader)  # starting the workers is not training
     began = time.monotonic() - seconds
-    sums, counted, images_seen, mark = np.zeros(2), 0, 0, time.monotonic()
+    sums: dict[str, Tensor] = {}
+    counted, images_seen, mark = 0, 0, time.monotonic()
+    step = start
     model.train()
-    for step, (images, present, named) in enumerate(loader, start):
-        rate = learning_rate(step, args.steps, args.lr, args.decay_steps)
+    while True:
+        past = torch.tensor((time.monotonic() - began) / (60 * args.minutes))
+        if args.processes > 1:
+            dist.broadcast(past, 0)
+        if past >= 1:
+            break
+        images, present, named = batch
+        rate = learning_rate(step, past.item(), args.lr)
         for group in optimiser.param_groups:
             group['lr'] = rate
         rng = np.random.default_rng([args.seed, step, rank])
-        class_loss, patch_loss = losses(model, images, present, named, rng, dtype)
+        parts = losses(model, images.to(args.device), present, named, rng, dtype)
+        ramp = min(1.0, past.item() / RAMP)
+        total = sum(
+            WEIGHTS[name] * (ramp if name in RAMPED else 1) * loss for name, loss in parts.items()
+        )
         optimiser.zero_grad(set_to_none=False)
-        (class_loss + PATCH_WEIGHT * patch_loss).backward()
+        total.backward()
         if args.processes > 1:
             average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        sums += class_loss.item(), patch_loss.item()
+        for name, loss in parts.items():
+            sums[name] = sums.get(name, 0) + loss.detach()
+        step += 1
         counted += 1
         images_seen += len(images) * args.processes
-        done = step + 1
-        if not first:
-            continue
-        if done % 100 == 0:
+        if first and step % 100 == 0:
             now = time.monotonic()
             write(
-                step=done,
+                step=step,
                 seconds=round(now - began),
                 lr=round(rate, 7),
-                class_loss=round(sums[0] / counted, 4),
-                patch_loss=round(sums[1] / counted, 4),
+                **{f'{name}_loss': round(x.item() / counted, 4) for name, x in sums.items()},
                 images_per_second=round(images_seen / (now - mark)),
             )
-            sums, counted, images_seen, mark = np.zeros(2), 0, 0, now
-        if done % args.eval_every == 0 or done == args.steps:
-            result = evaluate(model, dev_images, dev_labels)
-            scale = round(model.clip.logit_scale.exp().item(), 2)
-            write(step=done, seconds=round(time.monotonic() - began), **result, scale=scale)
-        if done % args.save_every == 0 or done == args.steps:
-            state = {
-                'model': model.state_dict(),
-                'optimiser': optimiser.state_dict(),
-                'step': done,
-                'seconds': time.monotonic() - began,
-            }
-            torch.save(state, checkpoint.with_suffix('.part'))
-            os.replace(checkpoint.with_suffix('.part'), checkpoint)
-            export(model, args.work_dir / 'model')
-            plot(log, args.work_dir / 'train_curve.png')
+            sums, counted, images_seen, mark = {}, 0, 0, now
+        if first and step % args.eval_every == 0:
+            measure(step)
+        if first and step % args.save_every == 0:
+            save(step)
+        batch = next(loader)
+    if first:
+        measure(step)
+        save(step)
+        print(f'{step} steps are done; the model is in {args.work_dir / "model"}')
     if args.processes > 1:
         dist.destroy_process_group()
 
@@ -561,7 +701,6 @@ def main() -> None:
     else:
         (args.work_dir / 'rendezvous').unlink(missing_ok=True)
         mp.spawn(train, (args,), nprocs=args.processes)
-    print(f'{args.steps} steps are done; the model is in {args.work_dir / "model"}')
 
 
 if __name__ == '__main__':

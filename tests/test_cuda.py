@@ -289,7 +289,7 @@ def test_tag_inferencer(name):
     close('scores of other names', one.scores, two.scores, 1e-4)
 
 
-@pytest.mark.parametrize('name', ['cls-seg_demo', 'cls-seg_demo_pamr', 'tag-guided_demo_tuned'])
+@pytest.mark.parametrize('name', ['cls-seg_demo', 'cls-seg_demo_pamr', 'tag-guided_demo'])
 def test_seg_inferencer_and_analysis(name):
     mine, reference = (
         SegInferencer(name, device=device, show_progress=False) for device in (DEVICE, 'cpu')

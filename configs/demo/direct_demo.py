@@ -8,6 +8,6 @@ _base_ = [
 model = dict(
     # Positions as the demo model was trained with them.
     encoder=dict(**_base_.backbone.encoder, positions='bilinear'),
-    head=dict(logit_scale=100.0, **_base_.parts.SegTextHead),
+    head=_base_.parts.SegTextHead,
 )
 test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/pipelines/tags.py',
 ]
 model = dict(
-    encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR), **_base_.parts.TagCLIP
+    encoder=_base_.backbone.encoder,
+    head=dict(dmar=_base_.backbone.DMAR, **_base_.parts.TagCLIPHead),
+    **_base_.parts.TagCLIP,
 )
 test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))

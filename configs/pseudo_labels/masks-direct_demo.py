@@ -7,7 +7,7 @@ _base_ = [
 ]
 model = dict(
     encoder=_base_.backbone.encoder,
-    head=dict(templates='templates_85', logit_scale=100.0, **_base_.parts.SegTextHead),
+    head=dict(templates='templates_85', **_base_.parts.SegTextHead),
     windows=dict(_delete_=True, type='mmtagclip.WholeImage'),
 )
 test_dataloader = dict(

@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     tagger=dict(
         encoder=_base_.backbone.encoder,
-        head=dict(dmar=_base_.backbone.DMAR),
+        head=dict(dmar=_base_.backbone.DMAR, **_base_.parts.TagCLIPHead),
         **_base_.parts.TagCLIP,
     ),
     affinity=dict(**_base_.backbone.AffinityRefinement_voc, **_base_.parts.AffinityRefinement),

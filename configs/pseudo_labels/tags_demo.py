@@ -6,7 +6,9 @@ _base_ = [
     '../_base_/pseudo_tags.py',
 ]
 model = dict(
-    encoder=_base_.backbone.encoder, head=dict(dmar=_base_.backbone.DMAR), **_base_.parts.TagCLIP
+    encoder=_base_.backbone.encoder,
+    head=dict(dmar=_base_.backbone.DMAR, **_base_.parts.TagCLIPHead),
+    **_base_.parts.TagCLIP,
 )
 test_dataloader = dict(
     dataset=dict(

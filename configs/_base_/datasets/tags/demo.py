@@ -8,3 +8,5 @@ dataset = dict(
     classes=_base_.parts.TagCLIP.classes,
     test_mode=True,
 )
+test_evaluator = _base_.test_evaluator
+test_evaluator[1].k = _base_.threshold
