@@ -2,8 +2,8 @@
 
     python demo/run.py
 
-Tests each row like tools/test.py. Writes the mAP of each row to work_dirs/demo/metrics.json, and
-images with tags, scores and heat maps to work_dirs/demo/pictures.
+Tests each row like tools/test.py. Writes the mAP of tags and the mIoU of masks of each row to
+work_dirs/demo/metrics.json, and images with tags, scores and heat maps to work_dirs/demo/pictures.
 """
 
 import argparse
@@ -16,30 +16,35 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmtagclip.datasets import ResizeToPatchGrid
+from mmtagclip.frameworks import segmentation  # noqa: F401  without its messages
 from mmtagclip.images import read_image
 from mmtagclip.models import TagCLIP
 from mmtagclip.registry import MODELS
 from mmtagclip.visualization import draw_tags
 
 ROOT = Path(__file__).resolve().parent.parent
-# Row of the ablation and its config.
+# Row of the ablation and its config: tags, then masks.
 ROWS = {
     'class_token': 'clip_demo',
     'coarse': 'coarse_demo',
     'dmar': 'dmar_demo',
     'cwr': 'tagclip_demo',
+    'cls_seg': 'cls-seg_demo',
+    'direct': 'direct_demo',
+    'tag_guided': 'tag-guided_demo',
 }
 
 
 def ablation(out: Path, data: Path) -> dict[str, float]:
-    """Compute the mAP of each row on a set of scenes."""
+    """Compute the mAP of tags or the mIoU of masks of each row on a set of scenes."""
     metrics = {}
     for row, config in ROWS.items():
         cfg = Config.fromfile(ROOT / f'configs/demo/{config}.py')
         cfg.work_dir = str(out / row)
         cfg.visualizer.name = row  # without it, all rows would share the first row's visualizer
         cfg.test_dataloader.dataset.data_root = str(data)
-        metrics[row] = Runner.from_cfg(cfg).test()['multi-label/mAP']
+        found = Runner.from_cfg(cfg).test()
+        metrics[row] = float(found.get('multi-label/mAP', found.get('mIoU')))
     return metrics
 
 
@@ -92,7 +97,7 @@ def main() -> None:
     metrics = ablation(args.out, args.data)
     (args.out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
     drawn = pictures(args.out / 'pictures', args.data, args.pictures)
-    print(f'\nmAP on {args.data} ({args.out / "metrics.json"}):')
+    print(f'\nmAP or mIoU on {args.data} ({args.out / "metrics.json"}):')
     for row, value in metrics.items():
         print(f'  {row:12} {value:5.1f}')
     print(f'{len(drawn)} images in {args.out / "pictures"}')

@@ -12,6 +12,8 @@ from ..files import user_path
 TAGGER = 'tagclip_vit-base-p16_openai_folder'
 SEGMENTOR = 'cls-seg_vit-base-p16_openai_coco-object'
 DEMO = {'tag': 'tagclip_demo', 'segment': 'tag-guided_demo'}
+# What `mmtagclip demo` shows: title and model.
+DEMO_MASKS = {'CLS-SEG': 'cls-seg_demo', 'direct segmentation': 'direct_demo'}
 OK, SOME_UNREADABLE, WRONG, CRASHED, INTERRUPTED = 0, 1, 2, 3, 130
 
 

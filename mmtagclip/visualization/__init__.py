@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 from .contact_sheet import contact_sheet
 from .mask_figure import LegendEntry, draw_masks, mask_legend
+from .overview import draw_overview
 from .results import draw_result
 from .tag_figure import draw_tags, overlay
 
@@ -18,6 +19,7 @@ __all__ = [
     'TagVisualizer',
     'contact_sheet',
     'draw_masks',
+    'draw_overview',
     'draw_result',
     'draw_tags',
     'mask_legend',

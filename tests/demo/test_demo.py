@@ -1,4 +1,4 @@
-"""The demo gives the recorded metrics, row by row, and its pictures."""
+"""The demo gives the recorded metrics, and a broken step moves them."""
 
 import json
 import subprocess
@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mmtagclip.apis import TagInferencer, load_config
+from mmtagclip.apis import SegInferencer, TagInferencer, load_config
+from mmtagclip.models.segmentors.affinity import AffinityRefinement
+from mmtagclip.models.taggers.cwr import CWR
+from mmtagclip.models.taggers.dmar import DMAR
 from tests.processes import ROOT, run_script, slow
 
-# Made by demo/run.py and tools/test.py on configs/demo/cls-seg_demo.py. A broken step moves
-# a row by more than the margin; round-off does not.
+# "rows" was made by demo/run.py; "parts" and "faults" by this file's `figures` on FIRST scenes.
 EXPECTED = json.loads((Path(__file__).parent / 'expected.json').read_text())
+DATA = ROOT / 'demo/data'
+# Round-off stays below it; a broken step doesn't.
 MARGIN = 0.1
+FIRST = 24
 
 
 @pytest.fixture(scope='module')
@@ -30,10 +36,12 @@ def out(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('row', ['class_token', 'coarse', 'dmar', 'cwr'])
-def test_tags(out, row):
+def test_rows(out):
+    """Tags and masks of the 120 scenes; no step costs more than half a point."""
     metrics = json.loads((out / 'metrics.json').read_text())
-    assert metrics[row] == pytest.approx(EXPECTED[row], abs=MARGIN)
+    assert metrics == pytest.approx(EXPECTED['rows'], abs=MARGIN)
+    assert metrics['dmar'] > metrics['coarse'] - 0.5
+    assert metrics['cwr'] > metrics['dmar'] - 0.5
 
 
 def test_pictures(out):
@@ -45,36 +53,123 @@ def test_pictures(out):
             assert np.asarray(picture).std() > 20
 
 
-def metrics(config, work_dir, *options):
-    result = work_dir / 'metrics.json'
-    process = run_script(
-        ROOT / 'tools/test.py',
-        ROOT / f'configs/demo/{config}.py',
-        '--work-dir',
-        work_dir,
-        '--out',
-        result,
-        *options,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(result.read_text())
+@pytest.fixture(scope='module')
+def parts():
+    """The parts that are broken below, as models of the demo's configs."""
+    return {
+        'dmar': TagInferencer('dmar_demo', show_progress=False),
+        'cwr': TagInferencer('tagclip_demo', show_progress=False),
+        'cls_seg': SegInferencer('cls-seg_demo', show_progress=False),
+    }
 
 
-def test_masks(tmp_path):
-    found = metrics('cls-seg_demo', tmp_path)
-    assert found['mIoU'] == pytest.approx(EXPECTED['mIoU'], abs=MARGIN)
+def figure(parts, name):
+    """Mean score of the true tags, or mIoU of the masks, in percent, of the first scenes."""
+    paths = sorted((DATA / 'JPEGImages').glob('*.jpg'))[:FIRST]
+    truths = [np.asarray(Image.open(DATA / f'SegmentationClass/{one.stem}.png')) for one in paths]
+    results = parts[name](paths)
+    if name == 'cls_seg':
+        confusion = np.zeros((51, 51))
+        for result, truth in zip(results, truths, strict=True):
+            seen = truth != 255
+            np.add.at(confusion, (truth[seen], result.mask[seen]), 1)
+        hits = confusion.diagonal()
+        union = confusion.sum(0) + confusion.sum(1) - hits
+        return 100 * float((hits[union > 0] / union[union > 0]).mean())
+    true = [
+        result.scores[label - 1]
+        for result, truth in zip(results, truths, strict=True)
+        for label in np.unique(truth)
+        if 0 < label < 255
+    ]
+    return 100 * float(np.mean(true))
+
+
+@pytest.mark.parametrize('name', ['dmar', 'cwr', 'cls_seg'])
+def test_parts(parts, name):
+    assert figure(parts, name) == pytest.approx(EXPECTED['parts'][name], abs=MARGIN)
+
+
+def everywhere(self, values, *others):
+    return torch.ones_like(values, dtype=torch.bool)
+
+
+def without_votes(self, attention):
+    return attention.mean(self.layers)
+
+
+crops, affinity, box_mask, class_mask = (
+    CWR.crops,
+    AffinityRefinement.affinity,
+    AffinityRefinement.box_mask,
+    DMAR.class_mask,
+)
+
+
+def without_mask(self, *args):
+    images, masks = crops(self, *args)
+    return images, torch.ones_like(masks)
+
+
+# Fault: the part it is in, and what takes the place of which method.
+FAULTS = {
+    "DMAR's mask dropped": ('dmar', DMAR, 'class_mask', everywhere),
+    'votes ignored': ('dmar', DMAR, 'masked_attention', without_votes),
+    "CWR's mask ignored": ('cwr', CWR, 'crops', without_mask),
+    "CLS-SEG's boxes dropped": ('cls_seg', AffinityRefinement, 'box_mask', everywhere),
+    "CLS-SEG's affinity transposed": (
+        'cls_seg',
+        AffinityRefinement,
+        'affinity',
+        lambda self, attention: affinity(self, attention.T),
+    ),
+    'rows and columns of DMAR swapped': (
+        'dmar',
+        DMAR,
+        'class_mask',
+        lambda self, refined, grid: class_mask(self, refined, grid[::-1]),
+    ),
+    "rows and columns of CLS-SEG's boxes swapped": (
+        'cls_seg',
+        AffinityRefinement,
+        'box_mask',
+        lambda self, cams, grid: box_mask(self, cams, grid[::-1]),
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_fault_is_seen(parts, fault, monkeypatch):
+    """It moves the figure as recorded, and so far that test_parts would fail."""
+    name, owner, method, broken = FAULTS[fault]
+    monkeypatch.setattr(owner, method, broken)
+    moved = figure(parts, name) - EXPECTED['parts'][name]
+    assert moved == pytest.approx(EXPECTED['faults'][fault], abs=MARGIN / 2)
+    assert abs(moved) > MARGIN
 
 
 @slow
 def test_the_metric_of_bfloat16(tmp_path):
-    found = metrics('tagclip_demo', tmp_path, '--cfg-options', 'model.encoder.dtype=bfloat16')
-    assert found['multi-label/mAP'] == pytest.approx(EXPECTED['cwr'], abs=0.3)
+    result = tmp_path / 'metrics.json'
+    process = run_script(
+        ROOT / 'tools/test.py',
+        ROOT / 'configs/demo/tagclip_demo.py',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        result,
+        '--cfg-options',
+        'model.encoder.dtype=bfloat16',
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(result.read_text())
+    assert found['multi-label/mAP'] == pytest.approx(EXPECTED['rows']['cwr'], abs=0.3)
 
 
 def test_bfloat16_tags_as_well():
     """The same tags; a score may differ where CWR takes another candidate."""
     narrow = load_config('tagclip_demo', {'model.encoder.dtype': 'bfloat16'})
-    paths = sorted((ROOT / 'demo/data/JPEGImages').glob('*.jpg'))[:10]
+    paths = sorted((DATA / 'JPEGImages').glob('*.jpg'))[:10]
     pairs = zip(*(TagInferencer(one)(paths) for one in ('tagclip_demo', narrow)), strict=True)
     apart = []
     for wide, own in pairs:
