@@ -1,6 +1,7 @@
 """Run the tools as a user does, or in the tests' own process, which is quicker."""
 
 import io
+import multiprocessing
 import os
 import runpy
 import socket
@@ -10,6 +11,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from multiprocessing.connection import wait
 from pathlib import Path
 from unittest import mock
 
@@ -96,6 +98,54 @@ def run_script(script, *arguments, cwd='.', **environment):
             traceback.print_exc()
             status = 1
     return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+
+
+def run_ranks(script, *arguments, processes=2, timeout=300):
+    """Run a Python script in several processes, as tools/dist_*.sh do, which are forks of this one.
+
+    They have imported everything already, which is most of what torchrun's take. As with torchrun,
+    the others are ended when one fails.
+
+    Args:
+        script: The file, which has ``--launcher``.
+        *arguments: Its arguments, made strings.
+        processes: How many.
+        timeout: Seconds between the ends of two of them.
+
+    Returns:
+        What :func:`run` returns: the outputs of all, or those of the process that failed.
+    """
+    context = multiprocessing.get_context('fork')
+    port = free_port()
+
+    def work(rank, end):
+        names = {'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': processes, 'MASTER_PORT': port}
+        environment = {name: str(value) for name, value in names.items()}
+        environment['MASTER_ADDR'] = '127.0.0.1'
+        end.send(run_script(script, *arguments, '--launcher', 'pytorch', **environment))
+
+    workers = {}
+    for rank in range(processes):
+        end, other = context.Pipe(duplex=False)
+        workers[end] = context.Process(target=work, args=(rank, other))
+        workers[end].start()
+        other.close()
+    ended = []
+    try:
+        while len(ended) < processes:
+            ready = wait([end for end in workers if not end.closed], timeout)
+            assert ready, f'{processes - len(ended)} processes of {script} have not ended'
+            for end in ready:
+                ended.append(end.recv())
+                end.close()
+                if ended[-1].returncode:
+                    return ended[-1]
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.join()
+    out, err = (''.join(getattr(one, name) for one in ended) for name in ('stdout', 'stderr'))
+    return subprocess.CompletedProcess(ended[0].args, 0, out, err)
 
 
 @contextmanager
