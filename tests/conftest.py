@@ -41,8 +41,8 @@ def pytest_collection_finish():
 
 
 # A start of a Python process imports torch and the frameworks: 8 seconds of CPU time. More starts
-# than this fail the suite; tests/processes.py has `run_script`, which needs none.
-MOST_STARTS = 45
+# than this fail the suite; tests/processes.py has functions that need none.
+MOST_STARTS = 25
 starts = 0
 
 
