@@ -1,4 +1,4 @@
-"""Run the tools as a user does, or in the tests' own process, which is quicker."""
+"""Run the tools as a user does, or quicker: in the tests' own process or in forks of it."""
 
 import io
 import multiprocessing
