@@ -1,5 +1,6 @@
 """Whether a device can be used, asked before anything is built for it."""
 
+import re
 from typing import Any
 
 
@@ -21,8 +22,9 @@ def check_device(device: Any) -> None:
     try:
         torch.zeros(1, device=device).tolist()
     except Exception as error:  # torch's own, several kinds: no driver, not compiled for it, ...
-        reason, *_ = str(error).splitlines()
-        reason, *_ = reason.split('. ')
+        reason = re.split(r'\. |\n', str(error))[0]
+        if isinstance(error, NotImplementedError):  # whose text names operators
+            reason = 'this torch computes nothing on it'
         raise ValueError(
             f"the device {str(device)!r} can not be used: {reason}; 'cpu' always can"
         ) from None

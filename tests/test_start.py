@@ -34,6 +34,7 @@ COMMANDS = [
     (['export', 'encoder.txt'], 'the file must end in .onnx, not encoder.txt'),
     (['web', '--port', '70000'], '--port must be in 0 to 65535, not 70000'),
     (['tag', IMAGE, '--clases', 'dog'], 'arguments: --clases dog; did you mean --classes?'),
+    (['tag', IMAGE, '--conf=0.5'], 'arguments: --conf=0.5; did you mean --min-score?'),
     (['models', 'zebra'], "no model has 'zebra' in its name"),
     (['embed', IMAGE, '--out', 'a.safetensors', '--max-side', '0'], '--max-side must be at least'),
     (['tag', IMAGE, '--model', 'cls-seg_demo'], 'cls-seg_demo makes masks, not tags'),
