@@ -18,6 +18,7 @@ COMMANDS = [
     (['check', 'nothere'], 'nothere holds no results'),
     (['tag', 'nothere.jpg'], 'no image or folder at nothere.jpg'),
     (['tag', IMAGE, '--out', 'tags.txt'], '--out must end in'),
+    (['segment', IMAGE, '--out', 'mask.png'], 'or be a folder without an ending, not mask.png'),
     (['tag', IMAGE, '--out', IMAGE / 'tags.csv'], 'is a file, so nothing can be written'),
     (['tag', IMAGE, '--model', 'tagclip_dmo'], 'similar names: tagclip_demo'),
     (['tag', IMAGE, '--checkpoint', 'gone.pt'], '--checkpoint: there is no file gone.pt'),

@@ -116,6 +116,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     packing: ConfigDict
     model: Any
     warns = True
+    _visualizer: Any = None
 
     @checks_options
     def __init__(
