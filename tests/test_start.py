@@ -87,7 +87,7 @@ def test_mistakes_and_lists_need_no_torch(tmp_path):
 
 
 def test_tags_need_no_mmsegmentation(tmp_path):
-    """Nor matplotlib before something is drawn, and little beyond torch, open_clip and timm."""
+    """Nor matplotlib where nothing is drawn, and little beyond torch, open_clip and timm."""
     program = """
 import json, sys, time
 times = [time.process_time()]
@@ -97,9 +97,9 @@ import open_clip, timm
 times.append(time.process_time())
 from mmtagclip.apis import TagInferencer
 times.append(time.process_time())
-drawing = 'matplotlib' in sys.modules
 from mmtagclip import cli
 code = cli.main(sys.argv[1:])
+drawing = 'matplotlib' in sys.modules
 names = [name for name in sys.modules if name.split('.')[0] == 'mmseg']
 print(json.dumps([times, drawing, code, names]))
 """
