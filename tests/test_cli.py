@@ -157,11 +157,13 @@ def test_masks_to_a_folder_and_to_coco(photos, demo_segmentor, tmp_path):
 
 def test_converting(photos, tmp_path, capsys):
     masks = tmp_path / 'masks'
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', masks) == 0
+    broken = tmp_path / 'broken.jpg'
+    broken.write_text('no image')
+    assert mmtagclip('segment', photos / '000040.jpg', broken, *SEGMENT, '--out', masks) == 1
     out = tmp_path / 'tasks.json'
     words = ('convert', masks, '--to', 'label-studio', '--out', out)
     assert mmtagclip(*words, '--shapes', 'boxes') == 0
-    assert '1 images in' in capsys.readouterr().out
+    assert f'1 images in {out}, 1 could not be read; their' in capsys.readouterr().out
     assert len(json.loads(out.read_text())) == 1
     assert mmtagclip(*words) == 2
     assert 'exists already; add --overwrite' in capsys.readouterr().err
@@ -295,6 +297,7 @@ def test_pictures(photos, tmp_path):
         ([SCENES, '--max-side', '0'], '--max-side must be at least 1, not 0'),
         ([SCENES, '--batch-size', '0'], '--batch-size must be at least 1, not 0'),
         ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
+        ([SCENES, '--device', 'meta'], "meta' can not be used: this torch computes nothing on it"),
         ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
         (
             [SCENES, '--out', ROOT / 'README.md/a.csv'],
