@@ -35,14 +35,16 @@ ROWS = {
 }
 
 
-def ablation(out: Path, data: Path) -> dict[str, float]:
-    """Compute the mAP of tags or the mIoU of masks of each row on a set of scenes."""
+def ablation(out: Path, data: Path, scenes: int | None = None) -> dict[str, float]:
+    """Compute the mAP of tags or the mIoU of masks of each row on a set's first scenes, or all."""
     metrics = {}
     for row, config in ROWS.items():
         cfg = Config.fromfile(ROOT / f'configs/demo/{config}.py')
         cfg.work_dir = str(out / row)
         cfg.visualizer.name = row  # without it, all rows would share the first row's visualizer
         cfg.test_dataloader.dataset.data_root = str(data)
+        if scenes:
+            cfg.test_dataloader.dataset.indices = scenes
         found = Runner.from_cfg(cfg).test()
         metrics[row] = float(found.get('multi-label/mAP', found.get('mIoU')))
     return metrics
@@ -93,8 +95,9 @@ def main() -> None:
         default=ROOT / 'demo/data',
         help='data set written by demo/render.py (default: demo/data)',
     )
+    parser.add_argument('--scenes', type=int, help='number of scenes (default: all)')
     args = parser.parse_args()
-    metrics = ablation(args.out, args.data)
+    metrics = ablation(args.out, args.data, args.scenes)
     (args.out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
     drawn = pictures(args.out / 'pictures', args.data, args.pictures)
     print(f'\nmAP or mIoU on {args.data} ({args.out / "metrics.json"}):')

@@ -1,8 +1,7 @@
 """The demo gives the recorded metrics, and a broken step moves them."""
 
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +18,36 @@ from tests.processes import ROOT, run_script, slow
 # "rows" was made by demo/run.py; "parts" and "faults" by this file's `figures` on FIRST scenes.
 EXPECTED = json.loads((Path(__file__).parent / 'expected.json').read_text())
 DATA = ROOT / 'demo/data'
+ROWS = runpy.run_path(str(ROOT / 'demo/run.py'))['ROWS']
 # Round-off stays below it; a broken step doesn't.
 MARGIN = 0.1
 FIRST = 24
 
 
-@pytest.fixture(scope='module')
-def out(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('demo')
-    subprocess.run(
-        [sys.executable, str(ROOT / 'demo/run.py'), '--out', str(folder), '--pictures', '2'],
-        check=True,
-        timeout=600,
-        capture_output=True,
-    )
-    return folder
+def run(folder, *options):
+    """The metrics of demo/run.py."""
+    process = run_script(ROOT / 'demo/run.py', '--out', folder, '--pictures', 2, *options)
+    assert process.returncode == 0, process.stderr
+    return json.loads((folder / 'metrics.json').read_text())
 
 
-def test_rows(out):
-    """Tags and masks of the 120 scenes; no step costs more than half a point."""
-    metrics = json.loads((out / 'metrics.json').read_text())
-    assert metrics == pytest.approx(EXPECTED['rows'], abs=MARGIN)
-    assert metrics['dmar'] > metrics['coarse'] - 0.5
-    assert metrics['cwr'] > metrics['dmar'] - 0.5
+@slow
+def test_rows(tmp_path):
+    """Tags and masks of the 120 scenes."""
+    assert run(tmp_path) == pytest.approx(EXPECTED['rows'], abs=MARGIN)
 
 
-def test_pictures(out):
-    pictures = sorted((out / 'pictures').glob('*.png'))
+def test_no_step_costs_more_than_half_a_point():
+    rows = EXPECTED['rows']
+    assert rows['dmar'] > rows['coarse'] - 0.5
+    assert rows['cwr'] > rows['dmar'] - 0.5
+
+
+def test_the_script(tmp_path):
+    metrics = run(tmp_path, '--scenes', 4)
+    assert set(metrics) == set(EXPECTED['rows'])
+    assert all(0 < one <= 100 for one in metrics.values())
+    pictures = sorted((tmp_path / 'pictures').glob('*.png'))
     assert len(pictures) == 2
     for path in pictures:
         with Image.open(path) as picture:
@@ -55,11 +57,11 @@ def test_pictures(out):
 
 @pytest.fixture(scope='module')
 def parts():
-    """The parts that are broken below, as models of the demo's configs."""
+    """A model for each row of demo/run.py."""
+    kinds = {'direct': SegInferencer, 'cls_seg': SegInferencer, 'tag_guided': SegInferencer}
     return {
-        'dmar': TagInferencer('dmar_demo', show_progress=False),
-        'cwr': TagInferencer('tagclip_demo', show_progress=False),
-        'cls_seg': SegInferencer('cls-seg_demo', show_progress=False),
+        row: kinds.get(row, TagInferencer)(model, show_progress=False)
+        for row, model in ROWS.items()
     }
 
 
@@ -68,7 +70,7 @@ def figure(parts, name):
     paths = sorted((DATA / 'JPEGImages').glob('*.jpg'))[:FIRST]
     truths = [np.asarray(Image.open(DATA / f'SegmentationClass/{one.stem}.png')) for one in paths]
     results = parts[name](paths)
-    if name == 'cls_seg':
+    if isinstance(parts[name], SegInferencer):
         confusion = np.zeros((51, 51))
         for result, truth in zip(results, truths, strict=True):
             seen = truth != 255
@@ -85,7 +87,7 @@ def figure(parts, name):
     return 100 * float(np.mean(true))
 
 
-@pytest.mark.parametrize('name', ['dmar', 'cwr', 'cls_seg'])
+@pytest.mark.parametrize('name', ROWS)
 def test_parts(parts, name):
     assert figure(parts, name) == pytest.approx(EXPECTED['parts'][name], abs=MARGIN)
 

@@ -5,7 +5,8 @@ python tools/dev/choose_scenes.py --check  # exits with 1 if the figures moved
 
 A scene is right if its tags are exactly those of the ground truth, and by each of the models that
 `mmtagclip demo` shows, the IoU of each of its masks is at least 0.4, and no mask of another class
-covers 0.05 % of the image. The demo, the web page and the README show right scenes only, and say so.
+covers 0.05 % of the image. The demo, the web page and the README show right scenes only, and say
+so.
 """
 
 import argparse

@@ -20,14 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from mmtagclip.cli.common import DEMO
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / 'docs/pictures'
-SCENE = '000028'
+SCENE = '000051'
 
 
 def main() -> int:
@@ -54,25 +53,13 @@ def save(name: str, image: Image.Image, width: int) -> Path:
 
 
 def demo() -> Iterator[Path]:
-    """A scene's tags with their heat maps, beside its masks."""
-    from mmtagclip.apis import SegInferencer, TagInferencer
-    from mmtagclip.visualization import draw_result
+    """A scene of `mmtagclip demo`."""
+    from mmtagclip import cli
 
-    scene = ROOT / f'demo/data/JPEGImages/{SCENE}.jpg'
-    segmentor = SegInferencer(DEMO['segment'], show_progress=False)
-    threshold = segmentor.model.tagger.head.threshold
-    tagger = TagInferencer(DEMO['tag'], show_progress=False)
-    (tags,) = tagger(scene, threshold=threshold, score_maps=True)
-    (masks,) = segmentor(scene)
-    with Image.open(scene) as file:
-        pixels = np.array(file.convert('RGB'))
-    drawn = [Image.fromarray(draw_result(pixels, result)) for result in (tags, masks)]
-    height = max(one.height for one in drawn)
-    drawn = [one.resize((round(one.width * height / one.height), height)) for one in drawn]
-    both = Image.new('RGB', (sum(one.width for one in drawn), height), 'white')
-    both.paste(drawn[0], (0, 0))
-    both.paste(drawn[1], (drawn[0].width, 0))
-    yield save('demo', both, 1600)
+    with tempfile.TemporaryDirectory() as folder:
+        cli.main(['demo', '--out', folder])
+        with Image.open(f'{folder}/{SCENE}.png') as drawn:
+            yield save('demo', drawn, 1600)
 
 
 # Boxes of the diagram: left, top, width, height, colour, and lines of text.
