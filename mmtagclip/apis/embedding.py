@@ -36,7 +36,7 @@ from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.runner import Job, Manifest, read_results, remove_results
 from ..models import CLIPEncoder
 from ..models.taggers.tagger import group_by_size
-from ..records import ImageRecord
+from ..records import ImageRecord, parse_json
 from ..registry import MODELS
 from ..version import __version__
 from .inputs import ImageInput, list_images
@@ -47,6 +47,7 @@ SUFFIXES = ('.parquet', '.safetensors')
 ROWS = 1024  # that are written together, or searched
 PATCH_ROWS = 16
 DEFAULT_MAX_SIDE = 1024
+LENGTH_ERROR = 0.01  # of an embedding that is not damaged, at most
 LONGEST_HEADER = 100_000_000  # of safetensors, in bytes
 
 
@@ -435,9 +436,10 @@ class EmbeddingFile:
             raise ValueError(f'embeddings are in {" or ".join(SUFFIXES)} files, not in {path}')
         with _naming(self.path):
             metadata = self._metadata()
-            self.facts = json.loads(metadata.get('mmtagclip', 'null'))
+            self.facts = parse_json(metadata.get('mmtagclip', 'null'))
             if not isinstance(self.facts, dict) or self.facts.get('format') != FORMAT:
                 raise ValueError(f'its metadata lacks "format": "{FORMAT}"')
+            _check_facts(self.facts)
 
     def batches(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """Paths of images and their embeddings ``(n, D)`` float32, some rows at a time.
@@ -451,6 +453,8 @@ class EmbeddingFile:
                 batch = next(batches, None)
             if batch is None:
                 return
+            with _naming(self.path):
+                _check_rows(*batch, self.facts['dimension'])
             yield batch
 
     def bundled_model(self) -> str:
@@ -505,11 +509,39 @@ class EmbeddingFile:
         from safetensors import safe_open
 
         with safe_open(self.path, 'numpy') as file:
-            images = json.loads(file.metadata()['images'])
+            images = parse_json(file.metadata()['images'])
             values = file.get_slice('embeddings')
+            if values.get_shape()[:1] != [len(images)]:
+                raise ValueError(f'it has {values.get_shape()} embeddings of {len(images)} images')
             for start in range(0, len(images), ROWS):
                 end = min(start + ROWS, len(images))
                 yield images[start:end], values[start:end]
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    encoder, side = facts.get('encoder'), facts.get('max_side')
+    if (
+        not isinstance(facts.get('model'), str)
+        or type(facts.get('dimension')) is not int
+        or not (side is None or (type(side) is int and side > 0))
+        or not isinstance(encoder, dict)
+        or not {'name', 'architecture', 'weights'} <= encoder.keys()
+    ):
+        raise ValueError('its metadata is damaged')
+
+
+def _check_rows(images: Any, vectors: np.ndarray, dimension: int) -> None:
+    """Refuse rows that are no embeddings: one flipped bit may put an image before all others."""
+    if not all(isinstance(image, str) for image in images):
+        raise ValueError('a path is missing or damaged')
+    if vectors.shape != (len(images), dimension) or vectors.dtype != np.float32:
+        raise ValueError(f'it has no float32 rows of {dimension} numbers')
+    with np.errstate(over='ignore', invalid='ignore'):
+        whole = abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR  # False for NaN
+    if not whole.all():
+        raise ValueError(
+            f'the embedding of {images[int(whole.argmin())]} is damaged: its length is not 1'
+        )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import user_path
+from ..records import parse_json
 from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
@@ -468,7 +469,7 @@ def _folder(model: str) -> _Source:
 def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the architecture and preprocessing of a folder in open_clip's layout."""
     try:
-        config = json.loads(path.read_text(encoding='utf-8'))
+        config = parse_json(path.read_text(encoding='utf-8'))
         said = config.get('preprocess_cfg', {})
         known = {key: said[key] for key in OPENAI_PREPROCESS if said.get(key)}
         return dict(config['model_cfg']), known

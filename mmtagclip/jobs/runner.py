@@ -43,7 +43,7 @@ from ..files import (
     write_whole,
 )
 from ..images import output_stems
-from ..records import ImageRecord, encode_line
+from ..records import ImageRecord, encode_line, parse_json
 from ..version import __version__
 from .description import Source, differences, digest
 
@@ -119,7 +119,7 @@ class Manifest:
         if not path.is_file():
             raise FileNotFoundError(f'{root} holds no results: there is no {path.name}')
         try:
-            values = json.loads(path.read_bytes())
+            values = parse_json(path.read_bytes())
             if not isinstance(values, dict) or values.pop('format', None) != FORMAT:
                 raise ValueError(f'it has no "format": "{FORMAT}"')
             if values.pop('digest', None) != digest({'format': FORMAT, **values}):
