@@ -44,3 +44,9 @@ def test_differences_name_what_a_user_knows():
     assert text == "model.a.words was 1, now it is ['y']"
     (text,) = differences({'text': digest}, {'text': digest.replace('a', 'b')})
     assert text.startswith('text was')
+
+
+def test_long_values_are_cut_where_they_are_named():
+    for length, shown in ((58, 58), (59, 56)):  # two quotes more
+        (text,) = differences({'a': 'x' * length}, {'a': 'y'})
+        assert text == f"a was '{'x' * shown}{chr(39) if length == 58 else '...'}, now it is 'y'"
