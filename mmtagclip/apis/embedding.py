@@ -33,7 +33,14 @@ from ..extras import require
 from ..files import make_folder, write_whole
 from ..images import PatchGrid
 from ..jobs.description import Source, file_stamp, flatten
-from ..jobs.runner import Job, Manifest, read_results, remove_results
+from ..jobs.runner import (
+    Job,
+    Manifest,
+    only_clean_up_is_left,
+    read_results,
+    remove_results,
+    unfinished,
+)
 from ..models import CLIPEncoder
 from ..models.taggers.tagger import group_by_size
 from ..records import ImageRecord, parse_json
@@ -191,7 +198,7 @@ def embed_images(
     """
     out = Path(out)
     check_embedding_file(out)
-    if out.exists() and not replace:
+    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     if on_error not in ('raise', 'skip'):
         raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
@@ -211,7 +218,7 @@ def embed_images(
     }
     job = {**{key: facts[key] for key in ('encoder', 'max_side')}, 'patches': patches}
     sources = [Source(image.name, file_stamp(str(image.source))) for image in images]
-    run = Job(_unfinished(out), Manifest('embeddings', (), flatten(job)), sources, replace=replace)
+    run = Job(unfinished(out), Manifest('embeddings', (), flatten(job)), sources, replace=replace)
     _embed_missing(run, embedder, images, patches, batch_size, on_error, show_progress)
     _, records = read_results(run.root)
     errors = {record.image: record.error for record in records if record.error is not None}
@@ -237,10 +244,6 @@ def check_embedding_file(out: Path) -> None:
         raise ValueError(f'embeddings are written to {" or ".join(SUFFIXES)}, not to {out}')
     if out.suffix == '.parquet':
         _arrow()
-
-
-def _unfinished(out: Path) -> Path:
-    return out.with_name(f'{out.name}.unfinished')
 
 
 def _embed_missing(

@@ -607,6 +607,29 @@ def is_half_removed(root: str | Path) -> bool:
     return (root / REMOVED).exists() or not (root / WORK).exists()
 
 
+def unfinished(out: Path) -> Path:
+    """Folder of the results of a run that ends with one file."""
+    return out.with_name(f'{out.name}.unfinished')
+
+
+def only_clean_up_is_left(out: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up.
+
+    The same run, started again, completes it. What is left of results that were being removed,
+    after the file was written, is removed here.
+
+    Args:
+        out: The output.
+        folder: Whether it is a folder of results, not a file.
+    """
+    root = out if folder else unfinished(out)
+    if not root.is_dir():
+        return False
+    if not folder and is_half_removed(root):
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
+
+
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:
     """The content of a stored line without its digest.
 
