@@ -229,7 +229,8 @@ class Job:
                 self._check_free(self._place(record.image, name), digests[name])
                 self._write(self.work / _hidden(record.image, name, digests[name]), content)
             lines.append(self._line(index, record, digests))
-        self._despite_others(sync_folder, self.work)
+        if any(files for _, files in self._pending.values()):
+            self._despite_others(sync_folder, self.work)
         self._append(b''.join(lines))
         self.done.update(self._pending)
         self._pending.clear()
