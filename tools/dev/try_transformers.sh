@@ -3,7 +3,7 @@
 #
 #     bash tools/dev/try_transformers.sh [PYTHON]
 #
-# transformers and what it needs beside PYTHON's packages go to temporary folders, without their
+# Without transformers, the suite runs the same tests. transformers and what it needs beside PYTHON's packages go to temporary folders, without their
 # dependencies, so the environment stays as it is.
 set -euo pipefail
 python=${1:-python}
