@@ -3,8 +3,8 @@
 #
 #     bash tools/dev/try_transformers.sh [PYTHON]
 #
-# Without transformers, the suite runs the same tests. transformers and what it needs beside PYTHON's packages go to temporary folders, without their
-# dependencies, so the environment stays as it is.
+# transformers and what it needs beside PYTHON's packages go to temporary folders, without their
+# dependencies, so the environment stays as it is. Without transformers, the suite is the test.
 set -euo pipefail
 python=${1:-python}
 cd "$(dirname "$0")/../.."
