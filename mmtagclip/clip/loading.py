@@ -33,10 +33,7 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import user_path
-<<<<<<< HEAD
 from ..records import parse_json
-from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
-=======
 from .downloads import (
     GIVE_FOLDER,
     WEIGHTS,
@@ -46,7 +43,6 @@ from .downloads import (
     offline,
     refused_weights,
 )
->>>>>>> main
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
 from .towers import Tower, check_tower

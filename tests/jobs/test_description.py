@@ -46,12 +46,6 @@ def test_differences_name_what_a_user_knows():
     assert text.startswith('text was')
 
 
-<<<<<<< HEAD
-def test_long_values_are_cut_where_they_are_named():
-    for length, shown in ((58, 58), (59, 56)):  # two quotes more
-        (text,) = differences({'a': 'x' * length}, {'a': 'y'})
-        assert text == f"a was '{'x' * shown}{chr(39) if length == 58 else '...'}, now it is 'y'"
-=======
 def test_long_values_are_shown_where_they_differ():
     names = [f'name {number}' for number in range(100)]
     others = [*names[:70], 'a zebra', *names[71:]]
@@ -74,4 +68,3 @@ def test_long_values_are_shown_where_they_differ():
         ),
     ):
         assert differences({'words': before}, {'words': now}) == [f'words was {expected}']
->>>>>>> main
