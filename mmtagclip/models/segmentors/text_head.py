@@ -194,10 +194,10 @@ class SegTextHead(nn.Module):
             words: Of :meth:`words_for`; the head's own if None.
         """
         words = self.own if words is None else words
-        text = encoder.encode_names(words.words, self.templates)
+        text = encoder.patch_text(encoder.encode_names(words.words, self.templates))
         if self.descriptions is None:
             return text
-        described = encoder.encode_names(self.descriptions, ['{}'])
+        described = encoder.patch_text(encoder.encode_names(self.descriptions, ['{}']))
         classes = torch.tensor(words.labels) - int(words.with_background)
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
