@@ -85,8 +85,9 @@ class Measurement:
             self.encoders['bfloat16'] = DenseEncoder(load_clip(loaded.model), dtype='bfloat16')
         self.rates = {name: measuring.matmul_rate(one.dtype) for name, one in self.encoders.items()}
         self.exact = self.encoders['float32']
-        self.dim = loaded.model.visual.output_dim
-        self.grid = (USUAL[0] // 16, USUAL[1] // 16)
+        self.dim = self.exact.dim
+        patch = self.exact.patch_size
+        self.grid = (USUAL[0] // patch, USUAL[1] // patch)
 
     def side(self) -> Iterator[dict[str, Any]]:
         """Square images of increasing size."""
