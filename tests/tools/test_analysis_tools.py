@@ -187,6 +187,37 @@ def test_figure_of_stored_points(tmp_path):
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures('tiny')
+def test_throughput(tmp_path):
+    process = run_script(FOLDER / 'throughput.py', '--quick', '--out', tmp_path)
+    assert process.returncode == 0, process.stderr
+    content = json.loads((tmp_path / 'throughput.json').read_text())
+    assert content['machine']['torch'] == torch.__version__
+    rows = content['rows']
+    assert [row['what'] for row in rows] == ['encoder', 'tagger, 20 names', 'tagger, 80 names']
+    assert all(row['images_per_second'] > 0 and row['share'] > 0 for row in rows)
+    assert all(0 < row['candidates'] <= 3 for row in rows[1:])
+    lines = (tmp_path / 'throughput.md').read_text().splitlines()
+    assert [line.split(' | ')[0] for line in lines[4:]] == [f'| {row["what"]}' for row in rows]
+    assert not content['left_out']
+
+
+@pytest.mark.usefixtures('tiny')
+def test_throughput_without_time(tmp_path):
+    process = run_script(
+        FOLDER / 'throughput.py', '--quick', '--seconds', -1, '--out', tmp_path / 'new'
+    )
+    assert process.returncode == 0, process.stderr
+    assert 'Left out: float32 (no time left).' in (tmp_path / 'new/throughput.md').read_text()
+
+
+@pytest.mark.parametrize('tool', ['benchmark.py', 'plot_cost.py', 'throughput.py'])
+def test_no_such_device(tool, tmp_path):
+    process = run_script(FOLDER / tool, '--device', 'cuda:99', '--out', tmp_path / 'out')
+    assert process.returncode == 2
+    assert "no device 'cuda:99' here" in process.stderr
+
+
 @slow
 def test_one_axis_is_measured_anew(tmp_path):
     out = tmp_path / 'points.json'

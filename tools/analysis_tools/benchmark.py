@@ -10,7 +10,6 @@ are random: they are as fast as trained ones, but give more candidates for CWR.
 import argparse
 import copy
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -25,7 +24,6 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-import mmtagclip
 from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
 from mmtagclip.datasets import same_grid_batches
 from mmtagclip.files import write_whole
@@ -77,21 +75,31 @@ class Benchmark:
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         self.options = options
         self.repeats = options.repeats
+        self.device: str = options.device
         self.scratch = scratch
         self.clip = measuring.load_model(options.weights)
         self.paths = measuring.photographs(options.photos, options.images, scratch)
         self.loaded = [measuring.load(path) for path in self.paths]
-        self.images = [measuring.normalise(one) for one in self.loaded]
+        self.images = [measuring.normalise(one).to(self.device) for one in self.loaded]
 
     @cached_property
     def tagger(self) -> Any:
         """The whole tagger in float32."""
-        return measuring.build_tagger(self.clip, COCO.names, BACKGROUND.names)
+        return self.build('float32')
 
     @cached_property
     def narrow(self) -> Any:
         """The same in bfloat16."""
-        return measuring.build_tagger(self.clip, COCO.names, BACKGROUND.names, 'bfloat16')
+        return self.build('bfloat16')
+
+    def build(self, dtype: str) -> Any:
+        """The whole tagger."""
+        tagger = measuring.build_tagger(self.clip, COCO.names, BACKGROUND.names, dtype)
+        return tagger.to(self.device)
+
+    def peak_memory(self, function: Callable[[], Any]) -> int | None:
+        """Peak memory of a function, in bytes above what was held before."""
+        return measuring.peak_memory(function, self.device)
 
     def each(self, function: Callable[[torch.Tensor], Any]) -> Callable[[], None]:
         """A function of one image, run over all images."""
@@ -118,9 +126,10 @@ class Benchmark:
 
         def padded(name: str) -> torch.Tensor:
             tokens = encoder.tokenizer([one.replace('{}', name) for one in templates])
+            tokens = tokens.to(self.device)
             with torch.no_grad():
                 unit = F.normalize(encoder.clip.encode_text(tokens), dim=-1)
-                return F.normalize(unit.mean(0), dim=-1)
+                return F.normalize(unit.mean(0), dim=-1).cpu()
 
         uncached = TextEncoder(encoder, templates, False)
         ours, other, ratio = measuring.pair(
@@ -172,7 +181,7 @@ class Benchmark:
     def encoder(self) -> Iterator[tuple[str, Row]]:
         """The dense encoder with attention statistics beside open_clip's own blocks."""
         yield from self._encoder(self.tagger.encoder, 'float32', 1.15)
-        if measuring.has_bfloat16():
+        if measuring.has_bfloat16(self.device):
             yield from self._encoder(self.narrow.encoder, 'bfloat16', 1.35)
 
     def _encoder(self, encoder: Any, dtype: str, limit: float) -> Iterator[tuple[str, Row]]:
@@ -200,8 +209,8 @@ class Benchmark:
         if dtype == 'float32':
             image = max(self.images, key=torch.numel)
             memory = [
-                measuring.peak_memory(lambda: dense(image)),
-                measuring.peak_memory(lambda: plain(image)),
+                self.peak_memory(lambda: dense(image)),
+                self.peak_memory(lambda: plain(image)),
             ]
             if memory[0] is not None and memory[1] is not None:
                 yield (
@@ -248,8 +257,9 @@ class Benchmark:
         grid = image.shape[2] // encoder.patch_size, image.shape[3] // encoder.patch_size
         for count in (1, 8):
             refined = measuring.made_candidates(count, grid, len(self.tagger.text))
+            refined = refined.to(self.device)
             scores = refined[..., : len(COCO)].amax(dim=1)
-            crops = torch.randn(count, 3, *encoder.native_size)
+            crops = torch.randn(count, 3, *encoder.native_size).to(self.device)
             candidates = self.tagger.head.cwr.candidates(refined, scores, grid)
             if len(candidates) != count:
                 raise RuntimeError(f'{len(candidates)} candidates instead of {count}')
@@ -323,7 +333,7 @@ class Benchmark:
     def floor(self) -> Iterator[tuple[str, Row]]:
         """The whole tagger beside its matrix products alone."""
         operations, crops = self.operations()
-        count, rate = len(self.images), measuring.matmul_rate(torch.float32)
+        count, rate = len(self.images), measuring.matmul_rate(torch.float32, self.device)
         floor = operations / rate / count
         seconds = measuring.seconds(self.each(self.tagger.score), self.repeats) / count
         yield (
@@ -360,7 +370,7 @@ class Benchmark:
 
     def bfloat16(self) -> Iterator[tuple[str, Row]]:
         """The whole tagger in bfloat16 beside float32, where the processor has it."""
-        if not measuring.has_bfloat16():
+        if not measuring.has_bfloat16(self.device):
             return
         ours, other, ratio = self.pair(self.narrow.score, self.tagger.score)
         yield (
@@ -374,9 +384,9 @@ class Benchmark:
                 other=other,
                 details={
                     'plain matrix products, bfloat16 over float32': measuring.matmul_rate(
-                        torch.bfloat16
+                        torch.bfloat16, self.device
                     )
-                    / measuring.matmul_rate(torch.float32)
+                    / measuring.matmul_rate(torch.float32, self.device)
                 },
             ),
         )
@@ -438,7 +448,8 @@ class Benchmark:
             asked = time.perf_counter()
             image = next(images)
             waited += time.perf_counter() - asked
-            self.tagger.score(image)
+            self.tagger.score(image.to(self.device))
+        measuring.wait()
         whole = time.perf_counter() - start
         alone = measuring.seconds(lambda: [loaded(path) for path in self.paths], self.repeats)
         yield (
@@ -506,8 +517,7 @@ def parse_args() -> argparse.Namespace:
         '--parts',
         nargs='+',
         choices=PARTS,
-        default=PARTS,
-        help='what to measure (default: everything)',
+        help='what to measure (default: everything; the twin is measured on a CPU only)',
     )
     parser.add_argument(
         '--check',
@@ -521,25 +531,19 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='let --check compare with the ratios of an earlier --out instead of the targets',
     )
+    measuring.add_device(parser)
     options = parser.parse_args()
+    on_cpu = torch.device(options.device).type == 'cpu'
+    if options.parts is None:
+        options.parts = [part for part in PARTS if on_cpu or part != 'twin']
+    elif 'twin' in options.parts and not on_cpu:
+        parser.error('the plain twin computes on the CPU: leave out twin, or --device')
     if options.against is not None and options.check is None:
         parser.error('--against needs --check')
     for key in ('images', 'repeats'):
         if getattr(options, key) < 1:
             parser.error(f'--{key} must be at least 1, not {getattr(options, key)}')
     return options
-
-
-def machine() -> dict[str, Any]:
-    """Where it was measured."""
-    return {
-        'processor': platform.processor() or platform.machine(),
-        'threads': torch.get_num_threads(),
-        'capability': torch.backends.cpu.get_cpu_capability(),
-        'bfloat16': measuring.has_bfloat16(),
-        'torch': torch.__version__,
-        'mmtagclip': mmtagclip.__version__,
-    }
 
 
 def main() -> None:
@@ -567,7 +571,7 @@ def main() -> None:
                 )
     if args.out is not None:
         content = {
-            'machine': machine(),
+            'machine': measuring.machine(args.device),
             'rows': {key: {**asdict(row), 'holds': row.holds()} for key, row in rows.items()},
         }
         write_whole(args.out, json.dumps(content, indent=2).encode(), b'\n')

@@ -1,8 +1,10 @@
-"""Shared by benchmark.py and plot_cost.py: images, taggers, clocks, memory and the lower bound."""
+"""Shared by the tools that measure: images, taggers, clocks, memory and the lower bound."""
 
+import argparse
 import copy
 import ctypes
 import gc
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+import mmtagclip
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.clip.towers import build_tower
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
@@ -105,10 +108,18 @@ def pair(ours: Callable[[], Any], other: Callable[[], Any], repeats: int) -> tup
     )
 
 
+def wait() -> None:
+    """Wait until a GPU has finished what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def timed(function: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+    """Seconds of one call, until a GPU has finished its part, too."""
+    wait()
     start = time.perf_counter()
     function()
+    wait()
     return time.perf_counter() - start
 
 
@@ -118,12 +129,18 @@ def seconds(function: Callable[[], Any], repeats: int = 3) -> float:
     return median(timed(function) for _ in range(repeats))
 
 
-def peak_memory(function: Callable[[], Any]) -> int | None:
-    """Peak memory of the process while a function runs, in bytes above what it held before.
+def peak_memory(function: Callable[[], Any], device: str = 'cpu') -> int | None:
+    """Peak memory while a function runs, in bytes above what was held before.
 
-    The function is called in any case; None where the system doesn't tell (it is read from
-    Linux's ``/proc``).
+    It is the memory of the tensors on a GPU, else that of the process. The function is called in
+    any case; None where the system doesn't tell (it is read from Linux's ``/proc``).
     """
+    if on_cuda(device):
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - held
     if not sys.platform.startswith('linux'):
         function()
         return None
@@ -144,9 +161,16 @@ def _status(key: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
-    """Floating point operations a second in products of square matrices."""
-    a = torch.randn(size, size).to(dtype)
+def matmul_rate(dtype: torch.dtype, device: str = 'cpu', size: int | None = None) -> float:
+    """Floating point operations per second in products of square matrices.
+
+    Args:
+        dtype: Of the matrices.
+        device: Where they are.
+        size: Of a side; 2048 if None, 8192 on a GPU.
+    """
+    size = size or (8192 if on_cuda(device) else 2048)
+    a = torch.randn(size, size, device=device).to(dtype)
     return 2 * size**3 / seconds(lambda: a @ a, 5)
 
 
@@ -166,9 +190,46 @@ def flops(encoder: DenseEncoder, height: int, width: int) -> float:
     return counter.get_total_flops()
 
 
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX)."""
+def on_cuda(device: str) -> bool:
+    """Whether a device is a GPU."""
+    return torch.device(device).type == 'cuda'
+
+
+def has_bfloat16(device: str = 'cpu') -> bool:
+    """Whether the processor multiplies bfloat16 itself; a CPU by AVX512-BF16 or AMX."""
+    if on_cuda(device):
+        return torch.cuda.get_device_capability(device)[0] >= 8
     return any(
         getattr(torch.cpu, name, bool)()
         for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--device``."""
+    parser.add_argument(
+        '--device', type=_device, default='cpu', help='cpu, cuda, cuda:1, ... (default: cpu)'
+    )
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f'no device {name!r} here: {reason}') from None
+    return name
+
+
+def machine(device: str = 'cpu') -> dict[str, Any]:
+    """Where it was measured."""
+    card = {'device': torch.cuda.get_device_name(device)} if on_cuda(device) else {}
+    return {
+        **card,
+        'processor': platform.processor() or platform.machine(),
+        'threads': torch.get_num_threads(),
+        'capability': torch.backends.cpu.get_cpu_capability(),
+        'bfloat16': has_bfloat16(device),
+        'torch': torch.__version__,
+        'mmtagclip': mmtagclip.__version__,
+    }

@@ -43,58 +43,72 @@ AXES = {
 }
 
 
-def image(batch: int, height: int, width: int) -> torch.Tensor:
-    """Random input of the encoder."""
-    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
-
-
-def text(count: int, dim: int) -> torch.Tensor:
-    """Random text features ``(count, dim)``."""
-    return F.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)), dim=-1)
-
-
-def point(
-    axis: str, value: int, what: str, function: Any, operations: float, rate: float, images: int = 1
-) -> dict[str, Any]:
-    """Time and memory of one call."""
-    once: list[float] = []
-    memory = measuring.peak_memory(lambda: once.append(measuring.timed(function)))
-    seconds = once[0] if once[0] > 20 else measuring.seconds(function)
-    return {
-        'axis': axis,
-        'value': value,
-        'what': what,
-        'seconds': seconds / images,
-        'floor': operations / rate / images,
-        'bytes': memory,
-    }
-
-
 class Measurement:
     """The measurements, one method per axis.
 
     Args:
         max_side: Side of the largest image, in pixels.
+        device: Where to compute.
     """
 
-    def __init__(self, max_side: int) -> None:
+    def __init__(self, max_side: int, device: str) -> None:
         self.max_side = max_side
+        self.device = device
         loaded = load_clip(measuring.load_model(None))
-        self.encoders = {'float32': DenseEncoder(loaded)}
-        if measuring.has_bfloat16():
-            self.encoders['bfloat16'] = DenseEncoder(load_clip(loaded.model), dtype='bfloat16')
-        self.rates = {name: measuring.matmul_rate(one.dtype) for name, one in self.encoders.items()}
+        narrow = ['bfloat16'] if measuring.has_bfloat16(device) else []
+        self.encoders = {
+            dtype: DenseEncoder(load_clip(loaded.model), dtype=dtype).to(device)
+            for dtype in ('float32', *narrow)
+        }
+        self.rates = {
+            name: measuring.matmul_rate(one.dtype, device) for name, one in self.encoders.items()
+        }
         self.exact = self.encoders['float32']
         self.dim = self.exact.dim
         patch = self.exact.patch_size
         self.grid = (USUAL[0] // patch, USUAL[1] // patch)
 
+    def random(self, *shape: int) -> torch.Tensor:
+        """Random numbers, the same in each run."""
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+    def image(self, batch: int, height: int, width: int) -> torch.Tensor:
+        """Random input of the encoder."""
+        return self.random(batch, 3, height, width)
+
+    def text(self, count: int) -> torch.Tensor:
+        """Random text features ``(count, D)``."""
+        return F.normalize(self.random(count, self.dim), dim=-1)
+
+    def point(
+        self,
+        axis: str,
+        value: int,
+        what: str,
+        function: Any,
+        operations: float,
+        rate: float,
+        images: int = 1,
+    ) -> dict[str, Any]:
+        """Time and memory of one call."""
+        once: list[float] = []
+        memory = measuring.peak_memory(lambda: once.append(measuring.timed(function)), self.device)
+        seconds = once[0] if once[0] > 20 else measuring.seconds(function)
+        return {
+            'axis': axis,
+            'value': value,
+            'what': what,
+            'seconds': seconds / images,
+            'floor': operations / rate / images,
+            'bytes': memory,
+        }
+
     def side(self) -> Iterator[dict[str, Any]]:
         """Square images of increasing size."""
         for name, encoder in self.encoders.items():
             for side in (side for side in SIDES if side <= self.max_side):
-                one = image(1, side, side)
-                yield point(
+                one = self.image(1, side, side)
+                yield self.point(
                     'side',
                     side,
                     f'dense features, {name}',
@@ -106,16 +120,16 @@ class Measurement:
     def classes(self) -> Iterator[dict[str, Any]]:
         """Lists of names of increasing length."""
         dmar, patches = DMAR(layers=LAYERS[0]), self.grid[0] * self.grid[1]
-        encoded = self.exact(image(1, *USUAL), LAYERS, votes=True)
+        encoded = self.exact(self.image(1, *USUAL), LAYERS, votes=True)
         for count in CLASSES:
-            names = text(count, self.dim)
+            names = self.text(count)
 
             def refine(names: torch.Tensor = names) -> None:
                 scores = (self.exact.logit_scale * encoded.patches @ names.T).softmax(-1)
                 dmar(scores, encoded.attention, encoded.grid)
 
             operations = 2 * patches * count * (self.dim + 2 * patches)
-            yield point(
+            yield self.point(
                 'classes',
                 count,
                 'coarse scores and DMAR',
@@ -126,10 +140,10 @@ class Measurement:
 
     def candidates(self) -> Iterator[dict[str, Any]]:
         """Increasing numbers of candidates of CWR."""
-        names, cwr, one = text(103, self.dim), CWR(max_crops=32), image(1, *USUAL)
+        names, cwr, one = self.text(103), CWR(max_crops=32), self.image(1, *USUAL)
         for count in CANDIDATES:
-            refined = measuring.made_candidates(count, self.grid, len(names))
-            yield point(
+            refined = measuring.made_candidates(count, self.grid, len(names)).to(self.device)
+            yield self.point(
                 'candidates',
                 count,
                 'CWR',
@@ -142,8 +156,8 @@ class Measurement:
         """Batches of increasing size."""
         for name, encoder in self.encoders.items():
             for size in BATCHES:
-                batch = image(size, *USUAL)
-                yield point(
+                batch = self.image(size, *USUAL)
+                yield self.point(
                     'batch',
                     size,
                     f'dense features, {name}',
@@ -209,10 +223,11 @@ def main() -> None:
         default=SIDES[-1],
         help=f'largest image, pixels per side (default: {SIDES[-1]})',
     )
+    measuring.add_device(parser)
     args = parser.parse_args()
     if args.measure is not None or not args.out.is_file():
         points = json.loads(args.out.read_text()) if args.out.is_file() else []
-        measurement = Measurement(args.max_side)
+        measurement = Measurement(args.max_side, args.device)
         for axis in args.measure or AXES:
             points = [one for one in points if one['axis'] != axis]
             for one in getattr(measurement, axis)():
