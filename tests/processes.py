@@ -1,6 +1,7 @@
-"""Run the tools as a user does, or in the tests' own process, which is quicker."""
+"""Run the tools as a user does, or quicker: in the tests' own process or in forks of it."""
 
 import io
+import multiprocessing
 import os
 import runpy
 import socket
@@ -10,6 +11,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from multiprocessing.connection import wait
 from pathlib import Path
 from unittest import mock
 
@@ -46,10 +48,7 @@ def run(*command, timeout=300, quiet=True, **environment):
         timeout=timeout,
         env={**os.environ, 'PATH': path, **environment},
     )
-    if quiet:
-        for line in (UNUSED_LINE, UNUSED_WARNING):
-            assert line not in process.stdout + process.stderr, command
-    return process
+    return said_nothing(process) if quiet else process
 
 
 def run_script(script, *arguments, cwd='.', **environment):
@@ -96,6 +95,99 @@ def run_script(script, *arguments, cwd='.', **environment):
             traceback.print_exc()
             status = 1
     return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+
+
+def run_ranks(script, *arguments, processes=2, timeout=300):
+    """Run a Python script in several processes, as tools/dist_*.sh do, which are forks of this one.
+
+    They have imported everything already, which is most of what torchrun's take. As with torchrun,
+    the others are ended when one fails.
+
+    Args:
+        script: The file, which has ``--launcher``.
+        *arguments: Its arguments, made strings.
+        processes: How many.
+        timeout: Seconds between the ends of two of them.
+
+    Returns:
+        What :func:`run` returns: the outputs of all, or those of the process that failed.
+    """
+    places = {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port(), 'WORLD_SIZE': str(processes)}
+
+    def work(rank):
+        names = {**places, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}
+        return run_script(script, *arguments, '--launcher', 'pytorch', **names)
+
+    ended = forked(work, processes, timeout)
+    out, err = (''.join(getattr(one, name) for one in ended) for name in ('stdout', 'stderr'))
+    return subprocess.CompletedProcess(ended[-1].args, ended[-1].returncode, out, err)
+
+
+def run_fresh(script, *arguments, timeout=300, quiet=True, **environment):
+    """Run a Python script in a fork of this process that has not imported us and the frameworks.
+
+    So an import that the script lacks is seen. Torch, open_clip and the like are there already.
+
+    Args:
+        script: The file.
+        *arguments: Its arguments, made strings.
+        timeout: Seconds until it is ended.
+        quiet: As :func:`run` has it.
+        **environment: Environment variables.
+
+    Returns:
+        What :func:`run` returns.
+    """
+
+    def work(_):
+        for name in list(sys.modules):
+            if name.partition('.')[0] in {'mmtagclip', 'mmengine', 'mmcv', 'mmseg', 'mmpretrain'}:
+                del sys.modules[name]
+        return run_script(script, *arguments, **environment)
+
+    (process,) = forked(work, 1, timeout)
+    return said_nothing(process) if quiet else process
+
+
+def forked(work, processes, timeout):
+    """What forks of this process return, in the order in which they end, up to one that fails.
+
+    Args:
+        work: Called with the number of the fork; it returns what :func:`run` returns.
+        processes: How many.
+        timeout: Seconds between the ends of two of them.
+    """
+    context = multiprocessing.get_context('fork')
+    workers = {}
+    for number in range(processes):
+        end, other = context.Pipe(duplex=False)
+        workers[end] = context.Process(
+            target=lambda n, end: end.send(work(n)), args=(number, other)
+        )
+        workers[end].start()
+        other.close()
+    ended = []
+    try:
+        while len(ended) < processes:
+            ready = wait([end for end in workers if not end.closed], timeout)
+            assert ready, f'{processes - len(ended)} processes have not ended'
+            for end in ready:
+                ended.append(end.recv())
+                end.close()
+                if ended[-1].returncode:
+                    return ended
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.join()
+    return ended
+
+
+def said_nothing(process):
+    """Check that a process does not say what the frameworks say when they are imported."""
+    for line in (UNUSED_LINE, UNUSED_WARNING):
+        assert line not in process.stdout + process.stderr, process.args
+    return process
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -156,11 +157,13 @@ def test_masks_to_a_folder_and_to_coco(photos, demo_segmentor, tmp_path):
 
 def test_converting(photos, tmp_path, capsys):
     masks = tmp_path / 'masks'
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', masks) == 0
+    broken = tmp_path / 'broken.jpg'
+    broken.write_text('no image')
+    assert mmtagclip('segment', photos / '000040.jpg', broken, *SEGMENT, '--out', masks) == 1
     out = tmp_path / 'tasks.json'
     words = ('convert', masks, '--to', 'label-studio', '--out', out)
     assert mmtagclip(*words, '--shapes', 'boxes') == 0
-    assert '1 images in' in capsys.readouterr().out
+    assert f'1 images in {out}, 1 could not be read; their' in capsys.readouterr().out
     assert len(json.loads(out.read_text())) == 1
     assert mmtagclip(*words) == 2
     assert 'exists already; add --overwrite' in capsys.readouterr().err
@@ -294,6 +297,7 @@ def test_pictures(photos, tmp_path):
         ([SCENES, '--max-side', '0'], '--max-side must be at least 1, not 0'),
         ([SCENES, '--batch-size', '0'], '--batch-size must be at least 1, not 0'),
         ([SCENES, '--device', 'toaster'], "the device 'toaster' can not be used"),
+        ([SCENES, '--device', 'meta'], "meta' can not be used: this torch computes nothing on it"),
         ([SCENES, '--model', ROOT / 'README.md'], 'README.md is no config'),
         (
             [SCENES, '--out', ROOT / 'README.md/a.csv'],
@@ -482,10 +486,9 @@ def test_as_a_process(photos):
     assert 'image/s' not in process.stderr
 
 
-@pytest.mark.parametrize('words', [['tag', SCENES / '000040.jpg', *TAG], ['models']])
-def test_a_reader_that_stops_is_no_error(words):
+def test_a_reader_that_stops_is_no_error():
     process = subprocess.Popen(
-        [sys.executable, '-m', 'mmtagclip', *map(str, words)],
+        [sys.executable, '-m', 'mmtagclip', 'models'],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -494,6 +497,16 @@ def test_a_reader_that_stops_is_no_error(words):
     assert b'Traceback' not in error
     assert b'BrokenPipe' not in error
     assert process.wait() == 0
+
+
+def test_a_reader_that_stops_while_images_are_tagged(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, 'w', buffering=1) as stream:
+        monkeypatch.setattr(sys, 'stdout', stream)
+        assert mmtagclip('tag', SCENES / '000040.jpg', *TAG) == 0
+        assert os.fstat(write).st_rdev == os.stat(os.devnull).st_rdev  # it had stopped
+    assert capsys.readouterr().err == ''
 
 
 def test_checking_a_folder(photos, tmp_path, capsys):
@@ -649,6 +662,8 @@ def test_other_segmentors_are_exported(tmp_path, capsys):
 @pytest.mark.parametrize('model', ['direct_demo', 'tag-guided_demo'])
 def test_views_descriptions_and_closing(photos, tmp_path, model):
     """ITACLIP's parts, with another encoder; other descriptions are another run."""
+    for name in ('000001', '000003', '000045'):
+        (photos / f'{name}.jpg').unlink()
     words, names = tmp_path / 'descriptions.txt', ROOT / 'demo/data/classes.txt'
     texts = [f'It is called {line}.' for line in names.read_text().splitlines()]
     words.write_text('\n'.join(texts))

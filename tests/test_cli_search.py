@@ -40,12 +40,17 @@ def test_a_text_finds_images(file, capsys):
         '000006',
         '000040',
     ]
+    assert mmtagclip('search', '--image', SCENES / '000040.jpg', '--in', file, '--top', 1) == 0
+    said = capsys.readouterr()
+    assert said.out.endswith('000040.jpg\n')
+    assert 'pictograms' not in said.err
 
 
-def test_an_image_finds_itself(file, photos, tmp_path):
+def test_an_image_finds_itself(file, photos, tmp_path, capsys):
     for name in ('a.json', 'a.csv'):
         options = ['--in', file, '--out', tmp_path / name]
         assert mmtagclip('search', '--image', photos / '000003.jpg', *options) == 0
+        assert f'mmtagclip embed IMAGES --out {file} --download\n' in capsys.readouterr().err
     rows = json.loads((tmp_path / 'a.json').read_text())
     assert rows[0] == {'image': str(photos / '000003.jpg'), 'score': pytest.approx(1, abs=1e-5)}
     with (tmp_path / 'a.csv').open() as text:
@@ -78,6 +83,8 @@ def test_what_could_not_be_read_is_said(photos, tmp_path, capsys):
         (['search', 'a', '--in', 'FILE', '--top', '0'], '--top must be at least 1'),
         (['search', 'a', '--in', 'FILE', '--out', 'a.txt'], '--out must end in .json or .csv'),
         (['search', 'a', '--in', 'gone.parquet'], 'there is no file gone.parquet'),
+        (['search', 'a', '--in', 'FILE', '--device', 'toaster'], "'toaster' can not be used"),
+        (['embed', 'PHOTOS', '--out', 'b.parquet', '--device', 'meta'], "'meta' can not be used"),
         (['search', '--image', 'gone.jpg', '--in', 'FILE'], 'no image at gone.jpg'),
     ],
 )

@@ -1,6 +1,7 @@
 """The README's snippets run, and its commands name what exists."""
 
 import argparse
+import ast
 import inspect
 import re
 import runpy
@@ -50,7 +51,7 @@ def snippets():
 
 
 @pytest.mark.parametrize('snippet', snippets())
-def test_python_snippets_run(snippet, tmp_path, monkeypatch):
+def test_python_snippets_run(snippet, tmp_path, monkeypatch, capsys):
     script = workplace(tmp_path) / 'snippet.py'
     script.write_text(snippet)
     if snippet.startswith('_base_ ='):  # a config
@@ -59,6 +60,13 @@ def test_python_snippets_run(snippet, tmp_path, monkeypatch):
         return
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(script), run_name='__main__')
+    printed = re.findall(r"^\{'.*?\}", capsys.readouterr().out, re.M)
+    rounded = [
+        [(name, round(score, 2)) for name, score in ast.literal_eval(line).items()]
+        for line in printed
+    ]
+    for said in re.findall(r'^print\(.*\) *# (\{.*?\})', snippet, re.M):
+        assert list(ast.literal_eval(said).items()) in rounded
 
 
 def demo_commands():

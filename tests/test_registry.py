@@ -1,11 +1,11 @@
 import json
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run_fresh
 
 PACKAGE = Path(__file__).parents[1] / 'mmtagclip'
 
@@ -56,11 +56,7 @@ def test_all_registries_have_parts():
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg'])
-def test_prefixed_names_resolve_under_the_default_scope(scope):
-    run = subprocess.run(
-        [sys.executable, '-c', CODE, scope, json.dumps(registered())],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
+def test_prefixed_names_resolve_under_the_default_scope(scope, tmp_path):
+    (tmp_path / 'code.py').write_text(CODE)
+    process = run_fresh(tmp_path / 'code.py', scope, json.dumps(registered()))
+    assert process.returncode == 0, process.stderr

@@ -18,6 +18,7 @@ COMMANDS = [
     (['check', 'nothere'], 'nothere holds no results'),
     (['tag', 'nothere.jpg'], 'no image or folder at nothere.jpg'),
     (['tag', IMAGE, '--out', 'tags.txt'], '--out must end in'),
+    (['segment', IMAGE, '--out', 'mask.png'], 'or be a folder without an ending, not mask.png'),
     (['tag', IMAGE, '--out', IMAGE / 'tags.csv'], 'is a file, so nothing can be written'),
     (['tag', IMAGE, '--model', 'tagclip_dmo'], 'similar names: tagclip_demo'),
     (['tag', IMAGE, '--checkpoint', 'gone.pt'], '--checkpoint: there is no file gone.pt'),
@@ -34,6 +35,7 @@ COMMANDS = [
     (['export', 'encoder.txt'], 'the file must end in .onnx, not encoder.txt'),
     (['web', '--port', '70000'], '--port must be in 0 to 65535, not 70000'),
     (['tag', IMAGE, '--clases', 'dog'], 'arguments: --clases dog; did you mean --classes?'),
+    (['tag', IMAGE, '--conf=0.5'], 'arguments: --conf=0.5; did you mean --min-score?'),
     (['models', 'zebra'], "no model has 'zebra' in its name"),
     (['embed', IMAGE, '--out', 'a.safetensors', '--max-side', '0'], '--max-side must be at least'),
     (['tag', IMAGE, '--model', 'cls-seg_demo'], 'cls-seg_demo makes masks, not tags'),
@@ -85,7 +87,7 @@ def test_mistakes_and_lists_need_no_torch(tmp_path):
 
 
 def test_tags_need_no_mmsegmentation(tmp_path):
-    """Nor matplotlib before something is drawn, and little beyond torch, open_clip and timm."""
+    """Nor matplotlib where nothing is drawn, and little beyond torch, open_clip and timm."""
     program = """
 import json, sys, time
 times = [time.process_time()]
@@ -95,9 +97,9 @@ import open_clip, timm
 times.append(time.process_time())
 from mmtagclip.apis import TagInferencer
 times.append(time.process_time())
-drawing = 'matplotlib' in sys.modules
 from mmtagclip import cli
 code = cli.main(sys.argv[1:])
+drawing = 'matplotlib' in sys.modules
 names = [name for name in sys.modules if name.split('.')[0] == 'mmseg']
 print(json.dumps([times, drawing, code, names]))
 """

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
@@ -20,7 +21,7 @@ OTHER_NAMES = {
     other: name
     for name, others in {
         'classes': 'labels names categories classnames prompts prompt texts text queries '
-        'candidatelabels vocabulary',
+        'candidatelabels vocabulary textprompt',
         'background': 'negatives bg',
         'threshold': 'thr thresh',
         'min_score': 'conf confidence scorethr scorethreshold boxthreshold',
@@ -183,7 +184,7 @@ def unknown_option(
     for place, names in elsewhere.items():
         if option in names:
             return TypeError(f'{option!r} is not an option of {what}, but of {place}')
-    meant = OTHER_NAMES.get(option.lower().replace('_', ''))
+    meant = usual_name(option)
     for place, names in {what: known, **elsewhere}.items():
         near = [meant] if meant in names else get_close_matches(option, names, 1, 0.7)
         if near:
@@ -191,6 +192,12 @@ def unknown_option(
             return TypeError(f'{what} has no option {option!r}: use {near[0]!r}{where}')
     options = ', '.join(name for name in known if name not in ('self', 'inputs'))
     return TypeError(f'{what} has no option {option!r}; its options are {options}')
+
+
+def usual_name(option: str) -> str | None:
+    """What an option of another program, such as ``top_k`` or ``--conf=0.5``, is called here."""
+    word, _, _ = option.lower().partition('=')
+    return OTHER_NAMES.get(re.sub('[-_]', '', word))
 
 
 def _arguments(options: Any) -> str:

@@ -12,6 +12,8 @@ from ..files import real_path
 from .inputs import ImageInput
 from .model_zoo import zoo_root
 
+REAL_TAGGER = 'tagclip_vit-base-p16_openai_folder'  # to name beside the demo's
+
 
 def is_demo_model(model: Any) -> bool:
     """Whether a model's encoder is the demo's tiny CLIP, whatever config or copy it came from.

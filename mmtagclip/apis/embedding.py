@@ -17,6 +17,7 @@ from ..frameworks import pretrain  # noqa: F401
 # isort: split
 import base64
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..clip import Vocabulary
+from ..clip.downloads import settle_downloads
+from ..devices import check_device
 from ..extras import require
 from ..files import make_folder, write_whole
 from ..images import PatchGrid
@@ -39,6 +42,7 @@ from ..models.taggers.tagger import group_by_size
 from ..records import ImageRecord
 from ..registry import MODELS
 from ..version import __version__
+from .demo_model import REAL_TAGGER, are_demo_scenes, demo_notice, is_demo_model
 from .inputs import ImageInput, list_images
 from .model_zoo import encoder_configs, list_models, load_config
 
@@ -65,27 +69,49 @@ class Embedder:
             stays where it is.
         max_side: If given, images are embedded at their own shape, and shrunk if their longer
             side has more pixels. Patches are always; they are shrunk to 1024 if this is None.
+        encoder: Another CLIP in place of the config's, such as ``'ViT-B-16-SigLIP2:webli'``;
+            see :func:`mmtagclip.apis.model_zoo.set_encoder`.
+        download: Whether weights that are not on this machine may be downloaded.
+
+    Attributes:
+        warns: Whether to warn when the bundled demo model is given other images than the
+            demo's; False once that was done.
 
     Raises:
-        FileNotFoundError: There is no such config.
-        ValueError: The model has no encoder, or ``max_side`` is below 1.
+        FileNotFoundError: There is no such config, or weights would have to be downloaded.
+        ValueError: The model has no encoder, ``max_side`` is below 1, the device can't be used,
+            or ``encoder`` is unknown, unsupported, or given with a built encoder.
     """
 
-    def __init__(self, model: Any, device: str | None = None, max_side: int | None = None) -> None:
+    warns = True
+
+    def __init__(
+        self,
+        model: Any,
+        device: str | None = None,
+        max_side: int | None = None,
+        *,
+        encoder: str | None = None,
+        download: bool = False,
+    ) -> None:
+        check_device(device)
         self.name = model if isinstance(model, str) else ''
         if isinstance(model, CLIPEncoder):
-            encoder = model
+            if encoder is not None:
+                raise ValueError('a built encoder has no other: leave out encoder')
+            built = model
         else:
-            configs = encoder_configs(load_config(model))
+            configs = encoder_configs(load_config(model, encoder=encoder))
             if not configs:
                 raise ValueError(f'{model} has no encoder')
-            encoder = MODELS.build(configs[0])
+            settle_downloads(configs[0], download)
+            built = MODELS.build(configs[0])
             device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-        self.encoder = encoder.eval() if device is None else encoder.eval().to(device)
+        self.encoder = built.eval() if device is None else built.eval().to(device)
         self.max_side = max_side
-        self.square = PatchGrid(encoder.patch_size, encoder.native_size)
+        self.square = PatchGrid(built.patch_size, built.native_size)
         side = DEFAULT_MAX_SIDE if max_side is None else max_side
-        self.grid = PatchGrid(encoder.patch_size, max_side=side)
+        self.grid = PatchGrid(built.patch_size, max_side=side)
 
     @property
     def dimension(self) -> int:
@@ -104,6 +130,10 @@ class Embedder:
         Raises:
             ValueError: An image makes too many patches.
         """
+        self.warn_of_demo()
+        return self._images(images)
+
+    def _images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         grid = self.square if self.max_side is None else self.grid
         inputs = [self._input(grid.resize(image)) for image in images]
         vectors = np.empty((len(images), self.dimension), np.float32)
@@ -125,6 +155,10 @@ class Embedder:
         Raises:
             ValueError: The image makes too many patches.
         """
+        self.warn_of_demo()
+        return self._patches(image, name)
+
+    def _patches(self, image: np.ndarray, name: object) -> np.ndarray:
         features = self.encoder(self._input(self.grid.resize(image, name))[None])
         return features.patches[0].unflatten(0, features.grid).cpu().numpy()
 
@@ -140,6 +174,12 @@ class Embedder:
         if not text.strip():
             raise ValueError('the text is empty')
         return self.encoder.encode_names(Vocabulary(((text.strip(),),)), ('{}',))[0].numpy()
+
+    def warn_of_demo(self) -> None:
+        """Warn once that the demo's model knows no other images, if it is that model."""
+        if self.warns and is_demo_model(self):
+            self.warns = False
+            warnings.warn(demo_notice(f'Embedder({REAL_TAGGER!r})'), stacklevel=3)
 
     def _input(self, pixels: np.ndarray) -> Tensor:
         device = next(self.encoder.parameters()).device
@@ -200,6 +240,8 @@ def embed_images(
     for image in images:
         if not isinstance(image.source, Path):
             raise TypeError(f'{image.name} is not a file, so its embedding could not be named')
+    if not are_demo_scenes(images):
+        embedder.warn_of_demo()
     facts = {
         'format': FORMAT,
         'model': embedder.name,
@@ -280,14 +322,14 @@ def _embed_batch(
         image = images[index]
         try:
             pixels = image.read()
-            read[index] = pixels, embedder.patches(pixels, image.name) if patches else None
+            read[index] = pixels, embedder._patches(pixels, image.name) if patches else None
         except (ValueError, OSError) as error:
             if on_error == 'raise':
                 raise
             run.add(index, ImageRecord(image.name, error=str(error)))
     if not read:
         return
-    vectors = embedder.images([pixels for pixels, _ in read.values()])
+    vectors = embedder._images([pixels for pixels, _ in read.values()])
     for (index, (_, features)), vector in zip(read.items(), vectors, strict=True):
         text = base64.b64encode(vector.astype('<f4').tobytes()).decode()
         more: dict[str, Any] = {'embedding': text}

@@ -14,7 +14,6 @@ from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
 from ..records import ImageRecord
-from ..visualization import contact_sheet
 from .inferencer import ImageInferencer
 from .inputs import ImageInput
 from .results import SegResult
@@ -172,6 +171,8 @@ def write_contact_sheets(records: Sequence[dict[str, Any]], folder: str | Path) 
     Returns:
         The pages.
     """
+    from ..visualization import contact_sheet  # here: matplotlib takes its time
+
     folder = Path(folder)
     pages = []
     for start in range(0, len(records), SHEET_SIZE):

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ..clip import Vocabulary
 from ..clip.downloads import settle_downloads
+from ..devices import check_device
 from ..files import write_whole
 from ..frameworks import import_scope
 from ..models import GaussianClassifier, TagRule
@@ -115,6 +116,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     packing: ConfigDict
     model: Any
     warns = True
+    _visualizer: Any = None
 
     @checks_options
     def __init__(
@@ -132,8 +134,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         trust_checkpoint: bool = False,
     ) -> None:
         self._names = _typed(classes, background)
-        if device is not None:
-            _check_device(device)
+        check_device(device)
         self._built = model if isinstance(model, nn.Module) else None
         self.max_side = max_side
         if self._built is not None and encoder is not None:
@@ -396,7 +397,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if out_file is not None:
             out_file.parent.mkdir(parents=True, exist_ok=True)
         self.prepare_visualizer(result)
-        return self.visualizer.add_datasample(  # type: ignore[union-attr]
+        return self.visualizer.add_datasample(
             result.image,
             pixels,
             result.to_datasample(),
@@ -541,13 +542,23 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _init_collate(self, cfg: Any) -> Any:
         return pseudo_collate
 
+    def _init_visualizer(self, cfg: Any) -> None:
+        """There is none before something is drawn: it takes a second of importing matplotlib."""
 
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an AssertionError where torch has no CUDA
-        first, *_ = str(error).splitlines()
-        raise ValueError(f'the device {device!r} can not be used: {first}') from None
+    @property
+    def visualizer(self) -> Any:
+        """What draws the results, a visualizer of mmengine; made when it is first needed."""
+        if self._visualizer is None:
+            self._visualizer = self.make_visualizer()
+        return self._visualizer
+
+    @visualizer.setter
+    def visualizer(self, visualizer: Any) -> None:  # mmengine's constructor sets it
+        self._visualizer = visualizer
+
+    @abstractmethod
+    def make_visualizer(self) -> Any:
+        """What draws the results."""
 
 
 def _typed(classes: NameSource | None, background: NameSource | None) -> dict[str, Vocabulary]:

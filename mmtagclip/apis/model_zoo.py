@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,12 @@ def zoo_root() -> Path:
 
 def list_models() -> list[ModelEntry]:
     """All bundled models, folder by folder."""
-    root = zoo_root()
+    return list(_entries(zoo_root()))
+
+
+@cache
+def _entries(root: Path) -> tuple[ModelEntry, ...]:
+    """The models of a folder; its files are read once, since a command looks up several things."""
     entries = []
     for metafile in _yaml(root / 'model-index.yml')['Import']:
         for model in _yaml(root / metafile)['Models']:
@@ -73,7 +79,7 @@ def list_models() -> list[ModelEntry]:
                     results,
                 )
             )
-    return entries
+    return tuple(entries)
 
 
 def _yaml(path: Path) -> Any:

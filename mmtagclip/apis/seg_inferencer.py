@@ -134,12 +134,13 @@ class SegInferencer(ImageInferencer[SegResult]):
 
     def prepare_visualizer(self, result: SegResult) -> None:
         """Give the visualizer the names and colours of a result."""
-        self.visualizer.dataset_meta = {  # type: ignore[union-attr]
+        self.visualizer.dataset_meta = {
             'classes': result.classes,
             'palette': result.palette,
         }
 
-    def _init_visualizer(self, cfg: Any) -> 'MaskVisualizer':
+    def make_visualizer(self) -> 'MaskVisualizer':
+        """See :meth:`ImageInferencer.make_visualizer`."""
         from ..visualization import MaskVisualizer  # here: matplotlib takes its time
 
         return MaskVisualizer(name='seg-inferencer')

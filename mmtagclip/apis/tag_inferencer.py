@@ -16,6 +16,7 @@ from mmpretrain.models.heads import MultiLabelClsHead
 from ..clip import Names
 from ..models import TagCLIP, TagRule
 from .call import TagCall, takes
+from .demo_model import REAL_TAGGER
 from .inferencer import ImageInferencer, LoadedImage
 from .result import KeptImage
 from .results import TagResult
@@ -36,7 +37,7 @@ class TagInferencer(ImageInferencer[TagResult]):
     model_class = BaseClassifier
     open_class = TagCLIP
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
-    real_model = 'tagclip_vit-base-p16_openai_folder'
+    real_model = REAL_TAGGER
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     @takes(TagCall)
@@ -131,7 +132,8 @@ class TagInferencer(ImageInferencer[TagResult]):
             error=image.error,
         )
 
-    def _init_visualizer(self, cfg: Any) -> 'TagVisualizer':
+    def make_visualizer(self) -> 'TagVisualizer':
+        """See :meth:`ImageInferencer.make_visualizer`."""
         from ..visualization import TagVisualizer  # here: matplotlib takes its time
 
         return TagVisualizer(name='tag-inferencer')

@@ -40,13 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args, extra = parser.parse_known_args(arguments)
     if extra:
+        from ..apis.call import usual_name
+
         hint = (
             '; names are separated by commas, with quotes around "traffic light"'
             if getattr(args, 'classes', None) or getattr(args, 'background', None)
             else ''
         )
         known = re.findall(r'--[a-z-]+', args.parser.format_usage())
-        near = get_close_matches(extra[0], known, 1)
+        meant = f'--{usual_name(extra[0])}'.replace('_', '-')
+        near = [meant] if meant in known else get_close_matches(extra[0], known, 1)
         hint = f'; did you mean {near[0]}?' if near else hint
         args.parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
     warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..devices import check_device
 from ..files import user_path
 
 TAGGER = 'tagclip_vit-base-p16_openai_folder'
@@ -159,11 +160,11 @@ def check_place(argument: str, folder: str | Path) -> None:
 
 
 def check_model(args: argparse.Namespace) -> None:
-    """Refuse a model, checkpoint or weights that do not exist, and numbers out of range.
+    """Refuse a model, checkpoint, weights or device that do not exist, and numbers out of range.
 
     Raises:
         FileNotFoundError: There is no such config, model or file.
-        ValueError: A number is below 1.
+        ValueError: A number is below 1, or the device can't be used.
     """
     from ..apis.model_zoo import find_config
 
@@ -178,6 +179,7 @@ def check_model(args: argparse.Namespace) -> None:
         number = getattr(args, option, None)
         if number is not None and number < 1:
             raise ValueError(f'--{option.replace("_", "-")} must be at least 1, not {number}')
+    check_device(args.device)
 
 
 def names_of(text: str) -> Any:

@@ -90,5 +90,9 @@ def run(args: argparse.Namespace) -> int:
     results = open_results(args.results, classes, args.root)
     form.check(results.kind, out, options)
     form.write(results, out, options)
-    print(f'{len(results)} images in {out}; their file names are relative to {results.folder}')
+    bad = results.num_unreadable
+    print(
+        f'{len(results) - bad} images in {out}{f", {bad} could not be read" if bad else ""}; '
+        f'their file names are relative to {results.folder}'
+    )
     return OK

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     embedder = Embedder(config_of(args), args.device, args.max_side)
     embedder.name = args.model
+    embedder.warns = False
     if is_demo_model(embedder) and not are_demo_scenes(images):
         real = shlex.join(['mmtagclip', 'embed', *args.images[:3], '--out', args.out, '--download'])
         note(args, f'mmtagclip: {demo_notice(real)}')

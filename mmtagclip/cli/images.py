@@ -222,7 +222,8 @@ def check_out(args: argparse.Namespace) -> None:
     path, formats = Path(args.out), formats_of_runs()
     folder = args.command == 'segment' and path.suffix == ''
     if not folder and path.suffix not in formats:
-        raise ValueError(f'--out must end in {", ".join(formats)}, not {args.out}')
+        or_folder = ', or be a folder without an ending' if args.command == 'segment' else ''
+        raise ValueError(f'--out must end in {", ".join(formats)}{or_folder}, not {args.out}')
     if not folder:
         kind = 'tags' if args.command == 'tag' else 'masks'
         formats[path.suffix].check(kind, path, Options())

@@ -4,6 +4,8 @@ import argparse
 import csv
 import io
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
     from ..images import read_image
 
     pixels = None if args.image is None else read_image(args.image)
+    from ..apis.demo_model import are_demo_scenes, demo_notice, is_demo_model
     from ..apis.embedding import Embedder, EmbeddingFile, search
+    from ..apis.inputs import ImageInput
 
     file = EmbeddingFile(args.file)
     if args.model is None:
@@ -56,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     check_model(args)
     embedder = Embedder(config_of(args), args.device, file.facts['max_side'])
     file.check(embedder)
+    embedder.warns = False
+    asked = [] if args.image is None else [ImageInput(args.image, Path(args.image))]
+    if is_demo_model(embedder) and not are_demo_scenes(asked):
+        real = shlex.join(['mmtagclip', 'embed', 'IMAGES', '--out', args.file, '--download'])
+        print(f'mmtagclip: {demo_notice(real)}', file=sys.stderr)
     query = embedder.text(args.text) if pixels is None else embedder.images([pixels])[0]
     found = search(query, file.batches(), args.top)
     if args.out is None:

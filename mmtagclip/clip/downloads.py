@@ -10,6 +10,8 @@ from typing import Any
 from ..files import user_path
 
 WEIGHTS = ('open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+GIVE_WEIGHTS = 'give the file with --checkpoint (checkpoint=)'
+GIVE_FOLDER = 'name the folder of its files as local-dir:PATH'
 TIMM = 'timm'
 TIMM_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 # Where Hugging Face's cache has the weights that the bundled configs name. The catalogues of
@@ -116,30 +118,40 @@ def needed_weights(model: Any) -> dict[str, Any]:
     return needed
 
 
-def refused(weights: str) -> FileNotFoundError:
-    """The error for weights that would have to be downloaded.
+def refused(missing: str, instead: str = GIVE_WEIGHTS) -> FileNotFoundError:
+    """The error for what would have to be downloaded.
 
     Args:
-        weights: Their name.
+        missing: What is missing: ``'the weights of ...'``.
+        instead: What to do where there is no connection, as an imperative.
     """
     return FileNotFoundError(
-        f'the weights of {weights} are not on this machine, and nothing is downloaded without '
-        'asking: allow it with --download (in Python and in configs download=True), or give the '
-        'file with --checkpoint (checkpoint=)'
+        f'{missing} are not on this machine, and nothing is downloaded without asking: allow it '
+        f'with --download (in Python and in configs download=True), or {instead}'
     )
+
+
+def refused_weights(weights: str) -> FileNotFoundError:
+    """The same for weights.
+
+    Args:
+        weights: A name of :func:`needed_weights`.
+    """
+    instead = GIVE_FOLDER if weights.startswith('hf-hub:') else GIVE_WEIGHTS
+    return refused(f'the weights of {weights}', instead)
 
 
 @contextmanager
 def downloading(
-    weights: str, repository: str | None = None, option: str = '--checkpoint (checkpoint=)'
+    what: str, repository: str | None = None, instead: str = GIVE_WEIGHTS
 ) -> Iterator[None]:
     """Turn all that can go wrong with a download into one sentence, said once and soon.
 
     Args:
-        weights: What is downloaded, for the message.
+        what: What is downloaded, for the message.
         repository: Of the Hugging Face hub, which would retry for a minute where there is no
             connection; here it is asked once before.
-        option: What takes the file instead, for the message.
+        instead: What to do instead, for the message; see :func:`refused`.
 
     Raises:
         FileNotFoundError: The download failed.
@@ -158,8 +170,7 @@ def downloading(
     except Exception as error:  # each library has its own, some of which are no OSError
         reason = ' '.join((str(error) or type(error).__name__).split())
         raise FileNotFoundError(
-            f'Failed to download {weights} ({reason}): try again with a connection, or give the '
-            f'file with {option}'
+            f'Failed to download {what} ({reason}): try again with a connection, or {instead}'
         ) from None
     finally:
         logger.setLevel(level)
@@ -179,7 +190,7 @@ def fetch_features(model: str, download: bool) -> None:
     if on_this_machine(name):
         return
     if not download:
-        raise refused(name)
+        raise refused_weights(name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import EntryNotFoundError
 
@@ -194,12 +205,13 @@ def fetch_features(model: str, download: bool) -> None:
 
 
 @contextmanager
-def offline(weights: str, download: bool) -> Iterator[None]:
+def offline(missing: str, download: bool, instead: str = GIVE_WEIGHTS) -> Iterator[None]:
     """Let a library find only what is on this machine, unless downloads are allowed.
 
     Args:
-        weights: What it looks for, for the message.
+        missing: What it looks for, for the message; see :func:`refused`.
         download: Whether downloads are allowed.
+        instead: The same.
 
     Raises:
         FileNotFoundError: It is not on this machine.
@@ -213,7 +225,7 @@ def offline(weights: str, download: bool) -> Iterator[None]:
     except OSError:
         if download:
             raise
-        raise refused(weights) from None
+        raise refused(missing, instead) from None
     finally:
         constants.HF_HUB_OFFLINE = before
 
@@ -233,7 +245,7 @@ def settle_downloads(model: Any, download: bool) -> None:
             part['download'] = True
     for name, part in needed_weights(model).items():
         if not part.get('download') and not on_this_machine(name):
-            raise refused(name)
+            raise refused_weights(name)
 
 
 def _parts_with_weights(part: Any) -> Iterator[Any]:

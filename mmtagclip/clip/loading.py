@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,15 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import user_path
-from .downloads import WEIGHTS, cached, cached_tag, downloading, offline, refused
+from .downloads import (
+    GIVE_FOLDER,
+    WEIGHTS,
+    cached,
+    cached_tag,
+    downloading,
+    offline,
+    refused_weights,
+)
 from .published import PUBLISHED, SentencePieceTokenizer
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
@@ -498,8 +507,8 @@ def _hub(model: str, download: bool) -> _Source:
         if path is not None:
             return path
         if not download:
-            raise refused(model)
-        with downloading(model, repository):
+            raise refused_weights(model)
+        with downloading(model, repository, GIVE_FOLDER):
             return Path(download_pretrained_from_hf(repository, filename=filename))
 
     # The architecture is small and comes first; the weights follow if it is supported.
@@ -560,7 +569,7 @@ def _tag(model: str, tag: str, download: bool) -> _Source:
         if path is not None:
             return path
         if not download:
-            raise refused(name)
+            raise refused_weights(name)
         hub, _, _ = (weights.get('hf_hub') or '').rpartition('/')
         with downloading(name, hub or None):
             return Path(download_pretrained(weights))
@@ -597,8 +606,14 @@ def _build(source: _Source, download: bool) -> tuple[Any, Mapping[str, Any]]:
     custom_text = config.pop('custom_text', False) or bool(config['text_cfg'].get('hf_model_name'))
     tower = config['text_cfg'].get('hf_model_name')
     try:
-        with offline(f'{tower} for {source.name}', download or not tower):
+        with offline(
+            f'the settings of {tower}, the text tower of {source.name},',
+            download or not tower,
+            f'fetch them elsewhere: hf download {tower} config.json',
+        ):
             clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
+    except FileNotFoundError:  # which says what is missing
+        raise
     except (TypeError, OSError) as error:
         raise ValueError(f"{source.name} can't be built: {error}") from None
     if custom_text:
@@ -694,7 +709,11 @@ def _tokenizer(
     ):  # these have the library of the tower, or options that only it knows
         folder = next((one for one in places if one and (one / SETTINGS[0]).is_file()), None)
         source = str(folder or repository)
-        with offline(f'the tokenizer {source} for {name}', download):
+        with offline(
+            f'the files of {source}, the tokenizer of {name},',
+            download,
+            'give its folder as tokenizer=',
+        ):
             return HFTokenizer(
                 source,
                 tokenizer_mode=text.get('tokenizer_mode'),
@@ -711,7 +730,7 @@ def _tokenizer(
                 'their folder as tokenizer='
             )
         return FileTokenizer(path, **options)
-    tokenizer = open_clip.SimpleTokenizer(**options)
+    tokenizer = _clip_tokenizer(json.dumps(options))
     size = getattr(clip, 'vocab_size', None) or clip.token_embedding.num_embeddings
     if size != tokenizer.vocab_size or isinstance(getattr(clip, 'text', None), HFTextEncoder):
         raise ValueError(
@@ -720,6 +739,12 @@ def _tokenizer(
             'as tokenizer='
         )
     return tokenizer
+
+
+@cache
+def _clip_tokenizer(options: str) -> Any:
+    """CLIP's tokenizer with options in JSON; unpacking its merges takes tenths of a second."""
+    return open_clip.SimpleTokenizer(**json.loads(options))
 
 
 def _activation(quick: bool) -> str:

@@ -57,6 +57,7 @@ class TextEncoder:
         elif cache_dir is not False:
             self.cache_dir = user_path(cache_dir)
         self._tower: str | None = None
+        self._open_clip = ''  # its version
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     def __call__(self, vocabulary: Vocabulary) -> Tensor:
@@ -164,12 +165,13 @@ class TextEncoder:
             ).tolist()
             architecture = architecture_digest(self.clip, without='visual')
             self._tower = f'{weights_digest(text)} {architecture} {probe}'
+            self._open_clip = version('open_clip_torch')
         content = [
             self._tower,
             list(phrases),
             list(self.templates),
             __version__,
-            version('open_clip_torch'),
+            self._open_clip,
             torch.__version__,
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()

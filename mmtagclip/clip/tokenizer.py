@@ -131,7 +131,7 @@ def find_tokenizer(repository: str, folders: Sequence[Path | None], download: bo
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import EntryNotFoundError
 
-    with downloading(f'the tokenizer {repository}', repository, 'tokenizer='):
+    with downloading(f'the tokenizer {repository}', repository, 'give its folder as tokenizer='):
         for name in SETTINGS:  # one of them is enough
             with suppress(EntryNotFoundError):
                 hf_hub_download(repository, name)

@@ -172,7 +172,10 @@ def _of_csv(source: Path) -> tuple[tuple[str, ...], dict[str, set[int]]]:
             raise ValueError(f'{where} has {image!r} a second time')
         wrong = next((cell for cell in cells[1:] if cell not in ('0', '1')), None)
         if wrong is not None:
-            raise ValueError(f'{where} has the cell {wrong!r}; a column of a class has 0 or 1')
+            raise ValueError(
+                f'{where} has the cell {wrong!r}; a column of a class has 0 or 1, and one of names '
+                'is called "tag"'
+            )
         entries[image] = {place for place, cell in enumerate(cells[1:]) if cell == '1'}
     if not index:
         raise ValueError(f'{source} names no class')

@@ -92,6 +92,11 @@ class Results:
     def __len__(self) -> int:
         return len(self._paths)
 
+    @property
+    def num_unreadable(self) -> int:
+        """How many of the images could not be read."""
+        return sum(record.error is not None for record in self._records())
+
     def __iter__(self) -> Iterator[Entry]:
         named = zip(self._paths, file_names(self._paths), output_stems(self._paths), strict=True)
         for (path, file_name, stem), record in zip(named, self._records(), strict=True):

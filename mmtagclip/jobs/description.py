@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,8 +80,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changed = [key for key in changed if not says_little(key)] or changed
     phrases: dict[tuple, str] = {}
     for key in sorted(changed, key=lambda key: key.count('.')):
-        was, is_now = (
-            _short(values[key]) if key in values else 'not there' for values in (before, now)
+        was, is_now = _short(
+            *(repr(values[key]) if key in values else 'not there' for values in (before, now))
         )
         same = (tuple(key.split('.')[-2:]), was, is_now)
         phrases.setdefault(same, f'{key} was {was}, now it is {is_now}')
@@ -107,6 +108,13 @@ def _text_of(value: Any) -> Any:
     return value if type(value) is object else text_of(value)
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + '...'
+def _short(was: str, now: str) -> tuple[str, str]:
+    """Two texts that differ, cut to some 60 characters that show the first difference."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(was, now, strict=False)))
+    start = same - 20 if same > 40 and max(len(was), len(now)) > 60 else 0
+    return _cut(was, start), _cut(now, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = '...' if len(text) - start > 60 else ''
+    return ('...' if start else '') + text[start : start + 54 if end else None] + end

@@ -92,7 +92,7 @@ class TimmFeatures(AffinitySource):
         if pretrained:
             fetch_features(model, download)
         try:
-            with offline(f'{model} (timm)', download or not pretrained):
+            with offline(f'the weights of {model} (timm)', download or not pretrained):
                 self.vit = timm.create_model(
                     model,
                     pretrained=pretrained,

@@ -168,7 +168,7 @@ class Server:
         self.notice = None
         if self.inferencer.is_demo_model:
             start = f'mmtagclip web --model {self.inferencer.real_model} --download'
-            self.notice = sentence(demo_notice(start)) + '.'
+            self.notice = sentence(demo_notice(start))  # ends with a command, to be copied
         for part in self.model.modules():
             if isinstance(part, CLIPEncoder):
                 part.forget_disk()

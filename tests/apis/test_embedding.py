@@ -1,6 +1,7 @@
 """Embedding files, read by the libraries that they are for, and search in them."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from tests.apis.conftest import SCENES
 
 @pytest.fixture(scope='module')
 def embedder():
-    return Embedder('tagclip_demo', 'cpu')
+    built = Embedder('tagclip_demo', 'cpu')
+    built.warns = False
+    return built
 
 
 def embed(embedder, photos, out, **options):
@@ -44,6 +47,7 @@ def test_an_embedding_is_the_class_token(embedder, clip):
 def test_own_shape_and_patches(embedder):
     pixels = read_image(SCENES / '000040.jpg')
     own = Embedder(embedder.encoder, max_side=160)
+    own.warns = False
     features = own.patches(pixels)
     height, width = own.grid.target_size(*pixels.shape[:2])
     assert features.shape == (height // 16, width // 16, embedder.dimension)
@@ -55,6 +59,50 @@ def test_own_shape_and_patches(embedder):
     assert not np.allclose(own.images([pixels]), embedder.images([pixels]), atol=1e-2)
     with pytest.raises(ValueError, match='max_side must be at least 1, not 0'):
         Embedder(embedder.encoder, max_side=0)
+
+
+def test_a_device_is_refused_before_the_model_is_built():
+    with pytest.raises(ValueError, match="the device 'toaster' can not be used: Expected one of"):
+        Embedder('tagclip_dmo', 'toaster')
+
+
+def test_nothing_is_downloaded_without_asking(embedder, monkeypatch, tmp_path):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='are not on this machine, and nothing is downl'):
+        Embedder('tagclip_vit-base-p16_openai_folder')
+    asked = []
+
+    def build(config):
+        asked.append((config.model, config.pretrained, config.download))
+        return embedder.encoder
+
+    monkeypatch.setattr(module.MODELS, 'build', build)
+    Embedder('tagclip_vit-base-p16_openai_folder', download=True)
+    Embedder('tagclip_demo', encoder='ViT-B-16-SigLIP2', download=True)
+    assert asked == [
+        ('ViT-B-16-quickgelu', 'openai', True),
+        ('ViT-B-16-SigLIP2', 'webli', True),
+    ]
+    with pytest.raises(ValueError, match='leave out encoder'):
+        Embedder(embedder.encoder, encoder='ViT-B-16-SigLIP2')
+
+
+def test_the_demo_model_warns_once_of_other_images(embedder, photos, tmp_path):
+    one = Embedder(embedder.encoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        embed(one, SCENES / '000040.jpg', tmp_path / 'a.safetensors')
+    with pytest.warns(UserWarning, match='knows only 50 pictograms, .* Embedder') as caught:
+        embed_images(one, photos / 'b.jpg', tmp_path / 'b.safetensors', show_progress=False)
+    assert caught[0].filename == __file__
+    pixels = read_image(photos / 'b.jpg')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        one.images([pixels])
+    for call in (lambda one: one.images([pixels]), lambda one: one.patches(pixels)):
+        with pytest.warns(UserWarning, match='knows only 50 pictograms') as caught:
+            call(Embedder(embedder.encoder))
+        assert caught[0].filename == __file__
 
 
 def test_a_text_stands_as_it_is(embedder):
@@ -121,7 +169,7 @@ def test_safetensors_are_read_by_safetensors(embedder, photos, tmp_path):
 
 def test_a_run_resumes(embedder, photos, tmp_path, monkeypatch):
     out, embedded = tmp_path / 'a.safetensors', []
-    original = Embedder.images
+    original = Embedder._images
 
     def images(self, pixels):
         if len(embedded) == 2:
@@ -129,7 +177,7 @@ def test_a_run_resumes(embedder, photos, tmp_path, monkeypatch):
         embedded.append(len(pixels))
         return original(self, pixels)
 
-    monkeypatch.setattr(Embedder, 'images', images)
+    monkeypatch.setattr(Embedder, '_images', images)
     with pytest.raises(KeyboardInterrupt):
         embed(embedder, photos, out, batch_size=1)
     assert not out.exists()
@@ -209,6 +257,7 @@ def test_what_is_wrong_is_refused(embedder, photos, tmp_path, clip, monkeypatch)
 
 def test_a_path_in_a_file_is_not_followed(embedder, photos, tmp_path):
     stranger = Embedder(embedder.encoder)
+    stranger.warns = False
     stranger.name = str(tmp_path / 'evil.py')
     embed(stranger, photos, tmp_path / 'a.safetensors')
     with pytest.raises(ValueError, match=r'evil\.py.*, which is not bundled: name its config with'):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from mmtagclip.apis.model_zoo import find_config, load_config
 from mmtagclip.registry import MODELS
 from tests.apis.conftest import ROOT, SCENES
 from tests.framework_way import framework_way
-from tests.processes import run, run_script
+from tests.processes import run_fresh, run_script
 
 SCENE = SCENES / '000040.jpg'
 
@@ -123,7 +122,10 @@ def test_what_is_refused(weights, tmp_path):
 def test_as_a_process(weights, tmp_path, capsys):
     words = ['tag', str(SCENE), '--model', 'piaa_demo', '--quiet', '--weights', str(weights)]
     out = tmp_path / 'tags.jsonl'
-    process = run(sys.executable, '-m', 'mmtagclip', *words, '--out', out)
+    (tmp_path / 'start.py').write_text(
+        'from mmtagclip.cli import main\n\nraise SystemExit(main())\n'
+    )
+    process = run_fresh(tmp_path / 'start.py', *words, '--out', out)
     assert process.returncode == 0, process.stderr
     (expected,) = TagInferencer('piaa_demo', weights, show_progress=False)(SCENE)
     record = json.loads(out.read_text())

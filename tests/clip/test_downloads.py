@@ -13,8 +13,7 @@ from mmtagclip.models import TimmFeatures
 OPENAI = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
 REFUSED = (
     'the weights of {} are not on this machine, and nothing is downloaded without asking: allow '
-    'it with --download (in Python and in configs download=True), or give the file with '
-    '--checkpoint (checkpoint=)'
+    'it with --download (in Python and in configs download=True), or {}'
 )
 
 
@@ -147,13 +146,16 @@ def loaders():
 @pytest.mark.parametrize('entrance', ['tag', 'hub', 'timm', 'inferencer'])
 def test_what_is_not_here_is_refused_or_fails_in_one_sentence(nothing_here, entrance, caplog):
     load, name = loaders()[entrance]
-    with pytest.raises(FileNotFoundError, match=f'^{re.escape(REFUSED.format(name))}$'):
+    instead = 'give the file with --checkpoint (checkpoint=)'
+    if entrance == 'hub':
+        instead = 'name the folder of its files as local-dir:PATH'
+    with pytest.raises(FileNotFoundError, match=f'^{re.escape(REFUSED.format(name, instead))}$'):
         load()
     assert nothing_here == []
     with pytest.raises(
         FileNotFoundError,
         match=rf'^Failed to download {re.escape(name)} \(\[Errno -2\] Name or service not known\): '
-        r'try again with a connection, or give the file with --checkpoint \(checkpoint=\)$',
+        rf'try again with a connection, or {re.escape(instead)}$',
     ):
         load(download=True)
     assert len(nothing_here) == 1  # one try
@@ -202,7 +204,7 @@ def test_libraries_are_offline_unless_downloads_are_allowed(download):
     with downloads.offline('x', download):
         assert huggingface_hub.constants.HF_HUB_OFFLINE is (before or not download)
     with (
-        pytest.raises(OSError, match='^not here$' if download else 'the weights of x are not on'),
+        pytest.raises(OSError, match='^not here$' if download else '^x are not on this machine'),
         downloads.offline('x', download),
     ):
         raise OSError('not here')

@@ -365,7 +365,7 @@ def _encode(config, checkpoint, cache, barrier, results):
 
 
 def test_two_processes_writing_at_once(encoder, checkpoint, tmp_path):
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('fork')
     barrier, results = context.Barrier(2), context.Queue()
     workers = [
         context.Process(target=_encode, args=(TINY, checkpoint, tmp_path, barrier, results))

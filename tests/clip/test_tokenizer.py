@@ -6,7 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from mmtagclip.clip import load_clip
+from mmtagclip.clip import load_clip, loading
 from mmtagclip.clip import tokenizer as module
 from mmtagclip.clip.tokenizer import FileTokenizer, find_tokenizer
 from tests.conftest import TINY
@@ -130,10 +130,27 @@ def test_only_what_may_be_downloaded_is(folder, offline):
     assert find_tokenizer('someone/words', (None, folder), download=False)
     assert find_tokenizer('someone/words', (None,), download=False) is None
     assert not offline
-    said = r'Failed to download the tokenizer someone/words \(no network\): .* with tokenizer=$'
+    said = r'Failed to download the tokenizer someone/words \(no network\): .* as tokenizer=$'
     with pytest.raises(FileNotFoundError, match=said):
         find_tokenizer('someone/words', (), download=True)
     assert offline == ['tokenizer_config.json']
+
+
+def test_what_a_library_does_not_find_is_called_what_it_is(folder, siglip, monkeypatch):
+    def not_found(*args, **options):
+        raise OSError('not in the cache')
+
+    monkeypatch.setattr(loading, 'HFTokenizer', not_found)
+    siglip['text_cfg']['tokenizer_mode'] = 'clip'
+    said = r'^the files of .*, the tokenizer of CLIP .*, are not .* or give its folder as'
+    with pytest.raises(FileNotFoundError, match=said):
+        load_clip(siglip, checkpoint=folder / 'weights.safetensors')
+    monkeypatch.setattr(loading.hf_model, 'transformers', object())
+    monkeypatch.setattr(loading.open_clip, 'CustomTextCLIP', not_found)
+    siglip['text_cfg']['hf_model_name'] = 'someone/tower'
+    said = r'^the settings of someone/tower, the text tower of CLIP .*, are not .* hf download some'
+    with pytest.raises(FileNotFoundError, match=said):
+        load_clip(siglip, checkpoint=folder / 'weights.safetensors')
 
 
 def test_the_library_may_be_missing(folder, siglip, monkeypatch):

@@ -23,8 +23,9 @@ from mmtagclip.records import ImageRecord
 from mmtagclip.registry import MODELS
 from mmtagclip.version import __version__
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run, slow
+from tests.processes import ROOT, run_ranks
 
+TEST_PY = ROOT / 'tools' / 'test.py'
 COUNT = 21
 NAMES = ['dog', 'cat', 'bus', 'tree']
 
@@ -132,16 +133,7 @@ def test_killed_at_random_moments_the_result_is_the_same(tag_config, tmp_path, u
 def test_two_processes_give_the_same(tag_config, tmp_path, undisturbed):
     path = tmp_path / 'config.py'
     Config(tag_config).dump(str(path))
-    process = run(
-        'bash',
-        ROOT / 'tools/dist_test.sh',
-        path,
-        2,
-        '--work-dir',
-        tmp_path / 'run',
-        PORT=free_port(),
-        OMP_NUM_THREADS='1',
-    )
+    process = run_ranks(TEST_PY, path, '--work-dir', tmp_path / 'run')
     assert process.returncode == 0, process.stderr
     assert content(tmp_path / 'run' / 'pseudo_labels') == undisturbed
 
@@ -172,20 +164,11 @@ def test_batches_of_one_grid_give_the_same_tags(grouped, undisturbed):
         assert (one.image, one.tags, one.error) == (other.image, other.tags, other.error)
 
 
-@pytest.mark.parametrize('processes', [2, pytest.param(4, marks=slow)])
+@pytest.mark.parametrize('processes', [2, 4])
 def test_processes_split_the_batches(grouped_config, tmp_path, grouped, processes):
     path = tmp_path / 'config.py'
     Config({**grouped_config, 'log_level': 'INFO'}).dump(str(path))
-    process = run(
-        'bash',
-        ROOT / 'tools/dist_test.sh',
-        path,
-        processes,
-        '--work-dir',
-        tmp_path / 'run',
-        PORT=free_port(),
-        OMP_NUM_THREADS='1',
-    )
+    process = run_ranks(TEST_PY, path, '--work-dir', tmp_path / 'run', processes=processes)
     assert process.returncode == 0, process.stderr
     assert content(tmp_path / 'run' / 'pseudo_labels') == grouped
 

@@ -44,3 +44,27 @@ def test_differences_name_what_a_user_knows():
     assert text == "model.a.words was 1, now it is ['y']"
     (text,) = differences({'text': digest}, {'text': digest.replace('a', 'b')})
     assert text.startswith('text was')
+
+
+def test_long_values_are_shown_where_they_differ():
+    names = [f'name {number}' for number in range(100)]
+    others = [*names[:70], 'a zebra', *names[71:]]
+    for before, now, expected in (
+        (
+            names,
+            others,
+            "...me 68', 'name 69', 'name 70', 'name 71', 'name 72', 'n..., "
+            "now it is ...me 68', 'name 69', 'a zebra', 'name 71', 'name 72', 'n...",
+        ),
+        (
+            names,
+            names[:-1],
+            "...'name 97', 'name 98', 'name 99'], now it is ...'name 97', 'name 98']",
+        ),
+        (
+            names,
+            None,
+            "['name 0', 'name 1', 'name 2', 'name 3', 'name 4', 'na..., now it is None",
+        ),
+    ):
+        assert differences({'words': before}, {'words': now}) == [f'words was {expected}']

@@ -80,7 +80,9 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch
     assert sum(cfg.load_from == f'{tmp_path}/0.pth' for cfg in scored) == 2
 
 
-def test_a_file_of_other_settings_is_refused(compared):
-    process = run_script(SCRIPT, '--out', compared[0], *SOME, '--dtype', 'bfloat16')
+def test_a_file_of_other_settings_is_refused(tmp_path):
+    out = tmp_path / 'encoders.json'
+    out.write_text(json.dumps({'images': 60, 'dtype': 'float32', 'tags': {}, 'masks': {}}))
+    process = run_script(SCRIPT, '--out', out, *SOME, '--dtype', 'bfloat16')
     assert process.returncode == 2
     assert 'was made with other settings' in process.stderr

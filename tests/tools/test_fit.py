@@ -11,9 +11,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run, run_script, slow
+from tests.processes import ROOT, run_ranks, run_script
 from tests.tools.test_test import write_voc
 
+TRAIN_PY = ROOT / 'tools' / 'train.py'
 CONFIG = """\
 _base_ = '{configs}/piaa/piaa-sclip_vit-base-p16_openai_voc07.py'
 model = dict(encoder=dict(_delete_=True, **{encoder}), classes={names},
@@ -73,16 +74,7 @@ def test_the_checkpoint_holds_the_classifier_alone(fitted):
 
 
 def test_two_processes_fit_the_same(write_config, fitted, tmp_path):
-    process = run(
-        'bash',
-        ROOT / 'tools/dist_train.sh',
-        write_config(tmp_path),
-        2,
-        '--work-dir',
-        tmp_path,
-        PORT=free_port(),
-        OMP_NUM_THREADS='1',
-    )
+    process = run_ranks(TRAIN_PY, write_config(tmp_path), '--work-dir', tmp_path)
     assert process.returncode == 0, process.stderr
     one, two = (
         torch.load(path, weights_only=True)['state_dict']
@@ -92,7 +84,6 @@ def test_two_processes_fit_the_same(write_config, fitted, tmp_path):
         assert torch.equal(value, two[key]), key
 
 
-@slow
 def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config, fitted, tmp_path):
     """A damaged image ends the first start; it is put in order, and the second does the rest."""
     config = write_config(tmp_path, 'train_cfg = dict(save_seconds=0.0)\n')
@@ -101,16 +92,7 @@ def test_an_interrupted_fit_goes_on_in_another_number_of_processes(write_config,
     content = last.read_bytes()
     last.write_bytes(b'no image')
     try:
-        process = run(
-            'bash',
-            ROOT / 'tools/dist_train.sh',
-            config,
-            2,
-            '--work-dir',
-            tmp_path,
-            PORT=free_port(),
-            OMP_NUM_THREADS='1',
-        )
+        process = run_ranks(TRAIN_PY, config, '--work-dir', tmp_path)
     finally:
         last.write_bytes(content)
     assert process.returncode != 0
@@ -176,15 +158,6 @@ def test_what_can_not_be_fitted(write_config, tmp_path, more, message):
 
 def test_a_sampler_that_repeats_images_is_refused(write_config, tmp_path):
     config = write_config(tmp_path, 'train_dataloader.update(sampler=dict(round_up=True))\n')
-    process = run(
-        'bash',
-        ROOT / 'tools/dist_train.sh',
-        config,
-        2,
-        '--work-dir',
-        tmp_path,
-        PORT=free_port(),
-        OMP_NUM_THREADS='1',
-    )
+    process = run_ranks(TRAIN_PY, config, '--work-dir', tmp_path)
     assert process.returncode != 0
     assert 'set round_up=False in train_dataloader.sampler' in process.stderr

@@ -1,7 +1,6 @@
 """The framework's own tools, TTA, visualisers and inferencers on data sets of pseudo labels."""
 
 import json
-import sys
 from pathlib import Path
 
 import mmpretrain
@@ -14,17 +13,15 @@ from PIL import Image
 
 from mmtagclip.compat import installed_versions
 from tests.conftest import picture
-from tests.processes import ROOT, run, run_script
+from tests.processes import ROOT, run_fresh, run_script
 
 
 def tool(package, path, *arguments):
     """In a process of its own, which has not imported this package before it reads the config."""
-    process = run(
-        sys.executable,
+    process = run_fresh(
         Path(package.__file__).parent / '.mim/tools' / path,
         *arguments,
         quiet=False,  # it imports the frameworks before it reads a config of ours
-        OMP_NUM_THREADS='1',
     )
     assert process.returncode == 0, process.stderr
 

@@ -1,8 +1,6 @@
 """Pseudo labels beside the real ones, on the demo's scenes."""
 
 import io
-import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 from mmtagclip.jobs.description import Source
 from mmtagclip.jobs.runner import Job, Manifest
 from mmtagclip.records import ImageRecord
-from tests.processes import ROOT, run, run_script
+from tests.processes import ROOT, run_fresh, run_script
 
 DEMO = ROOT / 'demo/data'
 NAMES = (DEMO / 'classes.txt').read_text().split()
@@ -114,7 +112,7 @@ def test_tags(tmp_path):
             'split': '',
             'image_set_path': str(tmp_path / 'list.txt'),
         },
-        partial(run, sys.executable),  # as a user starts it
+        run_fresh,
     )
     assert 'precision: 100.00' in out
     assert f'recall: {100 * COUNT / sum(map(len, real.values())):.2f}' in out

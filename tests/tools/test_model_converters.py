@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from mmtagclip.clip import DenseEncoder, load_clip
 from tests.golden import weights
-from tests.processes import ROOT, run
+from tests.processes import ROOT, run_fresh
 
 sys.path.insert(0, str(ROOT / 'tools' / 'model_converters'))
 import clip2vit
@@ -72,8 +72,7 @@ def test_features_are_clips(clip, scope):
 @torch.no_grad()
 def test_command(tmp_path):
     """From the demo's folder to a backbone, as the command prints it; also at other sizes."""
-    process = run(
-        sys.executable,
+    process = run_fresh(
         ROOT / 'tools/model_converters/clip2vit.py',
         f'local-dir:{ROOT}/demo/model',
         '--out',

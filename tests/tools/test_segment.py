@@ -8,7 +8,7 @@ from PIL import Image
 
 from mmtagclip.clip import Vocabulary
 from tests.conftest import picture
-from tests.processes import ROOT, free_port, run, run_script
+from tests.processes import ROOT, run_ranks, run_script
 from tests.tools.test_test import TEST_PY
 
 CONFIG = """\
@@ -130,17 +130,8 @@ def test_show_dir_has_a_picture_for_each_image(one_process):
 
 
 def test_two_processes_give_the_same(write_config, one_process, tmp_path):
-    process = run(
-        'bash',
-        ROOT / 'tools' / 'dist_test.sh',
-        write_config(tmp_path),
-        2,
-        '--work-dir',
-        tmp_path,
-        '--out',
-        tmp_path / 'metrics.json',
-        PORT=free_port(),
-        OMP_NUM_THREADS='1',
+    process = run_ranks(
+        TEST_PY, write_config(tmp_path), '--work-dir', tmp_path, '--out', tmp_path / 'metrics.json'
     )
     assert process.returncode == 0, process.stderr
     alone = metrics(one_process[1])

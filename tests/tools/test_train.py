@@ -1,12 +1,12 @@
 """tools/train.py: a segmentor on pseudo masks, a classifier on pseudo tags."""
 
 import json
-import sys
+import os
 
 import numpy as np
 import torch
 
-from tests.processes import ROOT, free_port, run, run_script
+from tests.processes import ROOT, run, run_fresh, run_ranks, run_script
 
 TRAIN_PY = ROOT / 'tools' / 'train.py'
 
@@ -32,18 +32,32 @@ def test_a_segmentor_learns_from_pseudo_masks_and_resumes(segmentor, tmp_path):
 
 
 def test_two_processes_on_the_cpu(segmentor, tmp_path):
-    script, port = ROOT / 'tools' / 'dist_train.sh', free_port()
-    output(
-        run('bash', script, segmentor, 2, '--work-dir', tmp_path, PORT=port, OMP_NUM_THREADS='1')
-    )
+    output(run_ranks(TRAIN_PY, segmentor, '--work-dir', tmp_path))
     assert np.isfinite(losses(tmp_path)).all()
     assert (tmp_path / 'iter_2.pth').is_file()
 
 
+def test_the_script_calls_torchrun_as_that_of_tests_does(tmp_path):
+    """Which test_test.py really starts."""
+    (tmp_path / 'torchrun').write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / 'torchrun').chmod(0o755)
+    words = ['config.py', 2, '--work-dir', 'my folder']
+    names = {'PORT': '29', 'OMP_NUM_THREADS': '1', 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+    said = [
+        output(run('bash', ROOT / 'tools' / f'dist_{name}.sh', *words, **names)).splitlines()
+        for name in ('train', 'test')
+    ]
+    tools = ROOT / 'tools'
+    assert said[0] == [
+        *('--nnodes=1', '--node_rank=0', '--master_addr=127.0.0.1', '--master_port=29'),
+        *('--nproc_per_node=2', f'{tools}/train.py', 'config.py', '--launcher', 'pytorch'),
+        *('--work-dir', 'my folder'),
+    ]
+    assert said[1] == [word.replace(f'{tools}/train.py', f'{tools}/test.py') for word in said[0]]
+
+
 def test_a_classifier_learns_from_pseudo_tags(classifier, tmp_path):
-    """As a user starts it."""
-    command = [sys.executable, TRAIN_PY, classifier, '--work-dir', tmp_path]
-    output(run(*command, OMP_NUM_THREADS='1'))
+    output(run_fresh(TRAIN_PY, classifier, '--work-dir', tmp_path))
     assert np.isfinite(losses(tmp_path)).all()
 
 

@@ -170,7 +170,7 @@ def test_lowest_score_and_number_of_tags(client, key):
 def test_uploads_to_the_demo_s_model_get_a_notice(client):
     notice = client.upload(SCENE.read_bytes())[1]['notice']
     assert notice.startswith('This small model knows only 50 pictograms')
-    assert notice.endswith(f'mmtagclip web --model {SEGMENTOR} --download.')
+    assert notice.endswith(f'mmtagclip web --model {SEGMENTOR} --download')
     assert client.json('/api/example/0', b'')[1]['notice'] is None
 
 

@@ -12,6 +12,7 @@ The first command needs mmtagclip, the others only the tool itself.
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,15 +183,11 @@ def datumaro(root: Path, facts: dict) -> None:
     same('datumaro, VOC', found, stems(areas(facts)))
 
 
-def label_studio(root: Path, facts: dict) -> None:
-    """COCO by the SDK's converter; predictions by the SDK's check of tasks, and its brushes."""
-    from label_studio_sdk.converter.brush import decode_rle
-    from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
-    from label_studio_sdk.label_interface import LabelInterface
-
+def coco_converted(root: Path, facts: dict, convert: Callable, tool: str) -> None:
+    """COCO by a converter to Label Studio's tasks, which reads polygons as their boxes."""
     for shapes in ('polygons', 'boxes', 'tags'):
         out = root / 'converted.json'
-        convert_coco_to_ls(str(root / f'coco-{shapes}.json'), str(out), image_root_url='http://a/')
+        convert(str(root / f'coco-{shapes}.json'), str(out), image_root_url='http://a/')
         tasks = json.loads(out.read_text())
         found = {}
         for task in tasks:
@@ -212,7 +209,32 @@ def label_studio(root: Path, facts: dict) -> None:
         else:
             wanted = boxes(facts, 'regions')
         found = {name: found.get(name, []) for name in wanted}
-        same(f"label-studio-sdk's converter, COCO, {shapes}", found, wanted)
+        same(f'{tool}, COCO, {shapes}', found, wanted)
+
+
+def label_studio_converter(root: Path, facts: dict) -> None:
+    """COCO by the converter of its own, the SDK's predecessor, and its reading of brushes."""
+    from label_studio_converter.brush import decode_rle
+    from label_studio_converter.imports.coco import convert_coco_to_ls
+
+    coco_converted(root, facts, convert_coco_to_ls, 'label-studio-converter')
+    found = {}
+    for task in json.loads((root / 'label-studio-masks.json').read_text()):
+        name = task['data']['image'].removeprefix('/data/local-files/?d=')
+        found[name] = [
+            (one['value']['brushlabels'][0], int((decode_rle(one['value']['rle'])[3::4] > 0).sum()))
+            for one in task['predictions'][0]['result']
+        ]
+    same('label-studio-converter, brushes', found, areas(facts))
+
+
+def label_studio(root: Path, facts: dict) -> None:
+    """COCO by the SDK's converter; predictions by the SDK's check of tasks, and its brushes."""
+    from label_studio_sdk.converter.brush import decode_rle
+    from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
+    from label_studio_sdk.label_interface import LabelInterface
+
+    coco_converted(root, facts, convert_coco_to_ls, "label-studio-sdk's converter")
     for shapes in ('masks', 'polygons', 'boxes', 'tags'):
         config = LabelInterface((root / f'label-studio-{shapes}.xml').read_text())
         config.validate()
@@ -307,7 +329,12 @@ def ultralytics(root: Path, facts: dict) -> None:
 
 def main() -> None:
     """Run one step."""
-    steps = {one.__name__: one for one in (write, datumaro, label_studio, fiftyone, ultralytics)}
+    steps = {
+        one.__name__: one
+        for one in (
+            write, datumaro, label_studio, label_studio_converter, fiftyone, ultralytics,
+        )
+    }  # fmt: skip
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
