@@ -184,7 +184,8 @@ def build_tips(name: str, width: int, heads: int, layers: int, mlp_width: int) -
 
 def convert_tips(state: State, clip: Any, path: Path) -> dict[str, Tensor]:
     """Turn the names of TIPS's two ``.npz``, or of its ``.safetensors``, into the model's."""
-    vision, text = {}, {}
+    vision: dict[str, Tensor] = {}
+    text: dict[str, Tensor] = {}
     rest = dict(state)
     temperature = rest.pop('temperature', None)
     for key, value in rest.items():
@@ -250,7 +251,8 @@ def convert_dinotxt(state: State, clip: Any, path: Path) -> dict[str, Tensor]:
 
     The text tower is CLIP's, but its queries, keys and values have no bias.
     """
-    backbone, found = {}, {}
+    backbone: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     for key, value in state.items():
         if key.startswith('text_model.'):
             name = _renamed(key, DINOTXT_NAMES)

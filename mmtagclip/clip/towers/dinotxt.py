@@ -28,7 +28,7 @@ class DINOTxtVisual(nn.Module):
     def __init__(self, name: str, head_blocks: int = 2, **options: Any) -> None:
         super().__init__()
         self.backbone = Unprojected(name, **options)
-        trunk = self.backbone.trunk
+        trunk: Any = self.backbone.trunk
         width = trunk.embed_dim
         self.blocks = nn.ModuleList(
             EvaBlock(
@@ -47,7 +47,7 @@ class DINOTxtVisual(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the global features ``(B, 2 width)``."""
-        trunk = self.backbone.trunk
+        trunk: Any = self.backbone.trunk
         x = trunk.forward_features(images)
         for block in self.blocks:
             x = block(x)

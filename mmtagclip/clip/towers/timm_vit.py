@@ -35,7 +35,7 @@ class Unprojected(TimmModel):
         nn.Module.__init__(self)
         if not timm.is_model(name):
             raise ValueError(f'timm {timm.__version__} has no {name}: install a newer one')
-        self.trunk = timm.create_model(name, num_classes=0, global_pool='token', **options)
+        self.trunk: Any = timm.create_model(name, num_classes=0, global_pool='token', **options)
         self.head = nn.Sequential()
         self.image_size = self.trunk.patch_embed.img_size
 
