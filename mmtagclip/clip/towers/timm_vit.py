@@ -35,9 +35,10 @@ class Unprojected(TimmModel):
         nn.Module.__init__(self)
         if not timm.is_model(name):
             raise ValueError(f'timm {timm.__version__} has no {name}: install a newer one')
-        self.trunk: Any = timm.create_model(name, num_classes=0, global_pool='token', **options)
+        trunk: Any = timm.create_model(name, num_classes=0, global_pool='token', **options)
+        self.trunk = trunk
         self.head = nn.Sequential()
-        self.image_size = self.trunk.patch_embed.img_size
+        self.image_size = trunk.patch_embed.img_size
 
 
 class TimmBlock(Block):
