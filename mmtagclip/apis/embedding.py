@@ -254,6 +254,7 @@ def embed_images(
         'format': FORMAT,
         'model': embedder.name,
         'dimension': embedder.dimension,
+        'patch_dimension': embedder.encoder.patch_dim,
         'max_side': embedder.max_side,
         'encoder': embedder.encoder.identity,
         'version': __version__,
@@ -402,7 +403,7 @@ def _parquet(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
     if rows.has_patches:
         columns += [
             ('grid', pa.list_(pa.int32(), 2)),
-            ('patches', pa.list_(pa.list_(pa.float16(), size))),
+            ('patches', pa.list_(pa.list_(pa.float16(), facts['patch_dimension']))),
         ]
     schema = pa.schema(columns, metadata={'mmtagclip': json.dumps(facts)})
     images, vectors = rows.images, rows.vectors()
@@ -419,7 +420,9 @@ def _parquet(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
                 grids = [record.more['grid'] for record in rows.records[part]]
                 ends = np.cumsum([0, *(height * width for height, width in grids)])
                 content = b''.join(rows.patches(start + row) for row in range(len(grids)))
-                values = pa.FixedSizeListArray.from_arrays(np.frombuffer(content, '<f2'), size)
+                values = pa.FixedSizeListArray.from_arrays(
+                    np.frombuffer(content, '<f2'), facts['patch_dimension']
+                )
                 arrays += [
                     pa.array(grids, schema.field('grid').type),
                     pa.ListArray.from_arrays(ends.astype(np.int32), values),
@@ -437,7 +440,8 @@ def _safetensors(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
     tensors = [('embeddings', 'F32', [len(vectors), size], 4)]
     if rows.has_patches:
         count = sum(height * width for height, width in grids)
-        tensors += [('grids', 'I32', [len(grids), 2], 4), ('patches', 'F16', [count, size], 2)]
+        shape = [count, facts['patch_dimension']]
+        tensors += [('grids', 'I32', [len(grids), 2], 4), ('patches', 'F16', shape, 2)]
     metadata = {'mmtagclip': json.dumps(facts), 'images': json.dumps(rows.images)}
     header: dict[str, Any] = {'__metadata__': metadata}
     end = 0
