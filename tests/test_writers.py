@@ -78,13 +78,18 @@ class Embeddings:
     """Stands for an embedder."""
 
     name, dimension, max_side = 'model', 4, None
-    encoder = SimpleNamespace(identity={'name': 'n', 'architecture': 'a', 'weights': 'w'})
+    encoder = SimpleNamespace(
+        identity={'name': 'n', 'architecture': 'a', 'weights': 'w'}, patch_dim=4
+    )
 
-    def images(self, images):
+    def warn_of_demo(self):
+        pass
+
+    def _images(self, images):
         return np.eye(4, dtype=np.float32)[[int(pixels.mean()) % 4 for pixels in images]]
 
-    def patches(self, image, name):
-        return self.images([image])[None]
+    def _patches(self, image, name):
+        return self._images([image])[None]
 
 
 @pytest.fixture
