@@ -3,6 +3,7 @@ r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowh
 import contextlib
 import io
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -150,6 +151,11 @@ def read_lines(path: str | Path, encoding: str = 'utf-8') -> list[str]:
         UnicodeDecodeError: The file has another encoding.
     """
     return split_lines(Path(path).read_bytes().decode(encoding))
+
+
+def is_plain(text: str) -> bool:
+    """Whether lines and XML can hold a text: no control characters or halves of pairs."""
+    return re.search('[\x00-\x1f\ud800-\udfff\ufffe\uffff]', text) is None
 
 
 def user_path(path: str | Path) -> Path:

@@ -363,12 +363,23 @@ def output_stems(names: Sequence[str]) -> list[str]:
     stems = [Path(path).with_suffix('').as_posix() for path in paths]
     count = Counter(stems)
     full = [path if count[stem] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    return all_different(full)
+
+
+def all_different(names: Sequence[str]) -> list[str]:
+    """Names, of which those that occur again get a number."""
+    taken = set(names)
     seen: Counter[str] = Counter()
-    unique = []
-    for stem in full:
-        seen[stem] += 1
-        unique.append(stem if seen[stem] == 1 else f'{stem}-{seen[stem]}')
-    return unique
+    different = []
+    for name in names:
+        seen[name] += 1
+        new = name
+        while seen[name] > 1 and new in taken:
+            new = f'{name}-{seen[name]}'
+            seen[name] += new in taken
+        taken.add(new)
+        different.append(new)
+    return different
 
 
 def read_index_mask(path: str | Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Labels of masks: names, colours, the background, and the value that is ignored."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,55 @@ def label_counts(mask: np.ndarray) -> dict[int, int]:
             if count:
                 counts[label] = counts.get(label, 0) + count
     return dict(sorted(counts.items()))
+
+
+def decode_runs(runs: Any, size: Sequence[int]) -> np.ndarray:
+    """The pixels of COCO's run lengths, compressed (a string) or not (a list).
+
+    pycocotools reads and writes memory that is not its own where these are damaged.
+
+    Args:
+        runs: ``size`` and ``counts``, as a file has them.
+        size: ``(H, W)`` that they must have.
+
+    Returns:
+        ``(H, W)`` bool.
+
+    Raises:
+        ValueError: They are of another size, or damaged.
+    """
+    if not isinstance(runs, Mapping) or runs.get('size') != list(size):
+        raise ValueError(f'run lengths must be an object with "size": {list(size)}')
+    counts = runs.get('counts')
+    counts = _unpacked(counts) if isinstance(counts, str) else counts
+    if (
+        not isinstance(counts, list)
+        or not all(type(count) is int and count >= 0 for count in counts)
+        or sum(counts) != size[0] * size[1]
+    ):
+        raise ValueError('its run lengths are damaged: they do not fill the image')
+    inside = np.arange(len(counts)) % 2 == 1  # the first run is of what is outside
+    return np.repeat(inside, counts).reshape(size[1], size[0]).T
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """Run lengths of a string; None if it is none.
+
+    A character has five bits and one that says whether more follow; from the fourth on, a number is
+    the difference from the one before the last.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for bits in (ord(character) - 48 for character in text):
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= 1 << shift if bits & 16 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return None if shift else counts
 
 
 def index_mask(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -130,7 +130,19 @@ class ImageRecord:
             TypeError: A value of another type.
             ValueError: The line is not JSON, or no such record.
         """
-        return cls.from_dict(json.loads(line))
+        return cls.from_dict(parse_json(line))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON values of a text that may be hostile.
+
+    Raises:
+        json.JSONDecodeError: It is no JSON, or nested deeper than Python's stack.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError('nested too deeply', '', 0) from None
 
 
 def _check_number(key: str, value: Any, wanted: str) -> None:

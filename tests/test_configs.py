@@ -19,6 +19,7 @@ from open_clip.factory import get_model_config
 from open_clip.pretrained import get_pretrained_cfg
 
 from mmtagclip.clip import Vocabulary, load_templates
+from mmtagclip.clip.published import PUBLISHED as FROM_PUBLISHERS
 from mmtagclip.clip.vocabulary import load_integers
 from mmtagclip.registry import MODELS
 
@@ -130,6 +131,8 @@ def test_names(cfg):
 
 
 def test_architecture_and_weights_are_known(cfg):
+    if cfg.model.encoder.model in FROM_PUBLISHERS:
+        pytest.skip('from the publisher, see test_new_towers')
     weights = get_pretrained_cfg(cfg.model.encoder.model, cfg.model.encoder.pretrained)
     assert weights, 'open_clip has no such weights'
     assert weights.get('quick_gelu', False) == architecture(cfg).get('quick_gelu', False)
@@ -441,21 +444,26 @@ def test_new_towers(leaf):
     """One line names the model; layers, sizes and normalisation follow from it."""
     cfg = load(leaf)
     encoder = cfg.model.encoder
-    assert get_pretrained_cfg(encoder.model, encoder.pretrained)
-    assert ACCEPTED[encoder.model] is None
-    vision = get_model_config(encoder.model)['vision_cfg']
-    has_blocks = not vision.get('timm_model_name', '').startswith(('convnext', 'fastvit'))
+    has_blocks, source = True, {key: encoder[key] for key in encoder.keys() & {'checkpoint'}}
+    if encoder.model in FROM_PUBLISHERS:
+        assert list(source) == ['checkpoint']  # a folder, which the files are put into
+    else:
+        source['pretrained'] = encoder.pretrained
+        assert get_pretrained_cfg(encoder.model, encoder.pretrained)
+        assert ACCEPTED[encoder.model] is None
+        vision = get_model_config(encoder.model)['vision_cfg']
+        has_blocks = not vision.get('timm_model_name', '').startswith(('convnext', 'fastvit'))
     if leaf.startswith('dense/'):
         assert encoder.to_dict() == {
             'type': 'mmtagclip.CLIPEncoder',
             'model': encoder.model,
-            'pretrained': encoder.pretrained,
+            **source,
             'last_block': None,
             'positions': None,
         }
         assert cfg.model.windows.type == 'mmtagclip.WholeImage'
     else:
-        assert set(encoder) == {'type', 'model', 'pretrained'}
+        assert set(encoder) == {'type', 'model', *source}
         assert cfg.model.head.dmar == ({'type': 'mmtagclip.DMAR'} if has_blocks else None)
     assert cfg.model.data_preprocessor == PREPROCESSOR
 

@@ -2,12 +2,14 @@
 
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from mmtagclip.files import (
     append_lines,
+    make_folder,
     read_lines,
     real_path,
     split_lines,
@@ -42,6 +44,19 @@ def test_new_folders_are_flushed_too(tmp_path, monkeypatch):
         disk = Forgetful(tmp_path, patch)
         write_whole(tmp_path / 'a/b/c.txt', b'new')
     assert disk.failures[-1][0] == {'a/b/c.txt': b'new'}
+
+
+@pytest.mark.parametrize('kind', ['folder', 'file'])
+def test_a_folder_that_another_process_makes_first(tmp_path, monkeypatch, kind):
+    path, mkdir = tmp_path / 'a', os.mkdir
+
+    def late(folder):
+        (mkdir if kind == 'folder' else Path.touch)(Path(folder))
+        raise FileExistsError(folder)
+
+    monkeypatch.setattr(os, 'mkdir', late)
+    with nullcontext() if kind == 'folder' else pytest.raises(FileExistsError):
+        make_folder(path)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -225,6 +225,15 @@ def test_the_size_in_the_header_of_a_jpeg_xl(size, container):
     np.testing.assert_array_equal(read_image(data), picture(*size, 3))
 
 
+def test_ratios_in_the_header_of_a_jpeg_xl():
+    """Small images of one of seven ratios have no width: 240 pixels are 29 + 1 times eight."""
+    sizes = [
+        jxl_size(images.JXL_START + (1 | 29 << 1 | ratio << 6).to_bytes(12, 'little'))
+        for ratio in range(1, 8)
+    ]
+    assert sizes == [(w, 240) for w in (240, 288, 320, 360, 426, 300, 480)]
+
+
 @needs('JXL')
 def test_a_jpeg_in_a_jpeg_xl_is_turned_as_it_was(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(content('jpg', exif=exif(turned(6))))
@@ -472,3 +481,16 @@ def test_a_damaged_mask_is_named(tmp_path):
         read_index_mask(path)
     with pytest.raises(FileNotFoundError, match=r'no image at .*gone\.png'):
         read_index_mask(tmp_path / 'gone.png')
+
+
+@pytest.mark.parametrize(
+    ('names', 'different'),
+    [
+        ('a b a a', 'a b a-2 a-3'),
+        ('a a a-2', 'a a-3 a-2'),
+        ('a-2 a-2 a a', 'a-2 a-2-2 a a-3'),
+        ('a a a a-2 a-4', 'a a-3 a-5 a-2 a-4'),
+    ],
+)
+def test_names_that_occur_again_get_a_number_that_is_free(names, different):
+    assert images.all_different(names.split()) == different.split()

@@ -5,10 +5,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from mmtagclip.labels import (
     BLOCK,
     IGNORED,
+    decode_runs,
     index_mask,
     label_counts,
     labels_metainfo,
@@ -66,3 +68,41 @@ def test_a_mask_holds_255_labels():
     assert (np.asarray(Image.open(io.BytesIO(mask_png(mask)))) == labels).all()
     with pytest.raises(ValueError, match='at most 255 labels, but there are 256 classes'):
         index_mask(labels, ['x'] * 256)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.003, 0.5, 1.0])
+@pytest.mark.parametrize('size', [(1, 1), (3, 7), (200, 90)])
+def test_run_lengths_are_those_of_pycocotools(size, share):
+    mask = np.random.default_rng(0).random(size) < share
+    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    packed = {'size': list(size), 'counts': runs['counts'].decode()}
+    np.testing.assert_array_equal(decode_runs(packed, size), mask)
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = [0] * bool(flat[0]) + np.diff([0, *edges, flat.size]).tolist()
+    found = decode_runs({'size': list(size), 'counts': counts}, size)
+    np.testing.assert_array_equal(found, mask)
+
+
+@pytest.mark.parametrize(
+    'runs',
+    [
+        None,
+        [],
+        {'counts': '02'},
+        {'size': [2, 10**12], 'counts': '02'},
+        {'size': [3, 2], 'counts': [6]},
+        {'size': [2, 3]},
+        *(
+            {'size': [2, 3], 'counts': counts}
+            for counts in (
+                [5], [7], [5, -1, 2], [6.0], [True, 5], ['6'], [[6]], [2**70, 6], 6, None, b'6',
+                '', '0', '5', '77', '6o', '\x7f6', 'ü', 'o' * 9999, 'PYYYYYYY0', '?',
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_damaged_run_lengths_never_reach_pycocotools(runs):
+    """It reads memory that is not its own, or ends the process."""
+    with pytest.raises(ValueError, match='run lengths'):
+        decode_runs(runs, (2, 3))

@@ -6,12 +6,14 @@ import os
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer
+from mmtagclip.apis.embedding import embed_images
 from mmtagclip.apis.folder_run import write_contact_sheets
 from mmtagclip.apis.inputs import list_images
 from mmtagclip.apis.results import SegResult, TagResult
@@ -72,6 +74,24 @@ class Masks(Tags, SegInferencer):
         )
 
 
+class Embeddings:
+    """Stands for an embedder."""
+
+    name, dimension, max_side = 'model', 4, None
+    encoder = SimpleNamespace(
+        identity={'name': 'n', 'architecture': 'a', 'weights': 'w'}, patch_dim=4
+    )
+
+    def warn_of_demo(self):
+        pass
+
+    def _images(self, images):
+        return np.eye(4, dtype=np.float32)[[int(pixels.mean()) % 4 for pixels in images]]
+
+    def _patches(self, image, name):
+        return self._images([image])[None]
+
+
 @pytest.fixture
 def images(tmp_path):
     folder = tmp_path / 'images'
@@ -81,7 +101,10 @@ def images(tmp_path):
 
 
 def command(inferencer, images, out, overwrite=False):
-    """What ``mmtagclip tag`` or ``segment`` does with a model that is loaded; the exit code."""
+    """What ``mmtagclip tag``, ``segment`` or ``embed`` does with a model that is loaded."""
+    if isinstance(inferencer, Embeddings):
+        options = {'patches': True, 'replace': overwrite, 'show_progress': False}
+        return embed_images(inferencer, str(images), out, **options)
     args = Namespace(
         command='segment' if isinstance(inferencer, Masks) else 'tag',
         images=[str(images)], out=str(out), overwrite=overwrite, vis=None, sheets=None,
@@ -127,7 +150,11 @@ def run_of(kind, out):
     return write
 
 
-WRITERS = [*(run_of(*one) for one in RUNS), tag_file, sheets]
+WRITERS = [
+    *(run_of(*one) for one in (*RUNS, (Embeddings, 'x.safetensors'))),
+    tag_file,
+    sheets,
+]
 
 
 @pytest.mark.parametrize('write', WRITERS, ids=lambda write: write.__name__)
@@ -241,7 +268,10 @@ def killed_at(monkeypatch, step):
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
-@pytest.mark.parametrize(('kind', 'out'), [(Tags, 'x.jsonl'), (Masks, 'x.json'), (Masks, 'x')])
+@pytest.mark.parametrize(
+    ('kind', 'out'),
+    [(Tags, 'x.jsonl'), (Masks, 'x.json'), (Masks, 'x'), (Embeddings, 'x.safetensors')],
+)
 def test_killed_at_any_call_a_new_start_completes(
     tmp_path, images, monkeypatch, kind, out, overwrite
 ):

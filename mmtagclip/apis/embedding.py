@@ -36,10 +36,17 @@ from ..extras import require
 from ..files import make_folder, write_whole
 from ..images import PatchGrid
 from ..jobs.description import Source, file_stamp, flatten
-from ..jobs.runner import Job, Manifest, read_results, remove_results
+from ..jobs.runner import (
+    Job,
+    Manifest,
+    only_clean_up_is_left,
+    read_results,
+    remove_results,
+    unfinished,
+)
 from ..models import CLIPEncoder
 from ..models.taggers.tagger import group_by_size
-from ..records import ImageRecord
+from ..records import ImageRecord, parse_json
 from ..registry import MODELS
 from ..version import __version__
 from .demo_model import REAL_TAGGER, are_demo_scenes, demo_notice, is_demo_model
@@ -51,6 +58,7 @@ SUFFIXES = ('.parquet', '.safetensors')
 ROWS = 1024  # that are written together, or searched
 PATCH_ROWS = 16
 DEFAULT_MAX_SIDE = 1024
+LENGTH_ERROR = 0.01  # of an embedding that is not damaged, at most
 LONGEST_HEADER = 100_000_000  # of safetensors, in bytes
 
 
@@ -230,7 +238,7 @@ def embed_images(
     """
     out = Path(out)
     check_embedding_file(out)
-    if out.exists() and not replace:
+    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     if on_error not in ('raise', 'skip'):
         raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
@@ -246,13 +254,14 @@ def embed_images(
         'format': FORMAT,
         'model': embedder.name,
         'dimension': embedder.dimension,
+        'patch_dimension': embedder.encoder.patch_dim,
         'max_side': embedder.max_side,
         'encoder': embedder.encoder.identity,
         'version': __version__,
     }
     job = {**{key: facts[key] for key in ('encoder', 'max_side')}, 'patches': patches}
     sources = [Source(image.name, file_stamp(str(image.source))) for image in images]
-    run = Job(_unfinished(out), Manifest('embeddings', (), flatten(job)), sources, replace=replace)
+    run = Job(unfinished(out), Manifest('embeddings', (), flatten(job)), sources, replace=replace)
     _embed_missing(run, embedder, images, patches, batch_size, on_error, show_progress)
     _, records = read_results(run.root)
     errors = {record.image: record.error for record in records if record.error is not None}
@@ -278,10 +287,6 @@ def check_embedding_file(out: Path) -> None:
         raise ValueError(f'embeddings are written to {" or ".join(SUFFIXES)}, not to {out}')
     if out.suffix == '.parquet':
         _arrow()
-
-
-def _unfinished(out: Path) -> Path:
-    return out.with_name(f'{out.name}.unfinished')
 
 
 def _embed_missing(
@@ -398,7 +403,7 @@ def _parquet(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
     if rows.has_patches:
         columns += [
             ('grid', pa.list_(pa.int32(), 2)),
-            ('patches', pa.list_(pa.list_(pa.float16(), size))),
+            ('patches', pa.list_(pa.list_(pa.float16(), facts['patch_dimension']))),
         ]
     schema = pa.schema(columns, metadata={'mmtagclip': json.dumps(facts)})
     images, vectors = rows.images, rows.vectors()
@@ -415,7 +420,9 @@ def _parquet(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
                 grids = [record.more['grid'] for record in rows.records[part]]
                 ends = np.cumsum([0, *(height * width for height, width in grids)])
                 content = b''.join(rows.patches(start + row) for row in range(len(grids)))
-                values = pa.FixedSizeListArray.from_arrays(np.frombuffer(content, '<f2'), size)
+                values = pa.FixedSizeListArray.from_arrays(
+                    np.frombuffer(content, '<f2'), facts['patch_dimension']
+                )
                 arrays += [
                     pa.array(grids, schema.field('grid').type),
                     pa.ListArray.from_arrays(ends.astype(np.int32), values),
@@ -433,7 +440,8 @@ def _safetensors(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
     tensors = [('embeddings', 'F32', [len(vectors), size], 4)]
     if rows.has_patches:
         count = sum(height * width for height, width in grids)
-        tensors += [('grids', 'I32', [len(grids), 2], 4), ('patches', 'F16', [count, size], 2)]
+        shape = [count, facts['patch_dimension']]
+        tensors += [('grids', 'I32', [len(grids), 2], 4), ('patches', 'F16', shape, 2)]
     metadata = {'mmtagclip': json.dumps(facts), 'images': json.dumps(rows.images)}
     header: dict[str, Any] = {'__metadata__': metadata}
     end = 0
@@ -477,9 +485,10 @@ class EmbeddingFile:
             raise ValueError(f'embeddings are in {" or ".join(SUFFIXES)} files, not in {path}')
         with _naming(self.path):
             metadata = self._metadata()
-            self.facts = json.loads(metadata.get('mmtagclip', 'null'))
+            self.facts = parse_json(metadata.get('mmtagclip', 'null'))
             if not isinstance(self.facts, dict) or self.facts.get('format') != FORMAT:
                 raise ValueError(f'its metadata lacks "format": "{FORMAT}"')
+            _check_facts(self.facts)
 
     def batches(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """Paths of images and their embeddings ``(n, D)`` float32, some rows at a time.
@@ -493,6 +502,8 @@ class EmbeddingFile:
                 batch = next(batches, None)
             if batch is None:
                 return
+            with _naming(self.path):
+                _check_rows(*batch, self.facts['dimension'])
             yield batch
 
     def bundled_model(self) -> str:
@@ -547,11 +558,39 @@ class EmbeddingFile:
         from safetensors import safe_open
 
         with safe_open(self.path, 'numpy') as file:
-            images = json.loads(file.metadata()['images'])
+            images = parse_json(file.metadata()['images'])
             values = file.get_slice('embeddings')
+            if values.get_shape()[:1] != [len(images)]:
+                raise ValueError(f'it has {values.get_shape()} embeddings of {len(images)} images')
             for start in range(0, len(images), ROWS):
                 end = min(start + ROWS, len(images))
                 yield images[start:end], values[start:end]
+
+
+def _check_facts(facts: Mapping[str, Any]) -> None:
+    encoder, side = facts.get('encoder'), facts.get('max_side')
+    if (
+        not isinstance(facts.get('model'), str)
+        or type(facts.get('dimension')) is not int
+        or not (side is None or (type(side) is int and side > 0))
+        or not isinstance(encoder, dict)
+        or not {'name', 'architecture', 'weights'} <= encoder.keys()
+    ):
+        raise ValueError('its metadata is damaged')
+
+
+def _check_rows(images: Any, vectors: np.ndarray, dimension: int) -> None:
+    """Refuse rows that are no embeddings: one flipped bit may put an image before all others."""
+    if not all(isinstance(image, str) for image in images):
+        raise ValueError('a path is missing or damaged')
+    if vectors.shape != (len(images), dimension) or vectors.dtype != np.float32:
+        raise ValueError(f'it has no float32 rows of {dimension} numbers')
+    with np.errstate(over='ignore', invalid='ignore'):
+        whole = abs(np.linalg.norm(vectors, axis=1) - 1) < LENGTH_ERROR  # False for NaN
+    if not whole.all():
+        raise ValueError(
+            f'the embedding of {images[int(whole.argmin())]} is damaged: its length is not 1'
+        )
 
 
 @contextmanager

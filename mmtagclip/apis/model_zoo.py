@@ -185,8 +185,8 @@ def set_encoder(config: 'Config', encoder: str) -> None:
     Args:
         config: Is changed.
         encoder: ``NAME:TAG`` of open_clip, such as ``'ViT-B-16-SigLIP2:webli'``, ``NAME`` if it
-            has one tag, or if the weights come from a file, or ``local-dir:PATH`` or
-            ``hf-hub:ORG/REPO``.
+            has one tag, or if the weights come from a file, ``local-dir:PATH``,
+            ``hf-hub:ORG/REPO``, or a name of :data:`mmtagclip.clip.published.PUBLISHED`.
 
     Raises:
         ValueError: open_clip has no such model or tag, the model is unsupported, or the config
@@ -195,10 +195,11 @@ def set_encoder(config: 'Config', encoder: str) -> None:
     import open_clip
 
     from ..clip.loading import check_vision_config, get_architecture
+    from ..clip.published import PUBLISHED
 
     settings: dict[str, Any] = {'model': encoder}
     convolutional = False
-    if not encoder.startswith(('local-dir:', 'hf-hub:')):
+    if not (encoder in PUBLISHED or encoder.startswith(('local-dir:', 'hf-hub:'))):
         name, _, tag = encoder.partition(':')
         family = check_vision_config(get_architecture(name), name)
         convolutional = getattr(family, 'num_blocks', None) == 0

@@ -86,7 +86,8 @@ def add_model_options(
         '--encoder',
         metavar='NAME[:TAG]',
         help="another CLIP in place of the model's: a name and a tag of open_clip, such as "
-        'ViT-B-16-SigLIP2:webli, local-dir:PATH or hf-hub:ORG/REPO; layers follow from its depth',
+        'ViT-B-16-SigLIP2:webli, local-dir:PATH, hf-hub:ORG/REPO, or a model whose files you have, '
+        'such as TIPSv2-B-14; layers follow from its depth',
     )
     parser.add_argument(
         '--checkpoint',
@@ -172,7 +173,9 @@ def check_model(args: argparse.Namespace) -> None:
     find_config(args.model)
     for option in ('checkpoint', 'weights'):
         path = getattr(args, option, None)
-        if path is not None and not user_path(path).is_file():
+        if path is None or user_path(path).is_file():
+            continue
+        if option == 'weights' or not user_path(path).is_dir():  # a model may have several files
             raise FileNotFoundError(f'--{option}: there is no file {path}')
     for option in ('batch_size', 'max_side'):
         number = getattr(args, option, None)

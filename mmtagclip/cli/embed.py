@@ -69,12 +69,13 @@ examples:
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip embed``."""
     from ..apis.inputs import list_images
+    from ..jobs.runner import only_clean_up_is_left, unfinished
 
     out = Path(args.out)
     if out.suffix not in ('.parquet', '.safetensors'):
         raise ValueError(f'--out must end in .parquet or .safetensors, not {args.out}')
     check_place('--out', out.parent)
-    if out.exists() and not args.overwrite:
+    if out.exists() and not args.overwrite and not only_clean_up_is_left(out, folder=False):
         raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
     unread: list[Path] = []
     images = list_images(args.images, unread=unread)
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for reason in errors.values():
         print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
-    own = out.resolve(), out.with_name(f'{out.name}.unfinished').resolve()
+    own = out.resolve(), unfinished(out).resolve()
     unread = [path for path in unread if not path.resolve().is_relative_to(own[1])]
     unread = [path for path in unread if path.resolve() != own[0]]
     if unread:

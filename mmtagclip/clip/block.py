@@ -25,7 +25,7 @@ MASKED = -1000.0
 class Block(ABC):
     """One transformer block, bound to a patch grid.
 
-    ``x += attention_output(y)``, then ``x += feed_forward(x)``, where ``y`` is the attention of
+    ``x += attention_output(y)``, then ``x = after_attention(x)``, where ``y`` is the attention of
     :meth:`query_key_value`.
 
     Attributes:
@@ -62,6 +62,10 @@ class Block(ABC):
     def feed_forward(self, x: Tensor) -> Tensor:
         """Apply norm and MLP, without the residual: ``(B, n, width)`` float32."""
 
+    def after_attention(self, x: Tensor) -> Tensor:
+        """Run what follows the attention and its residual, ``(B, n, width)`` to the output."""
+        return x + self.feed_forward(x)
+
     def query_key_value(self, x: Tensor) -> QKV:
         """Compute queries, keys and values of the block's input ``(B, P+N, width)`` float32."""
         return self.project_qkv(self.norm(x))
@@ -73,8 +77,9 @@ class Block(ABC):
             x: Input of the block.
             seen: See :func:`attend`.
         """
-        x = x + self.attention_output(attend(*self.query_key_value(x), seen))
-        return x + self.feed_forward(x)
+        return self.after_attention(
+            x + self.attention_output(attend(*self.query_key_value(x), seen))
+        )
 
     def first_token(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Run the block as it was trained, for the first token alone.
@@ -95,8 +100,7 @@ class Block(ABC):
         """The rest of :meth:`first_token`, from its queries ``(B, heads, 1, d)``."""
         row = None if seen is None else mask_row(seen, k)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=row)
-        x = x[:, :1] + self.attention_output(y)
-        return x + self.feed_forward(x)
+        return self.after_attention(x[:, :1] + self.attention_output(y))
 
 
 def mask_row(seen: Tensor, k: Tensor) -> Tensor:

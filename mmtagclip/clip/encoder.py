@@ -74,7 +74,8 @@ class DenseFeatures:
     """The encoder's output for a batch of images of one size.
 
     Attributes:
-        patches: ``(B, N, D)`` float32, unit length, row by row of the grid.
+        patches: ``(B, N, D)`` float32, unit length, row by row of the grid; to be compared with
+            :meth:`DenseEncoder.patch_text`.
         class_token: ``(B, D)`` float32, unit length; the class token, or what the tower
             pools in its place, from the same last block as the patches.
         grid: ``(h, w)`` in patches, ``N = h * w``. It differs from the image's
@@ -301,6 +302,15 @@ class DenseEncoder(nn.Module):
         """Dtype of the image tower's matrix products."""
         return self.tower.dtype
 
+    @property
+    def patch_dim(self) -> int:
+        """The size of patch features; D for all towers but dino.txt's."""
+        return self.patch_text(torch.zeros(1, self.dim)).shape[1]
+
+    def patch_text(self, text: Tensor) -> Tensor:
+        """Text features for patches; see :meth:`mmtagclip.clip.towers.Tower.patch_text`."""
+        return self.tower.patch_text(text)
+
     @torch.no_grad()
     def forward(
         self, images: Tensor, mean_layers: Collection[Sequence[int]] = (), votes: bool = False
@@ -399,8 +409,8 @@ class DenseEncoder(nn.Module):
             q, k, v = block.query_key_value(x)
             y = look(index, q, k, None if last else v)
             if not last:
-                x = x + block.attention_output(attend(q, k, v) if y is None else y)
-                x = x + block.feed_forward(x)
+                y = attend(q, k, v) if y is None else y
+                x = block.after_attention(x + block.attention_output(y))
         pixels = self._pixels(images) if self.last_block.needs_pixels else None
         return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels, self.tower.lead)
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from open_clip import hf_model
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 from ..extras import require
 from ..files import user_path
+from ..records import parse_json
 from .downloads import (
     GIVE_FOLDER,
     WEIGHTS,
@@ -42,6 +44,7 @@ from .downloads import (
     offline,
     refused_weights,
 )
+from .published import PUBLISHED, SentencePieceTokenizer
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
 from .torch_file import read_torch_zip
 from .towers import Tower, check_tower
@@ -54,6 +57,8 @@ FOLDER_WEIGHTS = (
     'open_clip_pytorch_model.bin',
     'pytorch_model.bin',
 )
+# Of the files of a folder that are weights, if a publisher spreads them over several.
+WEIGHT_SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.npz')
 # Entries of OpenAI's archives and state dicts that are not weights.
 OPENAI_KEYS = ('input_resolution', 'context_length', 'vocab_size')
 # Tensors in them, and in old text towers, that a model creates itself.
@@ -108,12 +113,14 @@ def load_clip(
             in open_clip's layout with its weights (``'local-dir:PATH'``), a
             repository of the Hugging Face hub (``'hf-hub:ORG/REPO'``), an
             architecture as a dict (``embed_dim``, ``vision_cfg``, ``text_cfg``,
-            optionally ``quick_gelu``), or an open_clip model that is already
-            built.
+            optionally ``quick_gelu``), an open_clip model that is already
+            built, or a name of :data:`mmtagclip.clip.published.PUBLISHED`
+            (``'TIPSv2-B-14'``) with its publisher's files.
         pretrained: A tag of open_clip (``'openai'``).
         checkpoint: A file of weights: OpenAI's TorchScript archive, a state
             dict (``.pt``; bare or under ``'state_dict'``, with or without
-            ``module.`` prefixes) or ``.safetensors``.
+            ``module.`` prefixes) or ``.safetensors``. For a published model also
+            the folder of its files.
         quick_gelu: Whether the weights in ``checkpoint`` were trained with
             QuickGELU. Not needed if the file shows that it is OpenAI's, or if
             ``model`` says it (a name that ends in ``-quickgelu``, or a dict with
@@ -137,6 +144,8 @@ def load_clip(
             or wrong, the image tower is unsupported, or the tokenizer is unknown or would run
             code.
     """
+    if isinstance(model, str) and model in PUBLISHED:
+        return _load_published(model, pretrained, checkpoint, tokenizer)
     if isinstance(model, nn.Module):
         if pretrained is not None or checkpoint is not None:
             raise ValueError('leave out pretrained and checkpoint for an already built model')
@@ -165,6 +174,54 @@ def load_clip(
         None if mean is None else tuple(mean),
         None if std is None else tuple(std),
     )
+
+
+def _load_published(
+    model: str,
+    pretrained: str | None,
+    checkpoint: str | Path | None,
+    tokenizer: Callable[..., Tensor] | str | Path | None,
+) -> LoadedCLIP:
+    """Load a model of :data:`PUBLISHED`; see :func:`load_clip`."""
+    source = PUBLISHED[model]
+    where = f'give the folder of its files with --checkpoint (checkpoint=): {source.files}'
+    if pretrained is not None:
+        raise ValueError(f'{model} has no tag of weights, such as {pretrained!r}: {where}')
+    if checkpoint is None:
+        raise ValueError(f'the weights of {model} are not given: {where}')
+    path = user_path(str(checkpoint))
+    if not path.exists():
+        raise FileNotFoundError(f'no checkpoint at {path}: {where}')
+    folder = path if path.is_dir() else path.parent
+    state = _read_folder(path, where) if path.is_dir() else read_state_dict(path)[0]
+    name = f'{model} ({checkpoint})'
+    clip = source.build()
+    load_weights(clip, source.convert(state, clip, path), path, name)
+    if source.sentencepiece and (tokenizer is None or isinstance(tokenizer, str | Path)):
+        place = folder if tokenizer is None else tokenizer
+        tokenizer = SentencePieceTokenizer(place, clip.vocab_size, clip.context_length)
+    elif tokenizer is None or isinstance(tokenizer, str | Path):
+        tokenizer = _tokenizer({}, clip, name, (), tokenizer, False)
+    clip = clip.eval().requires_grad_(False)
+    return LoadedCLIP(clip, tokenizer, name, source.mean, source.std)
+
+
+def _read_folder(folder: Path, where: str) -> dict[str, Tensor]:
+    """Read all files of weights of a folder; see :func:`read_state_dict`."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f'no weights in {folder}: {where}')
+    merged: dict[str, Tensor] = {}
+    for path in files:
+        state, _ = read_state_dict(path)
+        twice = merged.keys() & state.keys()
+        if twice:
+            raise ValueError(
+                f'{path} repeats {min(twice)} of another file in its folder: leave only the '
+                'files of one model there'
+            )
+        merged.update(state)
+    return merged
 
 
 def check_vision_config(config: Mapping[str, Any], name: str) -> type[Tower]:
@@ -243,8 +300,8 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     """Read the weights in a file without running code from it.
 
     Args:
-        path: ``.safetensors``, a TorchScript archive (only its tensors are read),
-            or a file of ``torch.save`` that contains only tensors and plain
+        path: ``.safetensors``, ``.npz``, a TorchScript archive (only its tensors are
+            read), or a file of ``torch.save`` that contains only tensors and plain
             containers.
 
     Returns:
@@ -290,6 +347,9 @@ def _read_file(path: Path) -> Any:
     """Read the content of a checkpoint file."""
     if path.suffix == '.safetensors':
         return load_file(path)
+    if path.suffix == '.npz':
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays}
     with path.open('rb') as file:
         start = file.read(4)
     if zipfile.is_zipfile(path) or start == b'PK\x03\x04':
@@ -477,7 +537,7 @@ def _folder(model: str) -> _Source:
 def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the architecture and preprocessing of a folder in open_clip's layout."""
     try:
-        config = json.loads(path.read_text(encoding='utf-8'))
+        config = parse_json(path.read_text(encoding='utf-8'))
         said = config.get('preprocess_cfg', {})
         known = {key: said[key] for key in OPENAI_PREPROCESS if said.get(key)}
         return dict(config['model_cfg']), known
@@ -609,7 +669,8 @@ def get_architecture(model: str) -> dict[str, Any]:
         near = [name for name in open_clip.list_models() if name.startswith(model[:6])]
         raise ValueError(
             f'open_clip has no architecture {model!r}; similar names: '
-            f'{", ".join(near) or "see open_clip.list_models()"}'
+            f'{", ".join(near) or "see open_clip.list_models()"}; beside open_clip there are '
+            f'{", ".join(PUBLISHED)}'
         )
     return config
 

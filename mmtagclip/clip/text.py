@@ -139,9 +139,13 @@ class TextEncoder:
         limit = self.context_length
         tokens = self.tokenizer(list(prompts), context_length=limit)
         # A tokenizer cuts a prompt silently and puts the end token last. A prompt that was cut
-        # has other tokens if one more is allowed.
+        # has other tokens if one more is allowed, or one more if there is no end token.
         roomy = self.tokenizer(list(prompts), context_length=limit + 1)
-        cut = (tokens != roomy[:, :limit]).any(dim=1).nonzero().flatten().tolist()
+        was_cut = (tokens != roomy[:, :limit]).any(dim=1)
+        padding = getattr(self.tokenizer, 'padding_without_end', None)
+        if padding is not None:
+            was_cut |= roomy[:, limit] != padding
+        cut = was_cut.nonzero().flatten().tolist()
         if cut:
             raise ValueError(
                 f'class {name!r} makes a prompt of more than {limit} tokens, the limit of '

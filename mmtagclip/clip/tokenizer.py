@@ -1,6 +1,5 @@
 """The tokenizers of Hugging Face's models, read from files without their library."""
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..extras import require
 from ..files import user_path
+from ..records import parse_json
 from .downloads import cached, downloading
 
 FILE = 'tokenizer.json'
@@ -97,7 +97,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         path = folder / name
         if path.is_file():
             try:
-                found.update(json.loads(path.read_text(encoding='utf-8')))
+                found.update(parse_json(path.read_text(encoding='utf-8')))
             except ValueError as error:
                 raise ValueError(f'{path} is damaged: {error}') from None
     return found

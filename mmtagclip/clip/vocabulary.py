@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from ..files import split_lines, user_path
+from ..files import is_plain, split_lines, user_path
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
 ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl')
@@ -36,8 +36,8 @@ class Vocabulary:
 
     Raises:
         TypeError: A name or phrase is not a string.
-        ValueError: A name or phrase is empty, a name occurs twice, or there are more or
-            fewer names than classes.
+        ValueError: A name or phrase is empty, a name has a control character or occurs twice, or
+            there are more or fewer names than classes.
     """
 
     phrases: tuple[tuple[str, ...], ...]
@@ -61,6 +61,11 @@ class Vocabulary:
                 raise ValueError(f'class {index} has no name or phrase')
             if not self.names[index].strip():
                 raise ValueError(f'class {index} has an empty name')
+            if not is_plain(self.names[index]):
+                raise ValueError(
+                    f'class {index} has a character in its name that is no text: '
+                    f'{self.names[index]!r}'
+                )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise ValueError(f'class names must be unique, but these occur more than once: {twice}')

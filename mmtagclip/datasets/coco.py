@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+
+from ..images import MAX_PIXELS
+from ..labels import decode_runs
+from ..records import parse_json
 
 PARTS = ('images', 'annotations', 'categories')
 
@@ -32,7 +38,7 @@ def read_coco(path: str | Path) -> COCO:
     if not path.is_file():
         raise FileNotFoundError(f'no COCO annotation file at {path}')
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = parse_json(path.read_text(encoding='utf-8'))
         if not isinstance(content, Mapping):
             raise TypeError(f'it contains a {type(content).__name__}, not an object')
         for part in PARTS:
@@ -48,6 +54,69 @@ def read_coco(path: str | Path) -> COCO:
     except ValueError as error:
         raise ValueError(f'{path} {error}') from None
     return coco
+
+
+def object_mask(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
+    """The pixels of an object.
+
+    All is checked before pycocotools sees it: damaged run lengths and corners far away make it
+    read memory that is not its own, or end the process.
+
+    Args:
+        annotation: With ``segmentation``: polygons or run lengths.
+        image: With ``height`` and ``width``.
+
+    Returns:
+        ``(H, W)`` bool.
+
+    Raises:
+        ValueError: The size or the segmentation is damaged; the message names it.
+    """
+    name, size = f'annotation {annotation.get("id")!r}', image_size(image)
+    found = annotation.get('segmentation')
+    if isinstance(found, Mapping):
+        try:
+            return decode_runs(found, size)
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from None
+    if not isinstance(found, list) or not all(_is_polygon(one, size) for one in found):
+        raise ValueError(
+            f'{name} is damaged: its segmentation must be run lengths, or lists of at least 3 '
+            'corners in or near the image'
+        )
+    if not found:
+        return np.zeros(size, dtype=bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, *size))).astype(bool)
+
+
+def image_size(image: Mapping[str, Any]) -> tuple[int, int]:
+    """``(H, W)`` of an image in a file.
+
+    Raises:
+        ValueError: It has none, or one that no image has.
+    """
+    height, width = size = image.get('height'), image.get('width')
+    if (
+        not (type(height) is int and type(width) is int)
+        or min(height, width) < 1
+        or height * width > MAX_PIXELS
+    ):
+        raise ValueError(
+            f'the image {image.get("file_name")!r} has the height and width {size}: they must be '
+            f'in pixels, {MAX_PIXELS} at most'
+        )
+    return height, width
+
+
+def _is_polygon(corners: Any, size: tuple[int, int]) -> bool:
+    """Whether these are at least 3 corners, none further from the image than it is large."""
+    if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
+        return False
+    height, width = size
+    return all(
+        type(side) in (int, float) and -limit <= side <= 2 * limit
+        for side, limit in zip(corners, (width, height) * (len(corners) // 2), strict=True)
+    )
 
 
 def _check(content: Mapping[str, Any]) -> None:

@@ -108,7 +108,7 @@ class FitLoop(BaseLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.model.eval()
-        bank = self.classifier.bank(self.tagger.text)
+        bank = self.classifier.bank(self.tagger.encoder.patch_text(self.tagger.text))
         sources = dataset_sources(self.dataloader.dataset)
         files = BankFiles(self.out_file, flatten(self._description(bank)), sources)
         done = files.take_up(bank)

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 from ..files import write_whole
 from . import Format, Options
 from .regions import Region, class_regions, connected_regions
-from .results import Entry, Results, printable
+from .results import Entry, Results, plain
 
 
 def write(results: Results, out: Path, options: Options, scratch: Path | None = None) -> None:
@@ -33,7 +33,7 @@ def write(results: Results, out: Path, options: Options, scratch: Path | None = 
         height, width = entry.size
         values = {
             'id': number,
-            'name': printable(entry.file_name),
+            'name': plain(entry.file_name),
             'width': width,
             'height': height,
         }

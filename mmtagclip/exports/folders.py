@@ -23,6 +23,7 @@ class Folder:
         self.root = root
         self.options = options
         self._touched: set[Path] = set()
+        self._names: set[Path] = set()
 
     def write(self, name: str, *content: bytes) -> None:
         """Write a file.
@@ -31,6 +32,7 @@ class Folder:
             FileExistsError: It is there with another content.
         """
         path, whole = self.root / name, b''.join(content)
+        self._names.add(path)
         if path.is_file() and path.read_bytes() == whole:
             return
         self._check_free(path)
@@ -45,6 +47,7 @@ class Folder:
             FileNotFoundError: There is no such image.
         """
         path, source = self.root / name, entry.path.absolute()
+        self._names.add(path)
         if not source.is_file():
             raise FileNotFoundError(
                 f'no image at {source}: start in the folder of the run, or give --root'
@@ -63,10 +66,28 @@ class Folder:
             raise OSError(f'{path} can not be a link ({error.strerror}): add --copy') from None
         self._touched.add(path.parent)
 
-    def close(self) -> None:
-        """Make all that was written safe."""
+    def close(self, *own: str) -> None:
+        """Make all that was written safe.
+
+        Args:
+            *own: Folders of which each file is read as part of the results.
+
+        Raises:
+            FileExistsError: One of them has a file of other results.
+        """
         for folder in self._touched:
             sync_folder(folder)
+        files = (path for name in own for path in (self.root / name).rglob('*'))
+        others = sorted(
+            path
+            for path in files
+            if path not in self._names and not path.is_dir() and not path.name.startswith('.')
+        )
+        if others:
+            raise FileExistsError(
+                f'{others[0]} is not of these results, but would be read with them: remove it '
+                f'({len(others)} such files), or write to another folder'
+            )
 
     def _check_free(self, path: Path) -> None:
         if not self.options.overwrite and (path.exists() or path.is_symlink()):

@@ -15,6 +15,7 @@ from ..files import write_whole
 from ..records import encode_line
 from ..version import __version__
 from . import Format, Options
+from .folders import Folder
 from .regions import Region, class_regions, connected_regions
 from .results import Results
 
@@ -28,9 +29,13 @@ def write(results: Results, out: Path, options: Options) -> None:
     """Write tasks to import, and beside them a label config of the same name, ``.xml``.
 
     Images that could not be read are left out.
+
+    Raises:
+        FileExistsError: The label config is there with another content.
     """
     shapes = options.shapes or 'masks' if results.kind == 'masks' else None
-    write_whole(out.with_suffix('.xml'), label_config(results, shapes).encode(), b'\n')
+    folder = Folder(out.parent, options)
+    folder.write(out.with_suffix('.xml').name, label_config(results, shapes).encode(), b'\n')
     tasks = []
     for entry in results:
         if entry.size is not None:
@@ -54,6 +59,7 @@ def write(results: Results, out: Path, options: Options) -> None:
                 prediction['score'] = max(known)
             tasks.append({'data': {'image': url}, 'predictions': [prediction]})
     lines = (encode_line(json.dumps(task, ensure_ascii=False)) for task in tasks)
+    folder.close()
     write_whole(out, b'[\n', _joined(lines), b']\n')
 
 

@@ -1,15 +1,24 @@
 """Finished results, as a folder or as JSON lines, image by image."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from ..files import whole_lines
-from ..images import common_folder, file_names, image_size, output_stems, read_index_mask
-from ..labels import labels_metainfo
+from ..files import is_plain
+from ..images import (
+    MAX_PIXELS,
+    common_folder,
+    file_names,
+    image_size,
+    output_stems,
+    read_index_mask,
+)
+from ..labels import decode_runs, labels_metainfo
 from ..records import ImageRecord
 
 
@@ -44,6 +53,8 @@ class Entry:
 class Results:
     """Results that can be read as often as needed, one image at a time.
 
+    An image that is listed several times, perhaps by different paths, has one entry: the first.
+
     Args:
         source: The folder or file that they are in.
         kind: ``'tags'`` or ``'masks'``.
@@ -76,7 +87,10 @@ class Results:
         self.all_scores = all_scores
         self.root = Path(root)
         self._records = records
-        self._paths = [str(self.root / image) for image in images]
+        paths = [os.path.abspath(self.root / image) for image in images]
+        first = {path: number for number, path in reversed(list(enumerate(paths)))}
+        self._is_first = [first[path] == number for number, path in enumerate(paths)]
+        self._paths = [str(self.root / images[number]) for number in sorted(first.values())]
         self.folder = common_folder(self._paths)
 
     @property
@@ -99,7 +113,8 @@ class Results:
 
     def __iter__(self) -> Iterator[Entry]:
         named = zip(self._paths, file_names(self._paths), output_stems(self._paths), strict=True)
-        for (path, file_name, stem), record in zip(named, self._records(), strict=True):
+        records = compress(self._records(), self._is_first)
+        for (path, file_name, stem), record in zip(named, records, strict=True):
             size, mask = record.size, None
             if record.error is None:
                 mask = self._mask(record)
@@ -113,11 +128,12 @@ class Results:
             return read_index_mask(self.source / masks)
         if self.kind != 'masks':
             return None
-        from pycocotools import mask as coco_mask
-
         mask = np.zeros(cast(tuple[int, int], record.size), dtype=np.uint8)
         for found in masks or ():
-            inside = coco_mask.decode(found['segmentation']).astype(bool)
+            try:
+                inside = decode_runs(found.get('segmentation'), mask.shape)
+            except ValueError as error:
+                raise ValueError(f'{self.source}: {record.image}: {error}') from None
             mask[inside] = self.labels.index(found['tag'])
         return mask
 
@@ -163,12 +179,11 @@ def open_results(
     names: dict[str, None] = {}  # in the order of the classes, where all have a score
     tags, kinds = set(), set()
     for record in _lines(source):
-        masks = record.more.get('masks')
         images.append(record.image)
         names.update(dict.fromkeys(record.class_scores or ()))
-        tags |= {*record.tags, *(found['tag'] for found in masks or ())}
+        tags |= _tags(record)
         if record.error is None:
-            kinds.add('tags' if masks is None else 'masks')
+            kinds.add('tags' if record.more.get('masks') is None else 'masks')
     if len(kinds) > 1:
         raise ValueError(
             f'{source} has images with masks and images without: convert one file each'
@@ -192,16 +207,46 @@ def open_results(
 
 
 def _lines(path: Path) -> Iterator[ImageRecord]:
-    for number, line in enumerate(whole_lines(path), start=1):
-        try:
-            record = ImageRecord.from_json(line)
-            if not isinstance(record.more.get('masks', []), list):
-                raise ValueError('its "masks" is no list: give the folder that holds this file')
-        except (ValueError, TypeError) as error:
-            raise ValueError(f'{path}, line {number} is broken: {error}') from None
-        yield record
+    known: dict[str, int] = {}
+    with path.open('rb') as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = ImageRecord.from_json(line)
+                _check_masks(record)
+                if '\0' in record.image or not all(map(is_plain, _tags(record))):
+                    raise ValueError(
+                        'the name of the image or of a tag has a character that is no text'
+                    )
+                if known.setdefault(record.image, hash(line.strip())) != hash(line.strip()):
+                    raise ValueError(f'it is a second, other result of {record.image}')
+            except (ValueError, TypeError) as error:
+                raise ValueError(f'{path}, line {number} is broken: {error}') from None
+            yield record
+
+
+def _tags(record: ImageRecord) -> set[str]:
+    """All class names of a record."""
+    masks = record.more.get('masks') or ()
+    return {*record.tags, *(record.class_scores or ()), *(found['tag'] for found in masks)}
+
+
+def _check_masks(record: ImageRecord) -> None:
+    masks = record.more.get('masks')
+    if masks is None:
+        return
+    if not isinstance(masks, list):
+        raise ValueError('its "masks" is no list: give the folder that holds this file')
+    if not all(isinstance(one, dict) and isinstance(one.get('tag'), str) for one in masks):
+        raise ValueError('each of its "masks" must be an object with a "tag" (a string)')
+    if record.size is None or record.size[0] * record.size[1] > MAX_PIXELS:
+        raise ValueError(f'masks need a "size" of at most {MAX_PIXELS} pixels')
 
 
 def printable(name: str) -> str:
     r"""A name that UTF-8 can hold: bytes of file names that it can't become ``\udc..``."""
     return name.encode(errors='backslashreplace').decode()
+
+
+def plain(name: str) -> str:
+    r"""A name that lines and XML can hold, too: control characters become ``\n``, ``\x01``, ..."""
+    return ''.join(one if is_plain(one) else repr(one)[1:-1] for one in name)

@@ -6,7 +6,7 @@ from ..labels import mask_png
 from ..records import encode_line
 from . import Format, Options
 from .folders import Folder
-from .results import Results
+from .results import Results, plain
 
 
 def write(results: Results, out: Path, options: Options) -> None:
@@ -14,14 +14,23 @@ def write(results: Results, out: Path, options: Options) -> None:
 
     ``labelmap.txt`` has the colour of each label, ``classes.txt`` one name per line in the order of
     the labels.
+
+    Raises:
+        ValueError: ``labelmap.txt`` can't hold a class name.
     """
+    for name in results.labels:
+        if ':' in name or name.startswith('#'):
+            raise ValueError(
+                f"VOC's labelmap.txt can not hold the class name {name!r}: it has a colon, or # in "
+                'front'
+            )
     folder = Folder(out, options)
     stems = []
     for entry in results:
         if entry.mask is not None:
             content = mask_png(entry.mask, results.palette)
-            folder.write(f'SegmentationClass/{entry.stem}.png', content)
-            stems.append(entry.stem)
+            stems.append(plain(entry.stem))
+            folder.write(f'SegmentationClass/{stems[-1]}.png', content)
     folder.write('ImageSets/Segmentation/default.txt', *map(encode_line, stems))
     folder.write('classes.txt', *map(encode_line, results.labels))
     colours = [

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..files import make_folder
+from ..images import all_different
 from . import Format, Options
 from .folders import Folder
 from .regions import connected_regions
@@ -18,6 +19,7 @@ def write(results: Results, out: Path, options: Options) -> None:
     with several tags is of the class with the highest score; those without tags are left out.
 
     Raises:
+        FileExistsError: The folder has files of other results.
         ValueError: A class name can't be the name of a folder.
     """
     folder = Folder(out, options)
@@ -30,7 +32,7 @@ def write(results: Results, out: Path, options: Options) -> None:
             folder.image(f'images/{entry.stem}{entry.path.suffix}', entry)
             folder.write(f'labels/{entry.stem}.txt', _lines(results, entry, options).encode())
         folder.write('data.yaml', _description(results, out).encode())
-    folder.close()
+    folder.close('images', 'labels', 'train')
 
 
 def _classification(results: Results, folder: Folder) -> None:
@@ -39,10 +41,11 @@ def _classification(results: Results, folder: Folder) -> None:
             raise ValueError(f'the class {name!r} can not be the name of a folder')
         # Each class has a folder, so that its number does not depend on the images.
         make_folder((folder.root / 'train' / name).absolute())
-    for entry in results:
-        if entry.scores:
-            best = max(entry.scores, key=lambda tag: entry.scores[tag] or 0.0)
-            folder.image(f'train/{best}/{entry.stem.replace("/", "_")}{entry.path.suffix}', entry)
+    tagged = [entry for entry in results if entry.scores]
+    names = all_different([entry.stem.replace('/', '_') for entry in tagged])
+    for entry, name in zip(tagged, names, strict=True):
+        best = max(entry.scores, key=lambda tag: entry.scores[tag] or 0.0)
+        folder.image(f'train/{best}/{name}{entry.path.suffix}', entry)
 
 
 def _lines(results: Results, entry: Entry, options: Options) -> str:

@@ -43,7 +43,7 @@ from ..files import (
     write_whole,
 )
 from ..images import output_stems
-from ..records import ImageRecord, encode_line
+from ..records import ImageRecord, encode_line, parse_json
 from ..version import __version__
 from .description import Source, differences, digest
 
@@ -119,7 +119,7 @@ class Manifest:
         if not path.is_file():
             raise FileNotFoundError(f'{root} holds no results: there is no {path.name}')
         try:
-            values = json.loads(path.read_bytes())
+            values = parse_json(path.read_bytes())
             if not isinstance(values, dict) or values.pop('format', None) != FORMAT:
                 raise ValueError(f'it has no "format": "{FORMAT}"')
             if values.pop('digest', None) != digest({'format': FORMAT, **values}):
@@ -229,7 +229,8 @@ class Job:
                 self._check_free(self._place(record.image, name), digests[name])
                 self._write(self.work / _hidden(record.image, name, digests[name]), content)
             lines.append(self._line(index, record, digests))
-        self._despite_others(sync_folder, self.work)
+        if any(files for _, files in self._pending.values()):
+            self._despite_others(sync_folder, self.work)
         self._append(b''.join(lines))
         self.done.update(self._pending)
         self._pending.clear()
@@ -605,6 +606,29 @@ def is_half_removed(root: str | Path) -> bool:
     if not (root / 'manifest.json').is_file() or (root / 'labels.jsonl').exists():
         return False
     return (root / REMOVED).exists() or not (root / WORK).exists()
+
+
+def unfinished(out: Path) -> Path:
+    """Folder of the results of a run that ends with one file."""
+    return out.with_name(f'{out.name}.unfinished')
+
+
+def only_clean_up_is_left(out: Path, folder: bool) -> bool:
+    """Whether a run ended between its output and the end of its clean-up.
+
+    The same run, started again, completes it. What is left of results that were being removed,
+    after the file was written, is removed here.
+
+    Args:
+        out: The output.
+        folder: Whether it is a folder of results, not a file.
+    """
+    root = out if folder else unfinished(out)
+    if not root.is_dir():
+        return False
+    if not folder and is_half_removed(root):
+        remove_results(root)
+    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
 
 
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:

@@ -4,8 +4,10 @@ import json
 import warnings
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from mmtagclip.apis import Embedder, EmbeddingFile, embed_images, list_images, search
 from mmtagclip.apis import embedding as module
@@ -262,3 +264,67 @@ def test_a_path_in_a_file_is_not_followed(embedder, photos, tmp_path):
     embed(stranger, photos, tmp_path / 'a.safetensors')
     with pytest.raises(ValueError, match=r'evil\.py.*, which is not bundled: name its config with'):
         EmbeddingFile(tmp_path / 'a.safetensors').bundled_model()
+
+
+FACTS = {
+    'format': module.FORMAT, 'model': 'm', 'dimension': 4, 'max_side': None,
+    'encoder': {'name': 'n', 'architecture': 'a', 'weights': 'w'},
+}  # fmt: skip
+
+
+ROWS = np.eye(4, dtype=np.float32)[:2]
+
+
+def stored(path, rows=ROWS, images=('a.jpg', 'b.jpg'), **facts):
+    """A file of embeddings, made by hand."""
+    facts = {key: value for key, value in {**FACTS, **facts}.items() if value != 'gone'}
+    facts = {'mmtagclip': json.dumps(facts)}
+    if path.suffix == '.safetensors':
+        save_file({'embeddings': rows}, path, {**facts, 'images': json.dumps(images)})
+        return path
+    rows = pyarrow.FixedSizeListArray.from_arrays(rows.ravel(), rows.shape[1])
+    table = pyarrow.table({'image': list(images), 'embedding': rows[: len(images)]})
+    pyarrow.parquet.write_table(table.replace_schema_metadata(facts), path)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.parquet', '.safetensors'])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'rows': np.diag(np.float32([1, np.nan]))}, r'b\.jpg is damaged: its length'),
+        ({'rows': np.diag(np.float32([1, 1e38]))}, r'b\.jpg is damaged: its length'),
+        ({'rows': np.diag(np.float32([0.98, 1]))}, r'a\.jpg is damaged: its length'),
+        ({'rows': np.eye(2)}, 'no float32 rows of 2 numbers'),
+        ({'images': ['a.jpg', None]}, 'a path is missing or damaged'),
+        ({'dimension': 7}, 'no float32 rows of 7 numbers'),
+        ({'dimension': 4.0}, 'its metadata is damaged'),
+        ({'model': 'gone'}, 'its metadata is damaged'),
+        ({'max_side': 0}, 'its metadata is damaged'),
+        ({'max_side': '1'}, 'its metadata is damaged'),
+        ({'encoder': []}, 'its metadata is damaged'),
+        ({'encoder': {'name': 'n', 'architecture': 'a'}}, 'its metadata is damaged'),
+        ({'format': 'another'}, 'its metadata lacks "format"'),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, suffix, change, message):
+    """One flipped bit may put an image before all others."""
+    if 'rows' in change:
+        change['dimension'] = 2
+    path = stored(tmp_path / f'a{suffix}', **change)
+    with pytest.raises(ValueError, match=rf'a\{suffix} is no file of embeddings: .*{message}'):
+        list(EmbeddingFile(path).batches())
+
+
+def test_a_file_that_is_whole_is_read(tmp_path):
+    for suffix in ('.parquet', '.safetensors'):
+        path = stored(tmp_path / f'a{suffix}', rows=ROWS * np.float32(1.009))
+        ((images, rows),) = EmbeddingFile(path).batches()
+        assert (list(images), rows.shape) == (['a.jpg', 'b.jpg'], (2, 4))
+
+
+@pytest.mark.parametrize('images', [['a.jpg'], ['a.jpg', 'b.jpg', 'c.jpg'], {'a.jpg': 1}])
+def test_other_numbers_of_paths_and_rows_are_refused(tmp_path, images):
+    path = stored(tmp_path / 'a.safetensors', images=images)
+    with pytest.raises(ValueError, match=r'a\.safetensors is no file of embeddings'):
+        list(EmbeddingFile(path).batches())

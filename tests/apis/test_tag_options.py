@@ -22,14 +22,14 @@ def test_a_black_image_has_no_tag_unless_the_floor_is_taken_away(demo_tagger):
     assert result.rule.min_score == demo_tagger.model.noise_level() == 0.25 / 60
     anything = only(demo_tagger(BLACK, min_score=0))
     assert len(anything.tags) >= 1
-    assert max(anything.tags.values()) < 1e-4
+    assert max(anything.tags.values()) < 0.25 / 60
     assert np.array_equal(anything.scores, result.scores)
     # The model itself, as tools/test.py runs it, has no floor.
     assert demo_tagger.model.rule.min_score == 0
     few = only(demo_tagger(BLACK, classes=['bell', 'train'], background=['wall', 'sky']))
     assert few.rule.min_score == 0.25 / 4
     steps = Analysis(demo_tagger, BLACK).stages()
-    assert all(one.tags == {} for one in steps.values())
+    assert steps['DMAR'].tags == steps['CWR'].tags == {}
 
 
 def test_min_score_and_top(demo_tagger):

@@ -14,6 +14,7 @@ from mmtagclip.clip import (
     load_clip,
 )
 from mmtagclip.clip.onnx import DenseGraph, export_onnx
+from tests.clip.towers.test_golden import encoder_of
 from tests.conftest import normalised
 
 pytest.importorskip('onnx', reason='the export needs the extra onnx')
@@ -67,6 +68,25 @@ def test_what_cannot_be_exported_is_refused(encoder, clip):
             DenseGraph(encoder, layers)
     with pytest.raises(ValueError, match='needs a float32 encoder'):
         DenseGraph(DenseEncoder(load_clip(clip), dtype='bfloat16'), (8,))
+
+
+@pytest.mark.parametrize('kind', ['siglip', 'eva02', 'rn', 'convnext', 'tips', 'dinotxt'])
+def test_other_families_are_refused(kind, tmp_path):
+    message = f"{kind} can't be exported: its image tower is not open_clip's ViT"
+    with pytest.raises(ValueError, match=message):
+        export_onnx(encoder_of(kind), tmp_path / 'encoder.onnx', (1,))
+
+
+def test_a_vit_pooled_by_the_mean(tmp_path):
+    encoder = encoder_of('clipa')
+    encoder.clip.logit_scale = torch.nn.Parameter(torch.tensor(2.0), requires_grad=False)
+    export_onnx(encoder, tmp_path / 'encoder.onnx', (1,))
+    images = torch.cat([normalised(encoder, 48, 80, seed) for seed in range(2)])
+    features = encoder(images, [(1,)])
+    got = session(tmp_path / 'encoder.onnx').run(None, {'images': images.numpy()})
+    wanted = (features.patches, features.class_token, features.attention.mean((1,)))
+    for one, other in zip(got, wanted, strict=False):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_last_blocks_that_no_graph_can_hold_are_refused(clip, tmp_path):

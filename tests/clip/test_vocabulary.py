@@ -76,6 +76,14 @@ def test_bad_names(source, error, message):
         Vocabulary.load(source)
 
 
+@pytest.mark.parametrize('odd', ['\n', '\x00', '\x1f', '\t', '\ud800', '\ufffe'])
+def test_a_name_that_no_file_of_results_can_hold_is_refused(odd):
+    with pytest.raises(ValueError, match='class 1 has a character in its name that is no text'):
+        Vocabulary.load(['cat', f'a{odd}b'])
+    # A phrase is only read by the tokenizer.
+    assert Vocabulary((('a\tb',),), ('ü\x85\u2028\U0001f40d',)).names == ('ü\x85\u2028\U0001f40d',)
+
+
 def test_bad_file_is_named(tmp_path):
     path = tmp_path / 'names.txt'
     path.write_text('dog\ncat\ndog\n')

@@ -271,6 +271,7 @@ def test_max_side_shrinks(height, width, expected):
 def test_a_max_side_of_nothing_is_refused():
     with pytest.raises(ValueError, match='max_side must be at least 1, not 0'):
         ResizeToPatchGrid(max_side=0)
+    assert ResizeToPatchGrid().grid == PatchGrid(16)  # the same limits
     assert PatchGrid(max_side=1).target_size(40, 20) == (16, 16)
 
 

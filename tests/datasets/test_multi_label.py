@@ -73,7 +73,7 @@ def test_coco_missing_file(tmp_path):
         coco(tmp_path)
 
 
-@pytest.mark.parametrize('text', ['', '{"images": [', '[]', '"coco"', '\x00\xff'])
+@pytest.mark.parametrize('text', ['', '{"images": [', '[]', '"coco"', '\x00\xff', '[' * 99999])
 def test_coco_broken_json(tmp_path, text):
     (tmp_path / 'instances.json').write_text(text, encoding='latin-1')
     with pytest.raises(ValueError, match=r"instances\.json is not in COCO's layout"):

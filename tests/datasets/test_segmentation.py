@@ -100,15 +100,16 @@ def test_a_class_is_not_called_background_beside_the_background():
     assert labels_metainfo(['dog', 'background'], False)['classes'] == ('dog', 'background')
 
 
-@pytest.mark.parametrize('packed', [False, True])
-def test_labels_beyond_the_classes_are_refused(build, tmp_path, packed):
+@pytest.mark.parametrize(('packed', 'label'), [(False, 3), (True, 9)])
+def test_labels_beyond_the_classes_are_refused(build, tmp_path, packed, label):
     data = build(classes=['cat', 'dog'])
     if packed:
         data.pipeline.transforms = [LoadImageFromFile(), LoadAnnotations(), PackSegInputs()]
     assert data[0] is not None
-    Image.fromarray(np.array([[0, 3, 255], [1, 2, 9]], np.uint8)).save(tmp_path / 'masks' / 'a.png')
+    values = np.array([[0, label, 255], [1, 2, 2]], np.uint8)
+    Image.fromarray(values).save(tmp_path / 'masks' / 'a.png')
     with pytest.raises(
-        ValueError, match=r'a\.png has the label 9, but the 3 classes have labels 0'
+        ValueError, match=rf'a\.png has the label {label}, but the 3 classes have labels 0'
     ):
         data[0]
     Image.fromarray(picture(2, 3, 1)).convert('RGBA').save(tmp_path / 'masks' / 'a.png')

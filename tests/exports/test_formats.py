@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas
@@ -298,6 +299,7 @@ def test_label_studio_s_tasks_fit_their_config(masks, tmp_path, shapes):
                 assert ((alpha > 0) == region.full(entry.size)).all()
             else:
                 x, y = np.array(entry.size)[::-1] / 100
+                assert value.get('closed', shapes == 'boxes')
                 corners = np.array(
                     value.get('points')
                     or [
@@ -307,6 +309,116 @@ def test_label_studio_s_tasks_fit_their_config(masks, tmp_path, shapes):
                 ) * [x, y]
                 assert corners.min(axis=0) == pytest.approx([left, top])
                 assert corners.max(axis=0) == pytest.approx([left + width, top + height])
+
+
+@pytest.mark.parametrize('shapes', ['masks', 'polygons', 'boxes'])
+def test_cvat_s_xml(masks, tmp_path, shapes):
+    """As its documentation describes it; datumaro reads it in tools/dev/check_readers.py."""
+    root = ElementTree.parse(export('cvat', masks, tmp_path / 'a.xml', shapes=shapes)).getroot()
+    assert root.findtext('version') == '1.1'
+    labels = root.findall('meta/task/labels/label')
+    assert [label.findtext('name') for label in labels] == list(masks.classes)
+    assert [label.findtext('color') for label in labels] == [
+        f'#{bytes(colour).hex()}' for colour in masks.palette[1:]
+    ]
+    assert {label.findtext('type') for label in labels} == {'any'}
+    entries = readable(masks)
+    for number, (image, entry) in enumerate(zip(root.findall('image'), entries, strict=True)):
+        height, width = entry.size
+        assert image.attrib == {
+            'id': f'{number}', 'name': entry.file_name, 'width': f'{width}', 'height': f'{height}'
+        }  # fmt: skip
+        find = class_regions if shapes == 'masks' else connected_regions
+        for shape, region in zip(image, find(entry.mask, 0), strict=True):
+            values = shape.attrib
+            assert values['label'] == masks.labels[region.label]
+            assert (values['source'], values['occluded'], values['z_order']) == ('auto', '0', '0')
+            left, top, wide, high = region.box
+            if shapes == 'masks':
+                box = [int(values[side]) for side in ('left', 'top', 'width', 'height')]
+                runs = list(map(int, values['rle'].split(', ')))
+                inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(high, wide)
+                assert (inside == region.pixels).all()
+            elif shapes == 'polygons':
+                assert values['points'] == ';'.join(
+                    f'{x:.2f},{y:.2f}' for x, y in region.outline(1)
+                )
+                continue
+            else:
+                first, last = values['xtl'], values['xbr']
+                box = [float(first), float(values['ytl']), float(last) - left, float(values['ybr'])]
+                box[3] -= top
+            assert shape.tag == {'masks': 'mask', 'boxes': 'box'}[shapes]
+            assert box == [left, top, wide, high]
+
+
+def test_cvat_s_tags(tags, tmp_path):
+    root = ElementTree.parse(export('cvat', tags, tmp_path / 'a.xml')).getroot()
+    assert {label.findtext('type') for label in root.iter('label')} == {'tag'}
+    for image, entry in zip(root.findall('image'), readable(tags), strict=True):
+        assert [(one.tag, one.attrib) for one in image] == [
+            ('tag', {'label': tag, 'source': 'auto'}) for tag in entry.record.tags
+        ]
+
+
+def lines_of(tmp_path, *names, tag='dog', masks=False):
+    """Results of images that exist, from lines."""
+    more = {'masks': []} if masks else {}
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'x')
+    rows = [
+        {'image': str(tmp_path / name), 'tags': [tag], 'size': [2, 3], **more} for name in names
+    ]
+    (tmp_path / 'a.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+    return open_results(tmp_path / 'a.jsonl')
+
+
+def test_names_with_characters_that_are_no_text(tmp_path):
+    results = lines_of(tmp_path, 'a\n\x01b.jpg', 'c\udcff.jpg', masks=True)
+    out = export('cvat', results, tmp_path / 'a.xml')
+    images = ElementTree.parse(out).findall('image')
+    assert [image.get('name') for image in images] == [r'a\n\x01b.jpg', r'c\udcff.jpg']
+    out = export('voc', results, tmp_path / 'voc')
+    stems = (out / 'ImageSets/Segmentation/default.txt').read_text().splitlines()
+    assert stems == [r'a\n\x01b', r'c\udcff']
+    assert all((out / f'SegmentationClass/{stem}.png').is_file() for stem in stems)
+
+
+@pytest.mark.parametrize('tag', ['10:30', '#dog'])
+def test_a_class_that_labelmap_can_not_hold_is_refused(tmp_path, tag):
+    results = lines_of(tmp_path, 'a.jpg', tag=tag, masks=True)
+    with pytest.raises(ValueError, match=rf"labelmap.txt can not hold the class name '{tag}'"):
+        export('voc', results, tmp_path / 'voc')
+    assert not (tmp_path / 'voc').exists()
+
+
+def test_the_label_config_of_label_studio_replaces_nothing(tags, tmp_path):
+    theirs = export('cvat', tags, tmp_path / 'a.xml').read_bytes()
+    with pytest.raises(FileExistsError, match=r'a\.xml exists already with another content'):
+        export('label-studio', tags, tmp_path / 'a.json')
+    assert (tmp_path / 'a.xml').read_bytes() == theirs
+    assert not (tmp_path / 'a.json').exists()
+    for _ in range(2):
+        export('label-studio', tags, tmp_path / 'a.json', overwrite=True)
+    assert (tmp_path / 'a.xml').read_bytes() != theirs
+
+
+def test_yolo_keeps_images_of_one_name_apart(tmp_path):
+    out = export('yolo', lines_of(tmp_path, 'a/b.jpg', 'a_b.jpg'), tmp_path / 'out', copy=True)
+    assert sorted(os.listdir(out / 'train/dog')) == ['a_b-2.jpg', 'a_b.jpg']
+
+
+def test_yolo_mixes_nothing_with_other_results(tmp_path):
+    """Labels that are left of an earlier export have the numbers of other classes."""
+    out = export('yolo', lines_of(tmp_path, 'a.jpg', 'b.jpg', masks=True), tmp_path / 'out')
+    less = lines_of(tmp_path, 'a.jpg', masks=True)
+    with pytest.raises(FileExistsError, match=r'b\.jpg is not of these results, .* \(2 such files'):
+        export('yolo', less, out, overwrite=True)
+    (out / 'images/b.jpg').unlink()
+    (out / 'labels/b.txt').unlink()
+    (out / 'labels/.hidden').touch()
+    export('yolo', less, out, overwrite=True)
 
 
 def test_label_studio_s_choices(tags, tmp_path):

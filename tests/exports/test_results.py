@@ -3,6 +3,7 @@
 import pytest
 
 from mmtagclip.exports import open_results
+from mmtagclip.exports.results import plain
 
 TAGS = '{"image": "a.jpg", "tags": ["dog"], "size": [4, 5]}\n'
 MASKS = '{"image": "b.jpg", "tags": [], "size": [4, 5], "masks": []}\n'
@@ -15,6 +16,15 @@ MASKS = '{"image": "b.jpg", "tags": [], "size": [4, 5], "masks": []}\n'
         ('a.jsonl', TAGS + MASKS, 'has images with masks and images without'),
         ('a.jsonl', TAGS + 'x\n', 'line 2 is broken'),
         ('a.jsonl', TAGS[:-2] + ', "masks": "masks/a.png"}\n', 'give the folder that holds'),
+        ('a.jsonl', TAGS + '{"image": "c.j', 'line 2 is broken'),
+        ('a.jsonl', TAGS + TAGS.replace('dog', 'cat'), 'a second, other result of a.jpg'),
+        ('a.jsonl', '[' * 99999, 'line 1 is broken: nested too deeply'),
+        ('a.jsonl', TAGS.replace('dog', r'\u0001'), 'has a character that is no text'),
+        ('a.jsonl', TAGS.replace('a.jpg', r'\u0000'), 'has a character that is no text'),
+        ('a.jsonl', MASKS.replace('[]}', '[{}]}'), 'an object with a "tag"'),
+        ('a.jsonl', MASKS.replace('[]}', '[[]]}'), 'an object with a "tag"'),
+        ('a.jsonl', MASKS.replace('[4, 5]', '[9999, 9999]'), 'need a "size" of at most'),
+        ('a.jsonl', MASKS.replace(' "size": [4, 5],', ''), 'need a "size" of at most'),
     ],
 )
 def test_what_is_refused(tmp_path, name, content, message):
@@ -42,3 +52,25 @@ def test_sizes_of_lines_that_have_none_are_read_from_the_images(tags, tmp_path):
     assert entry.size == next(iter(tags)).size
     with pytest.raises(FileNotFoundError, match='no image at'):
         list(open_results(path))
+
+
+def test_run_lengths_of_a_stranger_are_checked(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    mask = '{"tag": "dog", "segmentation": {"size": [4, 5], "counts": "00"}}'
+    path.write_text(MASKS.replace('[]}', f'[{mask}]}}'))
+    with pytest.raises(ValueError, match=r'a\.jsonl: b\.jpg: its run lengths are damaged'):
+        list(open_results(path))
+
+
+def test_an_image_that_is_listed_twice_counts_once(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    again = TAGS.replace('a.jpg', './a.jpg')
+    last = TAGS.replace('a.jpg', 'b.jpg').rstrip()  # a line that was not ended
+    path.write_text(TAGS + TAGS + again + last)
+    results = open_results(path)
+    assert [entry.stem for entry in results] == ['a', 'b']
+    assert len(results) == 2
+
+
+def test_a_name_in_lines_and_in_xml():
+    assert plain('ü b\n\x01\udcff\uffff\\') == r'ü b\n\x01\udcff\uffff' + '\\'

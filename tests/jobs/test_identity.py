@@ -124,6 +124,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'background': ['sea'],
             'templates': ['{}'],
             'descriptions': ['a hound', 'a cat'],
+            'scoring': 'sigmoid',
         },
         'TagCLIP': {
             'encoder': other_encoder,

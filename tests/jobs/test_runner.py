@@ -325,6 +325,18 @@ def test_shards_with_other_images_are_refused(tmp_path, others):
         begin(tmp_path, images=others, fixed_images=True)
 
 
+def test_what_a_resumed_job_says_is_said_once(tmp_path):
+    job = begin(tmp_path, images=sources(3))
+    for index in range(2):
+        job.add(index, record(index))
+    job.commit()
+    job = begin(tmp_path, images=sources(1))
+    notes = list(job.notes)
+    assert len(notes) == 2
+    assert job.finish()
+    assert job.notes == notes
+
+
 def test_an_image_that_is_listed_twice(tmp_path):
     images = [*sources(2), sources(2)[0]]
     run_on(tmp_path, images)
@@ -668,15 +680,25 @@ def test_unreadable_folders(tmp_path):
         read_pseudo_labels(tmp_path)
 
 
-def test_a_power_failure_at_any_moment_loses_nothing_that_was_safe(tmp_path, monkeypatch):
-    """Whatever was not flushed is forgotten; what was committed stays, and finished is finished."""
+@pytest.mark.parametrize('before', [0, 2])
+def test_a_power_failure_at_any_moment_loses_nothing_that_was_safe(tmp_path, monkeypatch, before):
+    """Whatever was not flushed is forgotten; what was committed stays, and finished is finished.
+
+    With images before, the job takes up finished results and replaces their labels.
+    """
     root, commits = tmp_path / 'disk', {}
     root.mkdir()
     images = sources(4)
     with monkeypatch.context() as patch:
         disk = Forgetful(root, patch)
+        if before:
+            job = begin(root / 'out', images=images[:before], commit_seconds=1e9)
+            for index in range(before):
+                job.add(index, record(index), files(index))
+            assert job.finish()
+            commits[len(disk.failures)] = set(range(before))
         job = begin(root / 'out', images=images, commit_seconds=1e9)
-        for index in range(4):
+        for index in range(before, 4):
             job.add(index, record(index), files(index))
             job.commit()
             commits[len(disk.failures)] = set(range(index + 1))
@@ -688,7 +710,7 @@ def test_a_power_failure_at_any_moment_loses_nothing_that_was_safe(tmp_path, mon
         for kind, left in enumerate(failure):
             again = restore(left, tmp_path / f'{number}-{kind}') / 'out'
             assert begin(again, images=images).done >= safe
-            if (again / 'labels.jsonl').exists():
+            if (again / 'labels.jsonl').exists() and not before:
                 assert check_folder(again) == []
             if number == finished:
                 assert whole.items() <= content(again).items()

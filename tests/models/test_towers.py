@@ -11,12 +11,14 @@ from mmtagclip.models import (
     CLIPEncoder,
     CLSSeg,
     DirectSegmentor,
+    GaussianClassifier,
+    PIAAHead,
     SegTextHead,
     TagCLIP,
     TagCLIPHead,
     WholeImage,
 )
-from tests.golden.towers import recipe
+from tests.golden.towers import published, recipe
 from tests.processes import ROOT
 
 HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.25, 0.25, 0.25)}
@@ -29,7 +31,8 @@ def encoder_for():
 
     def make(kind, **options):
         if kind not in made:
-            made[kind] = CLIPEncoder(recipe.build_clip(kind), text_cache=False, **HALF, **options)
+            clip = (published if kind == 'dinotxt' else recipe).build_clip(kind)
+            made[kind] = CLIPEncoder(clip, text_cache=False, **HALF, **options)
         return made[kind]
 
     return make
@@ -40,14 +43,17 @@ def tagger(encoder, **head):
     return TagCLIP(encoder, TagCLIPHead(**head), **names)
 
 
-@pytest.mark.parametrize('kind', ['siglip', 'pe', 'eva02', 'vitamin', 'clipa', 'convnext', 'rn'])
+ONE_OF_EACH = ['siglip', 'pe', 'eva02', 'vitamin', 'clipa', 'convnext', 'rn', 'dinotxt']
+
+
+@pytest.mark.parametrize('kind', ONE_OF_EACH)
 def test_taggers_and_direct_segmentors(encoder_for, kind):
     """Depth, sizes and normalisation come from the tower; text features from its text tower."""
     encoder = encoder_for(kind)
     has_blocks = bool(encoder.num_blocks)
     model = tagger(encoder, dmar=DMAR() if has_blocks else None)
     if has_blocks:
-        assert model.head.dmar.layers == (1,)
+        assert model.head.dmar.layers == ((3,) if kind == 'dinotxt' else (1,))
     torch.testing.assert_close(model.data_preprocessor.mean.flatten(), torch.tensor(HALF['mean']))
     image = torch.randint(0, 255, (3, 3 * encoder.patch_size, 4 * encoder.patch_size))
     data = model.data_preprocessor({'inputs': [image.to(torch.uint8)]})
@@ -58,6 +64,43 @@ def test_taggers_and_direct_segmentors(encoder_for, kind):
     assert segmentor.windows.patch_size == encoder.patch_size
     cosines = segmentor.cosines(data['inputs'][0][None], segmentor.text)
     assert cosines.shape[2:] == (3, 4)
+
+
+@pytest.mark.parametrize('kind', ONE_OF_EACH)
+def test_piaa(encoder_for, kind):
+    """Fitted to a few images, it tells the patches of a class from the others."""
+    encoder = encoder_for(kind)
+    names = {'classes': ['dog', 'cat', 'bus'], 'templates': ['a {}']}
+    model = TagCLIP(encoder, PIAAHead(GaussianClassifier(bank_size=16)), **names)
+    scorer, text = model.head.scorer, encoder.patch_text(model.text)
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(6, 3, 4, 5, generator=generator)
+    images = coarse.repeat_interleave(encoder.patch_size, 2)
+    images = images.repeat_interleave(encoder.patch_size, 3)
+    patches = encoder(images).patches.flatten(0, 1)
+    labels = torch.arange(len(patches)) % 3
+    # Random weights see no classes: move each patch towards one.
+    apart = torch.nn.functional.normalize(text - text.mean(dim=0), dim=-1)
+    patches = torch.nn.functional.normalize(patches + apart[labels], dim=-1)
+    bank = scorer.bank(text)
+    bank.add(patches)
+    scorer.fit(bank)
+    found = scorer.logits(patches).argmax(dim=-1)
+    assert (found == labels).float().mean() > 0.9
+    (scores,) = model.score(list(images[:1]))
+    assert scores.score_maps.shape == (1, 3, 4, 5)
+    torch.testing.assert_close(scores.scores.sum(), torch.tensor(1.0))
+    assert scores.scores.std() > 1e-4
+
+
+def test_a_fitted_classifier_is_of_its_tower(encoder_for):
+    first, second = (
+        TagCLIP(encoder_for(kind), PIAAHead(GaussianClassifier()), ['dog'], templates=['{}'])
+        for kind in ('pe', 'eva02')
+    )
+    state = {key: value for key, value in first.state_dict().items() if 'scorer' in key}
+    with pytest.raises(ValueError, match='fitted for another encoder'):
+        second.load_state_dict(state)
 
 
 def test_an_inferencer_reads_files(encoder_for):

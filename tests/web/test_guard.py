@@ -7,6 +7,7 @@ import random
 import pytest
 
 from mmtagclip.web import Limits, make_app
+from mmtagclip.web.guard import HEADERS, RETRY
 from tests.apis.conftest import SCENES
 from tests.web.asgi import call
 
@@ -139,3 +140,20 @@ def test_hosts_and_origins(model, hosts, headers, status):
     reply = asyncio.run(call(make_app(model, hosts=hosts), '/api/model', headers=headers))
     assert reply.status == status
     assert reply.is_safe()
+
+
+def test_headers_have_the_names_that_browsers_know():
+    others = {key: value for key, value in HEADERS.items() if key != 'Content-Security-Policy'}
+    assert others == {
+        'Cache-Control': 'no-store',
+        'X-Content-Type-Options': 'nosniff',
+        'Referrer-Policy': 'no-referrer',
+        'X-Frame-Options': 'DENY',
+    }
+    policy = dict(rule.split(' ', 1) for rule in HEADERS['Content-Security-Policy'].split('; '))
+    assert policy == {
+        'default-src': "'none'", 'script-src': "'self'", 'style-src': "'self'",
+        'img-src': "'self' data:", 'connect-src': "'self'", 'base-uri': "'none'",
+        'form-action': "'none'",
+    }  # fmt: skip
+    assert RETRY == {'Retry-After': '5'}  # seconds

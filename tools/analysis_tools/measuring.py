@@ -1,6 +1,7 @@
 """Shared by the tools that measure: images, taggers, clocks, memory and the lower bound."""
 
 import argparse
+import copy
 import ctypes
 import gc
 import platform
@@ -15,9 +16,11 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 import mmtagclip
 from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.clip.towers import build_tower
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
 from mmtagclip.images import split_files
 from mmtagclip.models import CWR, DMAR, CLIPEncoder, TagCLIP, TagCLIPHead
@@ -172,23 +175,19 @@ def matmul_rate(dtype: torch.dtype, device: str = 'cpu', size: int | None = None
 
 
 def flops(encoder: DenseEncoder, height: int, width: int) -> float:
-    """Floating point operations of a plain forward of the image tower, products alone.
+    """Floating point operations of a plain forward of any image tower, products alone.
 
-    A product of ``(n, k)`` and ``(k, m)`` counts ``2 n k m``. Softmax, norms and
-    activations are left out.
+    A product of ``(n, k)`` and ``(k, m)`` counts ``2 n k m``, a convolution likewise. Softmax,
+    norms and activations are left out. Nothing is computed: the tower is copied without weights.
     """
-    visual, patch = encoder.visual, encoder.patch_size
-    features = visual.conv1.out_channels
-    patches = (height // patch) * (width // patch)
-    tokens = patches + 1
-    embedding = 2 * patches * 3 * patch**2 * features
-    block = visual.transformer.resblocks[0]
-    weights = sum(
-        one.weight.numel() for one in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj)
-    )
-    weights += block.attn.in_proj_weight.numel()
-    products = 2 * tokens * weights + 4 * tokens**2 * features
-    return embedding + encoder.num_blocks * products
+    visual = copy.deepcopy(encoder.visual).to('meta')
+    tower = build_tower(visual, encoder.name, encoder.positions, encoder.tower_options)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        x, grid = tower.embed(torch.empty(1, 3, height, width, device='meta'))
+        for block in tower.blocks(grid):
+            x = block.ordinary(x)
+        tower.read(tower.norm(x), grid)
+    return counter.get_total_flops()
 
 
 def on_cuda(device: str) -> bool:

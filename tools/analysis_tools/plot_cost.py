@@ -64,8 +64,9 @@ class Measurement:
             name: measuring.matmul_rate(one.dtype, device) for name, one in self.encoders.items()
         }
         self.exact = self.encoders['float32']
-        self.dim = loaded.model.visual.output_dim
-        self.grid = (USUAL[0] // 16, USUAL[1] // 16)
+        self.dim = self.exact.dim
+        patch = self.exact.patch_size
+        self.grid = (USUAL[0] // patch, USUAL[1] // patch)
 
     def random(self, *shape: int) -> torch.Tensor:
         """Random numbers, the same in each run."""

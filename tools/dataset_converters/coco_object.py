@@ -7,16 +7,18 @@ Smaller objects are painted over larger ones.
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from mmengine.utils import track_iter_progress
 
-from mmtagclip.datasets.coco import read_coco
+from mmtagclip.datasets.coco import image_size, object_mask, read_coco
 from mmtagclip.files import write_whole
 from mmtagclip.images import image_stem
-from mmtagclip.labels import mask_png
+from mmtagclip.labels import IGNORED, mask_png
 
 
 def convert(ann_file: Path, out: Path) -> int:
@@ -31,21 +33,31 @@ def convert(ann_file: Path, out: Path) -> int:
 
     Raises:
         FileNotFoundError: The annotation file does not exist.
-        ValueError: The file is not in COCO's layout, or two images would have the same mask file.
+        ValueError: The file is not in COCO's layout, an object is damaged, or two images would
+            have the same mask file.
     """
     coco = read_coco(ann_file)
+    if len(coco.cats) >= IGNORED:
+        raise ValueError(f'a mask holds {IGNORED - 1} categories at most, not {len(coco.cats)}')
     labels = {category: label for label, category in enumerate(sorted(coco.cats), start=1)}
     image_ids = sorted(image_id for image_id in coco.imgs if coco.imgToAnns[image_id])
     paths = mask_paths({image_id: coco.imgs[image_id]['file_name'] for image_id in image_ids})
     for image_id in track_iter_progress(image_ids):
         image = coco.imgs[image_id]
-        mask = np.zeros((image['height'], image['width']), dtype=np.uint8)
-        for annotation in sorted(coco.imgToAnns[image_id], key=lambda one: -one['area']):
-            mask[coco.annToMask(annotation) > 0] = labels[annotation['category_id']]
+        mask = np.zeros(image_size(image), dtype=np.uint8)
+        for annotation in sorted(coco.imgToAnns[image_id], key=lambda one: -_area(one)):
+            mask[object_mask(annotation, image)] = labels[annotation['category_id']]
         path = out / paths[image_id]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, mask_png(mask))
     return len(image_ids)
+
+
+def _area(annotation: Mapping[str, Any]) -> float:
+    area = annotation.get('area')
+    if type(area) not in (int, float) or not math.isfinite(area):
+        raise ValueError(f'annotation {annotation.get("id")!r} has no "area" in pixels')
+    return area
 
 
 def mask_paths(names: Mapping[int, str]) -> dict[int, str]:

@@ -4,7 +4,7 @@
 #     bash tools/dev/try_transformers.sh [PYTHON]
 #
 # transformers and what it needs beside PYTHON's packages go to temporary folders, without their
-# dependencies, so the environment stays as it is.
+# dependencies, so the environment stays as it is. Without transformers, the suite is the test.
 set -euo pipefail
 python=${1:-python}
 cd "$(dirname "$0")/../.."

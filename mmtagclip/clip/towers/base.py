@@ -41,8 +41,8 @@ class Tower(ABC):
         dim: D, the size of its features.
         lead: Number of tokens in front of the patches.
         num_blocks: Number of transformer blocks, L; 0 for a convolutional tower.
-        pooled_by: What the global feature is read from: ``'class token'``, ``'mean'`` or
-            ``'attention'``.
+        pooled_by: What the global feature is read from: ``'class token'``, ``'mean'``,
+            ``'attention'`` or ``'class token and mean'``.
         default_positions: How this family's learnt positions are resized by default.
     """
 
@@ -122,6 +122,10 @@ class Tower(ABC):
         if self.num_blocks:
             x = self.blocks(grid)[-1].ordinary(x, self.row_mask(seen))
         return self.pool(self.norm(x), grid, seen)
+
+    def patch_text(self, text: Tensor) -> Tensor:
+        """Text features ``(C, D)`` as patches are compared with them: here, the same."""
+        return text
 
     def row_mask(self, seen: Tensor | None) -> Tensor | None:
         """The mask of the first token's row in every block; None if that token is not read."""

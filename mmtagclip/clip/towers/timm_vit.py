@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from open_clip.timm_model import TimmModel
@@ -17,6 +18,27 @@ from ..block import QKV, Block, mask_row
 from .base import Tower, mean_of, output_size, resize_token_positions, tower
 
 POOLS = {'token': 'class token', 'avg': 'mean', 'map': 'attention'}
+
+
+class Unprojected(TimmModel):
+    """A tower of timm that is not among open_clip's, as open_clip wraps its own.
+
+    Args:
+        name: timm's name of the tower.
+        options: Passed to :func:`timm.create_model`, such as other sizes.
+
+    Raises:
+        ValueError: timm has no such tower.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        nn.Module.__init__(self)
+        if not timm.is_model(name):
+            raise ValueError(f'timm {timm.__version__} has no {name}: install a newer one')
+        trunk: Any = timm.create_model(name, num_classes=0, global_pool='token', **options)
+        self.trunk = trunk
+        self.head = nn.Sequential()
+        self.image_size = trunk.patch_embed.img_size
 
 
 class TimmBlock(Block):

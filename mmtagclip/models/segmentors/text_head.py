@@ -11,6 +11,7 @@ from ...clip import Vocabulary, load_classes, load_descriptions
 from ...labels import IGNORED
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
+from ..taggers.scoring import SCORINGS, check_scoring
 from .windows import resize
 
 
@@ -80,7 +81,7 @@ class Words:
 
 @MODELS.register_module()
 class SegTextHead(nn.Module):
-    """Softmax over all words; a class scores as its best word.
+    """Softmax over all words, or the sigmoid of each; a class scores as its best word.
 
     Unlike in a tagger, each synonym of a class is a separate word with its own
     text feature.
@@ -92,6 +93,9 @@ class SegTextHead(nn.Module):
             any.
         templates: Prompt templates; published: ``'templates_80'``.
         logit_scale: Factor of the cosines in the softmax.
+        scoring: ``'softmax'`` over all words, as published, or ``'sigmoid'``, word by word, with
+            the scale and the bias of a model that was trained so (SigLIP) instead of
+            ``logit_scale``. Of a sigmoid, the words with the highest cosine are the same.
         background_threshold: Pixels whose top probability is lower become
             background.
         area_threshold: Classes that win at most this share of all pixels won by
@@ -109,8 +113,8 @@ class SegTextHead(nn.Module):
 
     Raises:
         ValueError: A word belongs to two classes, a threshold has no background
-            words, a threshold or weight is outside [0, 1], or the number of
-            descriptions is not that of the classes.
+            words, a threshold or weight is outside [0, 1], the number of
+            descriptions is not that of the classes, or ``scoring`` is unknown.
     """
 
     def __init__(
@@ -123,8 +127,13 @@ class SegTextHead(nn.Module):
         area_threshold: float = 0.0,
         descriptions: str | Sequence[str] | None = None,
         description_weight: float = 0.1,
+        scoring: str = 'softmax',
     ) -> None:
         super().__init__()
+        if scoring not in SCORINGS[:2]:
+            raise ValueError(f"scoring must be 'softmax' or 'sigmoid', not {scoring!r}")
+        self.scoring = scoring
+        self.logit_bias: float | None = None
         self.classes, self.background = load_classes(classes), Vocabulary.load(background)
         for key, value in {
             'background_threshold': background_threshold,
@@ -192,12 +201,18 @@ class SegTextHead(nn.Module):
         Args:
             encoder: The encoder.
             words: Of :meth:`words_for`; the head's own if None.
+
+        Raises:
+            ValueError: ``scoring`` is sigmoid, and the model has no bias for it.
         """
+        if self.scoring == 'sigmoid':
+            check_scoring(self.scoring, encoder)
+            self.logit_scale, self.logit_bias = encoder.logit_scale, encoder.logit_bias
         words = self.own if words is None else words
-        text = encoder.encode_names(words.words, self.templates)
+        text = encoder.patch_text(encoder.encode_names(words.words, self.templates))
         if self.descriptions is None:
             return text
-        described = encoder.encode_names(self.descriptions, ['{}'])
+        described = encoder.patch_text(encoder.encode_names(self.descriptions, ['{}']))
         classes = torch.tensor(words.labels) - int(words.with_background)
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
@@ -227,9 +242,13 @@ class SegTextHead(nn.Module):
         """
         present, index = torch.tensor(list(labels)).unique(return_inverse=True)
         planes = cosines.new_zeros(len(present), *size)
-        top, total = self._softmax_terms(cosines, size)
+        terms = self._softmax_terms(cosines, size) if self.logit_bias is None else None
         for one, plane in zip(cosines, index.tolist(), strict=True):
-            word = self._logits(one, size).sub_(top).exp_().div_(total)
+            word = self._logits(one, size)
+            if terms is None:
+                word.sigmoid_()
+            else:
+                word.sub_(terms[0]).exp_().div_(terms[1])
             torch.maximum(planes[plane], word, out=planes[plane])
             del word
         return planes, present.tolist()
@@ -263,7 +282,9 @@ class SegTextHead(nn.Module):
             del winners
             rows = [(row, label) for row, label in rows if kept[label]]
         level = None
-        if threshold:
+        if threshold and self.logit_bias is not None:
+            level = cosines.new_full(size, threshold).logit_()
+        elif threshold:
             level, total = self._softmax_terms(cosines, size)
             level += total.log_().add_(math.log(threshold))
             del total
@@ -309,7 +330,8 @@ class SegTextHead(nn.Module):
 
     def _logits(self, cosines: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits ``(H, W)`` of one word."""
-        return resize(cosines[None, None], size)[0, 0].mul_(self.logit_scale)
+        logits = resize(cosines[None, None], size)[0, 0].mul_(self.logit_scale)
+        return logits if self.logit_bias is None else logits.add_(self.logit_bias)
 
     def rule_out(self, planes: Tensor) -> Tensor:
         """Set the probabilities of classes under the ``area_threshold`` to 0.

@@ -133,7 +133,7 @@ class TagCLIPHead(TagHead):
         features, encoder = encoded.features, encoded.encoder
         check_finite(features)
         maps = (
-            name_scores(features.patches, names.text, encoder, self.scoring)
+            name_scores(features.patches, encoder.patch_text(names.text), encoder, self.scoring)
             if self.scorer is None
             else self.scorer(features.patches)
         )

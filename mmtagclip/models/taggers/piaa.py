@@ -153,7 +153,7 @@ class GaussianClassifier(nn.Module):
             encoder: The encoder whose patches it classifies.
         """
         self.belongs_to = {'classes': _written(classes), 'encoder': encoder.identity}
-        dim = encoder.dim
+        dim = encoder.patch_dim
         self.register_buffer('weight', torch.zeros(dim, len(classes)))
         self.register_buffer('bias', torch.zeros(len(classes)))
         # A tensor, so that a checkpoint of it holds nothing but tensors.

@@ -1,26 +1,28 @@
 """What holds on every family: the library's own forward, batches, narrow types, every policy."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.model import resize_pos_embed
+from torch import nn
 
 from mmtagclip.clip import LAST_BLOCKS, Encoded, Names, OrdinaryLastBlock, Vocabulary
 from mmtagclip.models import CWR, DMAR, TagCLIPHead
 from tests.clip.towers.test_golden import encoder_of
-from tests.golden.towers import recipe
+from tests.golden.towers import published, recipe
 
+KINDS = (*recipe.KINDS, *published.KINDS)
 CONVOLUTIONS = ('convnext', 'convnext_d', 'rn', 'fastvit')
-WITH_BLOCKS = [kind for kind in recipe.KINDS if kind not in CONVOLUTIONS]
-# Whose library resizes the positions to other grids.
-ANY_SIZE = [kind for kind in recipe.KINDS if kind not in ('clipa', 'rn', 'vitamin')]
+WITH_BLOCKS = [kind for kind in KINDS if kind not in CONVOLUTIONS]
 
 
 @pytest.fixture(scope='module')
 def encoders():
     """One encoder of each kind; leave it as it is."""
-    return {kind: encoder_of(kind) for kind in recipe.KINDS}
+    return {kind: encoder_of(kind) for kind in KINDS}
 
 
 def images_of(encoder, grid, count=2):
@@ -32,7 +34,7 @@ def images_of(encoder, grid, count=2):
     return images + 0.3 * torch.randn(images.shape, generator=generator)
 
 
-@pytest.mark.parametrize('kind', recipe.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_global_features_are_the_librarys(encoders, kind):
     encoder = encoders[kind]
     images = images_of(encoder, encoder.native_grid)
@@ -40,20 +42,43 @@ def test_global_features_are_the_librarys(encoders, kind):
     torch.testing.assert_close(encoder.encode_class_token(images), own, atol=1e-5, rtol=0)
     features = encoder(images)
     torch.testing.assert_close(encoder.ordinary_class_token(features), own, atol=1e-5, rtol=0)
-    assert features.patches.shape == (2, 16, encoder.dim)
+    assert features.patches.shape == (2, 16, encoder.patch_dim)
     assert encoder.dim == own.shape[1]
     if encoder.tower.pooled_by != 'class token':
         torch.testing.assert_close(features.class_token, own, atol=1e-5, rtol=0)
 
 
+def library_at(kind, visual, size):
+    """The library's tower for another size of images, its positions resized by the library."""
+    visual = deepcopy(visual)
+    grid = tuple(side // 16 for side in size)
+    if kind == 'clipa':
+        visual.grid_size = grid
+        state = {'visual.positional_embedding': visual.positional_embedding}
+        resize_pos_embed(state, SimpleNamespace(visual=visual))
+        visual.positional_embedding = nn.Parameter(state['visual.positional_embedding'])
+    elif kind == 'rn':  # the library resizes none of it
+        pool = visual.attnpool
+        mean, square = pool.positional_embedding[:1], pool.positional_embedding[1:]
+        square = square.T.reshape(1, -1, 4, 4)
+        grid = tuple(side // 32 for side in size)
+        square = F.interpolate(square, size=grid, mode='bicubic', antialias=True)
+        pool.positional_embedding = nn.Parameter(torch.cat([mean, square[0].flatten(1).T]))
+    elif kind == 'dinotxt':
+        visual.backbone.set_input_size(size)
+    elif kind not in CONVOLUTIONS:
+        visual.set_input_size(size)
+    return visual
+
+
 @pytest.mark.parametrize('grid', [(5, 5), (3, 7)])
-@pytest.mark.parametrize('kind', ANY_SIZE)
+@pytest.mark.parametrize('kind', KINDS)
 def test_off_the_native_grid_too(encoders, kind, grid):
     encoder = encoders[kind]
+    if encoder.positions != 'bicubic_antialias':  # which no published program does of these
+        encoder = encoder_of(kind, positions='bicubic_antialias')
     images = images_of(encoder, grid)
-    visual = deepcopy(encoder.visual)
-    if encoder.num_blocks:
-        visual.set_input_size(tuple(images.shape[2:]))
+    visual = library_at(kind, encoder.visual, tuple(images.shape[2:]))
     own = F.normalize(visual(images), dim=-1)
     torch.testing.assert_close(encoder.encode_class_token(images), own, atol=1e-5, rtol=0)
     # The tower itself is as before.
@@ -61,7 +86,7 @@ def test_off_the_native_grid_too(encoders, kind, grid):
     assert torch.isfinite(encoder(native).patches).all()
 
 
-@pytest.mark.parametrize('kind', recipe.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_a_batch_of_four_equals_four_images(encoders, kind):
     encoder = encoders[kind]
     images = images_of(encoder, (3, 5), count=4)
@@ -83,15 +108,16 @@ def test_a_batch_of_four_equals_four_images(encoders, kind):
         torch.testing.assert_close(masked[one], own, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize('kind', recipe.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_bfloat16_stays_close(encoders, kind):
     narrow = encoder_of(kind, dtype='bfloat16')
     assert narrow.dtype == torch.bfloat16
     images = images_of(narrow, (3, 5))
     near, exact = narrow(images), encoders[kind](images)
     assert near.patches.dtype == near.last_input.dtype == torch.float32
-    assert (near.patches * exact.patches).sum(-1).min() > 0.95
-    assert (near.class_token * exact.class_token).sum(-1).min() > 0.95
+    # The bound that docs/performance.md states.
+    assert (near.patches * exact.patches).sum(-1).min() > 0.998
+    assert (near.class_token * exact.class_token).sum(-1).min() > 0.998
     seen = torch.ones(2, 15, dtype=torch.bool)
     assert torch.isfinite(narrow.encode_class_token(images, seen)).all()
 
@@ -112,7 +138,7 @@ def test_every_policy_on_every_tower_with_blocks(kind):
             assert (results[name] - results[other]).abs().max() > 1e-4, (name, other)
 
 
-@pytest.mark.parametrize('kind', recipe.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_dmar_and_cwr(encoders, kind):
     """Whole TagCLIP where there are blocks; without DMAR on convolutions."""
     encoder = encoders[kind]
@@ -121,12 +147,13 @@ def test_dmar_and_cwr(encoders, kind):
     names = Names(
         Vocabulary.load(['a', 'b', 'c']), Vocabulary.load(['d', 'e']), F.normalize(text, dim=-1)
     )
-    encoder.clip.logit_scale = torch.tensor(2.0)
+    encoder.clip.logit_scale = nn.Parameter(torch.tensor(2.0), requires_grad=False)
     dmar = None
     if encoder.num_blocks:
         dmar = DMAR()
         dmar.set_depth(encoder.num_blocks)
-        assert (dmar.layers, dmar.votes) == ((1,), 1)
+        expected = ((3,), 2) if kind == 'dinotxt' else ((1,), 1)
+        assert (dmar.layers, dmar.votes) == expected
     head = TagCLIPHead(dmar=dmar, cwr=CWR(0.1))
     features = encoder(images, head.attention_layers, head.needs_votes)
     scores = head(Encoded(features, images, encoder), names)

@@ -1,10 +1,11 @@
 """Towers of every family against what the libraries and the published programs return."""
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
-import timm
 import torch
-from timm.models.vision_transformer import checkpoint_filter_fn
 
 from mmtagclip.clip import (
     DenseEncoder,
@@ -14,7 +15,7 @@ from mmtagclip.clip import (
     SelfOnlyLastBlock,
 )
 from tests.golden import GOLDEN
-from tests.golden.towers import recipe
+from tests.golden.towers import published, recipe
 
 FOLDER = GOLDEN / 'towers'
 # Of an array's largest value.
@@ -38,10 +39,17 @@ def seen(grid):
     return mask.flatten().expand(2, -1)
 
 
-def encoder_of(kind, *policy, **options):
-    visual = recipe.build(kind)
+@cache
+def clip_of(kind):
+    if kind in published.KINDS:
+        return published.build_clip(kind)
     clip = torch.nn.Module()
-    clip.visual = visual
+    clip.visual = recipe.build(kind)
+    return clip
+
+
+def encoder_of(kind, *policy, **options):
+    clip = deepcopy(clip_of(kind))
     known = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
     return DenseEncoder(LoadedCLIP(clip, None, kind, **known), *policy, **options)
 
@@ -146,29 +154,6 @@ def test_radseg():
     assert torch.equal(RADSegLastBlock(aggregate=False).gather(tokens, grid), tokens)
 
 
-def tips():
-    """TIPS's small tower by timm, with weights by the names of its own program."""
-    sizes = {'img_size': 56, 'embed_dim': 64, 'depth': 3, 'num_heads': 4, 'num_classes': 0}
-    trunk = timm.create_model('vit_base_patch14_reg1_tipsv2', **sizes)
-
-    class Own(torch.nn.Module):
-        """Holds tensors by their published names, for the recipe to fill."""
-
-        def state_dict(self):
-            shapes = {key: value.shape for key, value in trunk.state_dict().items()}
-            shapes['register_tokens'] = shapes.pop('reg_token')
-            shapes['pos_embed'] = (1, 17, 64)  # the class token has one, too
-            return {key: torch.zeros(shape) for key, shape in shapes.items()}
-
-        def load_state_dict(self, state):
-            self.state = state
-
-    own = recipe.fill(Own()).state
-    own['mask_token'] = torch.zeros(1, 64)
-    trunk.load_state_dict(checkpoint_filter_fn(own, trunk))
-    return recipe.wrap(trunk.eval().requires_grad_(False), size=56)
-
-
 @pytest.mark.parametrize(
     ('prefix', 'made', 'size'), [('tips_', (64, 64), (56, 56)), ('tips_off_', (96, 80), (84, 70))]
 )
@@ -177,12 +162,9 @@ def test_tips(prefix, made, size, monkeypatch):
     golden = np.load(FOLDER / 'published.npz')
     images = recipe.images(*made)[:, :, : size[0], : size[1]]
     monkeypatch.setattr('mmtagclip.clip.encoder.F.normalize', lambda x, dim: x)
-    clip = torch.nn.Module()
-    clip.visual = tips()
-    loaded = LoadedCLIP(clip, None, 'TIPS', (0.0,) * 3, (1.0,) * 3)
-    how = 'bilinear_antialias'
-    first = DenseEncoder(loaded, positions=how)
-    second = DenseEncoder(loaded, OrdinaryLastBlock(), positions=how, tower={'global_token': 1})
+    loaded = LoadedCLIP(published.build_clip('tips'), None, 'TIPS', (0.0,) * 3, (1.0,) * 3)
+    first = DenseEncoder(loaded)
+    second = DenseEncoder(loaded, OrdinaryLastBlock(), tower={'global_token': 1})
     for key, got in {
         'embed': first.embed(images)[0],
         'class1': first.encode_class_token(images),
@@ -197,3 +179,38 @@ def test_tips(prefix, made, size, monkeypatch):
         second.encode_class_token(images, torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match='global_token must be in 0 to 1, not 2'):
         DenseEncoder(loaded, tower={'global_token': 2})
+
+
+@pytest.mark.parametrize('prefix', ['', 'off_'])
+def test_dinotxt(prefix):
+    """What follows its backbone, whose tokens the published program was given."""
+    golden = np.load(FOLDER / 'published.npz')
+    encoder = encoder_of('dinotxt')
+    tower, grid = encoder.tower, SIZES[prefix] or encoder.native_grid
+    x = torch.from_numpy(golden[f'dinotxt_{prefix}backbone'])
+    *_, before, last = tower.blocks(grid)
+    last_input = before.ordinary(x)
+    tokens = tower.norm(last.ordinary(last_input))
+    patches, whole = tower.read(tokens, grid)
+    for key, got in {
+        'patches': patches,
+        'global': whole,
+        # Plain CLIP's, of images that are already encoded.
+        'global ': tower.global_feature(last_input, grid, None),
+    }.items():
+        wanted = torch.from_numpy(golden[f'dinotxt_{prefix}{key.strip()}'])
+        largest = float(wanted.abs().max())
+        torch.testing.assert_close(got, wanted, atol=TOLERANCE * largest, rtol=0)
+
+
+def test_dinotxt_masks_the_class_token_and_the_mean():
+    encoder = encoder_of('dinotxt')
+    images = recipe.images(*encoder.native_size)
+    mask = seen(encoder.native_grid)
+    x, grid = encoder.embed(images)
+    for block in encoder.tower.blocks(grid):
+        x = block.ordinary(x, mask)
+    t = encoder.tower.norm(x)
+    inside = t[:, encoder.tower.lead :][:, mask[0]].mean(dim=1)
+    expected = torch.nn.functional.normalize(torch.cat([t[:, 0], inside], dim=1), dim=-1)
+    torch.testing.assert_close(encoder.encode_class_token(images, mask), expected)

@@ -135,3 +135,41 @@ def test_the_ends_of_a_range_belong_to_it(key):
     for value in (-0.01, 1.01):
         with pytest.raises(ValueError, match=rf'{key} in \[0, 1\], not {value}'):
             head(**{key: value})
+
+
+class Sigmoid:
+    """What the head takes of an encoder."""
+
+    name, logit_scale, logit_bias = 'SigLIP', 20.0, -4.0
+
+    def encode_names(self, words, templates):
+        return torch.eye(len(words))
+
+    def patch_text(self, text):
+        return text
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.2, 0.9, 1.0])
+def test_sigmoids_word_by_word(threshold):
+    one = head(scoring='sigmoid', background_threshold=threshold)
+    one.text(Sigmoid())
+    cosines = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)) - 0.3
+    labels = one.own.labels
+    planes, present = one.probabilities(cosines, labels, (3, 4))
+    words = (20 * cosines - 4).sigmoid()
+    expected = torch.stack([words[:2].amax(0), words[2], words[3:].amax(0)])
+    torch.testing.assert_close(planes, expected)
+    assert present == [0, 1, 2]
+    assert (planes.sum(0) - 1).abs().max() > 0.5  # they do not add up to 1
+    found = one.labels(planes, present)
+    assert torch.equal(one.best_labels(cosines, labels, (3, 4)), found)
+    assert found.unique().tolist() == ([0] if threshold == 1 else [0, 1, 2])
+
+
+def test_a_sigmoid_that_the_model_was_not_trained_with_is_refused():
+    encoder = Sigmoid()
+    encoder.logit_bias = None
+    with pytest.raises(ValueError, match='SigLIP was not trained with a sigmoid'):
+        head(scoring='sigmoid').text(encoder)
+    with pytest.raises(ValueError, match="scoring must be 'softmax' or 'sigmoid', not 'cosine'"):
+        head(scoring='cosine')
