@@ -556,7 +556,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', default='cpu', help='torch device, such as cuda')
     parser.add_argument('--workers', type=int, default=1, help='rendering processes, per process')
-    parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='bfloat16')
+    parser.add_argument('--dtype', choices=('bfloat16', 'float32'), default='float32')
     parser.add_argument(
         '--processes', type=int, default=2, help='number of processes, one core each'
     )
