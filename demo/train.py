@@ -542,7 +542,7 @@ def parse_args() -> argparse.Namespace:
         help='folder for checkpoint, log, curve and model',
     )
     parser.add_argument(
-        '--minutes', type=float, default=300, help='time to train; resumed runs count on'
+        '--minutes', type=float, default=160, help='time to train; resumed runs count on'
     )
     parser.add_argument(
         '--single-steps', type=int, default=300, help='first steps, on single objects'
