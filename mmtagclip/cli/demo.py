@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from ..apis import SegInferencer, TagInferencer, zoo_root
     from ..files import write_image
     from ..images import read_image
-    from ..visualization import contact_sheet, draw_masks, draw_overview
+    from ..visualization import contact_sheet, draw_overview, draw_result
 
     check_place('--out', args.out)
     scenes = zoo_root() / 'demo' / 'data' / 'JPEGImages'
@@ -59,10 +59,7 @@ def run(args: argparse.Namespace) -> int:
         pixels = np.array(read_image(path))
         drawn = draw_overview(pixels, tags, masks)
         write_image(Path(args.out, f'{path.stem}.png'), drawn)
-        one = masks['direct segmentation']
-        alone = draw_masks(
-            pixels, one.mask, one.classes, one.palette, one.background, with_legend=False
-        )
+        alone = draw_result(pixels, masks['direct segmentation'], with_legend=False)
         cells.append((alone, f'{path.name}: {", ".join(tags.tags)}'))
         print(f'  {path.name}: {describe(tags)}', flush=True)
     sheet = Path(args.out, 'overview.png')

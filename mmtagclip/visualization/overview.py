@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .canvas import INK, PAPER, fit_text, font, resized
-from .mask_figure import draw_masks
 from .results import draw_result
 
 GAP = 14
@@ -36,12 +35,7 @@ def draw_overview(image: np.ndarray, tags: Any, masks: dict[str, Any]) -> np.nda
     if not masks:
         raise ValueError('an overview needs the masks of at least one model')
     left = draw_result(image, tags)
-    drawn = {
-        title: draw_masks(
-            image, one.mask, one.classes, one.palette, one.background, with_legend=False
-        )
-        for title, one in masks.items()
-    }
+    drawn = {title: draw_result(image, one, with_legend=False) for title, one in masks.items()}
     height = left.shape[0] - 2 * GAP
     shapes = [one.shape[0] / one.shape[1] + TITLE * LINE for one in drawn.values()]
     # The width at which all masks with their titles are as high as the tags.

@@ -8,7 +8,7 @@ from .mask_figure import draw_masks
 from .tag_figure import draw_tags
 
 
-def draw_result(image: np.ndarray, result: Any) -> np.ndarray:
+def draw_result(image: np.ndarray, result: Any, with_legend: bool = True) -> np.ndarray:
     """Draw a result over its image.
 
     Args:
@@ -16,6 +16,7 @@ def draw_result(image: np.ndarray, result: Any) -> np.ndarray:
         result: A :class:`mmtagclip.apis.TagResult`, drawn by :func:`draw_tags`, with
             heat maps if it has score maps; or a :class:`mmtagclip.apis.SegResult`,
             drawn by :func:`draw_masks`.
+        with_legend: Whether masks have a legend.
 
     Returns:
         ``(H', W', 3)`` uint8 RGB.
@@ -26,7 +27,14 @@ def draw_result(image: np.ndarray, result: Any) -> np.ndarray:
     if result.error is not None:
         raise ValueError(f'{result.image} could not be read, so there is nothing to draw')
     if hasattr(result, 'mask'):
-        return draw_masks(image, result.mask, result.classes, result.palette, result.background)
+        return draw_masks(
+            image,
+            result.mask,
+            result.classes,
+            result.palette,
+            result.background,
+            with_legend=with_legend,
+        )
     maps = result.score_maps
     return draw_tags(
         image,
