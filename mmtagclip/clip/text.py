@@ -75,8 +75,16 @@ class TextEncoder:
                 feature is not finite (damaged weights).
         """
         self.check_doubles(vocabulary)
+        return self.features(vocabulary.phrases)
+
+    def features(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
+        """The same of the phrases of each class, which may be one to the tokenizer.
+
+        Raises:
+            ValueError: A prompt is too long, or a feature is not finite.
+        """
         missing = []
-        for phrases in dict.fromkeys(vocabulary.phrases):
+        for phrases in dict.fromkeys(classes):
             if phrases not in self._known:
                 feature = self._read(phrases)
                 if feature is None:
@@ -95,7 +103,7 @@ class TextEncoder:
                     self._write(phrases, feature)
                     self._known[phrases] = feature
                 progress.update(len(group))
-        return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
+        return torch.stack([self._known[phrases] for phrases in classes])
 
     def check_doubles(self, vocabulary: Vocabulary) -> None:
         """Refuse two classes that the tokenizer reads as the same name.

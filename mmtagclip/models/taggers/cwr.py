@@ -79,6 +79,8 @@ class CWR(nn.Module):
         text: Tensor,
         encoder: DenseEncoder,
         scoring: str = 'softmax',
+        owners: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Identify each candidate again.
 
@@ -87,9 +89,12 @@ class CWR(nn.Module):
             scores: ``(B, F)`` image scores of the foreground classes.
             grid: ``(h, w)``.
             images: ``(B, 3, H, W)`` resized and normalised, as encoded.
-            text: ``(C, D)`` text features.
+            text: ``(C, D)`` text features, or ``(B, C, D)``.
             encoder: Plain CLIP for the crops.
             scoring: See :func:`~mmtagclip.models.taggers.scoring.name_scores`.
+            owners: The same.
+            labels: ``(B, F)``, the name of each foreground class among those of ``text``; their
+                order if None.
 
         Returns:
             ``(B, F)`` new image scores.
@@ -100,10 +105,19 @@ class CWR(nn.Module):
             chunk = candidates[start : start + self.max_crops]
             crops, masks = self.crops(chunk, images, encoder)
             class_tokens = encoder.encode_class_token(crops, masks)
-            probability = name_scores(class_tokens, text, encoder, scoring)
+            if text.dim() == 3:
+                probability = torch.cat(
+                    [
+                        name_scores(token[None], text[candidate.image], encoder, scoring)
+                        for token, candidate in zip(class_tokens, chunk, strict=True)
+                    ]
+                )
+            else:
+                probability = name_scores(class_tokens, text, encoder, scoring, owners)
             for row, candidate in zip(probability, chunk, strict=True):
                 at = candidate.image, candidate.label
-                scores[at] = 0.5 * scores[at] + 0.5 * row[candidate.label]
+                name = candidate.label if labels is None else labels[at]
+                scores[at] = 0.5 * scores[at] + 0.5 * row[name]
         return scores
 
     def candidates(self, refined: Tensor, scores: Tensor, grid: tuple[int, int]) -> list[Candidate]:
