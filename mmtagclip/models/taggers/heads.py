@@ -19,7 +19,6 @@ __all__ = [
     'TagHead',
     'TagScores',
     'check_finite',
-    'check_scores',
     'coarse_scores',
 ]
 
@@ -143,7 +142,6 @@ class TagCLIPHead(TagHead):
                 grid and they are on another.
         """
         features, encoder = encoded.features, encoded.encoder
-        check_finite(features)
         text, owners = compared(encoded, names)
         maps = (
             name_scores(features.patches, encoder.patch_text(text), encoder, self.scoring, owners)
@@ -181,7 +179,7 @@ class TagCLIPHead(TagHead):
                 owners,
                 labels,
             )
-        check_scores(scores)
+        check_finite(features, scores)
         foreground = maps[..., :count].transpose(1, 2)
         if labels is not None:
             every = names.num_foreground
@@ -223,11 +221,10 @@ class ClassTokenHead(TagHead):
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
-        check_finite(encoded.features)
         class_token = encoded.encoder.ordinary_class_token(encoded.features)
         text, owners = compared(encoded, names)
         scores = name_scores(class_token[:, None], text, encoded.encoder, self.scoring, owners)
-        check_scores(scores[:, 0])
+        check_finite(encoded.features, scores[:, 0])
         return TagScores(scores[:, 0, : names.num_foreground], None)
 
 
@@ -249,31 +246,26 @@ def compared(encoded: Encoded, names: Names) -> tuple[Tensor, Tensor | None]:
     return names.compared(encoded.encoder.ordinary_class_token(encoded.features))
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores ``(B, F)`` with NaN, which the features of a crop can cause.
-
-    Raises:
-        ValueError: Some are not finite.
-    """
-    bad = ~torch.isfinite(scores).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
-            'not finite: the weights are damaged, or the dtype is too narrow for them '
-            '(try float32)'
-        )
-
-
-def check_finite(features: DenseFeatures) -> None:
+def check_finite(features: DenseFeatures, scores: Tensor | None = None) -> None:
     """Refuse features with NaN or infinite values, which would silently give wrong tags.
 
+    The host waits once, so this comes last: no step before needs finite values.
+
+    Args:
+        features: Of the images.
+        scores: ``(B, F)``, made from them; the features of a crop can spoil these too.
+
     Raises:
         ValueError: Some are not finite.
     """
-    bad = ~torch.isfinite(features.patches).flatten(1).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
-            'are not finite: the weights are damaged, or the dtype is too narrow for '
-            'them (try float32)'
-        )
+    found = {'features': features.patches.flatten(1)}
+    if scores is not None:
+        found['scores'] = scores
+    bad = torch.stack([~torch.isfinite(one).all(dim=1) for one in found.values()]).tolist()
+    for what, images in zip(found, bad, strict=True):
+        if any(images):
+            places = [index for index, one in enumerate(images) if one]
+            raise ValueError(
+                f'the {what} of image {places} of the batch are not finite: the weights are '
+                'damaged, or the dtype is too narrow for them (try float32)'
+            )

@@ -8,7 +8,7 @@ from ...clip import DenseEncoder
 SCORINGS = ('softmax', 'sigmoid', 'cosine')
 
 
-def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float | Tensor) -> Tensor:
     """Softmax over all names for every patch (TagCLIP, sec. 3.2).
 
     Args:
@@ -46,7 +46,7 @@ def name_scores(
     Raises:
         ValueError: ``scoring`` is sigmoid, and the model has no bias for it.
     """
-    scale = 1.0 if scoring == 'cosine' else encoder.logit_scale
+    scale = 1.0 if scoring == 'cosine' else encoder.scale
     logits = scale * features @ text.mT
     if owners is not None:
         count = int(owners[-1]) + 1
@@ -58,9 +58,7 @@ def name_scores(
     if scoring == 'softmax':
         return logits.softmax(dim=-1)
     check_scoring(scoring, encoder)
-    bias = encoder.logit_bias
-    assert bias is not None
-    return (logits + bias).sigmoid()
+    return (logits + encoder.clip.logit_bias).sigmoid()
 
 
 def check_scoring(scoring: str, encoder: DenseEncoder) -> None:
@@ -69,7 +67,7 @@ def check_scoring(scoring: str, encoder: DenseEncoder) -> None:
     Raises:
         ValueError: The model has none.
     """
-    if scoring == 'sigmoid' and encoder.logit_bias is None:
+    if scoring == 'sigmoid' and getattr(encoder.clip, 'logit_bias', None) is None:
         raise ValueError(
             f'{encoder.name} was not trained with a sigmoid and has no logit_bias: use '
             "scoring='softmax'"
