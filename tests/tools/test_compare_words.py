@@ -41,18 +41,20 @@ def test_figures(tool):
     assert tool.figures(pred, both, 0.3) == pytest.approx((100, 80))
 
 
-def test_a_row_for_each_way(tmp_path, capsys):
+def test_a_row_for_each_way(tmp_path):
     said = ROOT / 'demo/data/descriptions.json'
-    run_script(
+    process = run_script(
         SCRIPT,
         ROOT / 'configs/demo/tagclip_demo.py',
         '--images=3',
+        '--rounds=2',
         f'--descriptions={said}',
         '--cfg-options',
         'model.templates=templates_photo',
         f'model.encoder.text_cache={tmp_path}',
     )
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    assert process.returncode == 0, process.stderr
+    lines = [line for line in process.stdout.splitlines() if line.startswith('|')]
     assert lines[0] == '| | coarse: mAP | F1 | TagCLIP: mAP | F1 | PIAA: mAP | F1 |'
     joins = [f'descriptions, {one}' for one in ('mean', 'unit', 'max', 'reweight', 'tse')]
     rows = {line.split(' | ')[0].strip('| '): line for line in lines[2:]}

@@ -17,6 +17,7 @@ from mmtagclip.frameworks import pretrain  # noqa: F401
 import argparse
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,6 @@ from mmtagclip.clip import Descriptions, Encoded, Names, Vocabulary
 from mmtagclip.clip.descriptions import JOINS
 from mmtagclip.engine.options import add_cfg_options
 from mmtagclip.models import GaussianClassifier, PIAAHead, TagCLIP, TagCLIPHead, TagRule
-
-ROUNDS = 15  # of the control, two prompts each, as published
 
 
 def waffle(
@@ -76,13 +75,15 @@ def waffle(
     return [f'which has {one}' for one in clauses[str(random.choice(list(names)))]]
 
 
-def control(vocabulary: Vocabulary, descriptions: Descriptions, seed: int) -> Descriptions:
+def control(
+    vocabulary: Vocabulary, descriptions: Descriptions, rounds: int, seed: int
+) -> Descriptions:
     """The control of descriptions: clauses without a meaning, as many as published."""
     names = Vocabulary.load('imagenet12k').names
     words = [name for name in names if name.isalpha() and name.islower()]
     said = [one for texts in descriptions.source.values() for one in texts]
     random = np.random.RandomState(seed)
-    clauses = waffle(vocabulary.names, said, words, ROUNDS, random)
+    clauses = waffle(vocabulary.names, said, words, rounds, random)
     return Descriptions(
         dict.fromkeys(vocabulary.names, tuple(clauses)),
         style='plain',
@@ -90,20 +91,18 @@ def control(vocabulary: Vocabulary, descriptions: Descriptions, seed: int) -> De
     )
 
 
-def ways(
-    tagger: TagCLIP, synonyms: str | None, source: str | None, clusters: int, seed: int
-) -> Iterator[tuple[str, Names]]:
+def ways(tagger: TagCLIP, args: argparse.Namespace) -> Iterator[tuple[str, Names]]:
     """Names of the tagger's classes, by what the row is called."""
     yield 'plain names', tagger.names
-    if synonyms is not None:
-        yield 'synonyms', tagger.names_for(Vocabulary.load(synonyms))
-    if source is None:
+    if args.synonyms is not None:
+        yield 'synonyms', tagger.names_for(Vocabulary.load(args.synonyms))
+    if args.descriptions is None:
         return
+    said = Descriptions.of(args.descriptions)
     for join in JOINS:
-        descriptions = Descriptions(source, join=join, clusters=clusters)  # type: ignore[arg-type]
-        yield f'descriptions, {join}', tagger.names_for(descriptions=descriptions)
-    descriptions = Descriptions(source)  # type: ignore[arg-type]
-    noise = control(tagger.vocabulary, descriptions, seed)
+        joined = replace(said, join=join, clusters=args.clusters)
+        yield f'descriptions, {join}', tagger.names_for(descriptions=joined)
+    noise = control(tagger.vocabulary, said, args.rounds, args.seed)
     yield 'control (Waffle)', tagger.names_for(descriptions=noise)
 
 
@@ -169,6 +168,9 @@ def main() -> None:
     parser.add_argument('--synonyms', help='the same classes with synonyms')
     parser.add_argument('--descriptions', help='JSON or YAML with descriptors of each class')
     parser.add_argument('--clusters', type=int, default=112, help='of TSE (default: 112)')
+    parser.add_argument(
+        '--rounds', type=int, default=15, help='of the control, two prompts each (default: 15)'
+    )
     parser.add_argument('--k', type=float, default=0.3, help='threshold of F1 (default: 0.3)')
     parser.add_argument('--seed', type=int, default=0, help='of the control (default: 0)')
     parser.add_argument('--images', type=int, help='use only the first images of the data set')
@@ -188,7 +190,7 @@ def main() -> None:
         row[entry['gt_label']] = True
     encoded = encode(inferencer, [entry['img_path'] for entry in entries])
     rows = {}
-    for way, names in ways(tagger, args.synonyms, args.descriptions, args.clusters, args.seed):
+    for way, names in ways(tagger, args):
         rows[way] = scores(tagger, names, encoded)
         print(f'{way}: done', flush=True)
     print_table(rows, target, args.k)
