@@ -247,13 +247,7 @@ DATA = {
     'VOC2012': 'voc12',
     'VOC2012 val': 'voc12',
     'COCO2014': 'coco14_tagclip-labels',
-    'PC60': 'pascal-context60',
-    'PC59': 'pascal-context59',
-    'Object': 'coco-object',
-    'Stuff': 'cocostuff171',
     'COCO-Stuff-27': 'cocostuff27',
-    'City': 'cityscapes',
-    'ADE': 'ade20k',
 }
 
 
@@ -300,22 +294,11 @@ def figures_of_reproducing():
                 yield *names[config.partition('/')[2]], value
 
 
-def figures_of_direct_segmentation():
-    """docs/direct_segmentation.md: one table; Trident's row of MaskCLIP is of another protocol."""
-    for row in rows_of(ROOT / 'docs/direct_segmentation.md'):
-        if {'VOC21', 'ADE'} <= set(row) and row[''] != 'MaskCLIP †':
-            for column, value in row.items():
-                if re.fullmatch(r'\d+\.\d', value):
-                    variant = 'pamr' if 'PAMR' in row[''] else ''
-                    yield re.split('[ ,]', row[''])[0], variant, column, value
-
-
 @pytest.mark.parametrize(
     'figures, least',
     [
         (figures_of_readme, 17),
         (figures_of_reproducing, 8),
-        (figures_of_direct_segmentation, 45),
     ],
 )
 def test_published_figures_are_those_of_the_configs(figures, least):

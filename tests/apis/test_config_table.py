@@ -63,8 +63,8 @@ def test_an_algorithm_is_a_folder_with_one_collection():
         assert f'configs/{folder}/metafile.yml' in index
 
 
-def test_a_card_without_the_marks_is_refused():
-    with pytest.raises(ValueError, match='the card needs one line'):
+def test_a_page_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match='the page needs one line'):
         MAKE['with_table']('# A card', '| |')
 
 
