@@ -48,7 +48,9 @@ def lines(path):
 
 def test_tags_are_printed(photos, capsys):
     assert mmtagclip('tag', photos / '000040.jpg', *TAG) == 0
-    assert capsys.readouterr().out == f'{photos}/000040.jpg: bell 0.99, octopus 0.99, train 0.92\n'
+    said = capsys.readouterr()
+    assert said.out == f'{photos}/000040.jpg: bell 0.99, octopus 0.99, train 0.92\n'
+    assert said.err == ''
     assert (
         mmtagclip(
             'tag',

@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import open_clip
@@ -12,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmtagclip import cli
+from mmtagclip.apis import config_table
 from mmtagclip.apis.config_table import ConfigTable
 from mmtagclip.clip import LAST_BLOCKS, LastBlock, last_block
 from mmtagclip.registry import MODELS
@@ -53,6 +55,11 @@ def test_what_is_committed_is_what_the_tables_make():
     for path, text in MAKE['made_files'](TABLE):
         assert path.read_text() == text, path.relative_to(ROOT)
     assert not MAKE['stale_files'](TABLE)
+
+
+def test_configs_are_as_wide_as_ruff_makes_them():
+    options = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['ruff']
+    assert options['line-length'] == config_table.WIDTH
 
 
 def test_an_algorithm_is_a_folder_with_one_collection():

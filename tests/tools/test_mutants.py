@@ -61,6 +61,7 @@ def changed(text, path='module.py'):
         ("f('text', y)", {'pass'}),
         ("x = g('text')", set()),
         ("x: Literal['text'] = a", set()),
+        ("x = f(metavar='FILE')", set()),  # for people
         ("x = ('one', a)", {"x = ('onee', a)"}),
         ("x = {'one': a}", {"x = {'onee': a}"}),
         ('os.fsync(file)', {'pass'}),

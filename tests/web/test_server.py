@@ -97,7 +97,9 @@ def test_the_page_and_what_it_needs(client):
     right = json.loads((ROOT / 'tools/dev/demo_scenes.json').read_text())['right']
     assert set(EXAMPLES) <= set(right)
     for number in range(about['examples']):
-        assert client.request(f'/api/example/{number}.jpg')[0] == 200
+        status, body, headers = client.request(f'/api/example/{number}.jpg')
+        assert (status, headers['content-type']) == (200, 'image/jpeg')
+        assert Image.open(io.BytesIO(body)).format == 'JPEG'
     assert client.json('/api/example/0', b'')[0] == 200
     assert client.json('/api/example/99', b'')[0] == 404
 

@@ -630,7 +630,7 @@ def _set_words(node: ast.AST) -> list[Any]:
     if isinstance(node, ast.arguments):
         values = [*node.defaults, *node.kw_defaults]
     elif isinstance(node, ast.keyword | ast.Assign | ast.AnnAssign):
-        values = [node.value]
+        values = [node.value] if getattr(node, 'arg', None) != 'metavar' else []
     return [value for value in values if _is_word(value)]
 
 
