@@ -240,6 +240,22 @@ def test_a_folder_s_card_says_what_its_metafile_says(folder):
                 assert row[metric] == str(value)
 
 
+def test_pages_that_list_methods_list_all_of_them():
+    pages = {
+        name: (ROOT / name).read_text()
+        for name in ('README.md', 'docs/model_zoo.md', 'docs/encoders.md')
+    }
+    table = ConfigTable(ROOT / 'configs')
+    for folder, content in table.published.items():
+        if any(cell.results for cell in table.cells(folder)):
+            assert content['collection'] in pages['README.md']
+        assert f'(../configs/{folder}/README.md)' in pages['docs/model_zoo.md']
+    for method in table.methods.values():
+        block = table.model(method).get('encoder', {}).get('last_block')
+        if block:
+            assert f'`{block["type"].removeprefix("mmtagclip.")}`' in pages['docs/encoders.md']
+
+
 # Data sets as pages call them, where the configs have another name.
 DATA = {
     'VOC2007': 'voc07',

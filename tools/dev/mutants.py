@@ -252,11 +252,13 @@ class Recorder:
     Args:
         root: The tree; lines of its package are recorded.
         path: The file that is written.
+        slow: A test is ended after this many seconds of CPU time, since it will be left out.
     """
 
-    def __init__(self, root: Path, path: Path) -> None:
+    def __init__(self, root: Path, path: Path, slow: float) -> None:
         self.root = root
         self.path = path
+        self.slow = slow
         self.seconds: dict[str, float] = {}
         self.coverage = coverage.Coverage(
             data_file=None, config_file=False, include=[f'{root}/mmtagclip/*']
@@ -271,9 +273,12 @@ class Recorder:
         """Called by pytest for each test: a wrapper around its call, without fixtures."""
         self.coverage.switch_context(item.nodeid)
         start = sum(os.times()[:4])
+        signal.signal(signal.SIGPROF, lambda *_: pytest.skip('slow'))
+        signal.setitimer(signal.ITIMER_PROF, self.slow + 0.1)
         try:
             return (yield)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             self.seconds[item.nodeid] = sum(os.times()[:4]) - start
             self.coverage.switch_context('')
 
@@ -373,7 +378,7 @@ def _try(
         own = [] if args.only_tests else tests_of(fault.path, copy.root)
         tests = [*own, *(test for test in args.tests if test not in own)]
         if frozenset(tests) not in plans:
-            plans[frozenset(tests)] = _without_fault(copy, tests)
+            plans[frozenset(tests)] = _without_fault(copy, tests, args.slow)
         plan = plans[frozenset(tests)]
         start = time.monotonic()
         with copy.with_fault(fault):
@@ -451,7 +456,7 @@ def _changed(tree: Path, revision: str) -> list[str]:
     ]
 
 
-def _without_fault(copy: Copy, tests: Sequence[str]) -> Plan:
+def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> Plan:
     """What tests do without a fault.
 
     Raises:
@@ -459,7 +464,7 @@ def _without_fault(copy: Copy, tests: Sequence[str]) -> Plan:
     """
     record = copy.root.parent / 'plan.json'
     start = time.monotonic()
-    status = copy.run(tests, Recorder(copy.root, record), timeout=3600)
+    status = copy.run(tests, Recorder(copy.root, record, slow), timeout=3600)
     if status != PASSED:
         problem = 'there are none' if status == NO_TESTS else 'they fail'
         raise SystemExit(f'without any fault, {problem}: {" ".join(tests)}')
