@@ -257,9 +257,13 @@ class ConfigTable:
                 for backbone, results in row.backbones.items():
                     yield Cell(method, backbone, data, results or {})
 
+    def model(self, method: Method) -> dict[str, Any]:
+        """The model of a method, without its variant, backbone and data set."""
+        return self._load(self.base / 'methods' / f'{method.plain}.py')['model']
+
     def weights(self, cell: Cell) -> list[str]:
         """What the model of a cell downloads; see :func:`.model_zoo.needed_weights`."""
-        model = self._load(self.base / 'methods' / f'{cell.method.plain}.py')['model']
+        model: Any = self.model(cell.method)
         model = Config({'model': _merge(model, self._load_variant(cell.method.variant))})
         tower = self._load(self.base / 'backbones' / f'{cell.backbone}.py')['backbone']
         for encoder in encoder_configs(model):
@@ -332,7 +336,7 @@ class ConfigTable:
             if own is not None:  # the evaluator of masks is in their pipeline
                 bases[2:3] = [self.base / 'evaluators/tags.py'] if found.data == 'tags' else []
             changes = _merge(row.model, variant)
-            whole = _merge(self._load(bases[0])['model'], changes)
+            whole = _merge(self.model(found), changes)
             note = [f'# {row.note}'] if row.note else []
             lines = self._lines(found, names, row, own is not None)
         settings = self._settings(whole, backbone, names, row, changes, own is not None)

@@ -42,6 +42,11 @@ REPOSITORIES = {
 
 def cached(repository: str, names: Sequence[str] = WEIGHTS) -> Path | None:
     """The first of these files of a repository of the Hugging Face hub that is on this machine."""
+    from huggingface_hub import constants
+
+    # The rest of the library takes a third of a second to import.
+    if not Path(constants.HF_HUB_CACHE, f'models--{repository.replace("/", "--")}').is_dir():
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:

@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import open_clip
@@ -12,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmtagclip import cli
+from mmtagclip.apis import config_table
 from mmtagclip.apis.config_table import ConfigTable
 from mmtagclip.clip import LAST_BLOCKS, LastBlock, last_block
 from mmtagclip.registry import MODELS
@@ -55,6 +57,11 @@ def test_what_is_committed_is_what_the_tables_make():
     assert not MAKE['stale_files'](TABLE)
 
 
+def test_configs_are_as_wide_as_ruff_makes_them():
+    options = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['ruff']
+    assert options['line-length'] == config_table.WIDTH
+
+
 def test_an_algorithm_is_a_folder_with_one_collection():
     names = [content['collection'] for content in TABLE.published.values()]
     assert len(names) == len(set(names)) >= 10
@@ -63,8 +70,8 @@ def test_an_algorithm_is_a_folder_with_one_collection():
         assert f'configs/{folder}/metafile.yml' in index
 
 
-def test_a_card_without_the_marks_is_refused():
-    with pytest.raises(ValueError, match='the card needs one line'):
+def test_a_page_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match='the page needs one line'):
         MAKE['with_table']('# A card', '| |')
 
 
