@@ -268,9 +268,9 @@ def _parts_with_weights(part: Any) -> Iterator[Any]:
     if isinstance(part, Mapping):
         name, tag = part.get('model'), part.get('pretrained')
         if isinstance(name, str) and (name.startswith('hf-hub:') or tag):
-            # A file with all of a gated model makes its repository superfluous.
-            if name.removeprefix('hf-hub:') not in GATED or part.get('checkpoint') is None:
-                yield part
+            # A file makes a gated repository superfluous: nothing else is read of it.
+            given = name.removeprefix('hf-hub:') in GATED and part.get('checkpoint') is not None
+            yield from () if given else (part,)
         part = list(part.values())
     if isinstance(part, list | tuple):
         for one in part:

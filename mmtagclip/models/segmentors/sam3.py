@@ -340,9 +340,7 @@ class _Text(NamedTuple):
 def _repeated(vision: Any, count: int) -> Any:
     """Vision features of one image for several phrases: one memory, not copies."""
     return type(vision)(
-        fpn_hidden_states=tuple(
-            one.expand(count, -1, -1, -1) for one in vision.fpn_hidden_states
-        ),
+        fpn_hidden_states=tuple(one.expand(count, -1, -1, -1) for one in vision.fpn_hidden_states),
         fpn_position_encoding=tuple(
             one.expand(count, -1, -1, -1) for one in vision.fpn_position_encoding
         ),

@@ -45,7 +45,9 @@ def import_sam3() -> Any:
     require('transformers', 'sam', 'SAM 3')
     found = version('transformers')
     if int(found.partition('.')[0]) < 5:
-        raise ImportError(f'SAM 3 needs transformers>=5, but {found} is installed: {install("sam")}')
+        raise ImportError(
+            f'SAM 3 needs transformers>=5, but {found} is installed: {install("sam")}'
+        )
     import transformers  # takes seconds
 
     return transformers
@@ -203,7 +205,9 @@ def _build(transformers: Any, config: Any, state: dict[str, Tensor], path: Path)
                 None, config=config, state_dict=state, output_loading_info=True
             )
         except RuntimeError as error:  # of shapes
-            raise ValueError(f'{path} is of another size than its settings: {_line(error)}') from None
+            raise ValueError(
+                f'{path} is of another size than its settings: {_line(error)}'
+            ) from None
     for kind, key in (
         ('lacks', 'missing_keys'),
         ('has the unknown', 'unexpected_keys'),

@@ -73,6 +73,28 @@ class Words:
         wanted = {*([0] if first else []), *(tag + first for tag in tags)}
         return [row for row, label in enumerate(labels) if label in wanted]
 
+    def but(
+        self,
+        classes: str | Sequence | Vocabulary | None = None,
+        background: str | Sequence | Vocabulary | None = None,
+    ) -> 'Words':
+        """Other words in the place of these.
+
+        Args:
+            classes: The classes; these if None.
+            background: Words of the background; these if None, without those that are now a
+                class's.
+
+        Raises:
+            ValueError: See the class.
+        """
+        foreground = load_classes(self.vocabulary if classes is None else classes)
+        if background is None:
+            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
+            return Words(foreground, tuple(word for word in self.background if word not in taken))
+        others = Vocabulary.load(background)
+        return Words(foreground, tuple(word for phrases in others.phrases for word in phrases))
+
     @property
     def _groups(self) -> list[tuple[str, ...]]:
         """The words of each label."""
@@ -150,7 +172,7 @@ class SegTextHead(nn.Module):
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
         self.area_threshold = area_threshold
-        self.own = self._words(self.classes, self.background)
+        self.own = self._checked(Words(self.classes, ()).but(None, self.background))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -185,12 +207,7 @@ class SegTextHead(nn.Module):
                 'this head has a description of each of its own classes, so it takes no '
                 'others; use one without descriptions'
             )
-        foreground = load_classes(self.classes if classes is None else classes)
-        if background is None:
-            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
-            kept = [word for phrases in self.background.phrases for word in phrases]
-            return self._words(foreground, Vocabulary.load([w for w in kept if w not in taken]))
-        return self._words(foreground, Vocabulary.load(background))
+        return self._checked(self.own.but(classes, background))
 
     def text(self, encoder: CLIPEncoder, words: Words | None = None) -> Tensor:
         """Text features ``(K, D)`` of the words, float32, on the CPU.
@@ -217,8 +234,7 @@ class SegTextHead(nn.Module):
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
 
-    def _words(self, classes: Vocabulary, background: Vocabulary) -> Words:
-        words = Words(classes, tuple(word for phrases in background.phrases for word in phrases))
+    def _checked(self, words: Words) -> Words:
         for key in ('background_threshold', 'area_threshold'):
             if getattr(self, key) and not words.with_background:
                 raise ValueError(
