@@ -64,5 +64,7 @@ def sam3_state_dict(seed=0):
             values *= 1.5 * np.prod(values.shape[1:]) ** -0.5
         elif name.endswith('.bias'):
             values *= 0.1
+        if name.startswith('mask_decoder.instance_projection.'):
+            values *= 0.1 if name.endswith('.weight') else 0  # masks with an outside
         state[name] = torch.from_numpy(values.astype(np.float32))
     return state

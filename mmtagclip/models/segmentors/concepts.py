@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ...clip import Encoded, Vocabulary
+from ...clip import Encoded, Vocabulary, load_classes
 from ...labels import IGNORED, labels_metainfo
 from ...registry import MODELS
 from ..maps import flip_back
@@ -148,7 +148,7 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
         if not 0 <= confidence <= 1:
             raise ValueError(f'ConceptSegmentor needs confidence in [0, 1], not {confidence}')
         self.background_rule: BackgroundRule | None = build(background_rule)
-        words = self._checked(Words(Vocabulary.load(classes), ()).but(None, background))
+        words = self._words(Words(load_classes(classes), ()), None, background)
         self.sam3: Sam3 = build(sam3)
         self.confidence = confidence
         self.preview: Preview | None = build(preview)
@@ -189,7 +189,7 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
             return self.names
         tagger = None if self.tagger is None else self.tagger.names_for(classes, background)
         own, _, _ = self._own
-        words = self._checked(own.but(classes, background))
+        words = self._words(own, classes, background)
         phrases = self._phrases(words)
         return ConceptNames(
             vocabulary=words.vocabulary,
@@ -288,18 +288,19 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
             ]
         )
 
-    def _checked(self, words: Words) -> Words:
-        """Words that fit the rule for the background.
+    def _words(self, own: Words, classes: Any, background: Any) -> Words:
+        """Other words in the place of one's own, which fit the rule for the background.
 
         Raises:
-            ValueError: They do not.
+            ValueError: They do not, or a class is called background.
         """
-        names = words.vocabulary.names
+        names = load_classes(own.vocabulary if classes is None else classes).names
         if 'background' in names:
             raise ValueError(
                 f"class {names.index('background')} is called 'background', which is no class: "
                 "leave it out of the classes and set background=['background'], which is label 0"
             )
+        words = own.but(classes, background)
         if self.background_rule is not None and not words.with_background:
             raise ValueError(
                 f'{type(self.background_rule).__name__} needs phrases of a background, which '
