@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...clip.downloads import GIVE_FOLDER, downloading, offline, refused_weights, terms
+from ...clip.downloads import GIVE_FOLDER, downloading, refused_weights, terms
 from ...clip.loading import read_state_dict
 from ...extras import install, require
 from ...files import user_path
@@ -125,18 +125,15 @@ def _fetch(repository: str, download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    weights = f'hf-hub:{repository}'
+    weights, files = f'hf-hub:{repository}', list(FILES)
     if not download:
         try:
-            with offline(f'the weights of {weights}', False, GIVE_FOLDER):
-                return Path(
-                    snapshot_download(repository, allow_patterns=FILES, local_files_only=True)
-                )
+            return Path(snapshot_download(repository, allow_patterns=files, local_files_only=True))
         except FileNotFoundError:
             raise refused_weights(weights) from None
     with downloading(weights, instead=f'{GIVE_FOLDER}{terms(repository)}'):
         try:
-            return Path(snapshot_download(repository, allow_patterns=FILES))
+            return Path(snapshot_download(repository, allow_patterns=files))
         except GatedRepoError:
             raise ValueError(f'the hub refuses {repository} to you') from None
 
