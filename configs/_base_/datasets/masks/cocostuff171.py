@@ -17,4 +17,5 @@ parts = dict(
         background_prompts='cocostuff_clsseg_background',
         with_background=False,
     ),
+    ConceptSegmentor=dict(classes='seg_cocostuff_activesam'),
 )

@@ -12,4 +12,5 @@ parts = dict(
     SegTextHead=dict(classes='pascal_context', background=['background'], background_threshold=0.1),
     TagCLIP=dict(classes='pascal_context'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background'),
+    ConceptSegmentor=dict(classes='seg_pascal_context_activesam', background=['background']),
 )
