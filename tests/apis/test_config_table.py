@@ -70,15 +70,19 @@ def test_a_card_without_the_marks_is_refused():
 
 @pytest.mark.parametrize('method', TABLE.methods)
 def test_every_combination_loads(method, load):
-    for backbone in TABLE.backbones:
+    for backbone in TABLE.backbones_of(TABLE.methods[method]):
         # One of the new towers stands for all: they differ in the encoder alone.
-        if 'openai' not in backbone and backbone not in ('vit-demo', 'convnext-large_laion2b'):
+        if 'openai' not in backbone and backbone not in (
+            'vit-demo',
+            'convnext-large_laion2b',
+            'sam3',
+        ):
             continue
         tower = TABLE._load(CONFIGS / f'_base_/backbones/{backbone}.py')['backbone']
         for data in TABLE.datasets(method):
             cfg = load(TABLE.text(method, backbone, data))
             encoders = list(encoders_of(cfg.model))
-            assert encoders
+            assert bool(encoders) == (backbone != 'sam3')
             for encoder in encoders:
                 assert encoder['model'] == tower['encoder']['model']
             assert cfg.test_dataloader.dataset.pipeline == cfg.test_pipeline
@@ -108,6 +112,7 @@ def encoders_of(model):
         ('cls-seg_crf', 'vit-base-p16_openai', 'voc12'),
         ('piaa-sclip-dmar-cwr', 'vit-base-p16_openai', 'voc07'),
         ('clip', 'vit-base-p16_openai', 'voc07'),
+        ('activesam', 'sam3', 'voc21'),
     ],
 )
 def test_a_published_cell_is_the_leaf(name, load, capsys):
@@ -164,6 +169,13 @@ def test_unknown_names_are_refused_with_the_near_ones(capsys):
         assert cli.main(['config', *arguments]) == 2
         error = capsys.readouterr().err
         assert re.search(message, error), error
+
+
+def test_a_method_without_a_clip_goes_with_no_clip():
+    with pytest.raises(ValueError, match="no backbone of activesam 'vit-base-p16_openai'"):
+        TABLE.text('activesam', 'vit-base-p16_openai', 'voc21')
+    with pytest.raises(ValueError, match="there is no backbone of sclip 'sam3'"):
+        TABLE.text('sclip', 'sam3', 'voc21')
 
 
 def test_all_names_are_listed(capsys):
