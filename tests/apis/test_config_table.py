@@ -162,7 +162,10 @@ def test_the_command_prints_what_works_in_any_folder(tmp_path):
 def test_unknown_names_are_refused_with_the_near_ones(capsys):
     for arguments, message in [
         (['slip', 'vit-demo', 'voc21'], "no method 'slip' .*similar names: sclip"),
-        (['sclip', 'vit-base', 'voc21'], "no backbone 'vit-base' .*similar names: vit-base-p16_"),
+        (
+            ['sclip', 'vit-base', 'voc21'],
+            "no backbone of sclip 'vit-base' .*similar names: vit-base-p16_",
+        ),
         (['sclip', 'vit-demo', 'voc07'], "no data set of sclip 'voc07' .*voc"),
         (['sclip', 'vit-demo'], 'give a method, a backbone and a data set'),
     ]:
