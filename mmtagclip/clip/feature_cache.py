@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from ..files import default_cache_dir, user_path, write_whole
+from ..files import default_cache_dir, place_whole, user_path
 
 
 class FeatureCache:
@@ -69,7 +69,9 @@ class FeatureCache:
         values = feature.numpy()
         facts = {'key': key, 'sha256': _digest(values), 'name': name}
         try:
-            write_whole(self._path(self.folder, key), save({'feature': values}, facts))
+            # A file that a power failure tears is made again: its digest is wrong.
+            content = save({'feature': values}, facts)
+            place_whole(self._path(self.folder, key), content, durable=False)
         except (OSError, SafetensorError) as error:
             warnings.warn(f'text features are not cached in {self.folder}: {error}', stacklevel=2)
             self.folder = None

@@ -2,8 +2,8 @@
 
 python tools/analysis_tools/concept_cost.py --out work_dirs/concept_cost.json
 
-Without --checkpoint the weights are random, which are as fast and as large. Seconds are those of the
-processor on a CPU, so other programs do not count; the model runs on one thread.
+Without --checkpoint the weights are random, which are as fast and as large. Seconds are those of
+the processor on a CPU, so other programs do not count; the model runs on one thread.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def rows(sam3: Sam3, counts: list[int], device: str) -> list[dict[str, Any]]:
     image = torch.randn(3, *SIZE, generator=torch.Generator().manual_seed(0)).to(device)
     found = []
     encoded: list[Any] = []
-    found.append({'step': 'vision tower', **cost(lambda: encoded.append(segmentor.encode(image)), device)})  # noqa: E501
+    found.append(
+        {'step': 'vision tower', **cost(lambda: encoded.append(segmentor.encode(image)), device)}
+    )  # noqa: E501
     print(json.dumps(found[-1]), flush=True)
     for count in counts:
         names_asked = segmentor.names_for(names[:count])

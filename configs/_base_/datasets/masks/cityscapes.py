@@ -12,4 +12,5 @@ parts = dict(
     TagCLIP=dict(classes='cityscapes'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background', with_background=False),
     ConceptSegmentor=dict(classes='seg_cityscapes_activesam'),
+    LoadRegions=dict(path='data/cityscapes/regions/val'),
 )

@@ -18,4 +18,5 @@ parts = dict(
         with_background=False,
     ),
     ConceptSegmentor=dict(classes='seg_cocostuff_activesam'),
+    LoadRegions=dict(path='data/coco/regions/val2017'),
 )

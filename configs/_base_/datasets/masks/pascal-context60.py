@@ -13,4 +13,5 @@ parts = dict(
     TagCLIP=dict(classes='pascal_context'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background'),
     ConceptSegmentor=dict(classes='seg_pascal_context_activesam', background=['background']),
+    LoadRegions=dict(path='data/VOCdevkit/VOC2010/regions'),
 )

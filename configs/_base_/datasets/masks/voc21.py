@@ -14,4 +14,5 @@ parts = dict(
     CLSSeg=dict(prompts='voc_clsseg', background_prompts='voc_background'),
     ConceptSegmentor=dict(classes='seg_voc_activesam', background=['background']),
     AffinityRefinement=dict(box_threshold=0.4),
+    LoadRegions=dict(path='data/VOCdevkit/VOC2012/regions'),
 )
