@@ -48,7 +48,7 @@ def rows(sam3: Sam3, counts: list[int], device: str) -> list[dict[str, Any]]:
     encoded: list[Any] = []
     found.append(
         {'step': 'vision tower', **cost(lambda: encoded.append(segmentor.encode(image)), device)}
-    )  # noqa: E501
+    )
     print(json.dumps(found[-1]), flush=True)
     for count in counts:
         names_asked = segmentor.names_for(names[:count])
