@@ -72,8 +72,8 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
     for whenever a class is. Nothing is asked for an image without tags, which is all background,
     or all 255 without a background.
 
-    A class scores as its best phrase, and a pixel has the label of the best score. Masks take at
-    most 28 bytes per pixel of the original image, whatever the number of classes, and the
+    A class scores as its best phrase, and a pixel has the label of the best score. How many planes
+    of the original image's size are held does not depend on the number of classes, and the
     decoder's memory is bounded by :class:`Sam3`'s ``max_phrases``. The scores of all labels are
     held at that size for a ``label_processor`` that needs them or for probabilities.
 
