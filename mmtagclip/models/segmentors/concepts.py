@@ -28,7 +28,7 @@ from .concept_scores import (
 from .concept_words import ContextTokens, Preview
 from .sam3 import Answer, Phrase, Sam3
 from .tagging import build_tagger, encode_original
-from .text_head import Words
+from .text_head import Words, other_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
         if not 0 <= confidence <= 1:
             raise ValueError(f'ConceptSegmentor needs confidence in [0, 1], not {confidence}')
         self.background_rule: BackgroundRule | None = build(background_rule)
-        words = self._words(Words(load_classes(classes), ()), None, background)
+        words = self._words(load_classes(classes), Vocabulary(()), None, background)
         self.sam3: Sam3 = build(sam3)
         self.confidence = confidence
         self.preview: Preview | None = build(preview)
@@ -188,8 +188,8 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
         if classes is None and background is None:
             return self.names
         tagger = None if self.tagger is None else self.tagger.names_for(classes, background)
-        own, _, _ = self._own
-        words = self._words(own, classes, background)
+        own = self.names
+        words = self._words(own.vocabulary, own.background, classes, background)
         phrases = self._phrases(words)
         return ConceptNames(
             vocabulary=words.vocabulary,
@@ -288,19 +288,20 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
             ]
         )
 
-    def _words(self, own: Words, classes: Any, background: Any) -> Words:
+    def _words(self, own: Vocabulary, others: Vocabulary, classes: Any, background: Any) -> Words:
         """Other words in the place of one's own, which fit the rule for the background.
 
         Raises:
             ValueError: They do not, or a class is called background.
         """
-        names = load_classes(own.vocabulary if classes is None else classes).names
+        foreground, behind = other_names(own, others, classes, background)
+        names = foreground.names
         if 'background' in names:
             raise ValueError(
                 f"class {names.index('background')} is called 'background', which is no class: "
                 "leave it out of the classes and set background=['background'], which is label 0"
             )
-        words = own.but(classes, background)
+        words = Words(foreground, tuple(word for phrases in behind.phrases for word in phrases))
         if self.background_rule is not None and not words.with_background:
             raise ValueError(
                 f'{type(self.background_rule).__name__} needs phrases of a background, which '

@@ -69,7 +69,7 @@ class Sam3(nn.Module):
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of all weights but those of the
             text tower.
         max_phrases: Most phrases that the decoder is asked for at once. At full size each takes
-            about 0.4 GB in float32; the published programs ask for 32.
+            about 0.3 GB in float32; the published programs ask for 32.
         text_cache: Folder of cached text features; the user's cache directory if None, no cache
             if False.
         download: Whether weights that are not on this machine may be downloaded.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...clip import Vocabulary, load_classes, load_descriptions
+from ...clip import Descriptions, Vocabulary, load_classes, load_descriptions
+from ...clip.descriptions import is_descriptions
 from ...labels import IGNORED
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
@@ -22,6 +23,7 @@ class Words:
     Attributes:
         vocabulary: The F classes with their synonyms.
         background: Words of the background; label 0 if there are any.
+        said: The words of each class, if they are others than its phrases.
 
     Raises:
         ValueError: A word belongs to two classes, or to a class and the background.
@@ -29,6 +31,7 @@ class Words:
 
     vocabulary: Vocabulary
     background: tuple[str, ...]
+    said: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         owner: dict[str, str] = {}
@@ -73,32 +76,34 @@ class Words:
         wanted = {*([0] if first else []), *(tag + first for tag in tags)}
         return [row for row, label in enumerate(labels) if label in wanted]
 
-    def but(
-        self,
-        classes: str | Sequence | Vocabulary | None = None,
-        background: str | Sequence | Vocabulary | None = None,
-    ) -> 'Words':
-        """Other words in the place of these.
-
-        Args:
-            classes: The classes; these if None.
-            background: Words of the background; these if None, without those that are now a
-                class's.
-
-        Raises:
-            ValueError: See the class.
-        """
-        foreground = load_classes(self.vocabulary if classes is None else classes)
-        if background is None:
-            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
-            return Words(foreground, tuple(word for word in self.background if word not in taken))
-        others = Vocabulary.load(background)
-        return Words(foreground, tuple(word for phrases in others.phrases for word in phrases))
-
     @property
     def _groups(self) -> list[tuple[str, ...]]:
         """The words of each label."""
-        return [*([self.background] * self.with_background), *self.vocabulary.phrases]
+        classes = self.said or self.vocabulary.phrases
+        return [*([self.background] * self.with_background), *classes]
+
+
+def other_names(
+    own: Vocabulary,
+    own_background: Vocabulary,
+    classes: str | Sequence | Vocabulary | None,
+    background: str | Sequence | Vocabulary | None,
+) -> tuple[Vocabulary, Vocabulary]:
+    """Classes and words of the background of a call.
+
+    Args:
+        own: The classes if None are given.
+        own_background: Words of the background if None are given, without those that are now a
+            class's.
+        classes: See :func:`mmtagclip.clip.load_classes`.
+        background: See :meth:`mmtagclip.clip.Vocabulary.load`.
+    """
+    foreground = load_classes(own if classes is None else classes)
+    if background is not None:
+        return foreground, Vocabulary.load(background)
+    taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
+    kept = [word for phrases in own_background.phrases for word in phrases]
+    return foreground, Vocabulary.load([word for word in kept if word not in taken])
 
 
 @MODELS.register_module()
@@ -122,12 +127,15 @@ class SegTextHead(nn.Module):
             background.
         area_threshold: Classes that win at most this share of all pixels won by
             classes are left out of that image.
-        descriptions: A short description of each class, such as a language model
-            writes (ITACLIP): a file with one per line, in the order of the
-            classes, or a list; None for none. The background has none.
+        descriptions: What is said about each class, or None. The background has none. Descriptors
+            by name (JSON, YAML, a dict), as a tagger takes them, see
+            :class:`mmtagclip.clip.Descriptions`: a class is one word then, or with
+            ``join='max'`` one for each prompt; ``'reweight'`` needs a tagger. Or a short
+            description of each class, such as a language model writes (ITACLIP): a file with one
+            per line, in the order of the classes, or a list.
         description_weight: ``a`` of ``(1 - a) * word + a * description``, the
             text feature of each word of a class, not normalised again;
-            published: 0.05 to 0.2. Ignored without descriptions.
+            published: 0.05 to 0.2. Ignored without such descriptions.
         replace: Words that stand in for words of ``classes``, which keep their names:
             ``{'person': 'people'}`` (CorrCLIP).
 
@@ -150,7 +158,7 @@ class SegTextHead(nn.Module):
         logit_scale: float = 40.0,
         background_threshold: float = 0.0,
         area_threshold: float = 0.0,
-        descriptions: str | Sequence[str] | None = None,
+        descriptions: str | Sequence[str] | dict | None = None,
         description_weight: float = 0.1,
         scoring: str = 'softmax',
         replace: Mapping[str, str] | None = None,
@@ -170,15 +178,24 @@ class SegTextHead(nn.Module):
         }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'SegTextHead needs {key} in [0, 1], not {value}')
-        self.descriptions = (
-            None if descriptions is None else load_descriptions(descriptions, self.classes.names)
-        )
+        self.descriptions: Vocabulary | None = None
+        self.described: Descriptions | None = None
+        if is_descriptions(descriptions):
+            self.described = Descriptions.of(descriptions)  # type: ignore[arg-type]
+            self.described.check(self.classes)
+            if self.described.join == 'reweight':
+                raise ValueError(
+                    "descriptions with join='reweight' depend on the whole image, which windows "
+                    "do not see: use 'mean', 'unit', 'max' or 'tse'"
+                )
+        elif descriptions is not None:
+            self.descriptions = load_descriptions(descriptions, self.classes.names)  # type: ignore[arg-type]
         self.description_weight = description_weight
         self.templates = templates
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
         self.area_threshold = area_threshold
-        self.own = self._checked(Words(self.classes, ()).but(None, self.background))
+        self.own = self._words(self.classes, self.background)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -213,7 +230,7 @@ class SegTextHead(nn.Module):
                 'this head has a description of each of its own classes, so it takes no '
                 'others; use one without descriptions'
             )
-        return self._checked(self.own.but(classes, background))
+        return self._words(*other_names(self.classes, self.background, classes, background))
 
     def text(self, encoder: CLIPEncoder, words: Words | None = None) -> Tensor:
         """Text features ``(K, D)`` of the words, float32, on the CPU.
@@ -232,6 +249,8 @@ class SegTextHead(nn.Module):
             check_scoring(self.scoring, encoder)
             self.logit_scale, self.logit_bias = encoder.logit_scale, encoder.logit_bias
         words = self.own if words is None else words
+        if self.described is not None:
+            return encoder.patch_text(self._described_text(encoder, words, self.described))
         text = encoder.patch_text(encoder.encode_names(words.words, self.templates))
         if self.descriptions is None:
             return text
@@ -240,7 +259,29 @@ class SegTextHead(nn.Module):
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
 
-    def _checked(self, words: Words) -> Words:
+    def _described_text(
+        self, encoder: CLIPEncoder, words: Words, descriptions: Descriptions
+    ) -> Tensor:
+        """The same with descriptors of each class."""
+        classes = words.vocabulary
+        plain = Vocabulary(tuple((word,) for word in words.background)) + Vocabulary(
+            tuple(phrases[:1] for phrases in classes.phrases), classes.names
+        )
+        text = encoder.encode_names(plain, self.templates)
+        others, text = text[: len(words.background)], text[len(words.background) :]
+        described = encoder.describe(classes, descriptions)
+        if descriptions.join == 'max':
+            return torch.cat([others, described.features])
+        return torch.cat([others, encoder.join(described, text, descriptions)])
+
+    def _words(self, classes: Vocabulary, background: Vocabulary) -> Words:
+        said: tuple[tuple[str, ...], ...] = ()
+        if self.described is not None:
+            prompts = tuple(self.described.prompts(classes))
+            one = tuple(phrases[:1] for phrases in classes.phrases)
+            said = prompts if self.described.join == 'max' else one
+        others = tuple(word for phrases in background.phrases for word in phrases)
+        words = Words(classes, others, said)
         for key in ('background_threshold', 'area_threshold'):
             if getattr(self, key) and not words.with_background:
                 raise ValueError(
