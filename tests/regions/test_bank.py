@@ -18,10 +18,8 @@ from mmtagclip.regions.bank import (
     unit_region_means,
 )
 from tests import twins
-from tests.golden.regions.stand_ins import region_map
-from tests.processes import ROOT
-
-GOLDEN = ROOT / 'tests' / 'golden' / 'regions'
+from tests.golden import GOLDEN
+from tests.golden.weights import region_map
 
 
 def unit(rows, width, seed):

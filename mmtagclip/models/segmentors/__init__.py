@@ -5,6 +5,7 @@ from ...frameworks import segmentation  # noqa: F401
 
 # isort: split
 from .affinity import AffinityRefinement
+from .bank import BankProcessor, RegionEncoder
 from .base import (
     CLSSegTTA,
     EncodedImage,
@@ -26,6 +27,7 @@ from .windows import ImageViews, SlidingWindows, WholeImage, Window
 __all__ = [
     'PAMR',
     'AffinityRefinement',
+    'BankProcessor',
     'CLSSeg',
     'CLSSegTTA',
     'DenseCRF',
@@ -37,6 +39,7 @@ __all__ = [
     'MapCorrection',
     'MaskCLIPRefinement',
     'Masks',
+    'RegionEncoder',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',
