@@ -270,7 +270,12 @@ class DenseEncoder(nn.Module):
     @property
     def logit_scale(self) -> float:
         """Factor of the cosines: ``exp`` of CLIP's parameter."""
-        return float(self.clip.logit_scale.exp())
+        return float(self.scale)
+
+    @property
+    def scale(self) -> Tensor:
+        """:attr:`logit_scale` as a tensor on the model's device: the host does not wait for it."""
+        return self.clip.logit_scale.exp()
 
     @property
     def logit_bias(self) -> float | None:

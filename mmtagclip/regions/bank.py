@@ -26,6 +26,7 @@ from ..clip.loading import weights_digest
 from ..extras import require
 from ..files import safetensors_content, user_path, write_whole
 from ..records import parse_json
+from .grids import bilinear
 
 FORMAT = 'mmtagclip memory bank 1'
 DTYPES = {'float16': torch.float16, 'float32': torch.float32}
@@ -409,10 +410,11 @@ def unit_region_means(features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     height, width = features.shape[1:]
     # The last row and column once more, so that each pixel has four places.
     features = nn.functional.pad(features[None].double(), (0, 1, 0, 1), mode='replicate')[0]
-    (y, down), (x, right) = (
-        _places(old, new, ids.device) for old, new in zip((height, width), ids.shape, strict=True)
+    (rows, down), (columns, right) = (
+        bilinear(*sides) for sides in zip((height, width), ids.shape, strict=True)
     )
-    y, down = y[:, None], down[:, None]
+    y, down = rows[0][:, None].to(ids.device), down[:, None].to(features)
+    x, right = columns[0].to(ids.device), right.to(features)
     steps = [(0, 0), (0, 1), (1, 0), (1, 1)]
     corners = [features[:, dy : dy + height, dx : dx + width] for dy, dx in steps]
     weights = [(down if dy else 1 - down) * (right if dx else 1 - right) for dy, dx in steps]
@@ -429,14 +431,6 @@ def unit_region_means(features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     count = torch.bincount(index.flatten(), minlength=len(regions))
     means = shares.view(len(regions), cells) @ features.flatten(1).T
     return regions, (means / count[:, None]).float()
-
-
-def _places(old: int, new: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each pixel of a side, bilinear: the first place of the map, and the next one's share."""
-    place = (torch.arange(new, dtype=torch.float64, device=device) + 0.5) * old / new - 0.5
-    place.clamp_(min=0)
-    first = place.long()
-    return first, place - first
 
 
 def source_identity(source: nn.Module) -> dict[str, str]:

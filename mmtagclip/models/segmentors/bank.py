@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ...clip import Vocabulary
 from ...regions.bank import MemoryBank, region_means, unit_region_means
 from ...regions.features import AffinitySource
+from ...regions.grids import nearest
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from .base import EncodedImage, build
-from .companions import companions_of, nearest
+from .companions import companions_of
 from .windows import SlidingWindows, Window
 
 MOST_REGIONS = 4096  # of an image: each is a query, and has a share of every place of the features
@@ -139,7 +140,8 @@ class BankProcessor(nn.Module):
         _, means = unit_region_means(self._features(image), ids)
         found = self.bank.search(F.normalize(means), self.neighbours)
         theirs = [cosines_of(self.bank, found, text)]
-        for encoder, bank in zip(self.encoders, self.banks, strict=True):
+        encoders: Sequence[Any] = list(self.encoders)
+        for encoder, bank in zip(encoders, self.banks, strict=True):
             other = encoder.patch_text(encoder.encode_names(words, self.templates))
             theirs.append(cosines_of(bank, found, other.to(text.device)))
         mean = torch.stack(theirs).mean(dim=0)

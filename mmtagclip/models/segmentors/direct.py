@@ -279,7 +279,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             planes = self.text.new_zeros(0, *encoded.size)
             plane_labels: list[int] = []
         else:
-            cosines = self._cosines(encoded, names, rows)
+            cosines = self._refined(encoded, names, rows)
             if not with_planes and self.post_processor is None:
                 labels = self.head.best_labels(cosines, word_labels, encoded.size, background_level)
                 return Masks(labels, None, sorted(set(word_labels)))
@@ -300,9 +300,20 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         every = list(range(len(mean)))
         return Masks(self.head.labels(mean, every), mean, every)
 
-    def _cosines(self, encoded: EncodedImage, names: WordNames, rows: Sequence[int]) -> Tensor:
+    def _refined(self, encoded: EncodedImage, names: WordNames, rows: Sequence[int]) -> Tensor:
         """Cosines ``(K, h, w)`` of an image with some words, of the original size if refined."""
         text = names.text[list(rows)]
+        cosines = self._cosines(encoded, text)
+        if self.cosine_processor is not None:
+            words = names.words.words.phrases
+            asked = Vocabulary(tuple(words[row] for row in rows))
+            cosines = self.cosine_processor(cosines, encoded, text, asked)
+        if self.logit_processor is not None:
+            cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
+        return cosines
+
+    def _cosines(self, encoded: EncodedImage, text: Tensor) -> Tensor:
+        """Cosines ``(K, h, w)`` of an image with ``(K, D)``, not flipped."""
         encode: Encode | None = None
         if encoded.features is not None:
             kept = iter(encoded.features)
@@ -319,14 +330,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        cosines = flip_back(cosines, encoded.flip)
-        if self.cosine_processor is not None:
-            words = names.words.words.phrases
-            asked = Vocabulary(tuple(words[row] for row in rows))
-            cosines = self.cosine_processor(cosines, encoded, text, asked)
-        if self.logit_processor is not None:
-            cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
-        return cosines
+        return flip_back(cosines, encoded.flip)
 
     def _encode_original(self, sample: SegDataSample) -> Encoded:
         """Encode the original image for the tagger, on the patch grid."""

@@ -219,10 +219,11 @@ class TagCLIP(BaseClassifier):
         readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable], names)
-        for index, result in zip(readable, results, strict=True):
-            sample, scores = data_samples[index], result.scores[0]
-            labels = rule.labels(scores)
-            sample.set_pred_score(scores).set_pred_label(labels)
+        found = [rule.mask(result.scores) for result in results]
+        masks = torch.cat(found).cpu() if found else ()  # the host waits once for all images
+        for index, result, mask in zip(readable, results, masks, strict=True):
+            sample, labels = data_samples[index], mask.nonzero().flatten()
+            sample.set_pred_score(result.scores[0]).set_pred_label(labels)
             sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')

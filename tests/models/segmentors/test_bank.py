@@ -7,11 +7,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmtagclip.clip import Vocabulary
-from mmtagclip.models import BankProcessor, EncodedImage
+from mmtagclip.models import (
+    BankProcessor,
+    CorrCLIPLastBlock,
+    EncodedImage,
+    RegionEncoder,
+    SlidingWindows,
+)
 from mmtagclip.models.segmentors.windows import resize
+from mmtagclip.regions import Affinity, AffinitySource
 from tests.golden import GOLDEN
-from tests.golden.weights import region_map
+from tests.golden.weights import region_map, smooth_image
 from tests.regions.test_bank import write
+from tests.regions.test_corrclip import dino  # noqa: F401
 
 WORDS = Vocabulary.load(list('abcdefgh'))
 
@@ -76,3 +84,32 @@ def test_the_released_codes_cosines(golden, banks, name):
     single = torch.from_numpy(golden['pipeline/90x131/single/cosines'])
     expected = torch.from_numpy(golden[f'pipeline/90x131/{name}/cosines'])
     torch.testing.assert_close((single + spread) / 2, expected, atol=1e-5, rtol=0)
+
+
+class Fixed(AffinitySource):
+    """Returns the same features for each image."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = rows(52, 1, 24, 9, 13)
+
+    def forward(self, pixels):
+        return Affinity(self.features)
+
+
+def region_encoder(encoder_config, source):
+    last_block = CorrCLIPLastBlock(source, merge=False, lowest_is_none=True)
+    config = {**encoder_config, 'positions': 'bicubic_scale', 'last_block': last_block}
+    windows = SlidingWindows(224, 112, max_windows=2, pad_to=56)
+    return RegionEncoder(config, Fixed(), windows, side=224)
+
+
+def test_the_released_codes_rows(encoder_config, dino, golden, monkeypatch):  # noqa: F811
+    monkeypatch.setattr('mmtagclip.models.segmentors.bank.CHANNELS', 24)
+    built = region_encoder(encoder_config, dino)
+    ids, keys, values = built(smooth_image(90, 131, 5), region_map(90, 131, 41))
+    close = {'atol': 1e-5, 'rtol': 0}
+    assert ids.tolist() == list(range(1, 8))
+    expected = F.normalize(torch.from_numpy(golden['bank/90x131/keys']))
+    torch.testing.assert_close(keys, expected, **close)
+    torch.testing.assert_close(values, torch.from_numpy(golden['bank/90x131/values']), **close)
