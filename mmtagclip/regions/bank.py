@@ -34,6 +34,7 @@ KINDS = {'F16': torch.float16, 'F32': torch.float32, 'I32': torch.int32}
 LENGTH_ERROR = 0.01  # of a vector that is not damaged, at most
 ROWS = 8192  # of keys that are compared together, at most
 PRODUCTS = 2**22  # numbers of one piece of a table of products, at most
+TRAINING = 2**17  # keys that FAISS's index is trained with, at most
 PAIRS = 2**14  # pairs of a query and a key whose product is computed again together
 SEARCHES = ('exact', 'faiss')
 
@@ -256,8 +257,8 @@ class MemoryBank:
             index = faiss.index_factory(
                 size, factory or f'IVF{clusters},PQ32', faiss.METRIC_INNER_PRODUCT
             )
-            step = max(1, len(self) // (64 * clusters))  # more rows hardly change the clusters
-            index.train(self._tensors['keys'][::step].float().numpy())
+            step = -(-len(self) // TRAINING)
+            index.train(torch.cat([part[::step] for part in self.keys(ROWS)]).numpy())
             for part in self.keys(ROWS):
                 index.add(part.numpy())
             content = faiss.serialize_index(index).tobytes()
