@@ -87,14 +87,23 @@ class CorrCLIPLastBlock(LastBlock):
                 'spatial_weight=0'
             )
         self.source: AffinitySource = MODELS.build(source) if isinstance(source, dict) else source
-        self.needs_pixels = not whole_image
-        self.whole_grid = 2 if whole_image else None
+        self.whole_image = whole_image
         self.merge = not whole_image if merge is None else merge
         self.spatial_weight = spatial_weight
         self.region_weight = region_weight
         self._spatial_layers = spatial_layers
         self.lowest_is_none = lowest_is_none
         self.set_depth(12)
+
+    @property
+    def needs_pixels(self) -> bool:  # type: ignore[override]
+        """Whether the source sees each window."""
+        return not self.whole_image
+
+    @property
+    def whole_grid(self) -> int | None:  # type: ignore[override]
+        """Cells per patch and side of the features of the whole image."""
+        return 2 if self.whole_image else None
 
     def set_depth(self, num_blocks: int) -> None:
         """See :class:`LastBlock`."""
