@@ -62,6 +62,17 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def model(config):
+    return load_region_encoder(str(config), 'cpu')
+
+
+@pytest.fixture
+def built_once(model, monkeypatch):
+    """The command takes the model that is there."""
+    monkeypatch.setattr('mmtagclip.apis.banks.load_region_encoder', lambda *_, **__: model)
+
+
+@pytest.fixture(scope='module')
 def bank(data, config, tmp_path_factory):
     out = tmp_path_factory.mktemp('bank') / 'a.safetensors'
     words = ['--regions', data / 'regions', '--model', config, '--out', out, '--quiet']
@@ -69,10 +80,9 @@ def bank(data, config, tmp_path_factory):
     return out
 
 
-def test_the_rows_are_those_of_the_images(bank, data, config):
+def test_the_rows_are_those_of_the_images(bank, data, model):
     found = MemoryBank(bank)
     assert [path.rpartition('/')[2] for path in found.images] == [f'{name}.png' for name in NAMES]
-    model = load_region_encoder(str(config), 'cpu')
     assert [one.name for one in bank.parent.iterdir()] == ['a.safetensors']
     row = 0
     for number, name in enumerate(NAMES):
@@ -90,6 +100,7 @@ def test_the_rows_are_those_of_the_images(bank, data, config):
     assert found.facts['settings']['windows']['size'] == 64
 
 
+@pytest.mark.usefixtures('built_once')
 def test_parts_make_the_same_file_and_resume(bank, data, config, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'b.safetensors'
     words = ['bank', data / 'images', '--regions', data / 'regions', '--model', config]
@@ -122,7 +133,8 @@ def interrupted(forward, after):
     return call
 
 
-def test_images_without_good_regions_are_named(data, config, tmp_path, capsys):
+@pytest.mark.usefixtures('built_once')
+def test_images_without_good_regions_are_named(data, config, model, tmp_path, capsys):
     regions = tmp_path / 'regions'
     shutil.copytree(data / 'regions', regions)
     (regions / f'{NAMES[0]}.png').unlink()
@@ -137,7 +149,6 @@ def test_images_without_good_regions_are_named(data, config, tmp_path, capsys):
     assert f'3 regions of 1 images in {out}' in error
     found = MemoryBank(out)
     assert (found.facts['dtype'], len(found.facts['errors'])) == ('float32', 2)
-    model = load_region_encoder(str(config), 'cpu')
     with pytest.raises(ValueError, match='has no image with the name'):
         build_bank(
             model, data / 'images', regions, tmp_path / 'c.safetensors',
@@ -167,13 +178,16 @@ def test_an_index_of_a_bank_that_is_there(bank, tmp_path, capsys):
         (['--shard', '3/2'], '--shard must be I/N with 1 <= I <= N, such as 1/4, not 3/2'),
         (['--shard', '1/2', '--overwrite'], '--overwrite does not go with --shard'),
         (['--regions', 'gone'], '--regions: there is nothing at gone; mmtagclip regions'),
-        (['--model', 'tagclip_demo'], 'is made by a RegionEncoder, not by a TagCLIP: name a'),
+        (['--model', 'OTHER'], 'is made by a RegionEncoder, not by a SlidingWindows: name'),
         (['--regions', 'CONFIG'], 'is no COCO file of masks'),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(words, message, bank, data, config, tmp_path, capsys):
     usual = ['--out', tmp_path / 'n.safetensors', '--regions', data / 'regions', '--model', config]
-    words = [{'BANK': bank, 'CONFIG': config}.get(word, word) for word in words]
+    other = tmp_path / 'other.py'
+    other.write_text("model = {'type': 'mmtagclip.SlidingWindows'}\n")
+    known = {'BANK': bank, 'CONFIG': config, 'OTHER': other}
+    words = [known.get(word, word) for word in words]
     assert mmtagclip('bank', data / 'images', *usual, *words) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -181,8 +195,7 @@ def test_what_is_wrong_is_said_in_one_line(words, message, bank, data, config, t
     assert error.count('\n') == 1
 
 
-def test_options_of_the_function_are_checked(data, config, tmp_path):
-    model = load_region_encoder(str(config), 'cpu')
+def test_options_of_the_function_are_checked(data, model, tmp_path):
     out = tmp_path / 'a.safetensors'
     for more, message in [
         ({'dtype': 'int8'}, 'dtype must be one of float16, float32'),
