@@ -34,6 +34,7 @@ KINDS = {'F16': torch.float16, 'F32': torch.float32, 'I32': torch.int32}
 LENGTH_ERROR = 0.01  # of a vector that is not damaged, at most
 ROWS = 8192  # of keys that are compared together, at most
 PRODUCTS = 2**22  # numbers of one piece of a table of products, at most
+GATHERED = 256  # values that are read together: the system maps 64 kB or more for each
 TRAINING = 2**17  # keys that FAISS's index is trained with, at most
 PAIRS = 2**14  # pairs of a query and a key whose product is computed again together
 SEARCHES = ('exact', 'faiss')
@@ -230,11 +231,13 @@ class MemoryBank:
         Raises:
             ValueError: One is damaged.
         """
-        part = self._tensors['values'][rows.cpu()].float()
-        self._release()
-        flat = part.flatten(0, -2)
-        self._check_unit(flat, 'value', rows.flatten().tolist())
-        return part.to(rows.device)
+        parts = []
+        for some in rows.flatten().cpu().split(GATHERED):
+            parts.append(self._tensors['values'][some].float())
+            self._release()
+        found = torch.cat(parts)
+        self._check_unit(found, 'value', rows.flatten().tolist())
+        return found.view(*rows.shape, -1).to(rows.device)
 
     def add_index(self, factory: str | None = None) -> Path:
         """Make FAISS's index of the keys, in a file beside the bank; it replaces an earlier one.

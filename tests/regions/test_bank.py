@@ -87,6 +87,7 @@ def test_the_file_is_read_by_safetensors_and_piece_by_piece(dtype, tmp_path, mon
         assert torch.equal(file.get_tensor('values'), values)
         assert file.get_tensor('region').tolist() == list(range(1, 22))
     monkeypatch.setattr(module, 'ROWS', 4)
+    monkeypatch.setattr(module, 'GATHERED', 5)
     bank = MemoryBank(path)
     assert (len(bank), bank.images[1], bank.origin(20)) == (21, 'b/ü.jpg', (1, 21))
     queries = unit(3, 6, 4)

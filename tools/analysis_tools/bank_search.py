@@ -4,7 +4,7 @@
 
 Keys lie around centres, and queries are keys with noise, as regions of like things would. The bank
 stays in --scratch for another run. Memory is that of this process: all of it, its anonymous part,
-and the mapped part of the file, each at its highest.
+and the mapped files (the bank, and torch's libraries), each at its highest; and before the search.
 """
 
 import argparse
@@ -122,7 +122,12 @@ def main() -> None:
         bank.values(rows)
         return rows
 
-    rows: dict[str, Any] = {'machine': measuring.machine(args.device), 'exact': []}
+    _, before = measured(lambda: time.sleep(0.1))
+    rows: dict[str, Any] = {
+        'machine': measuring.machine(args.device),
+        'before': {key: before[key] for key in Memory.KEYS},
+        'exact': [],
+    }
     for _ in range(args.repeats):
         exact, figures = measured(lambda: ask(bank))
         rows['exact'].append(figures)
