@@ -261,7 +261,8 @@ class MemoryBank:
                 size, factory or f'IVF{clusters},PQ32', faiss.METRIC_INNER_PRODUCT
             )
             step = -(-len(self) // TRAINING)
-            index.train(torch.cat([part[::step] for part in self.keys(ROWS)]).numpy())
+            # Copies, as a view keeps its whole piece in memory.
+            index.train(torch.cat([part[::step].clone() for part in self.keys(ROWS)]).numpy())
             for part in self.keys(ROWS):
                 index.add(part.numpy())
             content = faiss.serialize_index(index).tobytes()
