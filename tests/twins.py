@@ -347,6 +347,26 @@ def piaa(patches, text, size, temperature, keep_emptied):
     return fit([(patches[i], c, p[i, c]) for i, c in kept])
 
 
+def nearest(queries, keys, count):
+    """Products and rows of each query's nearest keys; equal ones by their rows."""
+    found = []
+    for query in queries:
+        products = [float((query * key).sum()) for key in keys]
+        rows = sorted(range(len(keys)), key=lambda row: -products[row])[:count]
+        found.append(([products[row] for row in rows], rows))
+    return [one for one, _ in found], [rows for _, rows in found]
+
+
+def unit_map(features, size):
+    """A map, resized, and brought to unit length at each pixel."""
+    return F.normalize(F.interpolate(features[None], size=size, mode='bilinear')[0], dim=0)
+
+
+def region_means(maps, ids):
+    """Mean of a map over each region, by its id."""
+    return {one: maps[:, ids == one].mean(dim=1) for one in sorted(set(ids.flatten().tolist()))}
+
+
 def shortlist(visual, scale, text, coarse, maps, grid, image, foreground, count):
     """Scores (F,) and maps (F, N) of one image where only the best classes are refined."""
     best = sorted(range(foreground), key=lambda c: (-coarse[:, c].max().item(), c))[:count]

@@ -9,6 +9,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .banks import build_bank, load_region_encoder
     from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
@@ -27,12 +28,14 @@ __all__ = [
     'SegResult',
     'TagInferencer',
     'TagResult',
+    'build_bank',
     'embed_images',
     'find_config',
     'inferencer_class',
     'list_images',
     'list_models',
     'load_config',
+    'load_region_encoder',
     'search',
     'zoo_root',
 ]
@@ -40,6 +43,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.analysis': ('Analysis',),
+        '.banks': ('build_bank', 'load_region_encoder'),
         '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),

@@ -432,6 +432,23 @@ class DenseEncoder(nn.Module):
         patches, whole = (F.normalize(one, dim=-1) for one in self.read(out, grid))
         return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid)
 
+    @torch.no_grad()
+    def raw_patches(
+        self, images: Tensor, companions: Companions | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Encode images; the features ``(B, N, D)`` keep their length, and their grid ``(h, w)``.
+
+        Args:
+            images: See :meth:`forward`.
+            companions: The same.
+        """
+        if self.last_block is None:
+            out: Streams
+            out, grid = self.embed(images)
+        else:
+            out, grid = self.last_block(self.walk(images, lambda *_: None, companions))
+        return self.read(out, grid)[0], grid
+
     def read(self, out: Streams, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Read patches and global feature of what comes out of the last block.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .bank import MemoryBank
     from .corrclip import CorrCLIPLastBlock
     from .features import Affinity, AffinitySource, TimmFeatures
     from .files import RegionFile, read_regions, region_files
@@ -14,6 +15,7 @@ __all__ = [
     'Affinity',
     'AffinitySource',
     'CorrCLIPLastBlock',
+    'MemoryBank',
     'ProxyLastBlock',
     'RegionFile',
     'TimmFeatures',
@@ -23,6 +25,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        '.bank': ('MemoryBank',),
         '.corrclip': ('CorrCLIPLastBlock',),
         '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
         '.files': ('RegionFile', 'read_regions', 'region_files'),

@@ -5,6 +5,7 @@ from ...frameworks import segmentation  # noqa: F401
 
 # isort: split
 from .affinity import AffinityRefinement
+from .bank import BankProcessor, RegionEncoder
 from .base import (
     CLSSegTTA,
     EncodedImage,
@@ -31,6 +32,7 @@ __all__ = [
     'PAMR',
     'AffinityRefinement',
     'BackgroundRule',
+    'BankProcessor',
     'CLSSeg',
     'CLSSegTTA',
     'ConceptSegmentor',
@@ -49,6 +51,7 @@ __all__ = [
     'MaximumBackground',
     'NeighbourContext',
     'Preview',
+    'RegionEncoder',
     'Sam3',
     'SegNames',
     'SegTextHead',
