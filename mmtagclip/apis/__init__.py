@@ -9,6 +9,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .calibration import calibrate
     from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
@@ -27,6 +28,7 @@ __all__ = [
     'SegResult',
     'TagInferencer',
     'TagResult',
+    'calibrate',
     'embed_images',
     'find_config',
     'inferencer_class',
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.analysis': ('Analysis',),
+        '.calibration': ('calibrate',),
         '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),

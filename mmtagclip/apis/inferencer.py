@@ -75,9 +75,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     Args:
         model: Path of a config, name of a bundled model (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
-        weights: Checkpoint of a model that was trained; or of the classifier that
-            ``mmtagclip.FitLoop`` fitted (PIAA), for the class names and the encoder of
-            the model. The config names the encoder's weights.
+        weights: Checkpoint of a model that was trained; or of what was fitted to images for
+            the class names and the encoder of the model: the classifier of
+            ``mmtagclip.FitLoop`` (PIAA), or the calibration of
+            :func:`mmtagclip.apis.calibrate`. The config names the encoder's weights.
         device: ``'cpu'``, ``'cuda:0'`` and so on; by default cuda if available
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
@@ -465,14 +466,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if not isinstance(model, self.open_class):
             self._init_trained(model, cfg, weights)
         elif weights is not None:
-            if not _classifiers(model):
+            tagger = getattr(model, 'tagger', model)
+            if tagger is None:
                 raise ValueError(
-                    f'{weights} was given as the checkpoint of a fitted classifier, '
-                    f'but this {type(model).__name__} has none; '
-                    "give its encoder's weights as the config's checkpoint"
+                    f'{weights} was given as what was fitted for a tagger, but this '
+                    f"{type(model).__name__} has none; give its encoder's weights as the "
+                    "config's checkpoint"
                 )
-            for classifier in _classifiers(model):
-                classifier.load(weights)
+            tagger.load_fitted(weights)
         return model
 
     def _init_trained(self, model: Any, cfg: Any, weights: str | Path | None) -> None:

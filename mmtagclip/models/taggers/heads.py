@@ -1,6 +1,7 @@
 """From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseFeatures, Encoded, Names
 from ...registry import MODELS
+from .calibration import Calibration
 from .cwr import CWR
 from .dmar import DMAR
 from .scoring import SCORINGS, coarse_scores, name_scores
@@ -48,11 +50,16 @@ class TagHead(nn.Module):
             :meth:`TagCLIP.noise_level`.
         top: Most tags of an image; any number if None.
 
+    Attributes:
+        calibration: What the scores go through at last, see :meth:`TagCLIP.load_fitted`; None for
+            nothing.
+
     Raises:
         TypeError: A value of another type.
         ValueError: A value is out of range.
     """
 
+    calibration: Calibration | None
     attention_layers: tuple[tuple[int, ...], ...] = ()
     needs_votes = False
     scoring = 'softmax'
@@ -65,11 +72,20 @@ class TagHead(nn.Module):
         self.min_score = min_score
         self.top = top
         _ = self.rule  # refuses bad values
+        self.calibration = None
+        self.register_forward_hook(_calibrated)
 
     @property
     def rule(self) -> TagRule:
         """The rule that turns scores into tags."""
         return TagRule(self.threshold, top=self.top).but(min_score=self.min_score)
+
+
+def _calibrated(head: Any, inputs: tuple[Encoded, Names], scored: TagScores) -> TagScores:
+    """What a head returns, calibrated."""
+    if head.calibration is None:
+        return scored
+    return replace(scored, scores=head.calibration.calibrate(scored.scores, *inputs))
 
 
 @MODELS.register_module()

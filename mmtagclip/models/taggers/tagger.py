@@ -7,6 +7,7 @@ from ...frameworks import pretrain  # noqa: F401
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ...clip import Encoded, Names, Vocabulary, load_names
+from ...clip import Encoded, Names, Vocabulary, load_names, read_state_dict
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..data_preprocessor import CLIPDataPreprocessor
 from ..precision import full_precision
+from .calibration import PREFIX as CALIBRATION
+from .calibration import Calibration
 from .dmar import DMAR
 from .heads import TagScores
 from .piaa import GaussianClassifier
@@ -102,6 +105,46 @@ class TagCLIP(BaseClassifier):
             classifier.attach(self.classes + self.background, self.encoder)
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
+    def load_fitted(self, path: str | Path) -> None:
+        """Load what was fitted to images: the head's classifier, a calibration, or both.
+
+        With a calibration, scores go through it, and calls with other names than those of its
+        fit are refused.
+
+        Args:
+            path: A checkpoint of ``mmtagclip.FitLoop`` or ``mmtagclip calibrate``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged or holds neither, or was fitted for another encoder
+                or head or, in case of the classifier, other names.
+        """
+        try:
+            calibration = Calibration.of(read_state_dict(path)[0])
+            if calibration is None and not self._classifiers():
+                raise ValueError(
+                    'it holds no calibration of mmtagclip calibrate, and this model takes no '
+                    "other fitted part; give the encoder's weights as the config's checkpoint "
+                    '(--checkpoint)'
+                )
+            if calibration is not None:
+                self._calibrate_with(calibration)
+        except ValueError as error:
+            raise ValueError(error if str(path) in str(error) else f'{path}: {error}') from None
+        for classifier in self._classifiers():
+            classifier.load(path)
+
+    def _calibrate_with(self, calibration: Calibration) -> None:
+        calibration.check_model(self.encoder, self.head)
+        self.head.calibration = calibration.to(self.text.device)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Take up a calibration, for which a tagger without one has no place."""
+        calibration = Calibration.of(state_dict, f'{prefix}{CALIBRATION}')
+        if calibration is not None:
+            self._calibrate_with(calibration)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @property
     def vocabulary(self) -> Vocabulary:
         """The foreground classes."""
@@ -131,7 +174,7 @@ class TagCLIP(BaseClassifier):
                 and these are others.
         """
         if classes is None and background is None:
-            return self.names
+            return self._checked(self.names)
         foreground, others = load_names(
             self.classes if classes is None else classes,
             () if background is None else background,
@@ -140,7 +183,13 @@ class TagCLIP(BaseClassifier):
             others = self.background.without(foreground)
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
-        return self.encoder.names(foreground, others, self.templates)
+        return self._checked(self.encoder.names(foreground, others, self.templates))
+
+    def _checked(self, names: Names) -> Names:
+        """The names, refused here if the head's calibration was fitted for others."""
+        if self.head.calibration is not None:
+            self.head.calibration.check_names(names)
+        return names
 
     def _classifiers(self) -> list[GaussianClassifier]:
         """Parts of the head that are fitted for the class names and the encoder."""
@@ -299,7 +348,9 @@ class TagCLIP(BaseClassifier):
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
-        if getattr(self.head, 'scoring', 'softmax') != 'softmax':
+        if getattr(self.head, 'scoring', 'softmax') != 'softmax' or (
+            self.head.calibration is not None
+        ):
             return 0.0
         return 0.25 / len((self.names if names is None else names).text)
 
