@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..clip import Vocabulary, parse_names
+from ..models.taggers.thresholds import ThresholdSource
 
 # Class names as a call takes them; see typed_names.
 NameSource = (
@@ -63,6 +64,9 @@ class Call:
         min_score: Lowest score of a tag, in [0, 1]; 0 for none. If None, the model's, or
             else :meth:`mmtagclip.models.TagCLIP.noise_level`. An image may have no tag.
         top: Most tags of an image; the model's if None.
+        thresholds: Of single classes, in place of ``threshold``: a ``.csv`` file of ``mmtagclip
+            thresholds``, a file with one number per class, or a mapping; see
+            :func:`mmtagclip.models.taggers.thresholds.class_thresholds`.
         all_scores: Whether JSON, records and tables hold the score of every class.
         on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
             config's LoadImage says if None.
@@ -84,6 +88,7 @@ class Call:
     threshold: float | None = None
     min_score: float | None = None
     top: int | None = None
+    thresholds: ThresholdSource | None = None
     all_scores: bool = False
     on_error: Literal['raise', 'skip'] | None = None
     out_dir: str | Path | None = None
@@ -97,7 +102,8 @@ class Call:
     @property
     def rule(self) -> dict[str, Any]:
         """The options of the tags' rule that were given; see :class:`mmtagclip.models.TagRule`."""
-        options = {key: getattr(self, key) for key in ('threshold', 'min_score', 'top')}
+        keys = ('threshold', 'min_score', 'top', 'thresholds')
+        options = {key: getattr(self, key) for key in keys}
         return {key: value for key, value in options.items() if value is not None}
 
 

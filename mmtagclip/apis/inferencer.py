@@ -8,7 +8,7 @@ import functools
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -270,7 +270,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
 
     def _predict_options(self, rule: TagRule | None, call: Any) -> dict[str, Any]:
         """Options of a call that the model's ``predict`` takes."""
-        return {} if rule is None or not self._is_open else asdict(rule)
+        return {} if rule is None or not self._is_open else dict(vars(rule))
 
     def preprocess(
         self,

@@ -89,6 +89,12 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
     )
     parser.add_argument(
+        '--thresholds',
+        metavar='FILE',
+        help='thresholds of single classes, in place of --threshold: a .csv of mmtagclip '
+        'thresholds, or one number per class in their order, as RAM publishes them',
+    )
+    parser.add_argument(
         '--all-scores',
         action='store_true',
         help='write the score of every class, not only of the tags',
@@ -136,12 +142,15 @@ def run(args: argparse.Namespace) -> int:
     check_model(args)
     from ..apis.model_zoo import task_of
     from ..models import TagRule
+    from ..models.taggers.thresholds import read_thresholds
 
     if task_of(args.model) == {'tag': 'segment', 'segment': 'tag'}[args.command]:
         raise other_command(args)
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
     TagRule().but(**rule)  # refuses what is out of range
+    if args.thresholds is not None:
+        rule['thresholds'] = read_thresholds(args.thresholds)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, **rule}
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):

@@ -29,6 +29,7 @@ from .heads import TagScores
 from .piaa import GaussianClassifier
 from .scoring import check_scoring
 from .selection import TagRule
+from .thresholds import ClassThresholds, ThresholdSource, class_thresholds, read_thresholds
 
 
 @MODELS.register_module()
@@ -45,6 +46,8 @@ class TagCLIP(BaseClassifier):
         templates: Prompt templates: a built-in list, a file or a list.
         with_score_maps: Whether each result carries its score maps.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        thresholds: Of single classes, in place of the head's: a file or a mapping, see
+            :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
         init_cfg: Ignored; the encoder loads its weights when it is built.
 
     Attributes:
@@ -70,6 +73,7 @@ class TagCLIP(BaseClassifier):
         templates: str | Sequence[str] = 'templates_85',
         with_score_maps: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        thresholds: ThresholdSource | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if data_preprocessor is None:
@@ -77,6 +81,9 @@ class TagCLIP(BaseClassifier):
         super().__init__(init_cfg, data_preprocessor)
         # Before any weights are read: a name that is in both is refused.
         self.classes, self.background = load_names(classes, background)
+        self.thresholds = None if thresholds is None else read_thresholds(thresholds)
+        if thresholds is not None:
+            class_thresholds(thresholds, self.classes.names)  # refuses bad ones
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
@@ -237,6 +244,7 @@ class TagCLIP(BaseClassifier):
         min_score: float | None = None,
         top: int | None = None,
         with_score_maps: bool | None = None,
+        thresholds: ClassThresholds | None = None,
     ) -> list[DataSample]:
         """Tag images.
 
@@ -254,13 +262,15 @@ class TagCLIP(BaseClassifier):
             min_score: Lowest score of a tag; the head's if None.
             top: Most tags of an image; the head's if None.
             with_score_maps: As in the constructor; the constructor's value if None.
+            thresholds: Of single classes; those of the constructor if None.
 
         Raises:
             ValueError: Features are not finite (the message names the images), or
                 an option is out of range.
         """
         names = self.names if names is None else names
-        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
+        options = {'threshold': threshold, 'min_score': min_score, 'top': top}
+        rule = self._rule(names, thresholds).but(**options)
         if with_score_maps is None:
             with_score_maps = self.with_score_maps
         if data_samples is None:
@@ -319,8 +329,15 @@ class TagCLIP(BaseClassifier):
 
     @property
     def rule(self) -> TagRule:
-        """The rule that turns scores into tags; the head's."""
-        return self.head.rule
+        """The rule that turns the scores of the tagger's own classes into tags."""
+        return self._rule(self.names, None)
+
+    def _rule(self, names: Names, given: ThresholdSource | ClassThresholds | None) -> TagRule:
+        """The head's rule, with thresholds of single classes."""
+        source = self.thresholds if given is None else given
+        if source is not None and not isinstance(source, ClassThresholds):
+            source = class_thresholds(source, names.vocabulary.names)
+        return self.head.rule.but(thresholds=source)
 
     def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
         """The rule for images of which nothing is known, such as a user's: noise gets no tag.
@@ -329,6 +346,8 @@ class TagCLIP(BaseClassifier):
             names: Of :meth:`names_for`; the tagger's own if None.
             **options: See :meth:`TagRule.but`; the head's if left out or None. If neither the
                 call nor the head has a ``min_score``, it is :meth:`noise_level`.
+                ``thresholds`` may be a file or a mapping, see
+                :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
 
         Raises:
             TypeError: An option of another type.
@@ -336,7 +355,8 @@ class TagCLIP(BaseClassifier):
         """
         if options.get('min_score') is None and self.head.min_score is None:
             options['min_score'] = self.noise_level(names)
-        return self.rule.but(**options)
+        thresholds = options.pop('thresholds', None)
+        return self._rule(self.names if names is None else names, thresholds).but(**options)
 
     def noise_level(self, names: Names | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
