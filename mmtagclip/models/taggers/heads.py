@@ -21,7 +21,6 @@ __all__ = [
     'TagHead',
     'TagScores',
     'check_finite',
-    'check_scores',
     'coarse_scores',
 ]
 
@@ -147,7 +146,6 @@ class TagCLIPHead(TagHead):
                 grid and they are on another.
         """
         features, encoder = encoded.features, encoded.encoder
-        check_finite(features)
         maps = (
             name_scores(features.patches, encoder.patch_text(names.text), encoder, self.scoring)
             if self.scorer is None
@@ -169,7 +167,7 @@ class TagCLIPHead(TagHead):
             scores = self.cwr(
                 maps, scores, features.grid, encoded.images, names.text, encoder, self.scoring
             )
-        check_scores(scores)
+        check_finite(features, scores)
         foreground = maps[..., : names.num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 
@@ -205,38 +203,32 @@ class ClassTokenHead(TagHead):
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
-        check_finite(encoded.features)
         class_token = encoded.encoder.ordinary_class_token(encoded.features)
         scores = name_scores(class_token[:, None], names.text, encoded.encoder, self.scoring)
-        check_scores(scores[:, 0])
+        check_finite(encoded.features, scores[:, 0])
         return TagScores(scores[:, 0, : names.num_foreground], None)
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores ``(B, F)`` with NaN, which the features of a crop can cause.
-
-    Raises:
-        ValueError: Some are not finite.
-    """
-    bad = ~torch.isfinite(scores).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
-            'not finite: the weights are damaged, or the dtype is too narrow for them '
-            '(try float32)'
-        )
-
-
-def check_finite(features: DenseFeatures) -> None:
+def check_finite(features: DenseFeatures, scores: Tensor | None = None) -> None:
     """Refuse features with NaN or infinite values, which would silently give wrong tags.
 
+    The host waits once, so this comes last: no step before needs finite values.
+
+    Args:
+        features: Of the images.
+        scores: ``(B, F)``, made from them; the features of a crop can spoil these too.
+
     Raises:
         ValueError: Some are not finite.
     """
-    bad = ~torch.isfinite(features.patches).flatten(1).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
-            'are not finite: the weights are damaged, or the dtype is too narrow for '
-            'them (try float32)'
-        )
+    found = {'features': features.patches.flatten(1)}
+    if scores is not None:
+        found['scores'] = scores
+    bad = torch.stack([~torch.isfinite(one).all(dim=1) for one in found.values()]).tolist()
+    for what, images in zip(found, bad, strict=True):
+        if any(images):
+            places = [index for index, one in enumerate(images) if one]
+            raise ValueError(
+                f'the {what} of image {places} of the batch are not finite: the weights are '
+                'damaged, or the dtype is too narrow for them (try float32)'
+            )

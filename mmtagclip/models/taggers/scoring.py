@@ -7,7 +7,7 @@ from ...clip import DenseEncoder
 SCORINGS = ('softmax', 'sigmoid', 'cosine')
 
 
-def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+def coarse_scores(patches: Tensor, text: Tensor, logit_scale: float | Tensor) -> Tensor:
     """Softmax over all names for every patch (TagCLIP, sec. 3.2).
 
     Args:
@@ -40,13 +40,11 @@ def name_scores(
         ValueError: ``scoring`` is sigmoid, and the model has no bias for it.
     """
     if scoring == 'softmax':
-        return coarse_scores(features, text, encoder.logit_scale)
+        return coarse_scores(features, text, encoder.scale)
     if scoring == 'cosine':
         return features @ text.T
     check_scoring(scoring, encoder)
-    bias = encoder.logit_bias
-    assert bias is not None
-    return (encoder.logit_scale * features @ text.T + bias).sigmoid()
+    return (encoder.scale * features @ text.T + encoder.clip.logit_bias).sigmoid()
 
 
 def check_scoring(scoring: str, encoder: DenseEncoder) -> None:
@@ -55,7 +53,7 @@ def check_scoring(scoring: str, encoder: DenseEncoder) -> None:
     Raises:
         ValueError: The model has none.
     """
-    if scoring == 'sigmoid' and encoder.logit_bias is None:
+    if scoring == 'sigmoid' and getattr(encoder.clip, 'logit_bias', None) is None:
         raise ValueError(
             f'{encoder.name} was not trained with a sigmoid and has no logit_bias: use '
             "scoring='softmax'"

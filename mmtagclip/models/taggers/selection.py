@@ -99,7 +99,8 @@ class TagRule:
         if self.thresholds is not None:
             tags = self.thresholds.mask(tags, scores, self.min_score)
         if self.top is not None and self.top < scores.shape[-1]:
-            order = scores.sort(dim=-1, descending=True, stable=True).indices
+            found = scores.masked_fill(~tags, float('-inf'))
+            order = found.sort(dim=-1, descending=True, stable=True).indices
             tags.scatter_(-1, order[..., self.top :], False)
         return tags
 

@@ -269,8 +269,9 @@ class TagCLIP(BaseClassifier):
                 an option is out of range.
         """
         names = self.names if names is None else names
-        options = {'threshold': threshold, 'min_score': min_score, 'top': top}
-        rule = self._rule(names, thresholds).but(**options)
+        rule = self.rule_of(
+            names, threshold=threshold, min_score=min_score, top=top, thresholds=thresholds
+        )
         if with_score_maps is None:
             with_score_maps = self.with_score_maps
         if data_samples is None:
@@ -278,10 +279,11 @@ class TagCLIP(BaseClassifier):
         readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable], names)
-        for index, result in zip(readable, results, strict=True):
-            sample, scores = data_samples[index], result.scores[0]
-            labels = rule.labels(scores)
-            sample.set_pred_score(scores).set_pred_label(labels)
+        found = [rule.mask(result.scores) for result in results]
+        masks = torch.cat(found).cpu() if found else ()  # the host waits once for all images
+        for index, result, mask in zip(readable, results, masks, strict=True):
+            sample, labels = data_samples[index], mask.nonzero().flatten()
+            sample.set_pred_score(result.scores[0]).set_pred_label(labels)
             sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')
@@ -330,24 +332,34 @@ class TagCLIP(BaseClassifier):
     @property
     def rule(self) -> TagRule:
         """The rule that turns the scores of the tagger's own classes into tags."""
-        return self._rule(self.names, None)
+        return self.rule_of()
 
-    def _rule(self, names: Names, given: ThresholdSource | ClassThresholds | None) -> TagRule:
-        """The head's rule, with thresholds of single classes."""
+    def rule_of(self, names: Names | None = None, **options: Any) -> TagRule:
+        """The rule of a call: the head's, with thresholds of single classes.
+
+        Args:
+            names: Of :meth:`names_for`; the tagger's own if None.
+            **options: See :meth:`TagRule.but`; ``thresholds`` may be a file or a mapping, too, see
+                :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
+
+        Raises:
+            TypeError: An option of another type.
+            ValueError: An option is out of range, or a threshold is for an unknown name.
+        """
+        names = self.names if names is None else names
+        given = options.pop('thresholds', None)
         source = self.thresholds if given is None else given
         if source is not None and not isinstance(source, ClassThresholds):
             source = class_thresholds(source, names.vocabulary.names)
-        return self.head.rule.but(thresholds=source)
+        return self.head.rule.but(thresholds=source, **options)
 
     def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
         """The rule for images of which nothing is known, such as a user's: noise gets no tag.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
-            **options: See :meth:`TagRule.but`; the head's if left out or None. If neither the
+            **options: See :meth:`rule_of`; the head's if left out or None. If neither the
                 call nor the head has a ``min_score``, it is :meth:`noise_level`.
-                ``thresholds`` may be a file or a mapping, see
-                :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
 
         Raises:
             TypeError: An option of another type.
@@ -355,8 +367,7 @@ class TagCLIP(BaseClassifier):
         """
         if options.get('min_score') is None and self.head.min_score is None:
             options['min_score'] = self.noise_level(names)
-        thresholds = options.pop('thresholds', None)
-        return self._rule(self.names if names is None else names, thresholds).but(**options)
+        return self.rule_of(names, **options)
 
     def noise_level(self, names: Names | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
