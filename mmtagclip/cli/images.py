@@ -25,7 +25,6 @@ from .common import (
     check_model,
     check_place,
     config_of,
-    names_of,
     note,
     weights_of,
 )
@@ -141,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
     images = input_images(args, unread)
     check_model(args)
     from ..apis.model_zoo import task_of
+    from ..clip import parse_names
     from ..models import TagRule
     from ..models.taggers.thresholds import read_thresholds
 
@@ -155,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background'):
         text = getattr(args, key)
-        options[key] = None if text is None else names_of(text)
+        options[key] = None if text is None else parse_names(text)
     options = {key: value for key, value in options.items() if value is not None}
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()

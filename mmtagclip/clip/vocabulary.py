@@ -10,9 +10,18 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from ..files import is_plain, split_lines, user_path
+from .class_files import (
+    IMAGENET,
+    Row,
+    imagenet_rows,
+    read_bars,
+    read_data,
+    read_markup,
+    read_open_images,
+)
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
-ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl')
+ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl', '.xml')
 # Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
 # row of these two alone is no header; the words of ALONE are one even in a table of one column.
 ALONE = {'name', 'names', 'class', 'classes', 'class_name', 'classname', 'category', 'categories'}
@@ -95,36 +104,35 @@ class Vocabulary:
         """Read a vocabulary.
 
         Args:
-            source: The name of a built-in list (``'voc'``), the path of a file
-                with one class per line (CSV: the name, then its synonyms,
-                separated by commas; quotes around a phrase that itself has a
-                comma; lines that start with ``#`` are comments), an iterable
+            source: The name of a built-in list (``'voc'``) or of one of timm's
+                (``'imagenet12k'``), the path of a file, an iterable
                 whose items are names or sequences ``(name, synonym, ...)``, or a
-                dict from each name to its synonyms. Everywhere, ``name = phrase``
-                is a class that is called ``name`` and prompted with ``phrase``.
+                dict from each name to its synonyms. A file has one class per line (CSV: the
+                name, then its synonyms, separated by commas; quotes around a phrase that itself
+                has a comma; lines that start with ``#`` are comments), or it is JSON, YAML, a
+                label config, OpenImages' table or RAM's ``dog | cat``. In lines and in Python,
+                ``name = phrase`` is a class that is called ``name`` and prompted with ``phrase``.
 
         Raises:
             FileNotFoundError: No built-in list and no file of this name.
             TypeError: ``source`` is of none of these kinds, or a set, which has
                 no order.
             ValueError: See :class:`Vocabulary`, or the file has another format, such as
-                YAML, JSON or a table with a header; the message names the file.
+                a table with a header; the message names the file.
         """
         if isinstance(source, Vocabulary):
             return source
+        if source in IMAGENET:
+            return cls._of(imagenet_rows(str(source)))
         if isinstance(source, str | Path):
             path = find_list(source)
-            lines = _lines(path)
-            other = _other_format(lines)
-            if other is not None:
-                raise ValueError(
-                    f'{path} {other}: write one class per line, synonyms after commas; a name '
-                    'that only looks like this needs double quotes'
-                )
+            rows = _file_rows(path)
             try:
-                return cls._of(map(_row, lines))
+                return cls._of(rows)
             except (ValueError, csv.Error) as error:
                 raise ValueError(f'{path}: {error}') from None
+            except TypeError as error:
+                raise TypeError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
             raise TypeError(
                 f'a vocabulary is a built-in name, a file or a list of class names, not {source!r}'
@@ -136,7 +144,7 @@ class Vocabulary:
         return cls._of(_called(_listed(item)) for item in source)
 
     @classmethod
-    def _of(cls, rows: 'Iterable[tuple[str | None, Sequence]]') -> 'Vocabulary':
+    def _of(cls, rows: 'Iterable[Row]') -> 'Vocabulary':
         """The vocabulary of classes, each given by its name, or None, and its phrases."""
         names, classes = [], []
         for name, row in rows:
@@ -169,6 +177,8 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
             or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
+    if text in IMAGENET:
+        return Vocabulary.load(text)
     path = typed_path(text, files)
     if path is not None:
         return Vocabulary.load(path)
@@ -290,8 +300,12 @@ def find_list(source: str | Path) -> Path:
     path = user_path(source)
     if path.is_file():
         return path
-    names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
+    names = ', '.join(_builtin_names())
     raise FileNotFoundError(f'{str(source)!r} is neither a file nor a built-in list ({names})')
+
+
+def _builtin_names() -> list[str]:
+    return sorted([*(file.stem for file in BUILTIN_DIR.glob('*.txt')), *IMAGENET])
 
 
 def _builtin(source: str | Path) -> Path | None:
@@ -313,13 +327,46 @@ def _near_lists(text: str) -> list[str]:
     """Built-in lists whose name a text may have meant: nearly equal, or but for one letter."""
     word = '_'.join(text.lower().split())
     near = []
-    for path in sorted(BUILTIN_DIR.glob('*.txt')):
-        name = path.stem
+    for name in _builtin_names():
         ratio = SequenceMatcher(None, word, name).ratio()
         letters = sum(a != b for a, b in zip(word, name, strict=False))
         if ratio >= 0.8 or (letters == 1 and len(word) == len(name) >= 4):
             near.append((-ratio, name))
     return [name for _, name in sorted(near)[:3]]
+
+
+def _file_rows(path: Path) -> Iterable[Row]:
+    """The classes of a file, in whatever format it is; quotes that are not closed come later.
+
+    Raises:
+        TypeError: A name is no string.
+        ValueError: The file has a format that holds no names, or is damaged.
+    """
+    text = _text(path)
+    lines = _content(text)
+    ending = path.suffix.lower()
+    if not lines:
+        return []
+    if ending == '.xml' or lines[0].startswith(('<View', '<?xml')):
+        try:
+            return read_markup(text)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+    table = read_open_images(lines) or read_bars(lines)
+    if table is not None:
+        return table
+    other = _other_format(lines)
+    if ending in ('.json', '.yaml', '.yml') or (other or '').startswith(('is JSON', 'is YAML')):
+        try:
+            return read_data(text)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f'{path} {error}') from None
+    if other is not None:
+        raise ValueError(
+            f'{path} {other}: write one class per line, synonyms after commas; a name '
+            'that only looks like this needs double quotes'
+        )
+    return map(_row, lines)
 
 
 def _other_format(lines: Sequence[str]) -> str | None:
@@ -434,6 +481,24 @@ def _listed(item: object) -> Sequence:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of a file that are neither blank nor comments, without white space around them."""
+    return _content(_text(path))
+
+
+def _content(text: str) -> list[str]:
+    return [
+        line.strip()
+        for line in split_lines(text)
+        if line.strip() and not line.lstrip().startswith('#')
+    ]
+
+
+def _text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: It is no text, or in another encoding.
+    """
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
@@ -442,8 +507,4 @@ def _lines(path: Path) -> list[str]:
         ) from None
     if re.search('[\x00-\x08\x0e-\x1b]', text):
         raise ValueError(f'{path} is not a text file: give a UTF-8 text file')
-    return [
-        line.strip()
-        for line in split_lines(text)
-        if line.strip() and not line.lstrip().startswith('#')
-    ]
+    return text
