@@ -102,6 +102,8 @@ def calibrate(
     if tagger.head.calibration is not None:
         raise ValueError('the model is calibrated already: build it without that calibration')
     names = inferencer.names_for(classes, background)
+    if not isinstance(names, Names):
+        raise TypeError('a calibration is for a list of names: names of each image have none')
     if names.num_foreground < 2:
         raise ValueError('a calibration compares classes with each other: name at least 2')
     images = list_images(inputs)

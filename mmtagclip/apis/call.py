@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..clip import Vocabulary, parse_names
 from ..models.taggers.thresholds import ThresholdSource
+
+if TYPE_CHECKING:  # checking options needs no torch
+    from ..models import AutoNames
 
 # Class names as a call takes them; see typed_names.
 NameSource = (
@@ -56,7 +59,8 @@ class Call:
             ``(3, H, W)``, uint8 in [0, 255] or floating point in [0, 1], or an
             iterable of these; see :func:`mmtagclip.apis.list_images`.
         classes: What to find, in this call: see :func:`typed_names`. The model's
-            own classes if None.
+            own classes if None. A tagger also takes :class:`mmtagclip.models.AutoNames`, which
+            chooses names for each image.
         background: Names that compete with the classes but are never reported; the
             same kinds. The model's own if None, without those that are now classes.
         threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
@@ -83,7 +87,7 @@ class Call:
 
     inputs: Any
     _: KW_ONLY
-    classes: NameSource | None = None
+    classes: 'NameSource | AutoNames | None' = None
     background: NameSource | None = None
     threshold: float | None = None
     min_score: float | None = None

@@ -22,12 +22,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
-from ..clip import Vocabulary
 from ..clip.downloads import settle_downloads
 from ..devices import check_device
 from ..files import write_whole
 from ..frameworks import import_scope
-from ..models import GaussianClassifier, TagRule
+from ..models import AutoNames, GaussianClassifier, TagCLIP, TagRule
 from ..records import encode_line
 from ..registry import MODELS
 from .call import Call, NameSource, checks_options, takes, typed_names
@@ -182,7 +181,9 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         return self._stream(call)
 
     def names_for(
-        self, classes: NameSource | None = None, background: NameSource | None = None
+        self,
+        classes: NameSource | AutoNames | None = None,
+        background: NameSource | None = None,
     ) -> Any:
         """The names of a call, and their text features.
 
@@ -201,7 +202,12 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             classifier.check_fitted()
         given = _typed(classes, background)
         names = {**self._names, **given}
-        if 'classes' in given and 'background' not in given and 'background' in names:
+        if isinstance(names.get('classes'), AutoNames):
+            if not isinstance(self.model, TagCLIP):
+                raise ValueError(
+                    'names are chosen for each image by taggers only: name the classes of masks'
+                )
+        elif 'classes' in given and 'background' not in given and 'background' in names:
             names['background'] = names['background'].without(names['classes'])
         if self._is_open:
             return self.model.names_for(**names)
@@ -562,10 +568,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """What draws the results."""
 
 
-def _typed(classes: NameSource | None, background: NameSource | None) -> dict[str, Vocabulary]:
+def _typed(classes: Any, background: NameSource | None) -> dict[str, Any]:
     """The names that were given."""
     given = {'classes': classes, 'background': background}
-    return {key: typed_names(names) for key, names in given.items() if names is not None}
+    return {
+        key: names if isinstance(names, AutoNames) else typed_names(names)
+        for key, names in given.items()
+        if names is not None
+    }
 
 
 def _classifiers(model: nn.Module) -> list[GaussianClassifier]:

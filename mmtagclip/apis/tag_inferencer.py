@@ -115,7 +115,7 @@ class TagInferencer(ImageInferencer[TagResult]):
         return TagResult(
             image.source.name,
             image.size,
-            self.label_names(names),
+            tuple(sample.get('chosen_names', self.label_names(names))),
             sample.pred_score.float().cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),

@@ -19,7 +19,6 @@ from .common import (
     check_model,
     check_place,
     config_of,
-    names_of,
     note,
     weights_of,
 )
@@ -77,6 +76,7 @@ examples:
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip calibrate``."""
     from ..apis.inputs import list_images
+    from ..clip import parse_names
     from ..jobs.runner import only_clean_up_is_left
 
     out = Path(args.out)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     check_model(args)
     names = {
-        key: names_of(getattr(args, key))
+        key: parse_names(getattr(args, key))
         for key in ('classes', 'background')
         if getattr(args, key) is not None
     }

@@ -33,10 +33,12 @@ class TagScores:
         scores: ``(B, F)`` image scores of the foreground classes.
         score_maps: ``(B, F, h, w)`` their scores on the patch grid; None if the
             head makes none.
+        names: Of the F classes, where they were chosen for the image; else None.
     """
 
     scores: Tensor
     score_maps: Tensor | None
+    names: tuple[str, ...] | None = None
 
 
 class TagHead(nn.Module):

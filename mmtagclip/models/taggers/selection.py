@@ -95,6 +95,8 @@ class TagRule:
         Args:
             scores: ``(..., F)``.
         """
+        if not scores.shape[-1]:
+            return scores.bool()
         tags = relative_threshold(scores, self.threshold) & (scores >= self.min_score)
         if self.thresholds is not None:
             tags = self.thresholds.mask(tags, scores, self.min_score)

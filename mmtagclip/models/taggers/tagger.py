@@ -7,6 +7,7 @@ from ...frameworks import pretrain  # noqa: F401
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .calibration import PREFIX as CALIBRATION
 from .calibration import Calibration
 from .dmar import DMAR
 from .heads import TagScores
+from .open_names import AutoNames, OpenNames
 from .piaa import GaussianClassifier
 from .scoring import check_scoring
 from .selection import TagRule
@@ -164,15 +166,15 @@ class TagCLIP(BaseClassifier):
 
     def names_for(
         self,
-        classes: str | Sequence | Vocabulary | None = None,
+        classes: str | Sequence | Vocabulary | AutoNames | None = None,
         background: str | Sequence | Vocabulary | None = None,
-    ) -> Names:
+    ) -> Any:
         """Other names for a call; the tagger's own stay as they are.
 
         Only new names are encoded. Arguments left as None keep this model's value.
 
         Args:
-            classes: As in the constructor.
+            classes: As in the constructor; or where to take them from, for each image.
             background: As in the constructor. If None, the tagger's own without the
                 names that are now classes.
 
@@ -180,6 +182,8 @@ class TagCLIP(BaseClassifier):
             ValueError: As in the constructor, or the head was fitted for its own names
                 and these are others.
         """
+        if isinstance(classes, AutoNames):
+            return self._open_names(classes, background)
         if classes is None and background is None:
             return self._checked(self.names)
         foreground, others = load_names(
@@ -191,6 +195,20 @@ class TagCLIP(BaseClassifier):
         for classifier in self._classifiers():
             classifier.check_names(foreground + others)
         return self._checked(self.encoder.names(foreground, others, self.templates))
+
+    def _open_names(self, source: AutoNames, background: Any) -> OpenNames:
+        """Names that are chosen for each image.
+
+        Raises:
+            ValueError: The head was fitted for its own names.
+        """
+        if self._classifiers() or self.head.calibration is not None:
+            raise ValueError(
+                'this model was fitted for its own names, so they can not be chosen for each '
+                'image: use a model without a fitted classifier or calibration'
+            )
+        others = self.background if background is None else Vocabulary.load(background)
+        return OpenNames(source, self.encoder, others, self.templates)
 
     def _checked(self, names: Names) -> Names:
         """The names, refused here if the head's calibration was fitted for others."""
@@ -239,7 +257,7 @@ class TagCLIP(BaseClassifier):
         self,
         inputs: Sequence[Tensor] | Tensor,
         data_samples: list[DataSample] | None = None,
-        names: Names | None = None,
+        names: Names | OpenNames | None = None,
         threshold: float | None = None,
         min_score: float | None = None,
         top: int | None = None,
@@ -284,7 +302,10 @@ class TagCLIP(BaseClassifier):
         for index, result, mask in zip(readable, results, masks, strict=True):
             sample, labels = data_samples[index], mask.nonzero().flatten()
             sample.set_pred_score(result.scores[0]).set_pred_label(labels)
-            sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
+            called = names.vocabulary.names if result.names is None else result.names
+            sample.set_field([called[label] for label in labels.tolist()], 'tags')
+            if result.names is not None:
+                sample.set_field(list(called), 'chosen_names')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')
         for index in sorted(set(range(len(data_samples))) - set(readable)):
@@ -308,7 +329,7 @@ class TagCLIP(BaseClassifier):
     @torch.no_grad()
     @full_precision
     def score(
-        self, images: Sequence[Tensor] | Tensor, names: Names | None = None
+        self, images: Sequence[Tensor] | Tensor, names: Names | OpenNames | None = None
     ) -> list[TagScores]:
         """Scores of normalised images, equal sizes in one batch.
 
@@ -320,6 +341,8 @@ class TagCLIP(BaseClassifier):
             One result per image, in order, each with a batch dimension of 1.
         """
         names = self.names if names is None else names
+        if isinstance(names, OpenNames):
+            return [self._score_openly(image[None], names) for image in images]
         results: dict[int, TagScores] = {}
         for group in group_by_size(images):
             encoded = self.encode(torch.stack([images[index] for index in group]))
@@ -329,12 +352,20 @@ class TagCLIP(BaseClassifier):
                 results[index] = TagScores(scored.scores[row : row + 1], maps)
         return [results[index] for index in range(len(images))]
 
+    def _score_openly(self, image: Tensor, names: OpenNames) -> TagScores:
+        """Scores of one image ``(1, 3, H, W)`` under the names that are chosen for it."""
+        encoded = self.encode(image)
+        own = names.choose(self.encoder.ordinary_class_token(encoded.features)[0])
+        if own is None:
+            return TagScores(image.new_zeros(1, 0), None, ())
+        return replace(self.head(encoded, own), names=own.vocabulary.names)
+
     @property
     def rule(self) -> TagRule:
         """The rule that turns the scores of the tagger's own classes into tags."""
         return self.rule_of()
 
-    def rule_of(self, names: Names | None = None, **options: Any) -> TagRule:
+    def rule_of(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:
         """The rule of a call: the head's, with thresholds of single classes.
 
         Args:
@@ -349,11 +380,13 @@ class TagCLIP(BaseClassifier):
         names = self.names if names is None else names
         given = options.pop('thresholds', None)
         source = self.thresholds if given is None else given
+        if source is not None and isinstance(names, OpenNames):
+            raise ValueError('thresholds of single classes need a list of names, not auto')
         if source is not None and not isinstance(source, ClassThresholds):
             source = class_thresholds(source, names.vocabulary.names)
         return self.head.rule.but(thresholds=source, **options)
 
-    def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
+    def rule_for(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:
         """The rule for images of which nothing is known, such as a user's: noise gets no tag.
 
         Args:
@@ -369,7 +402,7 @@ class TagCLIP(BaseClassifier):
             options['min_score'] = self.noise_level(names)
         return self.rule_of(names, **options)
 
-    def noise_level(self, names: Names | None = None) -> float:
+    def noise_level(self, names: Names | OpenNames | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
 
         It is a quarter of the score that each name would have if all were equally likely,
@@ -383,6 +416,8 @@ class TagCLIP(BaseClassifier):
             self.head.calibration is not None
         ):
             return 0.0
+        if isinstance(names, OpenNames):
+            return 0.25 / (names.count + len(names.background))
         return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod
