@@ -472,7 +472,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if not isinstance(model, self.open_class):
             self._init_trained(model, cfg, weights)
         elif weights is not None:
-            tagger = getattr(model, 'tagger', model)
+            tagger: Any = getattr(model, 'tagger', model)
             if tagger is None:
                 raise ValueError(
                     f'{weights} was given as what was fitted for a tagger, but this '

@@ -67,7 +67,7 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def trained_rule(self, call: TagCall) -> TagRule:
         """The rule of a trained head: a lowest score, or a number of tags."""
-        given = {'threshold': call.threshold, 'score_maps': call.score_maps or None}
+        given: dict[str, Any] = {'threshold': call.threshold, 'score_maps': call.score_maps or None}
         given['thresholds'] = call.thresholds
         refused = {key: value for key, value in given.items() if value is not None}
         if refused:

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     check_model(args)
-    names = {
+    names: dict[str, Any] = {
         key: parse_names(getattr(args, key))
         for key in ('classes', 'background')
         if getattr(args, key) is not None

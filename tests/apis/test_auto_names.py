@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmtagclip.apis import TagInferencer
-from mmtagclip.clip import Vocabulary
 from mmtagclip.cli import main
+from mmtagclip.clip import Vocabulary
 from mmtagclip.models import AutoNames
 from mmtagclip.models.taggers import open_names
 from tests.apis.conftest import ROOT, SCENES

@@ -89,7 +89,8 @@ def scores(tmp_path):
 def test_a_corrected_tag_file(scores, tmp_path, capsys):
     records = [json.loads(line) for line in scores.read_text().splitlines()][:5]
     for index, record in enumerate(records):
-        record.update(tags=['dog'] if index > 2 else ['cat'], scores=None)
+        record['tags'] = ['dog'] if index > 2 else ['cat']
+    records[4].update(tags=['dog'], scores=[0.5, 0.4])  # scores are not looked at
     corrected = tmp_path / 'corrected.jsonl'
     corrected.write_text('\n'.join(map(json.dumps, records)))
     out, plot = tmp_path / 'thresholds.csv', tmp_path / 'scores.png'
