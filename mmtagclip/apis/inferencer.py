@@ -114,6 +114,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     otherwise: str
     real_model: str  # to name beside the demo's
     packing: ConfigDict
+    name_options: tuple[str, ...] = ('classes', 'background')  # of a call: they make its names
     model: Any
     warns = True
     _visualizer: Any = None
@@ -184,12 +185,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         self,
         classes: NameSource | AutoNames | None = None,
         background: NameSource | None = None,
+        **more: Any,
     ) -> Any:
         """The names of a call, and their text features.
 
         Args:
             classes: See :meth:`__call__`.
             background: The same.
+            **more: The others of :attr:`name_options`.
 
         Returns:
             What the model's own ``names_for`` returns; None for a segmentor whose
@@ -209,10 +212,13 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
                 )
         elif 'classes' in given and 'background' not in given and 'background' in names:
             names['background'] = names['background'].without(names['classes'])
+        said = {key: value for key, value in more.items() if value is not None}
+        if 'hide' in said:
+            said['hide'] = typed_names(said['hide']).names
         if self._is_open:
-            return self.model.names_for(**names)
-        if names:
-            raise self._fixed(names)
+            return self.model.names_for(**names, **said)
+        if names or said:
+            raise self._fixed({**names, **said})
         return None
 
     @property
@@ -246,7 +252,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _stream(self, call: Any) -> Iterator[Result]:
         if call.batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
-        names = self.names_for(call.classes, call.background)
+        names = self.names_for(**{key: getattr(call, key) for key in self.name_options})
         rule = self._rule(names, call)
         images = list_images(call.inputs, call.channel_order)
         if self.warns and self.is_demo_model and not are_demo_scenes(images):

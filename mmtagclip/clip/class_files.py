@@ -56,15 +56,31 @@ def read_data(text: str) -> list[Row]:
     Raises:
         ValueError: It is neither JSON nor YAML, or holds something else.
     """
+    return _rows(_parse(text))
+
+
+def read_mapping(text: str) -> dict[Any, Any]:
+    """An object of a JSON or YAML file.
+
+    Raises:
+        ValueError: It is neither JSON nor YAML, or holds no object.
+    """
+    content = _parse(text)
+    if not isinstance(content, dict):
+        raise ValueError('holds no object with a value for each name')
+    return content
+
+
+def _parse(text: str) -> Any:
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        try:
-            content = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            said = ' '.join(str(error).split())
-            raise ValueError(f'is neither JSON nor YAML as a whole: {said}') from None
-    return _rows(content)
+        pass
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        said = ' '.join(str(error).split())
+        raise ValueError(f'is neither JSON nor YAML as a whole: {said}') from None
 
 
 def read_markup(text: str) -> list[Row]:

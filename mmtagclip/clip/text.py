@@ -20,12 +20,14 @@ from tqdm import tqdm
 
 from ..files import default_cache_dir, place_whole, user_path
 from ..version import __version__
+from . import prefixes
 from .encoder import DenseEncoder
 from .loading import architecture_digest, context_length, weights_digest
+from .prefixes import encode_prefixes, prefix_blocks
 from .vocabulary import Vocabulary
 
-# Every batch of the text tower has this many prompts, whose length is a multiple of STEP tokens.
-# Products of one shape have the same bits in each row, whatever the other rows hold.
+# A tower that is not run beginning by beginning (prefixes.py) gets batches of this many prompts,
+# whose length is a multiple of STEP tokens, for the same reason as there: one shape of products.
 ROWS, STEP = 32, 8
 # Prompts that are tokenized, encoded and then written together.
 GROUP = 2048
@@ -34,8 +36,9 @@ GROUP = 2048
 class TextEncoder:
     """Turns class names into text features, and caches them.
 
-    Prompts of all classes share batches, which are filled up to one shape. So a class's feature
-    depends neither on the other classes nor on the cache.
+    Prompts of all classes are encoded together: their common beginnings only once, or in batches
+    where the tower is not causal. All products have one shape, so a class's feature depends
+    neither on the other classes nor on the cache.
 
     Args:
         encoder: The encoder whose text tower and tokenizer are used.
@@ -75,8 +78,16 @@ class TextEncoder:
                 feature is not finite (damaged weights).
         """
         self.check_doubles(vocabulary)
+        return self.features(vocabulary.phrases)
+
+    def features(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
+        """The same of the phrases of each class, which may be one to the tokenizer.
+
+        Raises:
+            ValueError: A prompt is too long, or a feature is not finite.
+        """
         missing = []
-        for phrases in dict.fromkeys(vocabulary.phrases):
+        for phrases in dict.fromkeys(classes):
             if phrases not in self._known:
                 feature = self._read(phrases)
                 if feature is None:
@@ -95,7 +106,7 @@ class TextEncoder:
                     self._write(phrases, feature)
                     self._known[phrases] = feature
                 progress.update(len(group))
-        return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
+        return torch.stack([self._known[phrases] for phrases in classes])
 
     def check_doubles(self, vocabulary: Vocabulary) -> None:
         """Refuse two classes that the tokenizer reads as the same name.
@@ -159,8 +170,19 @@ class TextEncoder:
             tokens: ``(n, context_length)``.
         """
         device = next(self.clip.parameters()).device
-        lengths = (_lengths(self.clip, tokens) + STEP - 1) // STEP * STEP
+        lengths = _lengths(self.clip, tokens)
+        causal = _causal(self.clip)
+        blocks = None if causal is None else prefix_blocks(causal[0])
         features = torch.empty(len(tokens), self.dim)
+        if causal is not None and blocks is not None:
+            text = causal[0]
+            found = encode_prefixes(text, blocks, tokens.to(device), lengths)
+            for rows in torch.arange(len(tokens)).split(ROWS):
+                part = found[rows[torch.arange(ROWS) % len(rows)]]
+                part = _project(text, text.ln_final(part))[: len(rows)].float()
+                features[rows] = F.normalize(part, dim=-1).cpu()
+            return features
+        lengths = (lengths + STEP - 1) // STEP * STEP
         for length in lengths.unique().tolist():
             for rows in (lengths == length).nonzero().flatten().split(ROWS):
                 batch = tokens[rows[torch.arange(ROWS) % len(rows)]].to(device)
@@ -219,7 +241,7 @@ class TextEncoder:
             self._tower,
             list(phrases),
             list(self.templates),
-            [ROWS, STEP],
+            [ROWS, STEP, prefixes.ROWS, prefixes.STEP],
             __version__,
             self._open_clip,
             torch.__version__,
@@ -291,6 +313,11 @@ def encode_text(clip: Any, tokens: Tensor, length: int | None = None) -> Tensor:
     x = text.token_embedding(tokens) + text.positional_embedding[:length]
     x = text.transformer(x, attn_mask=mask[:length, :length])
     x = text_global_pool(text.ln_final(x), tokens, pool, eos_token_id=end)
+    return _project(text, x)
+
+
+def _project(text: Any, x: Tensor) -> Tensor:
+    """Apply the projection of a text tower, if it has one."""
     projection = text.text_projection
     if projection is None:
         return x

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ..files import is_plain, split_lines, user_path
 from .class_files import (
@@ -16,6 +17,7 @@ from .class_files import (
     imagenet_rows,
     read_bars,
     read_data,
+    read_mapping,
     read_markup,
     read_open_images,
 )
@@ -94,6 +96,26 @@ class Vocabulary:
             if not {name, phrases[0]} & taken
         ]
         return Vocabulary(tuple(phrases for phrases, _ in kept), tuple(name for _, name in kept))
+
+    def split(self, names: Sequence[str]) -> 'tuple[Vocabulary, Vocabulary]':
+        """The other classes, and those of these names.
+
+        Raises:
+            ValueError: There is no class of a name; the message names the nearest.
+        """
+        for name in names:
+            if name not in self.names:
+                near = get_close_matches(name, self.names, 1)
+                meant = f'; did you mean {near[0]!r}?' if near else ''
+                raise ValueError(f'{name!r} is no class that could be hidden{meant}')
+        chosen = set(names)
+        parts = []
+        for wanted in (False, True):
+            at = [i for i, name in enumerate(self.names) if (name in chosen) == wanted]
+            parts.append(
+                Vocabulary(tuple(self.phrases[i] for i in at), tuple(self.names[i] for i in at))
+            )
+        return parts[0], parts[1]
 
     @classmethod
     def load(
@@ -272,6 +294,62 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
             raise ValueError(f'{where} says the same of {first[text]!r} and {name!r}: {text!r}')
         first[text] = name
     return Vocabulary(tuple((text,) for text in texts))
+
+
+def load_labels(
+    source: str | Path | Sequence[str] | Mapping[str, str], names: Sequence[str]
+) -> dict[str, str]:
+    """Read what results call the classes, such as their names in another language.
+
+    Args:
+        source: A file with one label per line, in the order of the classes; JSON or YAML with
+            a label for each name; or a sequence or dict of the same.
+        names: Of the classes.
+
+    Returns:
+        The label of each name. Labels of several classes have their names behind them.
+
+    Raises:
+        FileNotFoundError: No file of this name.
+        TypeError: A label is no string.
+        ValueError: Not one label for each class, or an empty one.
+    """
+    where: str = 'labels'
+    content: Any = source
+    if isinstance(source, str | Path):
+        path = user_path(source)
+        where = str(path)
+        if not path.is_file():
+            raise FileNotFoundError(f'no file of labels at {path}')
+        if path.suffix.lower() in ('.json', '.yaml', '.yml'):
+            try:
+                content = read_mapping(_text(path))
+            except ValueError as error:
+                raise ValueError(f'{path} {error}') from None
+        else:
+            content = _lines(path)
+    if isinstance(content, Mapping):
+        missing = [name for name in names if name not in content]
+        if missing:
+            raise ValueError(f'{where}: {len(missing)} classes have no label, as {missing[0]!r}')
+        labels = [content[name] for name in names]
+    else:
+        labels = list(content)
+        if len(labels) != len(names):
+            raise ValueError(
+                f'{where} must have one label for each of the {len(names)} classes, not '
+                f'{len(labels)}'
+            )
+    for name, label in zip(names, labels, strict=True):
+        if not isinstance(label, str):
+            raise TypeError(f'{where}: the label of {name!r} must be a string, not {label!r}')
+        if not label.strip() or not is_plain(label.strip()):
+            raise ValueError(f'{where}: the label of {name!r} is empty or no text: {label!r}')
+    counts = Counter(label.strip() for label in labels)
+    return {
+        name: label.strip() if counts[label.strip()] == 1 else f'{label.strip()} ({name})'
+        for name, label in zip(names, labels, strict=True)
+    }
 
 
 def load_integers(source: str | Path) -> list[int]:

@@ -37,7 +37,7 @@ def test_names_nearest_to_the_class_token(demo_tagger):
     encoder = demo_tagger.model.encoder
     text = encoder.encode_names(Vocabulary.load(LIST), ('a photo of a {}.',))
     token = torch.nn.functional.normalize(torch.randn(text.shape[1]), dim=0)
-    assert names.labels(token) == (-(text @ token)).argsort(stable=True)[:10].tolist()
+    assert names.nearest(token) == (-(text @ token)).argsort(stable=True)[:10].tolist()
 
 
 def test_names_of_captions(demo_tagger, tmp_path, monkeypatch):

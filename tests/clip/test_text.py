@@ -156,8 +156,11 @@ def test_synonyms_are_averaged(encoder):
     torch.testing.assert_close(encode(NAMES)[2], expected, atol=1e-6, rtol=0)
 
 
-def test_a_class_does_not_depend_on_its_neighbours(encoder):
+@pytest.mark.parametrize('by_prefix', [True, False])
+def test_a_class_does_not_depend_on_its_neighbours(encoder, monkeypatch, by_prefix):
     """Its feature has the same bits alone, among others of any length, and in any order."""
+    if not by_prefix:
+        monkeypatch.setattr(text_module, 'prefix_blocks', lambda text: None)
     encode = TextEncoder(encoder, ('a {}.', '{}, seen from far away'), cache_dir=False)
     random = np.random.RandomState(0)
     words = ['dog', 'traffic light', 'bell', 'a ' * 12 + 'b', 'x' * 9, 'very ' * 40 + 'old']
@@ -172,6 +175,7 @@ def test_a_class_does_not_depend_on_its_neighbours(encoder):
 
 def test_each_batch_has_one_shape(encoder, monkeypatch):
     """Filled up in rows and in length; each prompt as long as it needs, but for the step."""
+    monkeypatch.setattr(text_module, 'prefix_blocks', lambda text: None)
     shapes = []
     forward = encoder.clip.transformer.forward
     monkeypatch.setattr(

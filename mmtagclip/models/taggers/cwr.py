@@ -95,6 +95,8 @@ class CWR(nn.Module):
         text: Tensor,
         encoder: DenseEncoder,
         scoring: str = 'softmax',
+        owners: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Identify each candidate again.
 
@@ -103,9 +105,12 @@ class CWR(nn.Module):
             scores: ``(B, F)`` image scores of the foreground classes.
             grid: ``(h, w)``.
             images: ``(B, 3, H, W)`` resized and normalised, as encoded.
-            text: ``(C, D)`` text features.
+            text: ``(C, D)`` text features, or ``(B, C, D)``.
             encoder: Plain CLIP for the crops.
             scoring: See :func:`~mmtagclip.models.taggers.scoring.name_scores`.
+            owners: The same.
+            labels: ``(B, F)``, the name of each foreground class among those of ``text``; their
+                order if None.
 
         Returns:
             ``(B, F)`` new image scores.
@@ -116,10 +121,15 @@ class CWR(nn.Module):
             chunk = candidates[start : start + self.max_crops]
             crops, masks = self.crops(chunk, images, encoder)
             class_tokens = encoder.encode_class_token(crops, masks)
-            probability = name_scores(class_tokens, text, encoder, scoring)
-            new = probability.gather(1, chunk.label[:, None])[:, 0]
-            old = scores[chunk.image, chunk.label]
-            scores[chunk.image, chunk.label] = torch.where(chunk.kept, 0.5 * old + 0.5 * new, old)
+            if text.dim() == 3:
+                own = class_tokens[:, None], text[chunk.image]
+                probability = name_scores(*own, encoder, scoring)[:, 0]
+            else:
+                probability = name_scores(class_tokens, text, encoder, scoring, owners)
+            at = chunk.image, chunk.label
+            name = chunk.label if labels is None else labels[at]
+            new = probability.gather(1, name[:, None])[:, 0]
+            scores[at] = torch.where(chunk.kept, 0.5 * scores[at] + 0.5 * new, scores[at])
         return scores
 
     def candidates(self, refined: Tensor, scores: Tensor, grid: tuple[int, int]) -> Candidates:

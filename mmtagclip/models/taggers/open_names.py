@@ -61,6 +61,7 @@ class OpenNames:
     Attributes:
         vocabulary: All names of the list. Of names that the tokenizer reads as the same, the
             first.
+        labels: Their names, as results have them.
         background: Names that compete.
         count: Most names of an image.
         text: ``(V, D)`` text features of the list.
@@ -73,6 +74,8 @@ class OpenNames:
         ValueError: The list or the captions are bad or empty.
     """
 
+    described = None  # the names have no descriptions
+
     def __init__(
         self, source: AutoNames, encoder: CLIPEncoder, background: Vocabulary, templates: Any
     ) -> None:
@@ -83,12 +86,13 @@ class OpenNames:
         captions = None if source.captions is None else read_captions(source.captions)
         self.vocabulary = distinct_names(load_classes(source.names), encoder)
         device = next(encoder.parameters()).device
+        self.labels = self.vocabulary.names
         self.text = encoder.encode_names(self.vocabulary, (TEMPLATE,)).to(device)
         self.captions = captions
         self.caption_text = None if captions is None else encode_captions(captions, encoder)
         self._finder = None if captions is None else NameFinder(self.vocabulary.phrases)
 
-    def labels(self, token: Tensor) -> list[int]:
+    def nearest(self, token: Tensor) -> list[int]:
         """Indices of the names for an image, the best first; none if no caption holds one.
 
         Args:
@@ -111,7 +115,7 @@ class OpenNames:
         Args:
             token: ``(D,)`` class token of unit length.
         """
-        labels = self.labels(token)
+        labels = self.nearest(token)
         if not labels:
             return None
         classes = Vocabulary(

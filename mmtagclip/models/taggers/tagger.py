@@ -18,7 +18,16 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ...clip import Encoded, Names, Vocabulary, load_names, read_state_dict
+from ...clip import (
+    Described,
+    Descriptions,
+    Encoded,
+    Names,
+    Vocabulary,
+    load_labels,
+    load_names,
+    read_state_dict,
+)
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..data_preprocessor import CLIPDataPreprocessor
@@ -51,6 +60,9 @@ class TagCLIP(BaseClassifier):
         thresholds: Of single classes, in place of the head's: a file or a mapping, see
             :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
         init_cfg: Ignored; the encoder loads its weights when it is built.
+        descriptions: What is said about each class: a file, a dict from names to descriptors, or
+            a dict with ``source`` and options; see :class:`mmtagclip.clip.Descriptions`. None
+            for none.
 
     Attributes:
         background: The names that compete with the classes.
@@ -77,6 +89,7 @@ class TagCLIP(BaseClassifier):
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
         thresholds: ThresholdSource | None = None,
         init_cfg: dict | None = None,
+        descriptions: ConfigDict | dict | str | None = None,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
@@ -86,6 +99,9 @@ class TagCLIP(BaseClassifier):
         self.thresholds = None if thresholds is None else read_thresholds(thresholds)
         if thresholds is not None:
             class_thresholds(thresholds, self.classes.names)  # refuses bad ones
+        self.descriptions = None if descriptions is None else Descriptions.of(descriptions)
+        if self.descriptions is not None:
+            self.descriptions.check(self.classes)
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
@@ -108,10 +124,14 @@ class TagCLIP(BaseClassifier):
                 f'{self.encoder.num_blocks} layers: set votes to at most that'
             )
         self.templates = templates
-        names = self.encoder.names(self.classes, self.background, templates)
+        self.check_shortlist(len(self.classes))
+        names = self.encoder.names(self.classes, self.background, templates, self.descriptions)
         self.register_buffer('text', names.text, persistent=False)
+        self._described = names.described
         for classifier in self._classifiers():
-            classifier.attach(self.classes + self.background, self.encoder)
+            classifier.attach(
+                self._fitted(self.classes, self.background, self.descriptions), self.encoder
+            )
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
     def load_fitted(self, path: str | Path) -> None:
@@ -162,12 +182,18 @@ class TagCLIP(BaseClassifier):
     @property
     def names(self) -> Names:
         """The tagger's own names, which a call may replace by those of :meth:`names_for`."""
-        return Names(self.classes, self.background, self.text)
+        described = self._described
+        if described is not None:
+            described = described.to(self.text.device)
+        return Names(self.classes, self.background, self.text, described)
 
     def names_for(
         self,
         classes: str | Sequence | Vocabulary | AutoNames | None = None,
         background: str | Sequence | Vocabulary | None = None,
+        descriptions: Any = None,
+        hide: Sequence[str] = (),
+        labels: Any = None,
     ) -> Any:
         """Other names for a call; the tagger's own stay as they are.
 
@@ -177,14 +203,22 @@ class TagCLIP(BaseClassifier):
             classes: As in the constructor; or where to take them from, for each image.
             background: As in the constructor. If None, the tagger's own without the
                 names that are now classes.
+            descriptions: As in the constructor.
+            hide: Names of classes that compete with the others, but are never tags, as if they
+                were background.
+            labels: What results call the classes; see :func:`mmtagclip.clip.load_labels`.
 
         Raises:
-            ValueError: As in the constructor, or the head was fitted for its own names
-                and these are others.
+            ValueError: As in the constructor, a name to hide is no class, or the head was fitted
+                for its own names and these are others.
         """
         if isinstance(classes, AutoNames):
+            if (descriptions, labels) != (None, None) or hide:
+                raise ValueError(
+                    'descriptions, hidden names and labels need a list of classes, not auto'
+                )
             return self._open_names(classes, background)
-        if classes is None and background is None:
+        if (classes, background, descriptions, labels) == (None,) * 4 and not hide:
             return self._checked(self.names)
         foreground, others = load_names(
             self.classes if classes is None else classes,
@@ -192,9 +226,44 @@ class TagCLIP(BaseClassifier):
         )
         if background is None:
             others = self.background.without(foreground)
+        said = self.descriptions
+        if descriptions is not None:
+            said = Descriptions.of(descriptions)
+            said.check(foreground)
+        called = None if labels is None else load_labels(labels, foreground.names)
+        if hide:
+            foreground, hidden = foreground.split(hide)
+            foreground, others = load_names(foreground, hidden + others)
+        self.check_shortlist(len(foreground))
         for classifier in self._classifiers():
-            classifier.check_names(foreground + others)
-        return self._checked(self.encoder.names(foreground, others, self.templates))
+            classifier.check_names(self._fitted(foreground, others, said))
+        names = self.encoder.names(foreground, others, self.templates, said)
+        self._checked(names)
+        if called is None:
+            return names
+        return replace(names, labels=tuple(called[name] for name in foreground.names))
+
+    def check_shortlist(self, count: int) -> None:
+        """Refuse a shortlist that is longer than the list of classes.
+
+        Raises:
+            ValueError: It is.
+        """
+        shortlist = getattr(self.head, 'shortlist', None)
+        if shortlist is not None and shortlist > count:
+            raise ValueError(
+                f'a shortlist of {shortlist} is longer than the list of {count} classes: leave '
+                'it out, or set at most that'
+            )
+
+    @staticmethod
+    def _fitted(
+        classes: Vocabulary, background: Vocabulary, descriptions: Descriptions | None
+    ) -> Vocabulary:
+        """What a classifier is fitted for: the names with what they are prompted with."""
+        if descriptions is None:
+            return classes + background
+        return Vocabulary(tuple(descriptions.prompts(classes)), classes.names) + background
 
     def _open_names(self, source: AutoNames, background: Any) -> OpenNames:
         """Names that are chosen for each image.
@@ -268,7 +337,8 @@ class TagCLIP(BaseClassifier):
 
         Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
         indices), ``tags`` (their names) and, if requested, ``score_maps``
-        ``(F, h, w)``. An image that could not be read (``load_error``) gets no
+        ``(F, h, w)``; if classes have descriptions, also their ``shares`` ``(R,)``.
+        An image that could not be read (``load_error``) gets no
         tags and scores of 0, and is not counted in metrics: all its labels become
         -1, which MMPretrain's metrics ignore.
 
@@ -297,17 +367,21 @@ class TagCLIP(BaseClassifier):
         readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable], names)
-        found = [rule.mask(result.scores) for result in results]
-        masks = torch.cat(found).cpu() if found else ()  # the host waits once for all images
+        found = [rule.mask(result.scores)[0] for result in results]
+        sizes = [len(one) for one in found]
+        # The host waits once for all images.
+        masks = torch.cat(found).cpu().split(sizes) if found else ()
         for index, result, mask in zip(readable, results, masks, strict=True):
             sample, labels = data_samples[index], mask.nonzero().flatten()
             sample.set_pred_score(result.scores[0]).set_pred_label(labels)
-            called = names.vocabulary.names if result.names is None else result.names
+            called = names.labels if result.names is None else result.names
             sample.set_field([called[label] for label in labels.tolist()], 'tags')
             if result.names is not None:
                 sample.set_field(list(called), 'chosen_names')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')
+            if result.shares is not None:
+                sample.set_field(result.shares[0], 'shares')
         for index in sorted(set(range(len(data_samples))) - set(readable)):
             self._fill_unreadable(data_samples[index], len(names.vocabulary))
         return data_samples
@@ -349,7 +423,10 @@ class TagCLIP(BaseClassifier):
             scored = self.head(encoded, names)
             for row, index in enumerate(group):
                 maps = None if scored.score_maps is None else scored.score_maps[row : row + 1]
-                results[index] = TagScores(scored.scores[row : row + 1], maps)
+                one = TagScores(scored.scores[row : row + 1], maps)
+                if names.described is not None:
+                    one.shares = self._shares(names.described, encoded, maps, row)[None]
+                results[index] = one
         return [results[index] for index in range(len(images))]
 
     def _score_openly(self, image: Tensor, names: OpenNames) -> TagScores:
@@ -359,6 +436,25 @@ class TagCLIP(BaseClassifier):
         if own is None:
             return TagScores(image.new_zeros(1, 0), None, ())
         return replace(self.head(encoded, own), names=own.vocabulary.names)
+
+    def _shares(
+        self, described: Described, encoded: Encoded, maps: Tensor | None, row: int
+    ) -> Tensor:
+        """How much each descriptor spoke for its class in an image, ``(R,)``.
+
+        Args:
+            described: The descriptions.
+            encoded: The batch.
+            maps: ``(1, F, h, w)``, whose best patch a class was found in; None for the class token.
+            row: Index of the image in the batch.
+        """
+        encoder, features = encoded.encoder, encoded.features
+        if maps is None:
+            token = encoder.ordinary_class_token(features)[row]
+            return described.shares(token.expand(len(described.descriptors), -1))
+        text = encoder.patch_text(described.features)
+        best = maps[0].flatten(1).argmax(dim=1)
+        return replace(described, features=text).shares(features.patches[row, best])
 
     @property
     def rule(self) -> TagRule:
@@ -383,7 +479,7 @@ class TagCLIP(BaseClassifier):
         if source is not None and isinstance(names, OpenNames):
             raise ValueError('thresholds of single classes need a list of names, not auto')
         if source is not None and not isinstance(source, ClassThresholds):
-            source = class_thresholds(source, names.vocabulary.names)
+            source = class_thresholds(source, names.vocabulary.names, names.background.names)
         return self.head.rule.but(thresholds=source, **options)
 
     def rule_for(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:

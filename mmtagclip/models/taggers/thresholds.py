@@ -66,12 +66,16 @@ class ClassThresholds:
         return found.where(own[0] | own[1], others)
 
 
-def class_thresholds(source: ThresholdSource, names: Sequence[str]) -> ClassThresholds:
+def class_thresholds(
+    source: ThresholdSource, names: Sequence[str], others: Sequence[str] = ()
+) -> ClassThresholds:
     """Thresholds for the classes of a call.
 
     Args:
         source: See :data:`ThresholdSource`.
         names: Of the F classes.
+        others: Names that compete but are never tags, such as hidden ones; their thresholds are
+            ignored.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -88,7 +92,8 @@ def class_thresholds(source: ThresholdSource, names: Sequence[str]) -> ClassThre
                 f'{len(names)} classes: give the list of names that they belong to'
             )
         return ClassThresholds(tuple(found), (None,) * len(names))
-    unknown = [name for name in found if name not in set(names)]
+    known = {*names, *others}
+    unknown = [name for name in found if name not in known]
     if unknown:
         more = f' and {len(unknown) - 1} more names' if len(unknown) > 1 else ''
         raise ValueError(
