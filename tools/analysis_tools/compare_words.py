@@ -9,7 +9,8 @@ classifier is fitted to the same images, without their labels. Each image is enc
 
 The control (WaffleCLIP) has prompts like those of descriptions, with random words and letters, the
 same for all classes: what it gains, any prompts gain. SPARC is fitted to the same images, without
-their labels; its scores are new ones, and their F1 at the same threshold says little. F1 is at the threshold --k for all.
+their labels; its scores are new ones, and their F1 at the same threshold says little. F1 is at the
+threshold --k for all.
 """
 
 # First: what is imported below imports MMPretrain, too, and has said its lines then.
