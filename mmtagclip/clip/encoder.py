@@ -358,6 +358,7 @@ class DenseEncoder(nn.Module):
                     f'0 to {self.num_blocks - 1}'
                 )
         companions = Companions() if companions is None else companions
+        self._check_companions(companions, images)
         parts, first = [], 0
         for part in self._in_parts(images):
             here = slice(first, first + len(part))
