@@ -367,6 +367,31 @@ def region_means(maps, ids):
     return {one: maps[:, ids == one].mean(dim=1) for one in sorted(set(ids.flatten().tolist()))}
 
 
+def sparc(single, simple, compound, member):
+    """Final scores (n, C) of SPARC in NumPy, image by image and class by class, with an SVD."""
+
+    def z(values):
+        return (values - values.mean()) / values.std(ddof=1)
+
+    single = np.apply_along_axis(z, 0, np.array([z(row) for row in single]))
+    rows = [
+        (row - names.mean()) / names.std(ddof=1)
+        for row, names in zip(compound, simple, strict=True)
+    ]
+    compound = np.apply_along_axis(z, 0, np.array(rows)) if compound.shape[1] else compound
+    final = np.empty_like(single)
+    for label, mine in enumerate(member):
+        values = [
+            [*sorted(row[mine]), own] for row, own in zip(compound, single[:, label], strict=True)
+        ]
+        values = np.array(values)
+        _, _, directions = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+        mean, own = directions[0].mean(), directions[0, -1]
+        direction = directions[0] * np.sign(mean if abs(mean) > 1e-6 else own)
+        final[:, label] = values @ (direction / abs(direction).sum())
+    return (final + single) / 2
+
+
 def shortlist(visual, scale, text, coarse, maps, grid, image, foreground, count):
     """Scores (F,) and maps (F, N) of one image where only the best classes are refined."""
     best = sorted(range(foreground), key=lambda c: (-coarse[:, c].max().item(), c))[:count]

@@ -10,6 +10,7 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .analysis import Analysis
     from .banks import build_bank, load_region_encoder
+    from .calibration import calibrate
     from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
@@ -29,6 +30,7 @@ __all__ = [
     'TagInferencer',
     'TagResult',
     'build_bank',
+    'calibrate',
     'embed_images',
     'find_config',
     'inferencer_class',
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_names(
     {
         '.analysis': ('Analysis',),
         '.banks': ('build_bank', 'load_region_encoder'),
+        '.calibration': ('calibrate',),
         '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .taggers.cwr import CWR
     from .taggers.dmar import DMAR
     from .taggers.heads import ClassTokenHead, TagCLIPHead, TagHead, TagScores, coarse_scores
+    from .taggers.open_names import AutoNames
     from .taggers.piaa import GaussianClassifier, PIAAHead
     from .taggers.selection import Tag, TagRule, relative_threshold
     from .taggers.tagger import TagCLIP
@@ -66,6 +67,7 @@ __all__ = [
     'Affinity',
     'AffinityRefinement',
     'AffinitySource',
+    'AutoNames',
     'BackgroundRule',
     'BankProcessor',
     'CLIPDataPreprocessor',
@@ -171,6 +173,7 @@ __getattr__, __dir__ = lazy_names(
             'TagScores',
             'coarse_scores',
         ),
+        '.taggers.open_names': ('AutoNames',),
         '.taggers.piaa': ('GaussianClassifier', 'PIAAHead'),
         '.taggers.selection': ('Tag', 'TagRule', 'relative_threshold'),
         '.taggers.tagger': ('TagCLIP',),
