@@ -84,6 +84,7 @@ class DenseFeatures:
             block again in another way; the last map of a convolutional tower.
         attention: Statistics of the attention maps.
         input_grid: ``(h, w)`` of the patches in ``last_input``.
+        inputs: Inputs ``(B, P+N, width)`` of the requested blocks.
     """
 
     patches: Tensor
@@ -92,6 +93,7 @@ class DenseFeatures:
     last_input: Tensor
     attention: AttentionStatistics
     input_grid: tuple[int, int]
+    inputs: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
@@ -104,7 +106,8 @@ class DenseFeatures:
         )
         attention = AttentionStatistics.cat([one.attention for one in parts])
         one = parts[0]
-        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid)
+        inputs = {key: torch.cat([part.inputs[key] for part in parts]) for key in one.inputs}
+        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid, inputs)
 
     def __getitem__(self, image: int) -> 'DenseFeatures':
         """Return the features of one image, with a batch dimension of 1."""
@@ -116,6 +119,7 @@ class DenseFeatures:
             self.last_input[one],
             self.attention[image],
             self.input_grid,
+            {key: value[one] for key, value in self.inputs.items()},
         )
 
 
@@ -235,6 +239,15 @@ class DenseEncoder(nn.Module):
         if last_block is None:
             by_class_token = self.tower.pooled_by == 'class token'
             last_block = SelfOnlyLastBlock() if by_class_token else OrdinaryLastBlock()
+        self.fit_policy(last_block)
+        return last_block
+
+    def fit_policy(self, last_block: LastBlock) -> None:
+        """Choose a policy's layers for the model's depth.
+
+        Raises:
+            ValueError: The policy needs a block that the model does not have.
+        """
         last_block.set_depth(self.num_blocks)
         for layer in last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
@@ -242,7 +255,6 @@ class DenseEncoder(nn.Module):
                     f'{type(last_block).__name__} needs the input of block {layer}, but '
                     f'{self.name} has only blocks 0 to {self.num_blocks - 1}: set its layers'
                 )
-        return last_block
 
     @property
     def visual(self) -> Any:
@@ -313,7 +325,11 @@ class DenseEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, images: Tensor, mean_layers: Collection[Sequence[int]] = (), votes: bool = False
+        self,
+        images: Tensor,
+        mean_layers: Collection[Sequence[int]] = (),
+        votes: bool = False,
+        inputs: Collection[int] = (),
     ) -> DenseFeatures:
         """Encode images densely.
 
@@ -325,6 +341,7 @@ class DenseEncoder(nn.Module):
             mean_layers: Sets of layers, from 0, whose mean attention maps are
                 returned.
             votes: Whether to count the votes over all L blocks.
+            inputs: Blocks, from 0, whose inputs are returned.
 
         Raises:
             ValueError: The size does not fit the patches, or the model does not have
@@ -340,16 +357,20 @@ class DenseEncoder(nn.Module):
                     f'0 to {self.num_blocks - 1}'
                 )
         return DenseFeatures.cat(
-            [self._encode(part, wanted, votes) for part in self._in_parts(images)]
+            [self._encode(part, wanted, votes, inputs) for part in self._in_parts(images)]
         )
 
     def _encode(
-        self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
+        self,
+        images: Tensor,
+        wanted: Collection[tuple[int, ...]],
+        votes: bool,
+        inputs: Collection[int],
     ) -> DenseFeatures:
         """Encode images together; the arguments are those of :meth:`forward`, already checked."""
         if self.last_block is None:
             x, grid = self.embed(images)
-            return self._features(x, grid, x, AttentionStatistics(), grid)
+            return self._features(x, grid, x, AttentionStatistics(), grid, {})
         statistics = AttentionStatistics()
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
@@ -359,7 +380,7 @@ class DenseEncoder(nn.Module):
             _record(statistics, attention, index, wanted, votes)
             return y
 
-        context = self.walk(images, look)
+        context = self.walk(images, look, inputs)
         for layers, total in statistics.means.items():
             total /= len(layers)
         out, grid = self.last_block(context)
@@ -369,7 +390,8 @@ class DenseEncoder(nn.Module):
                 f'patches, but attention maps have {context.grid[0]}x{context.grid[1]}: '
                 'set keep_grid=False'
             )
-        return self._features(out, grid, context.x, statistics, context.grid)
+        kept = {layer: context.inputs[layer] for layer in inputs}
+        return self._features(out, grid, context.x, statistics, context.grid, kept)
 
     def _features(
         self,
@@ -378,15 +400,16 @@ class DenseEncoder(nn.Module):
         last_input: Tensor,
         statistics: AttentionStatistics,
         input_grid: tuple[int, int],
+        inputs: dict[int, Tensor],
     ) -> DenseFeatures:
         """Read the tokens ``(B, P+N, width)`` that come out of the last block."""
         t = self.tower.norm(x)
         if self.last_block is not None:
             t = self.last_block.gather(t, grid)
         patches, whole = (F.normalize(one, dim=-1) for one in self.tower.read(t, grid))
-        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid)
+        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid, inputs)
 
-    def walk(self, images: Tensor, look: Look) -> LastBlockContext:
+    def walk(self, images: Tensor, look: Look, kept: Collection[int] = ()) -> LastBlockContext:
         """Run the blocks up to the attention of block L-1.
 
         Args:
@@ -394,6 +417,7 @@ class DenseEncoder(nn.Module):
             look: Called for each block with its index, queries, keys and values. The
                 values of block L-1 are None, because the policy computes its output.
                 May return the attention output, if it computes it anyway.
+            kept: Further blocks whose inputs the context is to have.
 
         Returns:
             The context for the policy of the last block.
@@ -404,7 +428,7 @@ class DenseEncoder(nn.Module):
         blocks = self.tower.blocks(grid)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
-            if index in self.last_block.block_inputs:
+            if index in self.last_block.block_inputs or index in kept:
                 inputs[index] = x
             q, k, v = block.query_key_value(x)
             y = look(index, q, k, None if last else v)

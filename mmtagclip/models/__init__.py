@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .data_preprocessor import CLIPDataPreprocessor
     from .segmentors import (
         PAMR,
+        PAR,
         AffinityRefinement,
         CLSSeg,
         CLSSegTTA,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SegTextHead,
         SlidingWindows,
         SoftmaxGradCAM,
+        SurgeryCAM,
         TrainingFreeSegmentor,
         TrainingFreeTTA,
         WholeImage,
@@ -42,6 +44,7 @@ __all__ = [
     'CWR',
     'DMAR',
     'PAMR',
+    'PAR',
     'Affinity',
     'AffinityRefinement',
     'AffinitySource',
@@ -65,6 +68,7 @@ __all__ = [
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'Tag',
     'TagCLIP',
     'TagCLIPHead',
@@ -87,6 +91,7 @@ __getattr__, __dir__ = lazy_names(
         '.data_preprocessor': ('CLIPDataPreprocessor',),
         '.segmentors': (
             'PAMR',
+            'PAR',
             'AffinityRefinement',
             'CLSSeg',
             'CLSSegTTA',
@@ -100,6 +105,7 @@ __getattr__, __dir__ = lazy_names(
             'SegTextHead',
             'SlidingWindows',
             'SoftmaxGradCAM',
+            'SurgeryCAM',
             'TrainingFreeSegmentor',
             'TrainingFreeTTA',
             'WholeImage',

@@ -6,16 +6,17 @@ from ...frameworks import segmentation  # noqa: F401
 # isort: split
 from .affinity import AffinityRefinement
 from .base import CLSSegTTA, EncodedImage, SegNames, TrainingFreeSegmentor, TrainingFreeTTA
-from .cam import SoftmaxGradCAM
+from .cam import SoftmaxGradCAM, SurgeryCAM
 from .cls_seg import CLSSeg
 from .direct import DirectSegmentor
 from .maskclip import MaskCLIPRefinement
-from .post_processors import PAMR, DenseCRF, LabelClosing
+from .post_processors import PAMR, PAR, DenseCRF, LabelClosing
 from .text_head import SegTextHead
 from .windows import ImageViews, SlidingWindows, WholeImage
 
 __all__ = [
     'PAMR',
+    'PAR',
     'AffinityRefinement',
     'CLSSeg',
     'CLSSegTTA',
@@ -29,6 +30,7 @@ __all__ = [
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'TrainingFreeSegmentor',
     'TrainingFreeTTA',
     'WholeImage',
