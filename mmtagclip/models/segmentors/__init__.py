@@ -5,14 +5,23 @@ from ...frameworks import segmentation  # noqa: F401
 
 # isort: split
 from .affinity import AffinityRefinement
-from .base import CLSSegTTA, EncodedImage, SegNames, TrainingFreeSegmentor, TrainingFreeTTA
+from .base import (
+    CLSSegTTA,
+    EncodedImage,
+    LabelProcessor,
+    Masks,
+    SegNames,
+    TrainingFreeSegmentor,
+    TrainingFreeTTA,
+)
 from .cam import SoftmaxGradCAM, SurgeryCAM
 from .cls_seg import CLSSeg
 from .direct import DirectSegmentor
+from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
-from .post_processors import PAMR, PAR, DenseCRF, LabelClosing
+from .post_processors import PAMR, PAR, DenseCRF
 from .text_head import SegTextHead
-from .windows import ImageViews, SlidingWindows, WholeImage
+from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
 __all__ = [
     'PAMR',
@@ -25,7 +34,10 @@ __all__ = [
     'EncodedImage',
     'ImageViews',
     'LabelClosing',
+    'LabelProcessor',
+    'MapCorrection',
     'MaskCLIPRefinement',
+    'Masks',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',
@@ -34,4 +46,5 @@ __all__ = [
     'TrainingFreeSegmentor',
     'TrainingFreeTTA',
     'WholeImage',
+    'Window',
 ]

@@ -144,10 +144,15 @@ class SurgeryCAM(nn.Module):
     ) -> None:
         super().__init__()
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        if policy is not None and policy.needs_pixels:
+        if policy is not None and (
+            policy.needs_pixels
+            or policy.needs_regions
+            or policy.whole_grid is not None
+            or type(policy).prepare is not LastBlock.prepare
+        ):
             raise ValueError(
-                f'SurgeryCAM runs the last block again, which {type(policy).__name__} does not '
-                'allow, as it reads the images themselves: set it as the last_block of the encoder'
+                f'SurgeryCAM runs the last blocks again, but {type(policy).__name__} needs more '
+                'than their inputs: set it as the last_block of the encoder'
             )
         self.last_block: LastBlock | None = policy
         self.across_tokens = across_tokens
@@ -203,7 +208,7 @@ class SurgeryCAM(nn.Module):
             blocks, x, blocks[-1].query_key_value(x), grid, features.inputs, lead=tower.lead
         )
         out, grid = self.last_block(context)
-        patches, whole = tower.read(self.last_block.gather(tower.norm(out), grid), grid)
+        patches, whole = encoder.read(out, grid, self.last_block)
         if tower.pooled_by != 'class token':
             whole = tower.global_feature(x, features.input_grid, None)
         return torch.cat([whole[:, None], patches], dim=1)
