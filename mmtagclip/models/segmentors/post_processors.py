@@ -310,7 +310,8 @@ class PAMR(PixelAdaptive):
 class PAR(PixelAdaptive):
     """Pixel-adaptive refinement by colour and distance (AFA, CVPR 2022; used by ExCEL).
 
-    The weights of a pixel sum to 1.01, so planes grow by 22 % in 20 steps, all by the same factor.
+    In the released code, the weights of a pixel sum to 1.01, so all planes grow by the same 22 % in
+    20 steps. Here they sum to 1, so probabilities stay in [0, 1]; the labels are the same.
 
     Args:
         iterations: Steps; published: 20.
@@ -330,7 +331,7 @@ class PAR(PixelAdaptive):
         super().__init__(iterations, dilations, max_memory)
 
     def weigh(self, pixels: Tensor, neighbours: list[Tensor], out: Tensor) -> None:
-        """See :class:`PixelAdaptive`; the weights sum to 1.01."""
+        """See :class:`PixelAdaptive`; the weights sum to 1."""
         scale = self.SHARPNESS * (1e-8 + _deviation(neighbours))
         for one, weight in zip(neighbours, out, strict=True):
             torch.mean(-(((one - pixels) / scale) ** 2), dim=0, out=weight)
@@ -339,4 +340,4 @@ class PAR(PixelAdaptive):
         distance = torch.cat([dilation * near for dilation in self.dilations])
         scale = self.SHARPNESS * (1e-8 + distance.std())
         position = self.DISTANCE_WEIGHT * (-((distance / scale) ** 2)).softmax(dim=0)
-        out.add_(position.to(out)[:, None, None])
+        out.add_(position.to(out)[:, None, None]).div_(1 + self.DISTANCE_WEIGHT)

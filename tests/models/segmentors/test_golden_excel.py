@@ -71,4 +71,5 @@ def test_masks(image):
 
 def test_par_resizes_the_image_to_the_planes():
     refined = PAR()(GOLDEN['par_masks'][0], GOLDEN['par_image'][0].permute(1, 2, 0))
-    close(refined, GOLDEN['par_out'][0])
+    # The weights of the released code sum to 1.01 in each of the 20 steps.
+    close(1.01**20 * refined, GOLDEN['par_out'][0])
