@@ -9,7 +9,13 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..clip import Encoded, Names
-    from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+    from ..regions import (
+        Affinity,
+        AffinitySource,
+        CorrCLIPLastBlock,
+        ProxyLastBlock,
+        TimmFeatures,
+    )
     from .clip_encoder import CLIPEncoder
     from .data_preprocessor import CLIPDataPreprocessor
     from .segmentors import (
@@ -57,6 +63,7 @@ __all__ = [
     'CLSSeg',
     'CLSSegTTA',
     'ClassTokenHead',
+    'CorrCLIPLastBlock',
     'DenseCRF',
     'DirectSegmentor',
     'Encoded',
@@ -94,7 +101,13 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '..clip': ('Encoded', 'Names'),
-        '..regions': ('Affinity', 'AffinitySource', 'ProxyLastBlock', 'TimmFeatures'),
+        '..regions': (
+            'Affinity',
+            'AffinitySource',
+            'CorrCLIPLastBlock',
+            'ProxyLastBlock',
+            'TimmFeatures',
+        ),
         '.clip_encoder': ('CLIPEncoder',),
         '.data_preprocessor': ('CLIPDataPreprocessor',),
         '.segmentors': (

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .corrclip import CorrCLIPLastBlock
     from .features import Affinity, AffinitySource, TimmFeatures
     from .files import RegionFile, read_regions, region_files
     from .proxy import ProxyLastBlock
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     'Affinity',
     'AffinitySource',
+    'CorrCLIPLastBlock',
     'ProxyLastBlock',
     'RegionFile',
     'TimmFeatures',
@@ -21,6 +23,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        '.corrclip': ('CorrCLIPLastBlock',),
         '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
         '.files': ('RegionFile', 'read_regions', 'region_files'),
         '.proxy': ('ProxyLastBlock',),
