@@ -209,6 +209,14 @@ def last_block(policy, visual, x, outputs, grid, **options):
     elif policy == 'radseg':
         out = layer.attn.out_proj((softmax_map(q, k) @ v).transpose(0, 1).flatten(1))
         attention = torch.stack([alike(10 * cosine_map(head)) for head in out.chunk(len(v), -1)])
+    elif policy == 'svc':
+        y = outputs[-5]
+        for index in range(-5, 0):
+            layer, x = visual.transformer.resblocks[index], [*outputs, x][index - 1]
+            parts = heads(layer, x)
+            attention = sum(softmax_map(one, one).sum(0) for one in parts) / 3
+            y = y + layer.attn.out_proj((attention @ parts[2]).transpose(0, 1).flatten(1))
+        return torch.cat([block(layer, x[None])[0][0, :1], y[1:]])
     elif policy == 'scclip':
         return torch.cat([x[:1], sc_clip(layer, x, outputs, grid, **options)])
     else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .data_preprocessor import CLIPDataPreprocessor
     from .segmentors import (
         PAMR,
+        PAR,
         AffinityRefinement,
         BackgroundRule,
         BankProcessor,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         SegTextHead,
         SlidingWindows,
         SoftmaxGradCAM,
+        SurgeryCAM,
         TrainingFreeSegmentor,
         TrainingFreeTTA,
         WholeImage,
@@ -64,6 +66,7 @@ __all__ = [
     'CWR',
     'DMAR',
     'PAMR',
+    'PAR',
     'Affinity',
     'AffinityRefinement',
     'AffinitySource',
@@ -103,6 +106,7 @@ __all__ = [
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'Tag',
     'TagCLIP',
     'TagCLIPHead',
@@ -132,6 +136,7 @@ __getattr__, __dir__ = lazy_names(
         '.data_preprocessor': ('CLIPDataPreprocessor',),
         '.segmentors': (
             'PAMR',
+            'PAR',
             'AffinityRefinement',
             'BackgroundRule',
             'BankProcessor',
@@ -159,6 +164,7 @@ __getattr__, __dir__ = lazy_names(
             'SegTextHead',
             'SlidingWindows',
             'SoftmaxGradCAM',
+            'SurgeryCAM',
             'TrainingFreeSegmentor',
             'TrainingFreeTTA',
             'WholeImage',

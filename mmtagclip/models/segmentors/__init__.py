@@ -15,7 +15,7 @@ from .base import (
     TrainingFreeSegmentor,
     TrainingFreeTTA,
 )
-from .cam import SoftmaxGradCAM
+from .cam import SoftmaxGradCAM, SurgeryCAM
 from .cls_seg import CLSSeg
 from .concept_scores import BackgroundRule, MarginBackground, MaximumBackground
 from .concept_words import ContextTokens, HypernymContext, NeighbourContext, Preview
@@ -23,13 +23,14 @@ from .concepts import ConceptSegmentor
 from .direct import DirectSegmentor
 from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
-from .post_processors import PAMR, DenseCRF
+from .post_processors import PAMR, PAR, DenseCRF
 from .sam3 import Sam3
 from .text_head import SegTextHead
 from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
 __all__ = [
     'PAMR',
+    'PAR',
     'AffinityRefinement',
     'BackgroundRule',
     'BankProcessor',
@@ -57,6 +58,7 @@ __all__ = [
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'TrainingFreeSegmentor',
     'TrainingFreeTTA',
     'WholeImage',

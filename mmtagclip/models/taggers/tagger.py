@@ -386,19 +386,26 @@ class TagCLIP(BaseClassifier):
             self._fill_unreadable(data_samples[index], len(names.vocabulary))
         return data_samples
 
-    def encode(self, images: Tensor, layers: Sequence[Sequence[int]] = ()) -> Encoded:
+    def encode(
+        self,
+        images: Tensor,
+        layers: Sequence[Sequence[int]] = (),
+        inputs: Sequence[int] = (),
+    ) -> Encoded:
         """Encode images of one size for the head.
 
         Args:
             images: ``(B, 3, H, W)``, normalised.
             layers: Further sets of layers whose mean attention map is needed.
+            inputs: Blocks whose inputs are needed.
 
         Returns:
             The input of the head: ``tagger.head(encoded, names)``.
         """
         head = self.head
         wanted = (*head.attention_layers, *layers)
-        return Encoded(self.encoder(images, wanted, head.needs_votes), images, self.encoder)
+        features = self.encoder(images, wanted, head.needs_votes, inputs=inputs)
+        return Encoded(features, images, self.encoder)
 
     @torch.no_grad()
     @full_precision
