@@ -2,5 +2,6 @@
 
 from .features import Affinity, AffinitySource, TimmFeatures
 from .proxy import ProxyLastBlock
+from .sam import SAM
 
-__all__ = ['Affinity', 'AffinitySource', 'ProxyLastBlock', 'TimmFeatures']
+__all__ = ['Affinity', 'AffinitySource', 'ProxyLastBlock', 'SAM', 'TimmFeatures']

@@ -1,0 +1,30 @@
+"""SAM's attention against the arrays of the released Trident, and what is refused."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mmtagclip.regions.sam import SAM, neighbours, scaled
+from tests.golden import GOLDEN
+from tests.golden.regions.stand_ins import SAM_SIZES
+from tests.golden.weights import smooth_image
+
+TRIDENT = np.load(GOLDEN / 'regions' / 'trident.npz')
+
+
+def tensor(array):
+    return torch.from_numpy(np.asarray(array))
+
+
+@pytest.mark.parametrize('factor', [0.0, 1.2, 3.0])
+@pytest.mark.parametrize('refine', [True, False])
+def test_neighbours(factor, refine):
+    values = tensor(np.random.RandomState(91).standard_normal((2, 42, 8))).float()
+    attention = tensor(np.random.RandomState(92).standard_normal((2, 42, 42))).float().softmax(-1)
+    expected = tensor(TRIDENT[f'threshold/{factor}/{refine}'])
+    found = neighbours(values, attention, factor, None if refine else 0.6)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
