@@ -411,7 +411,7 @@ class DenseEncoder(nn.Module):
             if not last:
                 y = attend(q, k, v) if y is None else y
                 x = block.after_attention(x + block.attention_output(y))
-        pixels = self._pixels(images) if self.last_block.needs_pixels else None
+        pixels = self.pixels(images) if self.last_block.needs_pixels else None
         return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels, self.tower.lead)
 
     @torch.no_grad()
@@ -486,7 +486,7 @@ class DenseEncoder(nn.Module):
             )
         return self.tower.embed(images)
 
-    def _pixels(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
         """Undo the normalisation: RGB in [0, 1]."""
         mean, std = (
             torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)
