@@ -69,7 +69,8 @@ MODELS = ChildRegistry(
         'models.taggers.heads',
         'models.taggers.piaa',
         'models.taggers.tagger',
-        'regions',
+        'regions.features',
+        'regions.proxy',
     ],
     ['models.segmentors'],
 )
@@ -82,7 +83,7 @@ DATASETS = ChildRegistry(
 )
 DATA_SAMPLERS = ChildRegistry('data sampler', MMENGINE_DATA_SAMPLERS, ['datasets.samplers'])
 TRANSFORMS = ChildRegistry(
-    'transform', MMENGINE_TRANSFORMS, ['datasets.loading', 'datasets.tag_file']
+    'transform', MMENGINE_TRANSFORMS, ['datasets.loading', 'datasets.regions', 'datasets.tag_file']
 )
 METRICS = ChildRegistry('metric', MMENGINE_METRICS, ['evaluation'])
 HOOKS = ChildRegistry(

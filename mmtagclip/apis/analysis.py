@@ -53,7 +53,10 @@ class Analysis:
             self.encoded: Any = _encode(self.model, image[None])
             self._tagging: Encoded | None = self.encoded
         else:
-            self.encoded = self.model.encode(image, np.ascontiguousarray(pixels[..., ::-1]))
+            original = np.ascontiguousarray(pixels[..., ::-1])
+            assert data is not None
+            regions = data['data_samples'].get('regions')
+            self.encoded = self.model.encode(image, original, regions=regions)
             self._tagging = self.encoded.tagging
 
     def stages(self, names: Any = None, **rule: Any) -> dict[str, TagResult]:

@@ -9,7 +9,17 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
-    from .last_blocks import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
+    from .last_blocks import (
+        LAST_BLOCKS,
+        PADDING,
+        Companions,
+        LastBlock,
+        LastBlockContext,
+        Prepared,
+        Start,
+        Streams,
+        last_block,
+    )
     from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
     from .names import Names, load_names
     from .text import TextEncoder, encode_text
@@ -23,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     'LAST_BLOCKS',
+    'PADDING',
     'AttentionStatistics',
+    'Companions',
     'DenseEncoder',
     'DenseFeatures',
     'Encoded',
@@ -31,6 +43,9 @@ __all__ = [
     'LastBlockContext',
     'LoadedCLIP',
     'Names',
+    'Prepared',
+    'Start',
+    'Streams',
     'TextEncoder',
     'Vocabulary',
     'encode_text',
@@ -48,7 +63,17 @@ _get, __dir__ = lazy_names(
     __name__,
     {
         '.encoder': ('AttentionStatistics', 'DenseEncoder', 'DenseFeatures', 'Encoded'),
-        '.last_blocks': ('LAST_BLOCKS', 'LastBlock', 'LastBlockContext', 'last_block'),
+        '.last_blocks': (
+            'LAST_BLOCKS',
+            'PADDING',
+            'Companions',
+            'LastBlock',
+            'LastBlockContext',
+            'Prepared',
+            'Start',
+            'Streams',
+            'last_block',
+        ),
         '.loading': ('LoadedCLIP', 'load_clip', 'read_state_dict', 'weights_digest'),
         '.names': ('Names', 'load_names'),
         '.text': ('TextEncoder', 'encode_text'),

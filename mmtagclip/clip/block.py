@@ -103,6 +103,28 @@ class Block(ABC):
         return self.after_attention(x[:, :1] + self.attention_output(y))
 
 
+def ride(
+    block: Block, riders: Tensor, x: Tensor, seen: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Run a block for tokens that ride along, which the others do not see.
+
+    Args:
+        block: The block.
+        riders: ``(B, R, width)`` input of the block.
+        x: ``(B, P+N, width)``, the same of the other tokens.
+        seen: ``(B, 1, R, P+N)`` bool, which of those each rider attends to.
+
+    Returns:
+        Queries, keys and values of the other tokens, as :meth:`Block.query_key_value` returns
+        them, and the output ``(B, R, width)`` of the riders.
+    """
+    count = riders.shape[1]
+    queries, keys, values = block.query_key_value(torch.cat([riders, x], dim=1))
+    q, k, v = (one[:, :, count:] for one in (queries, keys, values))
+    y = F.scaled_dot_product_attention(queries[:, :, :count], k, v, attn_mask=seen)
+    return q, k, v, block.after_attention(riders + block.attention_output(y))
+
+
 def mask_row(seen: Tensor, k: Tensor) -> Tensor:
     """Return the logits ``(B, 1, 1, P+N)`` that hide patches from one row of attention.
 

@@ -9,8 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import attend, attention_map
-from .last_blocks import LastBlock, LastBlockContext, OrdinaryLastBlock, SelfOnlyLastBlock
+from .block import attend, attention_map, ride
+from .last_blocks import (
+    Companions,
+    LastBlock,
+    LastBlockContext,
+    OrdinaryLastBlock,
+    SelfOnlyLastBlock,
+    Start,
+    Streams,
+)
 from .loading import LoadedCLIP, architecture_digest, weights_digest
 from .towers import POSITIONS, Tower, build_tower
 
@@ -313,7 +321,11 @@ class DenseEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, images: Tensor, mean_layers: Collection[Sequence[int]] = (), votes: bool = False
+        self,
+        images: Tensor,
+        mean_layers: Collection[Sequence[int]] = (),
+        votes: bool = False,
+        companions: Companions | None = None,
     ) -> DenseFeatures:
         """Encode images densely.
 
@@ -325,10 +337,11 @@ class DenseEncoder(nn.Module):
             mean_layers: Sets of layers, from 0, whose mean attention maps are
                 returned.
             votes: Whether to count the votes over all L blocks.
+            companions: What else is known of the images, for policies that need it.
 
         Raises:
-            ValueError: The size does not fit the patches, or the model does not have
-                one of the layers.
+            ValueError: The size does not fit the patches, the model does not have
+                one of the layers, or the policy needs other companions.
         """
         wanted = {tuple(sorted(set(layers))) for layers in mean_layers}
         if (wanted or votes) and not self.num_blocks:
@@ -339,12 +352,42 @@ class DenseEncoder(nn.Module):
                     f'{self.name} has no attention map of layer {layer}: its blocks are '
                     f'0 to {self.num_blocks - 1}'
                 )
-        return DenseFeatures.cat(
-            [self._encode(part, wanted, votes) for part in self._in_parts(images)]
-        )
+        companions = Companions() if companions is None else companions
+        parts, first = [], 0
+        for part in self._in_parts(images):
+            here = slice(first, first + len(part))
+            first = here.stop
+            parts.append(self._encode(part, companions[here], wanted, votes))
+        return DenseFeatures.cat(parts)
+
+    def _check_companions(self, companions: Companions, images: Tensor) -> None:
+        """Refuse companions that the policy can't use."""
+        policy = type(self.last_block).__name__
+        needs = {
+            'regions': self.last_block is not None and self.last_block.needs_regions,
+            'features': self.last_block is not None and self.last_block.whole_grid is not None,
+        }
+        for key, needed in needs.items():
+            one = getattr(companions, key)
+            if one is None and needed:
+                raise ValueError(
+                    f'{policy} needs the {key} of the whole image: use it in a DirectSegmentor'
+                    f'{", with mmtagclip.LoadRegions in the pipeline" * (key == "regions")}'
+                )
+            if one is not None and len(one) != len(images):
+                raise ValueError(f'{key} of {len(one)} images are given for {len(images)}')
+        regions = companions.regions
+        if regions is not None and regions.shape[1:] != images.shape[2:]:
+            raise ValueError(
+                f'regions {tuple(regions.shape)} do not fit images {tuple(images.shape)}'
+            )
 
     def _encode(
-        self, images: Tensor, wanted: Collection[tuple[int, ...]], votes: bool
+        self,
+        images: Tensor,
+        companions: Companions,
+        wanted: Collection[tuple[int, ...]],
+        votes: bool,
     ) -> DenseFeatures:
         """Encode images together; the arguments are those of :meth:`forward`, already checked."""
         if self.last_block is None:
@@ -359,7 +402,7 @@ class DenseEncoder(nn.Module):
             _record(statistics, attention, index, wanted, votes)
             return y
 
-        context = self.walk(images, look)
+        context = self.walk(images, look, companions)
         for layers, total in statistics.means.items():
             total /= len(layers)
         out, grid = self.last_block(context)
@@ -373,20 +416,46 @@ class DenseEncoder(nn.Module):
 
     def _features(
         self,
-        x: Tensor,
+        out: Streams,
         grid: tuple[int, int],
         last_input: Tensor,
         statistics: AttentionStatistics,
         input_grid: tuple[int, int],
     ) -> DenseFeatures:
-        """Read the tokens ``(B, P+N, width)`` that come out of the last block."""
-        t = self.tower.norm(x)
-        if self.last_block is not None:
-            t = self.last_block.gather(t, grid)
-        patches, whole = (F.normalize(one, dim=-1) for one in self.tower.read(t, grid))
+        """Read what comes out of the last block."""
+        patches, whole = (F.normalize(one, dim=-1) for one in self.read(out, grid))
         return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid)
 
-    def walk(self, images: Tensor, look: Look) -> LastBlockContext:
+    def read(self, out: Streams, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Read patches and global feature of what comes out of the last block.
+
+        Args:
+            out: One output ``(B, P+N, width)``, or several with their weights; see
+                :class:`LastBlock`.
+            grid: The grid ``(h, w)`` of its patches.
+
+        Returns:
+            ``(B, N, D)``, the weighted sum of all outputs, and ``(B, D)``, of the first. Their
+            lengths are not 1.
+        """
+        first: Tensor | None = None
+        whole: Tensor | None = None
+        for weight, x in [(1.0, out)] if isinstance(out, Tensor) else out:
+            t = self.tower.norm(x)
+            if self.last_block is not None:
+                t = self.last_block.gather(t, grid)
+            patches, one = self.tower.read(t, grid)
+            if first is None or whole is None:
+                first, whole = (patches if weight == 1 else weight * patches), one
+            else:
+                first = first + weight * patches
+        assert first is not None
+        assert whole is not None
+        return first, whole
+
+    def walk(
+        self, images: Tensor, look: Look, companions: Companions | None = None
+    ) -> LastBlockContext:
         """Run the blocks up to the attention of block L-1.
 
         Args:
@@ -394,25 +463,38 @@ class DenseEncoder(nn.Module):
             look: Called for each block with its index, queries, keys and values. The
                 values of block L-1 are None, because the policy computes its output.
                 May return the attention output, if it computes it anyway.
+            companions: What else is known of the images.
 
         Returns:
             The context for the policy of the last block.
         """
         assert self.last_block is not None
+        companions = Companions() if companions is None else companions
+        self._check_companions(companions, images)
         inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
+        lead = self.tower.lead
+        pixels = self.pixels(images) if self.last_block.needs_pixels else None
+        prepared = self.last_block.prepare(Start(x, grid, lead, pixels, companions))
+        riders, seen = prepared.riders, None
+        if riders is not None and prepared.seen is not None:
+            seen = F.pad(prepared.seen, (lead, 0), value=True)[:, None]
         blocks = self.tower.blocks(grid)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
             if index in self.last_block.block_inputs:
                 inputs[index] = x
-            q, k, v = block.query_key_value(x)
+            if riders is None:
+                q, k, v = block.query_key_value(x)
+            else:
+                q, k, v, riders = ride(block, riders, x, seen)
             y = look(index, q, k, None if last else v)
             if not last:
                 y = attend(q, k, v) if y is None else y
                 x = block.after_attention(x + block.attention_output(y))
-        pixels = self.pixels(images) if self.last_block.needs_pixels else None
-        return LastBlockContext(blocks, x, (q, k, v), grid, inputs, pixels, self.tower.lead)
+        return LastBlockContext(
+            blocks, x, (q, k, v), grid, inputs, pixels, lead, companions, prepared, riders
+        )
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -45,7 +45,7 @@ class DenseGraph(nn.Module):
             raise ValueError(
                 f"{encoder.name} can't be exported: its image tower is not open_clip's ViT"
             )
-        if encoder.last_block.needs_pixels:
+        if encoder.last_block.needs_pixels or encoder.last_block.needs_regions:
             raise ValueError(
                 f'{type(encoder.last_block).__name__} reads the images themselves, '
                 "so it can't be exported"
@@ -78,9 +78,7 @@ class DenseGraph(nn.Module):
             if index in self.layers:
                 mean = mean + attention
 
-        out, grid = encoder.last_block(encoder.walk(images, look))
-        tokens = encoder.last_block.gather(encoder.tower.norm(out), grid)
-        features = encoder.tower.read(tokens, grid)
+        features = encoder.read(*encoder.last_block(encoder.walk(images, look)))
         patches, class_token = (F.normalize(one, dim=-1) for one in features)
         return patches, class_token, mean / len(self.layers), votes
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .multi_label import CocoMultiLabel, OwnMultiLabel, VOCMultiLabel
     from .own_labels import read_tags
     from .pseudo_label import PseudoLabelDataset
+    from .regions import LoadRegions
     from .samplers import SameGridBatchSampler, same_grid_batches
     from .segmentation import VocabularySegDataset
     from .tag_file import LoadTags, TagRecord, read_tag_file, write_tag_file
@@ -20,6 +21,7 @@ __all__ = [
     'ImageFolder',
     'KeepImage',
     'LoadImage',
+    'LoadRegions',
     'LoadTags',
     'OwnMultiLabel',
     'PseudoLabelDataset',
@@ -57,6 +59,7 @@ __getattr__, __dir__ = lazy_names(
         ),
         '.own_labels': ('read_tags',),
         '.pseudo_label': ('PseudoLabelDataset',),
+        '.regions': ('LoadRegions',),
         '.samplers': (
             'SameGridBatchSampler',
             'same_grid_batches',

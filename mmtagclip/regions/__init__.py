@@ -1,7 +1,31 @@
 """Features of other models, and which places of an image belong together."""
 
-from .features import Affinity, AffinitySource, TimmFeatures
-from .proxy import ProxyLastBlock
-from .sam import SAM
+from typing import TYPE_CHECKING
 
-__all__ = ['Affinity', 'AffinitySource', 'ProxyLastBlock', 'SAM', 'TimmFeatures']
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .features import Affinity, AffinitySource, TimmFeatures
+    from .files import RegionFile, read_regions, region_files
+    from .proxy import ProxyLastBlock
+    from .sam import SAM
+
+__all__ = [
+    'SAM',
+    'Affinity',
+    'AffinitySource',
+    'ProxyLastBlock',
+    'RegionFile',
+    'TimmFeatures',
+    'read_regions',
+    'region_files',
+]
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
+        '.files': ('RegionFile', 'read_regions', 'region_files'),
+        '.proxy': ('ProxyLastBlock',),
+        '.sam': ('SAM',),
+    },
+)

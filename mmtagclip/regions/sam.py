@@ -139,7 +139,10 @@ class SAM(nn.Module):
             **sizes,
         )
         self.image_encoder = ImageEncoder(vit)
-        self.prompt_encoder, self.mask_decoder = _decoder(decoder) if masks else (None, None)
+        prompts: Any = None
+        self.prompt_encoder, self.mask_decoder = prompts, prompts
+        if masks:
+            self.prompt_encoder, self.mask_decoder = _decoder(decoder)
         state, _ = read_state_dict(path)
         self._load(state, model, str(path))
         self.eval().requires_grad_(False)
@@ -202,6 +205,10 @@ class SAM(nn.Module):
         x = (x.float() - self.mean) / self.std
         x = F.pad(x, (0, SIDE - input_size[1], 0, SIDE - input_size[0]))
         return SAMImage(size, input_size, self.image_encoder.last_input(x[None]))
+
+    def features(self, image: SAMImage) -> Tensor:
+        """Features ``(1, C, 64, 64)``, which the decoder of masks reads."""
+        return self.image_encoder.finish(image.last_input)
 
     def attention(self, image: SAMImage) -> tuple[Tensor, Iterator[Tensor]]:
         """Attention of the last block between the patches of the image, and its values.

@@ -1,17 +1,12 @@
 """SAM's attention against the arrays of the released Trident, and what is refused."""
 
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
-from mmtagclip.regions.sam import SAM, neighbours, scaled
+from mmtagclip.regions.sam import neighbours
 from tests.golden import GOLDEN
-from tests.golden.regions.stand_ins import SAM_SIZES
-from tests.golden.weights import smooth_image
 
 TRIDENT = np.load(GOLDEN / 'regions' / 'trident.npz')
 

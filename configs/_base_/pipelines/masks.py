@@ -18,6 +18,8 @@ _pack = dict(
         'flip_direction',
         'reduce_zero_label',
         'original',
+        'regions',
+        'load_error',
     ),
 )
 test_pipeline = [*_load, _grid, dict(type='LoadAnnotations'), _pack]

@@ -3,12 +3,33 @@
 import pkgutil
 from importlib import import_module
 
-from .base import LAST_BLOCKS, LastBlock, LastBlockContext, last_block
+from .base import (
+    LAST_BLOCKS,
+    PADDING,
+    Companions,
+    LastBlock,
+    LastBlockContext,
+    Prepared,
+    Start,
+    Streams,
+    last_block,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f'{__name__}.{_module.name}')
 
-__all__ = ['LAST_BLOCKS', 'LastBlock', 'LastBlockContext', 'last_block', *LAST_BLOCKS]
+__all__ = [
+    'LAST_BLOCKS',
+    'PADDING',
+    'Companions',
+    'LastBlock',
+    'LastBlockContext',
+    'Prepared',
+    'Start',
+    'Streams',
+    'last_block',
+    *LAST_BLOCKS,
+]
 
 
 def __getattr__(name: str) -> type[LastBlock]:

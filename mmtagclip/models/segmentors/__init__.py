@@ -5,14 +5,25 @@ from ...frameworks import segmentation  # noqa: F401
 
 # isort: split
 from .affinity import AffinityRefinement
-from .base import CLSSegTTA, EncodedImage, SegNames, TrainingFreeSegmentor, TrainingFreeTTA
+from .base import (
+    CLSSegTTA,
+    EncodedImage,
+    LabelProcessor,
+    Masks,
+    SegNames,
+    TrainingFreeSegmentor,
+    TrainingFreeTTA,
+)
 from .cam import SoftmaxGradCAM
 from .cls_seg import CLSSeg
 from .direct import DirectSegmentor
+from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
-from .post_processors import PAMR, DenseCRF, LabelClosing
+from .post_processors import PAMR, DenseCRF
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .text_head import SegTextHead
-from .windows import ImageViews, SlidingWindows, WholeImage
+from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
 __all__ = [
     'PAMR',
@@ -24,7 +35,12 @@ __all__ = [
     'EncodedImage',
     'ImageViews',
     'LabelClosing',
+    'LabelProcessor',
+    'MapCorrection',
     'MaskCLIPRefinement',
+    'Masks',
+    'SAMGatherer',
+    'SAMRefinement',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',
@@ -32,4 +48,5 @@ __all__ = [
     'TrainingFreeSegmentor',
     'TrainingFreeTTA',
     'WholeImage',
+    'Window',
 ]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -65,27 +65,37 @@ class EncodedImage:
         original: ``(H, W, 3)`` uint8 BGR; None if no part needs it.
         flip: How the encoded image was flipped: ``'horizontal'``, ``'vertical'``,
             ``'diagonal'``, or None.
-        image: ``(3, H', W')``, normalised.
+        image: ``(3, H', W')``, normalised; None if it stands for several views, whose masks
+            were merged.
         tagging: What the tagger's head scores; None without a tagger, or if tags come
             from elsewhere.
         features: Features of each batch of the image that was encoded, in order; None if
             they are not kept.
+        regions: ``(H, W)`` integers at the original size, not flipped: the region of each pixel;
+            0 is no region. None if no part needs them.
+        whole: ``(C', h', w')``, another model's features of the original image, not flipped; None
+            if no part needs them.
+        memo: What parts computed of the image and may use again.
     """
 
     size: tuple[int, int]
     original: np.ndarray | None
     flip: str | None
-    image: Tensor
+    image: Tensor | None
     tagging: Encoded | None
     features: Sequence[DenseFeatures] | None
+    regions: np.ndarray | None = None
+    whole: Tensor | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         sample: SegDataSample,
-        image: Tensor,
-        tagging: Encoded | None,
-        features: Sequence[DenseFeatures] | None,
+        image: Tensor | None = None,
+        tagging: Encoded | None = None,
+        features: Sequence[DenseFeatures] | None = None,
+        whole: Tensor | None = None,
     ) -> 'EncodedImage':
         """An image with the data of its sample."""
         return cls(
@@ -95,6 +105,8 @@ class EncodedImage:
             image=image,
             tagging=tagging,
             features=features,
+            regions=sample.get('regions'),
+            whole=whole,
         )
 
 
@@ -125,6 +137,32 @@ class Masks:
     plane_labels: list[int]
 
 
+class LabelProcessor(nn.Module):
+    """Base class of the last step of a segmentor, which changes the labels of an image.
+
+    Attributes:
+        needs_original: Whether it needs ``original`` of the image.
+        needs_planes: Whether it needs the planes of the masks.
+        needs_regions: Whether it needs ``regions`` of the image.
+    """
+
+    needs_original = False
+    needs_planes = False
+    needs_regions = False
+
+    def forward(self, masks: Masks, image: EncodedImage) -> Tensor:
+        """Change the labels.
+
+        Args:
+            masks: The masks, at the original size.
+            image: The image.
+
+        Returns:
+            ``(H, W)`` int64.
+        """
+        raise NotImplementedError
+
+
 class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     """A segmentor of MMSegmentation that has nothing to train.
 
@@ -141,6 +179,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             of the probabilities; for averaging over augmentations.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
         init_cfg: Ignored.
+        label_processor: Config of the last step, on the labels, a :class:`LabelProcessor`
+            (:class:`MapCorrection`, :class:`LabelClosing`), or None.
 
     Raises:
         ValueError: ``tags`` is anything else.
@@ -158,6 +198,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         with_seg_logits: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
         init_cfg: dict | None = None,
+        label_processor: ConfigDict | dict | LabelProcessor | None = None,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
@@ -169,6 +210,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         self.with_probabilities = with_probabilities
         self.with_seg_logits = with_seg_logits
         self.align_corners = False  # read by test-time augmentation
+        self.label_processor: LabelProcessor | None = build(label_processor)
 
     def set_own(self, names: Sequence[str], with_background: bool) -> None:
         """Name the labels; checks what the parts must agree on.
@@ -278,7 +320,12 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     @property
     def needs_original(self) -> bool:
         """Whether masks need the original image."""
-        return False
+        return self.label_processor is not None and self.label_processor.needs_original
+
+    @property
+    def needs_regions(self) -> bool:
+        """Whether masks need the regions of the image."""
+        return self.label_processor is not None and self.label_processor.needs_regions
 
     # What a user calls
 
@@ -346,6 +393,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         image: Tensor,
         original: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
+        regions: np.ndarray | None = None,
     ) -> EncodedImage:
         """Encode one image once, for :meth:`masks` and for the tagger's head.
 
@@ -359,6 +407,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
                 tagger of a :class:`DirectSegmentor`.
             size: ``(H, W)`` of the masks; if None, that of the original, or of the image if
                 there is no original.
+            regions: ``(H, W)`` integers of that size, the region of each pixel, 0 for none; needed
+                if :attr:`needs_regions`.
 
         Raises:
             ValueError: As in :meth:`predict`.
@@ -369,6 +419,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         sample = SegDataSample(metainfo={'ori_shape': size})
         if original is not None:
             sample.set_metainfo({'original': original})
+        if regions is not None:
+            sample.set_metainfo({'regions': regions})
         tagging = self.tagger is not None
         self.check_sample(sample, None, tagging)
         _, (encoded,) = self._encode([image], [sample], tagging, True)
@@ -464,9 +516,19 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             self.needs_original or (tagging and self.tagger_sees_original)
         ) and 'original' not in sample:
             raise ValueError(
-                f'{path}: {"a post-processor" if self.needs_original else "the tagger"} needs '
+                f'{path}: {"a processor" if self.needs_original else "the tagger"} needs '
                 'the original image; put mmtagclip.KeepImage after the loading transform and '
                 "'original' among PackSegInputs' meta_keys"
+            )
+        if self.needs_regions and 'regions' not in sample:
+            raise ValueError(
+                f'{path}: the segmentor needs the regions of the image; put mmtagclip.LoadRegions '
+                "after the loading transform and 'regions' among PackSegInputs' meta_keys"
+            )
+        if 'regions' in sample and sample.regions.shape != size:
+            height, width = sample.regions.shape
+            raise ValueError(
+                f'{path} is {size[1]}x{size[0]} pixels, but its regions are {width}x{height}'
             )
         if tags == 'given' and 'tag_labels' not in sample:
             raise ValueError(
@@ -502,10 +564,15 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
     def _forward(self, inputs: Any, data_samples: Any = None) -> Any:
         return [sample.pred_sem_seg.data[0] for sample in self.predict(inputs, data_samples)]
 
-    def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
-        """Labels ``(H, W)`` of an image from the ``seg_logits`` of its augmented views."""
+    def merge_views(self, logits: Sequence[Tensor]) -> Masks:
+        """Masks of an image from the ``seg_logits`` of its augmented views."""
         total = sum((one.softmax(dim=0) for one in logits), torch.zeros_like(logits[0]))
-        return (total / len(logits)).argmax(dim=0)
+        mean = total / len(logits)
+        return Masks(mean.argmax(dim=0), mean, list(range(len(mean))))
+
+    def processed(self, masks: Masks, image: EncodedImage) -> Tensor:
+        """Labels ``(H, W)`` of masks after the ``label_processor``."""
+        return masks.labels if self.label_processor is None else self.label_processor(masks, image)
 
     # Inside
 
@@ -551,9 +618,11 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         background_level: float | None,
     ) -> None:
         with_planes = self.with_probabilities or self.with_seg_logits
+        if self.label_processor is not None:
+            with_planes = with_planes or self.label_processor.needs_planes
         tags = found.tags
         masks = self.segment(encoded, names, tags, background_level, with_planes)
-        sample.set_data({'pred_sem_seg': PixelData(data=masks.labels[None])})
+        sample.set_data({'pred_sem_seg': PixelData(data=self.processed(masks, encoded)[None])})
         if self.with_probabilities:
             sample.set_data({'probabilities': PixelData(data=masks.planes)})
             sample.set_field(masks.plane_labels, 'plane_labels', field_type='metainfo')
@@ -586,7 +655,8 @@ class TrainingFreeTTA(SegTTAModel):
         """Merge the views of each image; all pixels are 255 without tags and background."""
         merged = []
         for views in data_samples_list:
-            labels = self.module.merge_views([view.seg_logits.data for view in views])
+            masks = self.module.merge_views([view.seg_logits.data for view in views])
+            labels = self.module.processed(masks, EncodedImage.of(views[-1]))
             if not self.module.with_background and all(
                 view.get('tag_labels') == [] for view in views
             ):

@@ -21,7 +21,7 @@ from ..taggers.heads import check_finite
 from ..taggers.selection import Tag
 from ..taggers.tagger import TagCLIP, check_layers, group_by_size
 from .affinity import AffinityRefinement
-from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build
+from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
 from .cam import SoftmaxGradCAM
 
 
@@ -59,6 +59,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             :class:`PAMR`), or None. It needs the original image: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
             PackSegInputs' ``meta_keys``.
+        label_processor: See :class:`TrainingFreeSegmentor`.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
             sample's ``tag_labels``, see ``mmtagclip.LoadTags``) or
             ``'ground_truth'`` (the sample's mask: the upper bound).
@@ -96,6 +97,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         templates: str | Sequence[str] = 'templates_origami',
         cam: ConfigDict | dict | SoftmaxGradCAM | None = None,
         post_processor: ConfigDict | dict | nn.Module | None = None,
+        label_processor: ConfigDict | dict | LabelProcessor | None = None,
         tags: str = 'own',
         with_background: bool = True,
         background_exponent: float = 1.0,
@@ -110,7 +112,9 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         init_cfg: dict | None = None,
     ) -> None:
         built: TagCLIP = build(tagger)
-        super().__init__(tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg)
+        super().__init__(
+            tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg, label_processor
+        )
         self.tagger: TagCLIP = built
         self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else build(cam)
         self.affinity: AffinityRefinement = build(affinity)
@@ -150,8 +154,8 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
 
     @property
     def needs_original(self) -> bool:
-        """Whether there is a post-processor, which needs the original image."""
-        return self.post_processor is not None
+        """Whether a processor needs the original image."""
+        return self.post_processor is not None or super().needs_original
 
     @property
     def names(self) -> CAMNames:

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ...clip import DenseFeatures, Encoded, Vocabulary
+from ...clip import Companions, DenseFeatures, Encoded, Vocabulary
 from ...images import PatchGrid
 from ...labels import labels_metainfo
 from ...registry import MODELS
@@ -18,12 +18,15 @@ from ..clip_encoder import CLIPEncoder
 from ..maps import flip_back
 from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP
-from .base import EncodedImage, Masks, SegNames, TrainingFreeSegmentor, build
+from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
+from .companions import cut_companions
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .text_head import SegTextHead, Words
-from .windows import WholeImage, resize
+from .windows import SlidingWindows, WholeImage, Window, resize
 
-# Images (n, 3, H, W) to their features.
-Encode = Callable[[Tensor], DenseFeatures]
+# Images (n, 3, H, W), and what is known of them besides, to their features.
+Encode = Callable[[Tensor, Companions | None], DenseFeatures]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,9 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
         views: Config of :class:`ImageViews`, the views of each window, or None.
+        gatherer: Config of the part that makes the features of the whole image of those of the
+            windows (:class:`SAMGatherer`), or None; only for :class:`SlidingWindows` without
+            ``pad_to``, and neither with ``views`` nor with a ``patch_processor``.
         patch_processor: Config of the part that refines the patches' cosines
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
@@ -73,8 +79,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             among PackSegInputs' ``meta_keys``.
         post_processor: Config of the part that refines the labels' probabilities
             (:class:`DenseCRF`, :class:`PAMR`), or None.
-        label_processor: Config of the last step, on the labels
-            (:class:`LabelClosing`), or None.
+        label_processor: See :class:`TrainingFreeSegmentor`.
         tags: Where tags come from: ``'own'`` (the tagger), ``'given'`` (the
             sample's ``tag_labels``, see ``mmtagclip.LoadTags``),
             ``'ground_truth'`` (the sample's mask: the upper bound), or None to
@@ -114,7 +119,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         patch_processor: ConfigDict | dict | nn.Module | None = None,
         logit_processor: ConfigDict | dict | nn.Module | None = None,
         post_processor: ConfigDict | dict | nn.Module | None = None,
-        label_processor: ConfigDict | dict | nn.Module | None = None,
+        label_processor: ConfigDict | dict | LabelProcessor | None = None,
         tags: str | None = None,
         tagger: ConfigDict | dict | TagCLIP | None = None,
         max_side: int = 1344,
@@ -125,15 +130,18 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         train_cfg: Any = None,
         test_cfg: Any = None,
         init_cfg: dict | None = None,
+        gatherer: ConfigDict | dict | SAMGatherer | None = None,
     ) -> None:
-        super().__init__(tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg)
+        super().__init__(
+            tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg, label_processor
+        )
         if (tags == 'own') != (tagger is not None):
             raise ValueError("tags='own' needs a tagger, and a tagger needs tags='own'")
         self.head: SegTextHead = build(head)
         self.encoder: CLIPEncoder = build(encoder)
         self.set_own(self.head.vocabulary.names, self.head.with_background)
         self.windows = WholeImage() if windows is None else build(windows)
-        if isinstance(self.windows, WholeImage) and self.windows.patch_size is None:
+        if self.windows.patch_size is None:
             self.windows.patch_size = self.encoder.patch_size
         self.views = build(views)
         self.patch_processor = build(patch_processor)
@@ -147,10 +155,11 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'a patch_processor needs all patches of an image together: set '
                 'windows to WholeImage'
             )
+        self.gatherer: SAMGatherer | None = build(gatherer)
+        self._check_gatherer()
         self._check_threshold(self.head.background_threshold)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
-        self.label_processor = build(label_processor)
         self.tagger: TagCLIP | None = (
             MODELS.build({'encoder': self.encoder, **tagger})
             if isinstance(tagger, dict)
@@ -166,8 +175,26 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
     @property
     def needs_original(self) -> bool:
-        """Whether a processor needs the original image."""
-        return self.logit_processor is not None or self.post_processor is not None
+        """Whether a processor, the gatherer or the last block needs the original image."""
+        return (
+            self.gatherer is not None
+            or self.logit_processor is not None
+            or self.post_processor is not None
+            or self._whole_grid is not None
+            or super().needs_original
+        )
+
+    @property
+    def needs_regions(self) -> bool:
+        """Whether the last block or the label processor needs the regions of the image."""
+        policy = self.encoder.last_block
+        return (policy is not None and policy.needs_regions) or super().needs_regions
+
+    @property
+    def _whole_grid(self) -> int | None:
+        """See :class:`mmtagclip.clip.LastBlock`."""
+        policy = self.encoder.last_block
+        return None if policy is None else policy.whole_grid
 
     @property
     def names(self) -> WordNames:
@@ -222,9 +249,18 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     ) -> tuple[Encoded | None, list[EncodedImage]]:
         """Encode one image; without ``keep``, :meth:`segment` encodes its windows."""
         (image,), (sample,) = images, samples
-        encoded = self._encode_original(sample) if tagging else None
-        features = self._window_features(image) if keep else None
-        return encoded, [EncodedImage.of(sample, image, encoded, features)]
+        tagged = self._encode_original(sample) if tagging else None
+        whole = None
+        if self._whole_grid is not None:
+            assert self.encoder.last_block is not None
+            pixels = torch.from_numpy(sample.original[..., ::-1].copy()).to(image.device)
+            pixels = pixels.permute(2, 0, 1)[None].float() / 255
+            whole = self.encoder.last_block.whole_features(pixels)
+        encoded = EncodedImage.of(sample, image, tagged, None, whole)
+        if keep:
+            features = self._window_features if self.gatherer is None else self._gathered
+            encoded = replace(encoded, features=features(encoded))
+        return tagged, [encoded]
 
     def segment(
         self,
@@ -243,49 +279,69 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         rows = names.words.rows(None if tags is None else [tag.label for tag in tags])
         word_labels = [names.words.labels[row] for row in rows]
         if not rows:
-            planes = encoded.image.new_zeros(0, *encoded.size)
+            planes = self.text.new_zeros(0, *encoded.size)
             plane_labels: list[int] = []
         else:
             cosines = self._cosines(encoded, names.text[rows])
             if not with_planes and self.post_processor is None:
                 labels = self.head.best_labels(cosines, word_labels, encoded.size, background_level)
-                return Masks(self._processed(labels), None, sorted(set(word_labels)))
+                return Masks(labels, None, sorted(set(word_labels)))
             planes, plane_labels = self.head.probabilities(cosines, word_labels, encoded.size)
             if self.post_processor is not None:
                 planes = self.post_processor(planes, encoded.original)
             planes = self.head.rule_out(planes)
         labels = self.head.labels(planes, plane_labels, background_level)
-        return Masks(self._processed(labels), planes, plane_labels)
+        return Masks(labels, planes, plane_labels)
 
-    def merge_views(self, logits: Sequence[Tensor]) -> Tensor:
-        """Labels ``(H, W)`` from the mean probabilities of the views.
+    def merge_views(self, logits: Sequence[Tensor]) -> Masks:
+        """Masks from the mean probabilities of the views.
 
         Unlike those of CLS-SEG, the probabilities of all views are comparable and are not
         scaled, so ``background_threshold`` works as without augmentation.
         """
         mean = sum((one.exp() for one in logits), torch.zeros_like(logits[0])) / len(logits)
-        return self._processed(self.head.labels(mean, range(len(mean))))
+        every = list(range(len(mean)))
+        return Masks(self.head.labels(mean, every), mean, every)
 
     def _cosines(self, encoded: EncodedImage, text: Tensor) -> Tensor:
         """Cosines ``(K, h, w)`` of an image with ``(K, D)``, of the original size if refined."""
-        encode: Encode = self.encoder
+        encode: Encode | None = None
         if encoded.features is not None:
             kept = iter(encoded.features)
-            encode = lambda crops: next(kept)  # noqa: E731
-        cosines = self.windows(encoded.image, lambda crops: self.score(crops, text, encode))
+            encode = lambda crops, companions: next(kept)  # noqa: E731
+
+        def score(crops: Tensor, windows: Sequence[Window]) -> Tensor:
+            companions = None if encode else self._companions(encoded, windows)
+            return self.score(crops, text, companions, encode)
+
+        if self.gatherer is None:
+            cosines = self.windows(encoded.image, score)
+        else:
+            (features,) = encoded.features or self._gathered(encoded)
+            cosines = self.features_cosines(features, text)[0]
         # One number: torch.isfinite of all would take 6 bytes more per pixel and word.
         if not torch.isfinite(cosines.sum(dtype=torch.float32)):
             raise ValueError(
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        cosines = flip_back(cosines, encoded.flip)
+        if self.gatherer is None:
+            cosines = flip_back(cosines, encoded.flip)
         if self.logit_processor is not None:
             cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
         return cosines
 
-    def _processed(self, labels: Tensor) -> Tensor:
-        return labels if self.label_processor is None else self.label_processor(labels)
+    def _companions(self, encoded: EncodedImage, windows: Sequence[Window]) -> Companions | None:
+        """What the last block needs of windows besides their pixels."""
+        policy = self.encoder.last_block
+        if policy is None or not (policy.needs_regions or policy.whole_grid):
+            return None
+        grid = None
+        if policy.whole_grid is not None:
+            sides = (side // self.encoder.patch_size for side in windows[0].size)
+            height, width = (policy.whole_grid * side for side in sides)
+            grid = (height, width)
+        return cut_companions(encoded, windows, policy.needs_regions, grid)
 
     def _encode_original(self, sample: SegDataSample) -> Encoded:
         """Encode the original image for the tagger, on the patch grid."""
@@ -294,22 +350,48 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
         return self.tagger.encode(self.tagger.data_preprocessor.normalise(image)[None])
 
-    def _window_features(self, image: Tensor) -> list[DenseFeatures]:
+    def _window_features(self, encoded: EncodedImage) -> list[DenseFeatures]:
         """Features of all windows and views of an image, in the order of :meth:`score`."""
         kept: list[DenseFeatures] = []
 
-        def encode(crops: Tensor) -> Tensor:
-            features = self.encoder(crops)
+        def encode(crops: Tensor, companions: Companions | None) -> Tensor:
+            features = self.encoder(crops, companions=companions)
             if self.patch_processor is None:  # no other part reads more than the patches
                 none = features.patches.new_zeros(0)
                 features = replace(features, last_input=none, class_token=none)
             kept.append(features)
             return features.patches.new_zeros(len(crops), 1, *features.grid)
 
-        self.windows(
-            image, encode if self.views is None else lambda crops: self.views(crops, encode)
-        )
+        def encode_views(crops: Tensor, windows: Sequence[Window]) -> Tensor:
+            companions = self._companions(encoded, windows)
+            if self.views is None:
+                return encode(crops, companions)
+            return self.views(crops, encode, companions)
+
+        self.windows(encoded.image, encode_views)
         return kept
+
+    def _gathered(self, encoded: EncodedImage) -> list[DenseFeatures]:
+        """Features of the whole image that the gatherer makes."""
+        assert self.gatherer is not None
+        return [self.gatherer(encoded, self.encoder, self.windows)]
+
+    def _check_gatherer(self) -> None:
+        if self.gatherer is not None and (
+            not isinstance(self.windows, SlidingWindows)
+            or self.windows.pad_to is not None
+            or self.views is not None
+            or self.patch_processor is not None
+        ):
+            raise ValueError(
+                'a gatherer splices sliding windows: set windows to SlidingWindows without pad_to, '
+                'and leave out views and patch_processor'
+            )
+        refinement = self.label_processor
+        if isinstance(refinement, SAMRefinement) and refinement.sam is None:
+            if self.gatherer is None:
+                raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
+            refinement.sam = self.gatherer.sam
 
     def _check_threshold(self, threshold: float | None) -> None:
         if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
@@ -317,21 +399,45 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'key_smoothing leaves no probabilities for a background_threshold: set it to 0'
             )
 
-    def score(self, crops: Tensor, text: Tensor, encode: Encode | None = None) -> Tensor:
+    def score(
+        self,
+        crops: Tensor,
+        text: Tensor,
+        companions: Companions | None = None,
+        encode: Encode | None = None,
+    ) -> Tensor:
         """Like :meth:`cosines`, merged over all views."""
-        if self.views is None:
-            return self.cosines(crops, text, encode)
-        return self.views(crops, lambda view: self.cosines(view, text, encode))
 
-    def cosines(self, crops: Tensor, text: Tensor, encode: Encode | None = None) -> Tensor:
+        def view(crops: Tensor, companions: Companions | None) -> Tensor:
+            return self.cosines(crops, text, companions, encode)
+
+        return (
+            view(crops, companions) if self.views is None else self.views(crops, view, companions)
+        )
+
+    def cosines(
+        self,
+        crops: Tensor,
+        text: Tensor,
+        companions: Companions | None = None,
+        encode: Encode | None = None,
+    ) -> Tensor:
         """Cosines ``(n, K, h, w)`` of the patches of ``(n, 3, H, W)`` with ``(K, D)``, refined.
 
         Args:
             crops: Normalised.
             text: Text features of the words.
+            companions: What else is known of them.
             encode: Computes the features; the encoder if None.
         """
-        features = (self.encoder if encode is None else encode)(crops)
+        if encode is None:
+            features = self.encoder(crops, companions=companions)
+        else:
+            features = encode(crops, companions)
+        return self.features_cosines(features, text)
+
+    def features_cosines(self, features: DenseFeatures, text: Tensor) -> Tensor:
+        """The same of features that are already there."""
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)

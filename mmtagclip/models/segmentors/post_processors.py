@@ -1,9 +1,8 @@
-"""Fit probabilities to the edges of the image: dense CRF, PAMR. Close gaps in labels."""
+"""Fit probabilities to the edges of the image: dense CRF, PAMR."""
 
 import importlib
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -156,42 +155,3 @@ class PAMR(nn.Module):
                 for left in range(0, 2 * dilation + 1, dilation):
                     if (top, left) != (dilation, dilation):
                         yield padded[:, top : top + height, left : left + width]
-
-
-@MODELS.register_module()
-class LabelClosing(nn.Module):
-    """Morphological closing of a map of labels, as in ITACLIP: of the numbers themselves.
-
-    A gap that is narrower than the square, between pixels of one label or
-    between these and the edge, is filled if its labels are lower. The order of
-    the classes therefore matters: the background, 0, is always overwritten.
-
-    Args:
-        size: Side of the square, in pixels, odd; published: 3.
-
-    Raises:
-        ValueError: A size that is even or not positive.
-    """
-
-    def __init__(self, size: int = 3) -> None:
-        super().__init__()
-        if size < 1 or size % 2 == 0:
-            raise ValueError(f'LabelClosing needs an odd size, not {size}')
-        self.size = size
-
-    def forward(self, labels: Tensor) -> Tensor:
-        """Close a map of labels.
-
-        Args:
-            labels: ``(H, W)`` int64, from 0.
-
-        Returns:
-            ``(H, W)`` int64.
-        """
-        # 16 bits, as there may be more than 255 labels.
-        closed = cv2.morphologyEx(
-            labels.cpu().numpy().astype(np.uint16),
-            cv2.MORPH_CLOSE,
-            np.ones((self.size, self.size), np.uint8),
-        )
-        return torch.from_numpy(closed.astype(np.int64)).to(labels.device)

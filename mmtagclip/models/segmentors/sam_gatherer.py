@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...clip import AttentionStatistics, DenseEncoder, DenseFeatures
 from ...regions import SAM, Affinity, ProxyLastBlock
-from ...regions.sam import neighbours
+from ...regions.sam import SAMImage, neighbours
 from ...registry import MODELS
 from ..maps import flip_back
 from .base import EncodedImage, build
@@ -74,36 +74,50 @@ class SAMGatherer(nn.Module):
         """
         assert encoded.original is not None
         spliced = flip_back(splice(encoder, windows, encoded.image), encoded.flip)
-        original = whole_patches(encoded.original, encoder.patch_size)
-        gathered = self.gather(spliced, original)
+        if self.halves is None:
+            gathered = self.gather(spliced, sam_image(self.sam, encoded, encoder.patch_size))
+        else:
+            gathered = self.gather_halves(
+                spliced, whole_patches(encoded.original, encoder.patch_size)
+            )
         patches = F.normalize(project(encoder, gathered), dim=-1)[None]
         none, grid = patches.new_zeros(0), (gathered.shape[1], gathered.shape[2])
         return DenseFeatures(patches, none, grid, none, AttentionStatistics(), grid)
 
-    def gather(self, spliced: Tensor, original: np.ndarray) -> Tensor:
+    def gather(self, spliced: Tensor, image: SAMImage) -> Tensor:
         """What each place of SAM's grid gathers.
 
         Args:
             spliced: ``(width, h, w)``.
-            original: ``(H, W, 3)`` uint8 RGB.
+            image: The same image, as SAM sees it.
 
         Returns:
             ``(width, h', w')``.
         """
-        if self.halves is None:
-            return self._gather(spliced, original)
-        height, width = spliced.shape[1:]
-        if self.halves == 'equal' and width % 2:
-            spliced, width = resize(spliced[None], (height, width + 1))[0], width + 1
-        column, pixel = width // 2, original.shape[1] // 2
-        left = self._gather(spliced[:, :, :column], original[:, :pixel])
-        return torch.cat([left, self._gather(spliced[:, :, column:], original[:, pixel:])], dim=2)
-
-    def _gather(self, spliced: Tensor, original: np.ndarray) -> Tensor:
-        image = self.sam.encode(original)
         weights = neighbours(*self.sam.attention(image), self.factor, self.negative)
         z = resize(spliced[None], image.grid)[0].flatten(1)
         return (z @ weights.T).unflatten(1, image.grid)
+
+    def gather_halves(self, spliced: Tensor, image: np.ndarray) -> Tensor:
+        """The same of an image ``(H, W, 3)`` uint8 RGB, whose halves SAM sees one by one."""
+        height, width = spliced.shape[1:]
+        if self.halves == 'equal' and width % 2:
+            spliced, width = resize(spliced[None], (height, width + 1))[0], width + 1
+        column, pixel = width // 2, image.shape[1] // 2
+        halves = (
+            (spliced[:, :, :column], image[:, :pixel]),
+            (spliced[:, :, column:], image[:, pixel:]),
+        )
+        return torch.cat([self.gather(z, self.sam.encode(half)) for z, half in halves], dim=2)
+
+
+def sam_image(sam: SAM, image: EncodedImage, patch: int) -> SAMImage:
+    """An image as SAM sees it, enlarged to whole patches; encoded once."""
+    key = f'SAM {id(sam)} {patch}'
+    if key not in image.memo:
+        assert image.original is not None
+        image.memo[key] = sam.encode(whole_patches(image.original, patch))
+    return image.memo[key]
 
 
 def splice(encoder: DenseEncoder, windows: SlidingWindows, image: Tensor) -> Tensor:
@@ -161,17 +175,22 @@ def last_block_outputs(encoder: DenseEncoder, batches: Sequence[Tensor]) -> Iter
     """
     policy = encoder.last_block
     assert policy is not None
-    affinities: Sequence[Affinity | None] = [None] * len(batches)
+    affinities: Sequence[Affinity] = []
     mean = None
     if isinstance(policy, ProxyLastBlock):
         affinities = [policy.source(encoder.pixels(batch)) for batch in batches]
         mean = mean_similarity(affinities)
-    for batch, affinity in zip(batches, affinities, strict=True):
+    for index, batch in enumerate(batches):
         context = encoder.walk(batch, lambda *_: None)
-        if isinstance(policy, ProxyLastBlock) and affinity is not None:
-            output, grid = policy.weigh(context, affinity, mean)
+        if isinstance(policy, ProxyLastBlock):
+            output, grid = policy.weigh(context, affinities[index], mean)
         else:
             output, grid = policy(context)
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f'{type(policy).__name__} has several outputs, which can not be spliced: leave out '
+                'the gatherer'
+            )
         yield output[:, context.lead :].float().transpose(1, 2).unflatten(2, grid)
 
 
@@ -194,8 +213,8 @@ def project(encoder: DenseEncoder, tokens: Tensor) -> Tensor:
     """Features ``(N, D)`` of the output ``(width, h, w)`` of the last block; not of unit length."""
     patches = tokens.flatten(1).T[None]
     lead = patches.new_zeros(1, encoder.tower.lead, patches.shape[2])
-    t = encoder.tower.norm(torch.cat([lead, patches], dim=1))
-    return encoder.tower.read(t, (tokens.shape[1], tokens.shape[2]))[0][0]
+    output = torch.cat([lead, patches], dim=1)
+    return encoder.read(output, (tokens.shape[1], tokens.shape[2]))[0][0]
 
 
 def fitted(image: Tensor, patch: int, least: int) -> Tensor:

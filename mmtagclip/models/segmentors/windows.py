@@ -1,16 +1,54 @@
 """How an image is passed to the encoder: in overlapping windows, or whole; in several views."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur, rgb_to_grayscale
 
+from ...clip import Companions
 from ...registry import MODELS
 
-# Crops (n, 3, H, W) to score maps (n, K, h, w).
-ScoreCrops = Callable[[Tensor], Tensor]
+
+class Window(NamedTuple):
+    """Where a crop comes from, in pixels of the image.
+
+    Attributes:
+        top: First row.
+        left: First column.
+        height: Rows of the image that it shows.
+        width: Columns.
+        padding: Zeros around them: left, right, top, bottom.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(H, W)`` of the crop, with its padding."""
+        left, right, top, bottom = self.padding
+        return top + self.height + bottom, left + self.width + right
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Cut the crop ``(3, H, W)`` out of the image."""
+        rows, columns = (
+            slice(first, first + count)
+            for first, count in ((self.top, self.height), (self.left, self.width))
+        )
+        return F.pad(image[:, rows, columns], self.padding)
+
+
+# Crops (n, 3, H, W), all of one size, with their places, to score maps (n, K, h, w).
+ScoreCrops = Callable[[Tensor, Sequence[Window]], Tensor]
+# The same of one view of crops, with what is known of these besides.
+ScoreView = Callable[[Tensor, Companions | None], Tensor]
 
 
 @MODELS.register_module()
@@ -22,21 +60,37 @@ class SlidingWindows(nn.Module):
         stride: Distance between neighbouring windows, in pixels; the last window
             of a row or column lies at the image's edge.
         max_windows: Most windows that are encoded together; bounds the memory.
+        pad_to: If set, windows are padded with zeros, half of them at the left and at the top, to
+            the next multiple of this and of the patch size, and an image that is smaller than a
+            window is one window of its own size. Published with CorrCLIP and Trident: 56.
+        patch_size: Patch size of the encoder, in pixels. Default: that of the model, which sets
+            it.
 
     Raises:
         ValueError: A number is not positive, or the stride leaves gaps.
     """
 
-    def __init__(self, size: int = 224, stride: int = 112, max_windows: int = 8) -> None:
+    def __init__(
+        self,
+        size: int = 224,
+        stride: int = 112,
+        max_windows: int = 8,
+        pad_to: int | None = None,
+        patch_size: int | None = None,
+    ) -> None:
         super().__init__()
         if not 0 < stride <= size or max_windows < 1:
             raise ValueError(
                 'SlidingWindows needs 0 < stride <= size and max_windows >= 1, not '
                 f'stride={stride}, size={size}, max_windows={max_windows}'
             )
+        if pad_to is not None and pad_to < 1:
+            raise ValueError(f'SlidingWindows needs pad_to >= 1, not {pad_to}')
         self.size = size
         self.stride = stride
         self.max_windows = max_windows
+        self.pad_to = pad_to
+        self.patch_size = patch_size
 
     def forward(self, image: Tensor, score: ScoreCrops) -> Tensor:
         """Score maps of one image.
@@ -52,33 +106,52 @@ class SlidingWindows(nn.Module):
             ValueError: The image is smaller than a window.
         """
         height, width = image.shape[1:]
-        if min(height, width) < self.size:
+        windows = self.windows(height, width)
+        counts = image.new_zeros(height, width)
+        total = image.new_zeros(1, height, width)
+        for start in range(0, len(windows), self.max_windows):
+            some = windows[start : start + self.max_windows]
+            maps = resize(score(torch.stack([one.cut(image) for one in some]), some), some[0].size)
+            if start == 0:
+                total = maps.new_zeros(maps.shape[1], height, width)
+            for one, window in zip(maps, some, strict=True):
+                y, x, rows, columns, (left, _, top, _) = window
+                total[:, y : y + rows, x : x + columns] += one[
+                    :, top : top + rows, left : left + columns
+                ]
+                counts[y : y + rows, x : x + columns] += 1
+        return total / counts
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """All windows of an image, all of one size.
+
+        Raises:
+            ValueError: The image is smaller than a window.
+        """
+        if min(height, width) < self.size and self.pad_to is None:
             raise ValueError(
                 f'the window of {self.size}x{self.size} pixels is larger than the '
                 f'image of {height}x{width}: resize images so that their short side '
                 f'is at least {self.size}, or use smaller windows'
             )
-        places = [(y, x) for y in self.starts(height) for x in self.starts(width)]
-        counts = image.new_zeros(height, width)
-        total = image.new_zeros(1, height, width)
-        for start in range(0, len(places), self.max_windows):
-            some = places[start : start + self.max_windows]
-            maps = resize(
-                score(
-                    torch.stack([image[:, y : y + self.size, x : x + self.size] for y, x in some])
-                ),
-                (self.size, self.size),
-            )
-            if start == 0:
-                total = maps.new_zeros(maps.shape[1], height, width)
-            for one, (y, x) in zip(maps, some, strict=True):
-                total[:, y : y + self.size, x : x + self.size] += one
-                counts[y : y + self.size, x : x + self.size] += 1
-        return total / counts
+        rows, columns = min(self.size, height), min(self.size, width)
+        padding = (*self._padding(columns), *self._padding(rows))
+        return [
+            Window(y, x, rows, columns, padding)
+            for y in self.starts(height)
+            for x in self.starts(width)
+        ]
 
     def starts(self, length: int) -> list[int]:
         """First pixel of each window along a side of the image."""
-        return [*range(0, length - self.size, self.stride), length - self.size]
+        last = max(length - self.size, 0)
+        return [*range(0, last, self.stride), last]
+
+    def _padding(self, length: int) -> tuple[int, int]:
+        if self.pad_to is None:
+            return 0, 0
+        missing = -length % math.lcm(self.pad_to, self.patch_size or 1)
+        return missing // 2, missing - missing // 2
 
 
 @MODELS.register_module()
@@ -105,7 +178,8 @@ class WholeImage(nn.Module):
             patch = self.patch_size
             assert patch is not None
             image = image[:, : height // patch * patch, : width // patch * patch]
-        return resize(score(image[None]), (height, width))[0]
+        window = Window(0, 0, image.shape[1], image.shape[2])
+        return resize(score(image[None], [window]), (height, width))[0]
 
 
 @MODELS.register_module()
@@ -142,12 +216,15 @@ class ImageViews(nn.Module):
         self.blur_size = blur_size
         self.blur_sigma = blur_sigma
 
-    def forward(self, crops: Tensor, score: ScoreCrops) -> Tensor:
+    def forward(
+        self, crops: Tensor, score: ScoreView, companions: Companions | None = None
+    ) -> Tensor:
         """Score maps of windows, one view after the other.
 
         Args:
             crops: ``(n, 3, H, W)``, normalised, RGB.
             score: Scores them.
+            companions: What else is known of them; flipped with them.
 
         Returns:
             ``(n, K, h, w)``.
@@ -161,10 +238,18 @@ class ImageViews(nn.Module):
                 f'a blur of {self.blur_size} pixels is too wide for windows of '
                 f'{crops.shape[2]}x{crops.shape[3]}: set blur_size'
             )
-        upright = score(crops)
-        upright = upright + score(rgb_to_grayscale(crops, num_output_channels=3))
-        upright = upright + score(gaussian_blur(crops, [self.blur_size] * 2, [self.blur_sigma] * 2))
-        flipped = score(crops.flip(2)).flip(2) + score(crops.flip(3)).flip(3)
+
+        def flipped_score(dim: int) -> Tensor:
+            theirs = None
+            if companions is not None:
+                theirs = companions.change(lambda one: one.flip(dim))
+            return score(crops.flip(dim), theirs).flip(dim)
+
+        upright = score(crops, companions)
+        upright = upright + score(rgb_to_grayscale(crops, num_output_channels=3), companions)
+        blurred = gaussian_blur(crops, [self.blur_size] * 2, [self.blur_sigma] * 2)
+        upright = upright + score(blurred, companions)
+        flipped = flipped_score(-2) + flipped_score(-1)
         return self.weight / 3 * upright + (1 - self.weight) / 2 * flipped
 
 

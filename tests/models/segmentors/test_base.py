@@ -8,7 +8,7 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from PIL import Image
 
-from mmtagclip.models import SegTextHead, Tag, TrainingFreeTTA
+from mmtagclip.models import Masks, SegTextHead, Tag, TrainingFreeTTA
 from mmtagclip.registry import MODELS
 from tests.conftest import picture
 from tests.models.segmentors.test_direct import batch
@@ -362,7 +362,8 @@ def test_augmentation_gives_the_mean_over_views(build, kind):
     if kind != 'cls_seg':
         expected[mean.max(0) < 0.16] = 0
     if kind == 'views':
-        expected = segmentor.label_processor(torch.from_numpy(expected)).numpy()
+        masks = Masks(torch.from_numpy(expected), None, [])
+        expected = segmentor.label_processor(masks, None).numpy()
     together = {key: [view[key] for view in views(kind)] for key in ('inputs', 'data_samples')}
     (merged,) = TrainingFreeTTA(segmentor).test_step(together)
     got = merged.pred_sem_seg.data[0].numpy()

@@ -272,14 +272,14 @@ def test_a_post_processor_sees_probabilities(build):
 def test_windows_side_by_side_and_an_image_of_one_window():
     image = torch.rand(3, 32, 64)
     seen = []
-    got = SlidingWindows(32, 32)(image, lambda crops: seen.append(crops) or crops)
+    got = SlidingWindows(32, 32)(image, lambda crops, windows: seen.append(crops) or crops)
     assert torch.equal(got, image)
     assert torch.equal(seen[0], torch.stack([image[..., :32], image[..., 32:]]))
     assert SlidingWindows(32, 1).starts(34) == [0, 1, 2]
     with pytest.raises(ValueError, match='larger than the image of 31x64'):
-        SlidingWindows(32, 32)(image[:, 1:], lambda crops: crops)
+        SlidingWindows(32, 32)(image[:, 1:], lambda crops, windows: crops)
     with pytest.raises(ValueError, match='larger than the image of 32x31'):
-        SlidingWindows(32, 32)(image[..., :31], lambda crops: crops)
+        SlidingWindows(32, 32)(image[..., :31], lambda crops, windows: crops)
 
 
 def test_windows_cover_the_image_and_its_edges():
@@ -293,19 +293,19 @@ def test_windows_cover_the_image_and_its_edges():
 @pytest.mark.parametrize('max_windows', [1, 3, 100])
 def test_averaging_gives_back_what_is_the_same_in_all_windows(max_windows):
     image = torch.rand(3, 50, 70)
-    got = SlidingWindows(32, 20, max_windows)(image, lambda crops: crops)
+    got = SlidingWindows(32, 20, max_windows)(image, lambda crops, windows: crops)
     torch.testing.assert_close(got, image)
 
 
 def test_the_whole_image_with_and_without_its_remainder(segmentor):
     image = torch.rand(3, 50, 70)
-    got = WholeImage(16, cut=True)(image, lambda crops: crops[..., ::16, ::16])
+    got = WholeImage(16, cut=True)(image, lambda crops, windows: crops[..., ::16, ::16])
     expected = F.interpolate(image[None, :, :48:16, :64:16], size=(50, 70), mode='bilinear')[0]
     torch.testing.assert_close(got, expected)
-    whole = WholeImage(16)(image[:, :48, :64], lambda crops: crops)
+    whole = WholeImage(16)(image[:, :48, :64], lambda crops, windows: crops)
     torch.testing.assert_close(whole, image[:, :48, :64])
     with pytest.raises(ValueError, match='multiples of its patch size 16'):
-        WholeImage(16)(image, lambda crops: segmentor.cosines(crops, segmentor.text))
+        WholeImage(16)(image, lambda crops, windows: segmentor.cosines(crops, segmentor.text))
 
 
 # What is refused

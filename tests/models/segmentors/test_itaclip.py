@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mmtagclip.clip import Vocabulary
-from mmtagclip.models import PAMR, ImageViews, LabelClosing, SegTextHead
+from mmtagclip.models import PAMR, ImageViews, LabelClosing, Masks, SegTextHead
 from mmtagclip.registry import MODELS
 from tests.models.segmentors.test_direct import BACKGROUND, CLASSES, LABELS, WORDS, batch
 
@@ -164,7 +164,7 @@ def test_all_of_itaclip_agrees_with_the_plain_twin(segmentor, size):
 def test_views_agree_with_the_plain_twin(segmentor, weight, size):
     image = segmentor.data_preprocessor(batch((*size, 3)))['inputs'][0]
     text = segmentor.text
-    got = ImageViews(weight)(image[None], lambda crops: segmentor.cosines(crops, text))[0]
+    got = ImageViews(weight)(image[None], lambda crops, _: segmentor.cosines(crops, text))[0]
     torch.testing.assert_close(
         got, plain_views(segmentor.encoder, image, text, weight), atol=1e-5, rtol=0
     )
@@ -174,7 +174,7 @@ def test_views_agree_with_the_plain_twin(segmentor, weight, size):
 def test_each_view_is_what_its_name_says(size, sigma):
     crop, seen = torch.randn(3, 20, 33), []
     ImageViews(blur_size=size, blur_sigma=sigma)(
-        crop[None], lambda crops: seen.append(crops[0]) or crops
+        crop[None], lambda crops, _: seen.append(crops[0]) or crops
     )
     expected = [crop, plain_grey(crop), plain_blur(crop, size, sigma), crop.flip(1), crop.flip(2)]
     for got, plain in zip(seen, expected, strict=True):
@@ -268,13 +268,17 @@ def test_a_description_that_is_too_long(config):
 # Closing
 
 
+def masks_of(labels):
+    return Masks(labels, None, [])
+
+
 @pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('size', [1, 3, 5])
 def test_closing_agrees_with_the_loop_over_pixels(seed, size):
     random = np.random.RandomState(seed)
     shape = [(1, 1), (1, 9), (7, 2), (13, 17)][seed]
     labels = random.choice([0, 1, 2, 254, 300], shape)
-    got = LabelClosing(size)(torch.from_numpy(labels))
+    got = LabelClosing(size)(masks_of(torch.from_numpy(labels)), None)
     assert got.dtype == torch.int64
     assert np.array_equal(got.numpy(), plain_closing(labels, size))
 
@@ -285,7 +289,7 @@ def test_closing_fills_gaps_of_lower_labels_only():
     labels[2:5, 2] = torch.tensor([0, 1, 3])
     expected = labels.clone()
     expected[2:4, 2] = 2
-    assert torch.equal(LabelClosing()(labels), expected)
+    assert torch.equal(LabelClosing()(masks_of(labels), None), expected)
 
 
 # What is refused
@@ -299,7 +303,7 @@ def test_bad_options(config):
         with pytest.raises(ValueError, match='ImageViews needs an odd blur_size and blur_sigma'):
             ImageViews(**kwargs)
     with pytest.raises(ValueError, match='a blur of 33 pixels is too wide for windows of 16x64'):
-        ImageViews(blur_size=33)(torch.rand(1, 3, 16, 64), lambda crops: crops)
+        ImageViews(blur_size=33)(torch.rand(1, 3, 16, 64), lambda crops, _: crops)
     with pytest.raises(ValueError, match=r'description_weight in \[0, 1\], not 2'):
         SegTextHead(CLASSES, description_weight=2)
     for size in (0, 2):

@@ -1,0 +1,64 @@
+"""Load the regions of images: which of their pixels belong together."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from ..images import image_stem
+from ..regions.files import read_regions, region_files
+from ..registry import TRANSFORMS
+from .image_index import ImageIndex
+
+
+@TRANSFORMS.register_module()
+class LoadRegions(BaseTransform):
+    """Look the regions of an image up in a folder or in a COCO file.
+
+    Required keys: ``img_path``, ``ori_shape``. Added keys: ``regions``, ``(H, W)`` int32 at the
+    original size, 0 for no region; and ``load_error`` if an image without valid regions is skipped.
+    Put it before any transform that resizes or flips.
+
+    An image is found by its file name without ending; if several are called so, by as much of its
+    path as the folder or the file has.
+
+    Args:
+        path: See :func:`mmtagclip.regions.region_files`.
+        unsegmented: Id in the files of pixels that belong to no region; some tools write -1.
+        on_error: ``'raise'`` stops at an image without valid regions. ``'skip'`` marks it with
+            ``load_error`` (a sentence) and continues.
+
+    Raises:
+        FileNotFoundError: There is nothing at the path.
+        ValueError: ``on_error`` is neither of these; or the regions of an image are missing,
+            damaged or of another size.
+    """
+
+    def __init__(self, path: str, unsegmented: int = 0, on_error: str = 'raise') -> None:
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        self.index = ImageIndex(path, region_files(path))
+        self.unsegmented = unsegmented
+        self.on_error = on_error
+
+    def transform(self, results: dict) -> dict:
+        """Add the regions of ``results['img_path']``."""
+        if results.get('load_error') is not None:
+            return results
+        try:
+            results['regions'] = self._read(str(results['img_path']), results['ori_shape'][:2])
+        except (ValueError, OSError) as error:
+            if self.on_error == 'raise':
+                raise
+            results['load_error'] = str(error)
+        return results
+
+    def _read(self, path: str, size: tuple[int, int]) -> np.ndarray:
+        folder, _, name = path.rpartition('/')
+        found = self.index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
+        regions = read_regions(found, self.unsegmented)
+        if regions.shape != tuple(size):
+            (height, width), (rows, columns) = size, regions.shape
+            raise ValueError(
+                f'{path} is {width}x{height} pixels, but its regions in {found.path} are '
+                f'{columns}x{rows}: they belong to another image, or to another size of it'
+            )
+        return regions

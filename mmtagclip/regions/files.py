@@ -1,0 +1,142 @@
+"""Region ids of images, as files: which pixels belong together."""
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_masks
+
+from ..images import image_stem, read_index_mask
+
+KEY = 'instance_mask'  # of an .npz file, as CorrCLIP's
+ENDINGS = ('.npz', '.png')
+LARGEST = 2**31 - 2
+
+
+class RegionFile(NamedTuple):
+    """Where the regions of an image are.
+
+    Attributes:
+        path: The file.
+        image: What a COCO file holds of the image: its size and its masks; None for other files.
+    """
+
+    path: Path
+    image: tuple[tuple[int, int], Sequence[Any]] | None = None
+
+
+def region_files(path: str | Path) -> list[tuple[str, RegionFile]]:
+    """List the images whose regions are in a folder or in a COCO file.
+
+    Args:
+        path: A folder with one file per image, called like the image, also in subfolders: ``.npz``
+            with the integers ``instance_mask`` ``(H, W)``, or ``.png``, grey of 8 or 16 bits. Or a
+            COCO file with masks as RLE or polygons: ids are 1, 2, ... in the file's order, and a
+            mask hides those before it.
+
+    Returns:
+        Path of each image without its ending, relative to the folder, and where its regions are.
+
+    Raises:
+        FileNotFoundError: There is nothing at this path.
+        ValueError: A folder without such files, or a file that is no COCO file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [
+            (
+                file.relative_to(path).with_name(image_stem(file.with_suffix('').name)).as_posix(),
+                RegionFile(file),
+            )
+            for file in sorted(path.rglob('*'))
+            if file.suffix.lower() in ENDINGS
+        ]
+        if not found:
+            raise ValueError(f'{path} holds no {" or ".join(ENDINGS)} files of regions')
+        return found
+    if not path.is_file():
+        raise FileNotFoundError(f'no regions at {path}: name a folder of files, or a COCO file')
+    try:
+        content = json.loads(path.read_bytes())
+        masks: dict[Any, list[Any]] = {}
+        for one in content['annotations']:
+            masks.setdefault(one['image_id'], []).append(one['segmentation'])
+        entries = []
+        for image in content['images']:
+            size = int(image['height']), int(image['width'])
+            name = Path(image['file_name'])
+            entry = RegionFile(path, (size, masks.get(image['id'], [])))
+            entries.append((name.with_name(image_stem(name)).as_posix(), entry))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{path} is no COCO file of masks ({type(error).__name__}: {error}): it needs images '
+            'with id, file_name, height and width, and annotations with image_id and segmentation'
+        ) from None
+    return entries
+
+
+def read_regions(file: RegionFile | str | Path, unsegmented: int = 0) -> np.ndarray:
+    """Read the region of each pixel of an image.
+
+    Args:
+        file: Of :func:`region_files`, or the path of an ``.npz`` or ``.png`` file.
+        unsegmented: Id in the file of pixels that belong to no region. All ids are moved so that it
+            becomes 0.
+
+    Returns:
+        ``(H, W)`` int32, 0 for no region.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, holds something else or ids below ``unsegmented``; the
+            message names it.
+    """
+    file = file if isinstance(file, RegionFile) else RegionFile(Path(file))
+    ids = _draw(file) if file.image is not None else _load(file.path)
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or not ids.size:
+        raise ValueError(
+            f'{file.path} needs integers (H, W), one id per pixel, not {ids.dtype} {ids.shape}'
+        )
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < unsegmented or highest - unsegmented > LARGEST:
+        raise ValueError(
+            f'{file.path} has ids from {lowest} to {highest}, but ids must be from {unsegmented} '
+            f'(no region) to {LARGEST + unsegmented}: set unsegmented to the id of no region'
+        )
+    return (ids.astype(np.int64) - unsegmented).astype(np.int32)
+
+
+def _load(path: Path) -> np.ndarray:
+    if path.suffix.lower() != '.npz':
+        return read_index_mask(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no regions at {path}')
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if KEY not in arrays:
+                raise ValueError(f'it has no {KEY!r}, only {", ".join(arrays) or "nothing"}')
+            return arrays[KEY]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is no .npz file of regions: {error}') from None
+
+
+def _draw(file: RegionFile) -> np.ndarray:
+    """Paint the masks of an image of a COCO file."""
+    assert file.image is not None
+    (height, width), masks = file.image
+    ids = np.zeros((height, width), dtype=np.int32)
+    for number, mask in enumerate(masks, start=1):
+        try:
+            runs = mask
+            if isinstance(mask, list) or isinstance(mask['counts'], list):
+                runs = coco_masks.frPyObjects(mask, height, width)
+                runs = coco_masks.merge(runs) if isinstance(runs, list) else runs
+            ids[coco_masks.decode(runs) > 0] = number
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f'{file.path} has a mask that is not RLE of {height}x{width} pixels: {error}'
+            ) from None
+    return ids
