@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .automatic import RegionSource, SAM2Regions, SAMRegions
     from .features import Affinity, AffinitySource, TimmFeatures
     from .files import RegionFile, read_regions, region_files
     from .proxy import ProxyLastBlock
@@ -16,6 +17,9 @@ __all__ = [
     'AffinitySource',
     'ProxyLastBlock',
     'RegionFile',
+    'RegionSource',
+    'SAM2Regions',
+    'SAMRegions',
     'TimmFeatures',
     'read_regions',
     'region_files',
@@ -23,6 +27,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        '.automatic': ('RegionSource', 'SAM2Regions', 'SAMRegions'),
         '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
         '.files': ('RegionFile', 'read_regions', 'region_files'),
         '.proxy': ('ProxyLastBlock',),
