@@ -92,7 +92,7 @@ examples:
     parser.add_argument(
         '--small-over-large',
         action='store_true',
-        help='let small masks hide large ones; by default large masks hide small ones, as published',
+        help='let small masks hide large ones, instead of large ones small ones, as published',
     )
     parser.add_argument(
         '--shard',

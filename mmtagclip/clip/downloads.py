@@ -34,6 +34,8 @@ REPOSITORIES = {
     'convnext_large_d_320 (laion2b_s29b_b131k_ft_soup)': (
         'laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup'
     ),
+    'ViT-H-14 (laion2b_s32b_b79k)': 'laion/CLIP-ViT-H-14-laion2B-s32B-b79K',
+    'vit_base_patch16_224.dino (timm)': 'timm/vit_base_patch16_224.dino',
     'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
 }
 

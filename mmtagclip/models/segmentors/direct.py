@@ -388,7 +388,11 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'and leave out views and patch_processor'
             )
         refinement = self.label_processor
-        if isinstance(refinement, SAMRefinement) and refinement.sam is None:
+        if not isinstance(refinement, SAMRefinement):
+            return
+        if refinement.patch_size is None:
+            refinement.patch_size = self.encoder.patch_size
+        if refinement.sam is None:
             if self.gatherer is None:
                 raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
             refinement.sam = self.gatherer.sam

@@ -56,8 +56,8 @@ class SAMRefinement(LabelProcessor):
             on Cityscapes.
         min_area: Least area of a component, in pixels at half size; published: 225.
         min_quality: Masks whose IoU SAM predicts to be at most this are left out; published: 0.8.
-        patch_size: SAM sees the image enlarged to multiples of this, in pixels; published: the
-            patch size of CLIP.
+        patch_size: SAM sees the image enlarged to multiples of this, in pixels. Default: the patch
+            size of the encoder of a :class:`DirectSegmentor`, as published; else 1.
         published_prompt: Whether mask prompts are given as in the released code, without their
             batch dimension: SAM then normalises their embedding over the rows of the image
             instead of the channels. The published figures were made so.
@@ -75,11 +75,11 @@ class SAMRefinement(LabelProcessor):
         coarse: float = 0.2,
         min_area: int = 225,
         min_quality: float = 0.8,
-        patch_size: int = 16,
+        patch_size: int | None = None,
         published_prompt: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 <= coarse <= 1 or min_area < 0 or patch_size < 1:
+        if not 0 <= coarse <= 1 or min_area < 0 or patch_size == 0:
             raise ValueError(
                 'SAMRefinement needs coarse in [0, 1], min_area >= 0 and patch_size >= 1, not '
                 f'coarse={coarse}, min_area={min_area}, patch_size={patch_size}'
@@ -101,7 +101,7 @@ class SAMRefinement(LabelProcessor):
         prompts = list(self.prompts(masks))
         if not prompts:
             return labels
-        seen = sam_image(self._sam, image, self.patch_size)
+        seen = sam_image(self._sam, image, self.patch_size or 1)
         best = torch.zeros(labels.shape, device=labels.device)
         for label, plane in self.scores(masks, prompts, seen):
             better = plane > best
@@ -128,11 +128,11 @@ class SAMRefinement(LabelProcessor):
         }
         top = torch.stack(list(small.values())).amax(dim=0)
         labels = F.interpolate(masks.labels[None, None].double(), size=half, mode='nearest')[0, 0]
-        labels = labels.masked_fill(top < self.coarse, -1).cpu().numpy()
+        drawn = labels.masked_fill(top < self.coarse, -1).cpu().numpy()
         for label, one in small.items():
             if one.max() < self.coarse:
                 continue
-            components = self._components(labels == label, one.cpu().numpy())
+            components = self._components(drawn == label, one.cpu().numpy())
             if components:
                 boxes, points = (np.array(part) for part in zip(*components, strict=True))
                 yield ClassPrompts(label, boxes, points, self._mask(one, (height, width)))
@@ -145,7 +145,7 @@ class SAMRefinement(LabelProcessor):
             labelled.astype(np.uint8), connectivity=8
         )
         numbers, first = np.unique(ids, return_index=True)
-        found = []
+        found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         for number in numbers[np.argsort(first)]:
             left, top, width, height, area = (int(one) for one in stats[number])
             if number == 0 or area < self.min_area:
@@ -169,17 +169,18 @@ class SAMRefinement(LabelProcessor):
     ) -> Iterator[tuple[int, Tensor]]:
         """For each label of which SAM drew masks: their probability ``(H, W)``, 0 outside."""
         features = self._sam.features(image)
-        size = masks.labels.shape
-        half = size[0] // 2, size[1] // 2
+        height, width = masks.labels.shape
+        size, half = (height, width), (height // 2, width // 2)
         for one in prompts:
-            chance = union = None
+            chance: Tensor | None = None
+            union: Tensor | None = None
             for logits, quality in self.answers(one, half, features):
                 for plane_logits in self._upscaled(logits[quality > self.min_quality], image, size):
                     inside = plane_logits > 0
                     probability = plane_logits.sigmoid_()
                     chance = probability if chance is None else torch.maximum(chance, probability)
                     union = inside if union is None else union | inside
-            if chance is not None:
+            if chance is not None and union is not None:
                 yield one.label, plane(masks, one.label) * chance * union
 
     def answers(

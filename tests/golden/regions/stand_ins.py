@@ -50,22 +50,22 @@ def dino_state_dict(width=64, depth=3, patch=16, grid=14, seed=11, positions=0.3
 
 
 # What a small SAM is made of, for whoever builds the modules.
-SAM_SIZES = dict(
-    width=64,
-    depth=2,
-    heads=2,
-    window=14,
-    global_blocks=(1,),
-    neck=32,
-    decoder_depth=2,
-    decoder_heads=4,
-    decoder_mlp=64,
-    mask_channels=8,
-    iou_depth=3,
-    iou_hidden=32,
-    patch=16,
-    image=1024,
-)
+SAM_SIZES = {
+    'width': 64,
+    'depth': 2,
+    'heads': 2,
+    'window': 14,
+    'global_blocks': (1,),
+    'neck': 32,
+    'decoder_depth': 2,
+    'decoder_heads': 4,
+    'decoder_mlp': 64,
+    'mask_channels': 8,
+    'iou_depth': 3,
+    'iou_hidden': 32,
+    'patch': 16,
+    'image': 1024,
+}
 
 
 def sam_state_dict(seed=12, **sizes):
