@@ -81,7 +81,7 @@ def test_a_stopped_run_resumes_and_another_is_refused(
     assert not (out / 'labels.jsonl').exists()
     monkeypatch.setattr(Bright, 'forward', real)
     assert regions(photos, '--out', out, '--points', 5) == 2
-    assert 'was begun by another job: source.level was 32, now it is 5' in capsys.readouterr().err
+    assert 'was begun by another job: source was' in capsys.readouterr().err
     assert regions(photos, '--out', out) == 0
     assert len(bright) == 3
     assert regions(photos, '--out', out) == 2
@@ -146,7 +146,7 @@ def test_many_regions_need_another_format():
 
     ids = np.full((1, 1), 70000, np.int32)
     with pytest.raises(
-        ValueError, match='a.png has the region 70000, but a PNG holds at most 65535'
+        ValueError, match=r'a.png has the region 70000, but a PNG holds at most 65535'
     ):
         encode_regions(ids, 'png', 'a.png')
     assert encode_regions(ids, 'npz')

@@ -73,6 +73,7 @@ class SAMGatherer(nn.Module):
             ValueError: The windows can't be spliced.
         """
         assert encoded.original is not None
+        assert encoded.image is not None
         spliced = flip_back(splice(encoder, windows, encoded.image), encoded.flip)
         if self.halves is None:
             gathered = self.gather(spliced, sam_image(self.sam, encoded, encoder.patch_size))
@@ -222,12 +223,13 @@ def fitted(image: Tensor, patch: int, least: int) -> Tensor:
 
     The longer side grows to the next multiple, the other as much, rounded up.
     """
-    size = (image.shape[1], image.shape[2])
-    if size[0] % patch or size[1] % patch:
-        longer = -(-max(size) // patch) * patch
-        size = tuple(side * longer // max(size) for side in size)
-    size = tuple(max(least, -(-side // patch) * patch) for side in size)
-    return image if size == image.shape[1:] else resize(image[None], size)[0]
+    height, width = image.shape[1:]
+    if height % patch or width % patch:
+        longer = max(height, width)
+        longest = -(-longer // patch) * patch
+        height, width = height * longest // longer, width * longest // longer
+    height, width = (max(least, -(-side // patch) * patch) for side in (height, width))
+    return image if (height, width) == image.shape[1:] else resize(image[None], (height, width))[0]
 
 
 def whole_patches(original: np.ndarray, patch: int) -> np.ndarray:
