@@ -34,13 +34,25 @@ def write_whole(path: str | Path, *content: Content, scratch: Path | None = None
     sync_folder(Path(path).parent)
 
 
-def place_whole(path: str | Path, *content: Content, scratch: Path | None = None) -> None:
+def place_whole(
+    path: str | Path, *content: Content, scratch: Path | None = None, durable: bool = True
+) -> None:
     """The first half of :func:`write_whole`: only the folder is left to be flushed.
 
     For many files in few folders: place them all, then call :func:`sync_folder` once a folder.
+
+    Args:
+        path: As in :func:`write_whole`.
+        *content: The same.
+        scratch: The same.
+        durable: Whether to flush the file, which takes milliseconds. Without, a power failure
+            may leave a torn file: only for what can be made again, and is checked when read.
     """
     path = Path(path)
-    make_folder(path.parent)
+    if durable:
+        make_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # A name that nobody can guess, and that is never opened if it is there already.
     temporary = (scratch or path.parent) / f'.{uuid.uuid4().hex}.part'
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -50,7 +62,8 @@ def place_whole(path: str | Path, *content: Content, scratch: Path | None = None
             for part in content:
                 file.writelines([part] if isinstance(part, bytes) else part)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .exports.label_studio import predictions, read_label_config
+from .exports.label_studio import predictions
+from .label_config import read_label_config
 from .version import __version__
 
 VERSION = f'mmtagclip {__version__}'

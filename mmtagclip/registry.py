@@ -69,6 +69,7 @@ MODELS = ChildRegistry(
         'models.taggers.heads',
         'models.taggers.piaa',
         'models.taggers.tagger',
+        'regions.corrclip',
         'regions.features',
         'regions.proxy',
     ],

@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from mmtagclip import cli
 from mmtagclip.apis import SegInferencer
 from mmtagclip.apis.model_zoo import load_config
-from mmtagclip.cli.common import names_of
+from mmtagclip.clip import parse_names
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.jobs.runner import Manifest
 from mmtagclip.models import TagCLIP
@@ -172,7 +172,7 @@ def test_converting(photos, tmp_path, capsys):
     # Its label config is a list of class names.
     config = out.with_suffix('.xml')
     names = list(Manifest.load(masks).classes[1:])
-    assert names_of(str(config)) == names
+    assert list(parse_names(str(config)).names) == names
     assert mmtagclip('convert', masks, '--to', 'csv', '--out', tmp_path / 'a.json') == 2
     assert 'csv is a file that ends in .csv' in capsys.readouterr().err
     config.write_text('<View/>')

@@ -382,3 +382,89 @@ def splice(outputs, places, size):
             ]
             result[:, y, x] = torch.stack(seen).mean(dim=0)
     return result
+
+
+def map_correction(labels, regions, none):
+    """The most frequent label of each region, one by one; the lowest of equally frequent ones."""
+    corrected = labels.copy()
+    for region in np.unique(regions):
+        if region != none:
+            here = regions == region
+            corrected[here] = np.bincount(labels[here]).argmax()
+    return corrected
+
+
+def corrclip(visual, image, unit, grid, ids, merge, layers):
+    """Features (N', D) of one image by CorrCLIP, before they get unit length; id 0 is no region.
+
+    Args:
+        visual: The tower.
+        image: (1, 3, H, W).
+        unit: (N', C') features of another model, of unit length.
+        grid: Their grid (h', w').
+        ids: (h', w') numpy.
+        merge: Whether regions that are alike become one.
+        layers: Blocks whose outputs are averaged.
+    """
+    patch = visual.patch_size[0]
+    size = (image.shape[2] // patch, image.shape[3] // patch)
+    ids = ids.ravel().copy()
+    real = [one for one in np.unique(ids) if one]
+    if merge and len(real) > 1:
+        means = F.normalize(torch.stack([unit[ids == one].mean(0) for one in real]), dim=-1)
+        cosines = means @ means.T
+        name = list(range(1, len(real) + 1))
+        for a in range(len(real)):
+            for b in range(len(real)):
+                if cosines.max() - cosines[a, b] <= 0.2:
+                    name = [name[a] if one == name[b] else one for one in name]
+        ids = np.select([ids == one for one in real], name, 0)
+    similarity = unit @ unit.T
+    mean = similarity.mean()
+    attention = torch.zeros_like(similarity)
+    for i in range(len(ids)):
+        for j in range(len(ids)):
+            free = ids[i] == 0 or ids[j] == 0
+            if i == j or (similarity[i, j] > mean if free else ids[i] == ids[j]):
+                attention[i, j] = (4 * similarity[i, j]).exp()
+    attention = attention / attention.sum(1, keepdim=True)
+
+    under = [
+        (y * size[0] // grid[0]) * size[1] + x * size[1] // grid[1]
+        for y in range(grid[0])
+        for x in range(grid[1])
+    ]
+    coarse = np.array(
+        [
+            ids[(y * grid[0] // size[0]) * grid[1] + x * grid[1] // size[1]]
+            for y in range(size[0])
+            for x in range(size[1])
+        ]
+    )
+    x = embed(visual, image, size)
+    count = x.shape[1]
+    values = list(np.unique(coarse))
+    # All tokens in one walk: a mask keeps the region tokens to themselves.
+    mask = torch.full((count + len(values),) * 2, -torch.inf)
+    mask[:count, :count] = 0
+    for row, value in enumerate(values, start=count):
+        mask[row, 0] = 0
+        mask[row, 1:count][torch.from_numpy(coarse == value)] = 0
+    x = torch.cat([x, x[:, :1].expand(-1, len(values), -1)], dim=1)
+    outputs = []
+    for layer in visual.transformer.resblocks[:-1]:
+        x, _ = block(layer, x, mask)
+        outputs.append(x[:, :count])
+    layer = visual.transformer.resblocks[-1]
+    whole, _ = block(layer, x, mask)
+
+    def gathered(tokens):
+        _, _, v = heads(layer, tokens[0])
+        square = v[:, 1:].permute(0, 2, 1).reshape(1, -1, *size)
+        square = F.interpolate(square, size=grid, mode='bilinear', align_corners=False)
+        return layer.attn.out_proj(attention @ square[0].flatten(1).T)
+
+    earlier = torch.stack([outputs[index] for index in layers]).mean(0)
+    regions = whole[0, [count + values.index(coarse[cell]) for cell in under]]
+    streams = (gathered(x[:, :count]), 1.0), (gathered(earlier), 1.0), (regions, 0.5)
+    return sum(weight * visual.ln_post(one) for one, weight in streams) @ visual.proj

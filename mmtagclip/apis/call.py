@@ -107,10 +107,20 @@ class TagCall(Call):
 
     Attributes:
         score_maps: Whether results have score maps.
+        descriptions: What is said about each class: a file, JSON or YAML, with
+            ``name: [descriptor, ...]``, a dict of these, or a dict with ``source`` and options;
+            see :class:`mmtagclip.clip.Descriptions`. The model's if None.
+        hide: Classes that compete with the others but are never tags; given as ``classes``.
+        labels: What results call the classes, such as their names in another language: a file
+            with one label per line in the order of the classes, a file, JSON or YAML, with
+            a label for each name, or a list or dict of the same.
     """
 
     _: KW_ONLY
     score_maps: bool = False
+    descriptions: str | Path | Mapping[str, Any] | None = None
+    hide: NameSource | None = None
+    labels: str | Path | Sequence[str] | Mapping[str, str] | None = None
 
 
 def takes(

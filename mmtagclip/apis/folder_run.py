@@ -24,6 +24,9 @@ SHEET_SIZE = 30
 WITHOUT_INFLUENCE = (
     'classes',
     'background',
+    'descriptions',
+    'hide',
+    'labels',
     'on_error',
     'out_dir',
     'vis_dir',
@@ -127,7 +130,7 @@ class FolderRun:
 
     def _manifest(self) -> Manifest:
         names = self.inferencer.names_for(
-            self.options.get('classes'), self.options.get('background')
+            **{key: self.options.get(key) for key in self.inferencer.name_options}
         )
         classes = self.inferencer.label_names(names)
         description = {

@@ -114,6 +114,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     otherwise: str
     real_model: str  # to name beside the demo's
     packing: ConfigDict
+    name_options: tuple[str, ...] = ('classes', 'background')  # of a call: they make its names
     model: Any
     warns = True
     _visualizer: Any = None
@@ -181,13 +182,17 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         return self._stream(call)
 
     def names_for(
-        self, classes: NameSource | None = None, background: NameSource | None = None
+        self,
+        classes: NameSource | None = None,
+        background: NameSource | None = None,
+        **more: Any,
     ) -> Any:
         """The names of a call, and their text features.
 
         Args:
             classes: See :meth:`__call__`.
             background: The same.
+            **more: The others of :attr:`name_options`.
 
         Returns:
             What the model's own ``names_for`` returns; None for a segmentor whose
@@ -202,10 +207,13 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         names = {**self._names, **given}
         if 'classes' in given and 'background' not in given and 'background' in names:
             names['background'] = names['background'].without(names['classes'])
+        said = {key: value for key, value in more.items() if value is not None}
+        if 'hide' in said:
+            said['hide'] = typed_names(said['hide']).names
         if self._is_open:
-            return self.model.names_for(**names)
-        if names:
-            raise self._fixed(names)
+            return self.model.names_for(**names, **said)
+        if names or said:
+            raise self._fixed({**names, **said})
         return None
 
     @property
@@ -239,7 +247,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     def _stream(self, call: Any) -> Iterator[Result]:
         if call.batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, not {call.batch_size}')
-        names = self.names_for(call.classes, call.background)
+        names = self.names_for(**{key: getattr(call, key) for key in self.name_options})
         rule = self._rule(names, call)
         images = list_images(call.inputs, call.channel_order)
         if self.warns and self.is_demo_model and not are_demo_scenes(images):

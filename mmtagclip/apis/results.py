@@ -38,6 +38,9 @@ class TagResult(ImageResult):
         error: What was wrong with the image; None if nothing.
         rule: How scores become tags.
         all_scores: Whether the record, JSON and rows hold the score of every class.
+        descriptors: Of each class, if it has descriptions, R in all.
+        shares: ``(R,)`` float32, how much each of these spoke for its class; of each class
+            together 1. See :attr:`why`.
         source: The image, for drawings.
 
     Raises:
@@ -53,6 +56,8 @@ class TagResult(ImageResult):
     error: str | None = None
     rule: TagRule = field(default_factory=TagRule)
     all_scores: bool = False
+    descriptors: tuple[tuple[str, ...], ...] | None = None
+    shares: np.ndarray | None = None
     source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +87,24 @@ class TagResult(ImageResult):
         return {tag: f'{score:.2f}' for tag, score in self.tags.items()}
 
     @property
+    def why(self) -> dict[str, dict[str, float]]:
+        """The descriptors that spoke for each tag, with their share, the highest first.
+
+        Empty without descriptions. The share is a softmax over the class's descriptors of their
+        cosines with the patch in which the class was found; a class's shares add up to 1.
+        """
+        if self.descriptors is None or self.shares is None:
+            return {}
+        ends = np.cumsum([len(one) for one in self.descriptors])
+        reasons = {}
+        for label in sorted(self.labels.tolist(), key=lambda label: -self.scores[label]):
+            words = self.descriptors[label]
+            shares = self.shares[ends[label] - len(words) : ends[label]].tolist()
+            order = sorted(zip(words, shares, strict=True), key=lambda one: -one[1])
+            reasons[self.classes[label]] = dict(order)
+        return reasons
+
+    @property
     def record(self) -> ImageRecord:
         """Tags and scores, or the error, as they are stored."""
         if self.error is not None:
@@ -93,6 +116,7 @@ class TagResult(ImageResult):
             tuple(self.tags.values()),
             size=self.size,
             class_scores=scores if self.all_scores else None,
+            more={'why': self.why} if self.why else {},
         )
 
     def with_rule(
@@ -122,6 +146,8 @@ class TagResult(ImageResult):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``image``, ``tags`` with their ``scores``, and ``size``; or ``error``.
+
+        With descriptions also ``why``, see :attr:`why`.
 
         With :attr:`all_scores` also ``class_scores``, the score of every class by its name.
         """

@@ -38,6 +38,7 @@ class TagInferencer(ImageInferencer[TagResult]):
     open_class = TagCLIP
     otherwise = 'for masks use SegInferencer, or mmtagclip segment'
     real_model = REAL_TAGGER
+    name_options = (*ImageInferencer.name_options, 'descriptions', 'hide', 'labels')
     packing = ConfigDict(type='mmpretrain.PackInputs', meta_keys=('img_path', 'ori_shape'))
 
     @takes(TagCall)
@@ -106,11 +107,12 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def label_names(self, names: Names) -> tuple[str, ...]:
         """``classes`` of the results of a call with these names."""
-        return names.vocabulary.names if self._is_open else self.model.dataset_meta['classes']
+        return names.labels if self._is_open else self.model.dataset_meta['classes']
 
     def result(self, names: Names, image: LoadedImage, sample: Any) -> TagResult:
         """Result of one image from its data sample."""
-        maps = sample.get('score_maps')
+        maps, shares = sample.get('score_maps'), sample.get('shares')
+        described = names.described if self._is_open else None
         return TagResult(
             image.source.name,
             image.size,
@@ -118,6 +120,8 @@ class TagInferencer(ImageInferencer[TagResult]):
             sample.pred_score.float().cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),
+            descriptors=None if described is None else described.descriptors,
+            shares=None if shares is None else shares.cpu().numpy(),
             source=KeptImage(image.source),
         )
 

@@ -184,28 +184,6 @@ def check_model(args: argparse.Namespace) -> None:
     check_device(args.device)
 
 
-def names_of(text: str) -> Any:
-    """Class names that an option gives; a label config of Label Studio (``.xml``) is one, too.
-
-    Args:
-        text: See :func:`~mmtagclip.clip.parse_names`.
-
-    Raises:
-        ValueError: The label config has no names.
-    """
-    from ..clip import parse_names
-
-    path = user_path(text)
-    if path.suffix.lower() == '.xml' and path.is_file():
-        from ..exports.label_studio import read_label_config
-
-        try:
-            return list(read_label_config(path.read_text(encoding='utf-8-sig')).names)
-        except ValueError as error:
-            raise ValueError(f'{path}: {error}') from None
-    return parse_names(text)
-
-
 def note(args: argparse.Namespace, text: str) -> None:
     """Print a message on standard error, unless --quiet was given."""
     if not args.quiet:

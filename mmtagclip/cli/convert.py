@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exports import SHAPES, Options, formats, open_results
-from .common import OK, add_command, check_place, names_of
+from .common import OK, add_command, check_place
 
 
 def add_parser(commands: Any) -> None:
@@ -84,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
         raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
     classes = None
     if args.classes is not None:
-        from ..clip import Vocabulary
+        from ..clip import parse_names
 
-        classes = Vocabulary.load(names_of(args.classes)).names
+        classes = parse_names(args.classes).names
     results = open_results(args.results, classes, args.root)
     form.check(results.kind, out, options)
     form.write(results, out, options)

@@ -25,7 +25,6 @@ from .common import (
     check_model,
     check_place,
     config_of,
-    names_of,
     note,
     weights_of,
 )
@@ -93,6 +92,29 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         action='store_true',
         help='write the score of every class, not only of the tags',
     )
+    if name == 'tag':
+        parser.add_argument(
+            '--descriptions',
+            metavar='FILE',
+            help='JSON or YAML with a list of descriptions of each class; results then say which '
+            'of them spoke for a tag',
+        )
+        parser.add_argument(
+            '--shortlist',
+            type=int,
+            metavar='K',
+            help='refine only the K classes of the highest coarse scores of an image; for lists of '
+            'thousands of names (default: all)',
+        )
+        parser.add_argument(
+            '--hide', metavar='NAMES', help='classes never to report; given as --classes'
+        )
+        parser.add_argument(
+            '--labels',
+            metavar='FILE',
+            help='what to call the classes in the results: one per line in their order, or JSON '
+            'or YAML from names to labels',
+        )
     out = (
         'file to write: .jsonl (one line per image), .csv (one row per tag), .json (COCO format), '
         '.parquet, or - for JSON lines on standard output'
@@ -135,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
     images = input_images(args, unread)
     check_model(args)
     from ..apis.model_zoo import task_of
+    from ..clip import parse_names
     from ..models import TagRule
 
     if task_of(args.model) == {'tag': 'segment', 'segment': 'tag'}[args.command]:
@@ -144,13 +167,16 @@ def run(args: argparse.Namespace) -> int:
     TagRule().but(**rule)  # refuses what is out of range
     options = {'on_error': args.on_error, 'vis_dir': args.vis, **rule}
     options['all_scores'] = args.all_scores or None
-    for key in ('classes', 'background'):
-        text = getattr(args, key)
-        options[key] = None if text is None else names_of(text)
+    for key in ('classes', 'background', 'hide'):
+        text = getattr(args, key, None)
+        options[key] = None if text is None else parse_names(text)
+    options |= {key: getattr(args, key, None) for key in ('descriptions', 'labels')}
     options = {key: value for key, value in options.items() if value is not None}
     # A progress bar and lines of results would get into each other's way.
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
+    if getattr(args, 'shortlist', None) is not None:
+        config.model.head.shortlist = args.shortlist
     from .. import apis  # after all that can be refused without torch
     from ..apis.demo_model import are_demo_scenes, demo_notice
 

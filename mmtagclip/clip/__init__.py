@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .descriptions import Described, Descriptions, cluster, enrich
     from .encoder import AttentionStatistics, DenseEncoder, DenseFeatures, Encoded
     from .last_blocks import (
         LAST_BLOCKS,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Vocabulary,
         load_classes,
         load_descriptions,
+        load_labels,
         load_templates,
         parse_names,
     )
@@ -38,6 +40,8 @@ __all__ = [
     'Companions',
     'DenseEncoder',
     'DenseFeatures',
+    'Described',
+    'Descriptions',
     'Encoded',
     'LastBlock',
     'LastBlockContext',
@@ -48,11 +52,14 @@ __all__ = [
     'Streams',
     'TextEncoder',
     'Vocabulary',
+    'cluster',
     'encode_text',
+    'enrich',
     'last_block',
     'load_classes',
     'load_clip',
     'load_descriptions',
+    'load_labels',
     'load_names',
     'load_templates',
     'parse_names',
@@ -62,6 +69,7 @@ __all__ = [
 _get, __dir__ = lazy_names(
     __name__,
     {
+        '.descriptions': ('Described', 'Descriptions', 'cluster', 'enrich'),
         '.encoder': ('AttentionStatistics', 'DenseEncoder', 'DenseFeatures', 'Encoded'),
         '.last_blocks': (
             'LAST_BLOCKS',
@@ -81,6 +89,7 @@ _get, __dir__ = lazy_names(
             'Vocabulary',
             'load_classes',
             'load_descriptions',
+            'load_labels',
             'load_templates',
             'parse_names',
         ),

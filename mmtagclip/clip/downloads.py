@@ -22,6 +22,7 @@ REPOSITORIES = {
     'ViT-H-14-worldwide-quickgelu (metaclip2_worldwide)': (
         'timm/vit_huge_patch14_clip_224.metaclip2_worldwide'
     ),
+    'ViT-B-16-quickgelu (metaclip_fullcc)': 'timm/vit_base_patch16_clip_224.metaclip_2pt5b',
     'ViT-B-16 (laion2b_s34b_b88k)': 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
     'ViT-B-16-quickgelu (dfn2b)': 'apple/DFN2B-CLIP-ViT-B-16',
     'EVA02-B-16 (merged2b_s8b_b131k)': 'timm/eva02_base_patch16_clip_224.merged2b_s8b_b131k',
@@ -34,9 +35,9 @@ REPOSITORIES = {
     'convnext_large_d_320 (laion2b_s29b_b131k_ft_soup)': (
         'laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup'
     ),
-    'ViT-H-14 (laion2b_s32b_b79k)': 'laion/CLIP-ViT-H-14-laion2B-s32B-b79K',
     'vit_base_patch16_224.dino (timm)': 'timm/vit_base_patch16_224.dino',
     'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
+    'vit_large_patch16_radio_v3.c_radio (timm)': 'timm/vit_large_patch16_radio_v3.c_radio',
 }
 
 # Weights that their publisher has on a server of its own. The file's name ends with the first

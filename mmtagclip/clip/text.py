@@ -1,9 +1,9 @@
-"""Text features of class names, cut at their longest prompt and cached on disk."""
+"""Text features of class names, encoded in batches of one shape and cached on disk."""
 
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,27 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import default_cache_dir, user_path, write_whole
+from ..files import default_cache_dir, place_whole, user_path
 from ..version import __version__
+from . import prefixes
 from .encoder import DenseEncoder
 from .loading import architecture_digest, context_length, weights_digest
+from .prefixes import encode_prefixes, prefix_blocks
 from .vocabulary import Vocabulary
+
+# A tower that is not run beginning by beginning (prefixes.py) gets batches of this many prompts,
+# whose length is a multiple of STEP tokens, for the same reason as there: one shape of products.
+ROWS, STEP = 32, 8
+# Prompts that are tokenized, encoded and then written together.
+GROUP = 2048
 
 
 class TextEncoder:
     """Turns class names into text features, and caches them.
 
-    Each class is encoded as a separate batch (its phrases times the templates).
-    So its feature depends neither on the other classes nor on the cache.
+    Prompts of all classes are encoded together: their common beginnings only once, or in batches
+    where the tower is not causal. All products have one shape, so a class's feature depends
+    neither on the other classes nor on the cache.
 
     Args:
         encoder: The encoder whose text tower and tokenizer are used.
@@ -69,25 +78,35 @@ class TextEncoder:
                 feature is not finite (damaged weights).
         """
         self.check_doubles(vocabulary)
+        return self.features(vocabulary.phrases)
+
+    def features(self, classes: Sequence[tuple[str, ...]]) -> Tensor:
+        """The same of the phrases of each class, which may be one to the tokenizer.
+
+        Raises:
+            ValueError: A prompt is too long, or a feature is not finite.
+        """
         missing = []
-        for phrases in dict.fromkeys(vocabulary.phrases):
+        for phrases in dict.fromkeys(classes):
             if phrases not in self._known:
                 feature = self._read(phrases)
                 if feature is None:
                     missing.append(phrases)
                 else:
                     self._known[phrases] = feature
-        for phrases in tqdm(
-            missing,
+        with tqdm(
+            total=len(missing),
             desc='Encoding class names',
             unit='class',
             leave=False,
             disable=None if len(missing) > 1 else True,
-        ):
-            feature = self.encode_class(phrases)
-            self._write(phrases, feature)
-            self._known[phrases] = feature
-        return torch.stack([self._known[phrases] for phrases in vocabulary.phrases])
+        ) as progress:
+            for group in self._groups(missing):
+                for phrases, feature in zip(group, self.encode_classes(group), strict=True):
+                    self._write(phrases, feature)
+                    self._known[phrases] = feature
+                progress.update(len(group))
+        return torch.stack([self._known[phrases] for phrases in classes])
 
     def check_doubles(self, vocabulary: Vocabulary) -> None:
         """Refuse two classes that the tokenizer reads as the same name.
@@ -113,22 +132,74 @@ class TextEncoder:
                     'so each would get half the score: leave one of them out'
                 )
 
-    @torch.no_grad()
     def encode_class(self, phrases: Sequence[str]) -> Tensor:
-        """Compute a class feature ``(D,)``: the normalised mean of its prompts' unit features."""
-        prompts = [
-            template.replace('{}', phrase) for phrase in phrases for template in self.templates
-        ]
-        tokens = self.tokenize(prompts, phrases[0])
-        device = next(self.clip.parameters()).device
-        features = F.normalize(encode_text(self.clip, tokens.to(device)).float(), dim=-1)
-        feature = F.normalize(features.mean(dim=0), dim=-1).cpu()
-        if not torch.isfinite(feature).all():
-            raise ValueError(
-                f'the text feature of class {phrases[0]!r} is not finite: the weights '
-                'are damaged or for another model'
+        """Compute a class feature ``(D,)``; see :meth:`encode_classes`."""
+        return self.encode_classes([phrases])[0]
+
+    def encode_classes(self, classes: Sequence[Sequence[str]]) -> Tensor:
+        """Compute features ``(C, D)``: the normalised mean of each class's prompts' unit features.
+
+        Args:
+            classes: The phrases of each class.
+
+        Raises:
+            ValueError: See :meth:`__call__`.
+        """
+        tokens = [
+            self.tokenize(
+                [template.replace('{}', one) for one in phrases for template in self.templates],
+                phrases[0],
             )
-        return feature
+            for phrases in classes
+        ]
+        prompts = self.encode_prompts(torch.cat(tokens)).split([len(one) for one in tokens])
+        features = torch.stack([F.normalize(one.mean(dim=0), dim=-1) for one in prompts])
+        for phrases, feature in zip(classes, features, strict=True):
+            if not torch.isfinite(feature).all():
+                raise ValueError(
+                    f'the text feature of class {phrases[0]!r} is not finite: the weights '
+                    'are damaged or for another model'
+                )
+        return features
+
+    @torch.no_grad()
+    def encode_prompts(self, tokens: Tensor) -> Tensor:
+        """Compute unit features ``(n, D)`` float32, on the CPU, of token ids.
+
+        Args:
+            tokens: ``(n, context_length)``.
+        """
+        device = next(self.clip.parameters()).device
+        lengths = _lengths(self.clip, tokens)
+        causal = _causal(self.clip)
+        blocks = None if causal is None else prefix_blocks(causal[0])
+        features = torch.empty(len(tokens), self.dim)
+        if causal is not None and blocks is not None:
+            text = causal[0]
+            found = encode_prefixes(text, blocks, tokens.to(device), lengths)
+            for rows in torch.arange(len(tokens)).split(ROWS):
+                part = found[rows[torch.arange(ROWS) % len(rows)]]
+                part = _project(text, text.ln_final(part))[: len(rows)].float()
+                features[rows] = F.normalize(part, dim=-1).cpu()
+            return features
+        lengths = (lengths + STEP - 1) // STEP * STEP
+        for length in lengths.unique().tolist():
+            for rows in (lengths == length).nonzero().flatten().split(ROWS):
+                batch = tokens[rows[torch.arange(ROWS) % len(rows)]].to(device)
+                found = encode_text(self.clip, batch, length)[: len(rows)].float()
+                features[rows] = F.normalize(found, dim=-1).cpu()
+        return features
+
+    def _groups(self, classes: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+        """Classes with about :data:`GROUP` prompts together."""
+        group: list[tuple[str, ...]] = []
+        for phrases in classes:
+            group.append(phrases)
+            if sum(map(len, group)) * len(self.templates) >= GROUP:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def tokenize(self, prompts: Sequence[str], name: str) -> Tensor:
         """Return token ids ``(n, context_length)``.
@@ -170,6 +241,7 @@ class TextEncoder:
             self._tower,
             list(phrases),
             list(self.templates),
+            [ROWS, STEP, prefixes.ROWS, prefixes.STEP],
             __version__,
             self._open_clip,
             torch.__version__,
@@ -211,7 +283,8 @@ class TextEncoder:
 
     def _write_file(self, path: Path, phrases: Sequence[str], values: np.ndarray) -> None:
         facts = {'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]}
-        write_whole(path, save({'feature': values}, facts))
+        # A file that a power failure tears is made again: its digest is wrong.
+        place_whole(path, save({'feature': values}, facts), durable=False)
 
     def _path(self, key: str) -> Path:
         if self.cache_dir is None:
@@ -219,32 +292,58 @@ class TextEncoder:
         return self.cache_dir / key[:2] / f'{key}.safetensors'
 
 
-def encode_text(clip: Any, tokens: Tensor) -> Tensor:
+def encode_text(clip: Any, tokens: Tensor, length: int | None = None) -> Tensor:
     """Compute text features ``(n, D)``, not normalised, of token ids ``(n, context_length)``.
 
     A causal text tower does not use tokens after the one that it reads. So the
     batch is cut at its longest prompt, which changes results only by float
     round-off. Other text towers get all tokens.
+
+    Args:
+        clip: The model.
+        tokens: Token ids.
+        length: Cut there instead, at no less than the longest prompt.
     """
+    causal = _causal(clip)
+    if causal is None:
+        return clip.encode_text(tokens)
+    text, mask, pool, end = causal
+    length = min(length or int(_lengths(clip, tokens).max()), tokens.shape[1])
+    tokens = tokens[:, :length]
+    x = text.token_embedding(tokens) + text.positional_embedding[:length]
+    x = text.transformer(x, attn_mask=mask[:length, :length])
+    x = text_global_pool(text.ln_final(x), tokens, pool, eos_token_id=end)
+    return _project(text, x)
+
+
+def _project(text: Any, x: Tensor) -> Tensor:
+    """Apply the projection of a text tower, if it has one."""
+    projection = text.text_projection
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+
+def _causal(clip: Any) -> tuple[Any, Tensor, str, int] | None:
+    """Tower, mask, pooling and end token of a causal text tower; None for any other."""
     text: Any = getattr(clip, 'text', None)
     if type(clip) is open_clip.CLIP:
         text, mask, pool, end = clip, clip.attn_mask, clip.text_pool_type, clip.text_eos_id
     elif type(text) is TextTransformer and text.cls_emb is None and not text.output_tokens:
         mask, pool, end = text.attn_mask, text.pool_type, text.eos_id
     else:
-        return clip.encode_text(tokens)
-    if mask is None or pool not in ('argmax', 'eos'):
-        return clip.encode_text(tokens)
+        return None
+    return None if mask is None or pool not in ('argmax', 'eos') else (text, mask, pool, end)
+
+
+def _lengths(clip: Any, tokens: Tensor) -> Tensor:
+    """How many tokens ``(n,)`` of each prompt the text tower uses."""
+    causal = _causal(clip)
+    if causal is None:
+        return torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
+    _, _, pool, end = causal
     ends = tokens.argmax(dim=-1) if pool == 'argmax' else (tokens == end).int().argmax(dim=-1)
-    length = int(ends.max()) + 1
-    tokens = tokens[:, :length]
-    x = text.token_embedding(tokens) + text.positional_embedding[:length]
-    x = text.transformer(x, attn_mask=mask[:length, :length])
-    x = text_global_pool(text.ln_final(x), tokens, pool, eos_token_id=end)
-    projection = text.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    return ends + 1
 
 
 def _digest(values: np.ndarray) -> str:

@@ -6,13 +6,24 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ..files import is_plain, split_lines, user_path
+from .class_files import (
+    IMAGENET,
+    Row,
+    imagenet_rows,
+    read_bars,
+    read_data,
+    read_mapping,
+    read_markup,
+    read_open_images,
+)
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
-ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl')
+ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl', '.xml')
 # Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
 # row of these two alone is no header; the words of ALONE are one even in a table of one column.
 ALONE = {'name', 'names', 'class', 'classes', 'class_name', 'classname', 'category', 'categories'}
@@ -86,6 +97,26 @@ class Vocabulary:
         ]
         return Vocabulary(tuple(phrases for phrases, _ in kept), tuple(name for _, name in kept))
 
+    def split(self, names: Sequence[str]) -> 'tuple[Vocabulary, Vocabulary]':
+        """The other classes, and those of these names.
+
+        Raises:
+            ValueError: There is no class of a name; the message names the nearest.
+        """
+        for name in names:
+            if name not in self.names:
+                near = get_close_matches(name, self.names, 1)
+                meant = f'; did you mean {near[0]!r}?' if near else ''
+                raise ValueError(f'{name!r} is no class that could be hidden{meant}')
+        chosen = set(names)
+        parts = []
+        for wanted in (False, True):
+            at = [i for i, name in enumerate(self.names) if (name in chosen) == wanted]
+            parts.append(
+                Vocabulary(tuple(self.phrases[i] for i in at), tuple(self.names[i] for i in at))
+            )
+        return parts[0], parts[1]
+
     @classmethod
     def load(
         cls,
@@ -95,36 +126,35 @@ class Vocabulary:
         """Read a vocabulary.
 
         Args:
-            source: The name of a built-in list (``'voc'``), the path of a file
-                with one class per line (CSV: the name, then its synonyms,
-                separated by commas; quotes around a phrase that itself has a
-                comma; lines that start with ``#`` are comments), an iterable
+            source: The name of a built-in list (``'voc'``) or of one of timm's
+                (``'imagenet12k'``), the path of a file, an iterable
                 whose items are names or sequences ``(name, synonym, ...)``, or a
-                dict from each name to its synonyms. Everywhere, ``name = phrase``
-                is a class that is called ``name`` and prompted with ``phrase``.
+                dict from each name to its synonyms. A file has one class per line (CSV: the
+                name, then its synonyms, separated by commas; quotes around a phrase that itself
+                has a comma; lines that start with ``#`` are comments), or it is JSON, YAML, a
+                label config, OpenImages' table or RAM's ``dog | cat``. In lines and in Python,
+                ``name = phrase`` is a class that is called ``name`` and prompted with ``phrase``.
 
         Raises:
             FileNotFoundError: No built-in list and no file of this name.
             TypeError: ``source`` is of none of these kinds, or a set, which has
                 no order.
             ValueError: See :class:`Vocabulary`, or the file has another format, such as
-                YAML, JSON or a table with a header; the message names the file.
+                a table with a header; the message names the file.
         """
         if isinstance(source, Vocabulary):
             return source
+        if source in IMAGENET:
+            return cls._of(imagenet_rows(str(source)))
         if isinstance(source, str | Path):
             path = find_list(source)
-            lines = _lines(path)
-            other = _other_format(lines)
-            if other is not None:
-                raise ValueError(
-                    f'{path} {other}: write one class per line, synonyms after commas; a name '
-                    'that only looks like this needs double quotes'
-                )
+            rows = _file_rows(path)
             try:
-                return cls._of(map(_row, lines))
+                return cls._of(rows)
             except (ValueError, csv.Error) as error:
                 raise ValueError(f'{path}: {error}') from None
+            except TypeError as error:
+                raise TypeError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
             raise TypeError(
                 f'a vocabulary is a built-in name, a file or a list of class names, not {source!r}'
@@ -136,7 +166,7 @@ class Vocabulary:
         return cls._of(_called(_listed(item)) for item in source)
 
     @classmethod
-    def _of(cls, rows: 'Iterable[tuple[str | None, Sequence]]') -> 'Vocabulary':
+    def _of(cls, rows: 'Iterable[Row]') -> 'Vocabulary':
         """The vocabulary of classes, each given by its name, or None, and its phrases."""
         names, classes = [], []
         for name, row in rows:
@@ -169,6 +199,8 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
             or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
+    if text in IMAGENET:
+        return Vocabulary.load(text)
     path = typed_path(text, files)
     if path is not None:
         return Vocabulary.load(path)
@@ -264,6 +296,62 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     return Vocabulary(tuple((text,) for text in texts))
 
 
+def load_labels(
+    source: str | Path | Sequence[str] | Mapping[str, str], names: Sequence[str]
+) -> dict[str, str]:
+    """Read what results call the classes, such as their names in another language.
+
+    Args:
+        source: A file with one label per line, in the order of the classes; JSON or YAML with
+            a label for each name; or a sequence or dict of the same.
+        names: Of the classes.
+
+    Returns:
+        The label of each name. Labels of several classes have their names behind them.
+
+    Raises:
+        FileNotFoundError: No file of this name.
+        TypeError: A label is no string.
+        ValueError: Not one label for each class, or an empty one.
+    """
+    where: str = 'labels'
+    content: Any = source
+    if isinstance(source, str | Path):
+        path = user_path(source)
+        where = str(path)
+        if not path.is_file():
+            raise FileNotFoundError(f'no file of labels at {path}')
+        if path.suffix.lower() in ('.json', '.yaml', '.yml'):
+            try:
+                content = read_mapping(_text(path))
+            except ValueError as error:
+                raise ValueError(f'{path} {error}') from None
+        else:
+            content = _lines(path)
+    if isinstance(content, Mapping):
+        missing = [name for name in names if name not in content]
+        if missing:
+            raise ValueError(f'{where}: {len(missing)} classes have no label, as {missing[0]!r}')
+        labels = [content[name] for name in names]
+    else:
+        labels = list(content)
+        if len(labels) != len(names):
+            raise ValueError(
+                f'{where} must have one label for each of the {len(names)} classes, not '
+                f'{len(labels)}'
+            )
+    for name, label in zip(names, labels, strict=True):
+        if not isinstance(label, str):
+            raise TypeError(f'{where}: the label of {name!r} must be a string, not {label!r}')
+        if not label.strip() or not is_plain(label.strip()):
+            raise ValueError(f'{where}: the label of {name!r} is empty or no text: {label!r}')
+    counts = Counter(label.strip() for label in labels)
+    return {
+        name: label.strip() if counts[label.strip()] == 1 else f'{label.strip()} ({name})'
+        for name, label in zip(names, labels, strict=True)
+    }
+
+
 def load_integers(source: str | Path) -> list[int]:
     """Read a list of integers, one per line: a built-in list (``'cocostuff_values'``) or a file.
 
@@ -290,8 +378,12 @@ def find_list(source: str | Path) -> Path:
     path = user_path(source)
     if path.is_file():
         return path
-    names = ', '.join(sorted(file.stem for file in BUILTIN_DIR.glob('*.txt')))
+    names = ', '.join(_builtin_names())
     raise FileNotFoundError(f'{str(source)!r} is neither a file nor a built-in list ({names})')
+
+
+def _builtin_names() -> list[str]:
+    return sorted([*(file.stem for file in BUILTIN_DIR.glob('*.txt')), *IMAGENET])
 
 
 def _builtin(source: str | Path) -> Path | None:
@@ -313,13 +405,46 @@ def _near_lists(text: str) -> list[str]:
     """Built-in lists whose name a text may have meant: nearly equal, or but for one letter."""
     word = '_'.join(text.lower().split())
     near = []
-    for path in sorted(BUILTIN_DIR.glob('*.txt')):
-        name = path.stem
+    for name in _builtin_names():
         ratio = SequenceMatcher(None, word, name).ratio()
         letters = sum(a != b for a, b in zip(word, name, strict=False))
         if ratio >= 0.8 or (letters == 1 and len(word) == len(name) >= 4):
             near.append((-ratio, name))
     return [name for _, name in sorted(near)[:3]]
+
+
+def _file_rows(path: Path) -> Iterable[Row]:
+    """The classes of a file, in whatever format it is; quotes that are not closed come later.
+
+    Raises:
+        TypeError: A name is no string.
+        ValueError: The file has a format that holds no names, or is damaged.
+    """
+    text = _text(path)
+    lines = _content(text)
+    ending = path.suffix.lower()
+    if not lines:
+        return []
+    if ending == '.xml' or lines[0].startswith(('<View', '<?xml')):
+        try:
+            return read_markup(text)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+    table = read_open_images(lines) or read_bars(lines)
+    if table is not None:
+        return table
+    other = _other_format(lines)
+    if ending in ('.json', '.yaml', '.yml') or (other or '').startswith(('is JSON', 'is YAML')):
+        try:
+            return read_data(text)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f'{path} {error}') from None
+    if other is not None:
+        raise ValueError(
+            f'{path} {other}: write one class per line, synonyms after commas; a name '
+            'that only looks like this needs double quotes'
+        )
+    return map(_row, lines)
 
 
 def _other_format(lines: Sequence[str]) -> str | None:
@@ -434,6 +559,24 @@ def _listed(item: object) -> Sequence:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of a file that are neither blank nor comments, without white space around them."""
+    return _content(_text(path))
+
+
+def _content(text: str) -> list[str]:
+    return [
+        line.strip()
+        for line in split_lines(text)
+        if line.strip() and not line.lstrip().startswith('#')
+    ]
+
+
+def _text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: It is no text, or in another encoding.
+    """
     try:
         text = path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
@@ -442,8 +585,4 @@ def _lines(path: Path) -> list[str]:
         ) from None
     if re.search('[\x00-\x08\x0e-\x1b]', text):
         raise ValueError(f'{path} is not a text file: give a UTF-8 text file')
-    return [
-        line.strip()
-        for line in split_lines(text)
-        if line.strip() and not line.lstrip().startswith('#')
-    ]
+    return text

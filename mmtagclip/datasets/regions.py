@@ -4,6 +4,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ..images import image_stem
+from ..jobs.description import file_stamp
 from ..regions.files import read_regions, region_files
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
@@ -15,7 +16,7 @@ class LoadRegions(BaseTransform):
 
     Required keys: ``img_path``, ``ori_shape``. Added keys: ``regions``, ``(H, W)`` int32 at the
     original size, 0 for no region; and ``load_error`` if an image without valid regions is skipped.
-    Put it before any transform that resizes or flips.
+    It may be anywhere after the loading transform: regions are neither resized nor flipped.
 
     An image is found by its file name without ending; if several are called so, by as much of its
     path as the folder or the file has.
@@ -35,7 +36,10 @@ class LoadRegions(BaseTransform):
     def __init__(self, path: str, unsegmented: int = 0, on_error: str = 'raise') -> None:
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        self.index = ImageIndex(path, region_files(path))
+        entries = region_files(path)
+        self._index = ImageIndex(path, entries)
+        # What a job knows the files by.
+        self.stamps = {name: file_stamp(entry.path) for name, entry in entries}
         self.unsegmented = unsegmented
         self.on_error = on_error
 
@@ -53,7 +57,7 @@ class LoadRegions(BaseTransform):
 
     def _read(self, path: str, size: tuple[int, int]) -> np.ndarray:
         folder, _, name = path.rpartition('/')
-        found = self.index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
+        found = self._index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
         regions = read_regions(found, self.unsegmented)
         if regions.shape != tuple(size):
             (height, width), (rows, columns) = size, regions.shape

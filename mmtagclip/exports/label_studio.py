@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from ..files import write_whole
+from ..label_config import CONTROLS
 from ..records import encode_line
 from ..version import __version__
 from . import Format, Options
@@ -19,8 +19,6 @@ from .folders import Folder
 from .regions import Region, class_regions, connected_regions
 from .results import Results
 
-# What shapes are in Label Studio: the tag of the config that makes them.
-CONTROLS = {'masks': 'BrushLabels', 'polygons': 'PolygonLabels', 'boxes': 'RectangleLabels'}
 # Bits of a run's length that its head may choose from.
 RUN_BITS = (3, 4, 8, 16)
 
@@ -182,57 +180,6 @@ def label_config(results: Results, shapes: str | None) -> str:
             )
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding='unicode')
-
-
-@dataclass(frozen=True)
-class LabelConfig:
-    """What predictions need of a label config.
-
-    Attributes:
-        control: Name of the control that they fill.
-        image: Name of its image.
-        key: Key of the image's address in a task's data.
-        shapes: What masks become, see :data:`CONTROLS`; None where tags become choices.
-        names: Class names, in order.
-    """
-
-    control: str
-    image: str
-    key: str
-    shapes: str | None
-    names: tuple[str, ...]
-
-
-def read_label_config(text: str) -> LabelConfig:
-    """Read a label config: its first control of an image that predictions can fill.
-
-    Args:
-        text: The config, XML.
-
-    Raises:
-        ValueError: It is no such config, or it has no such control.
-    """
-    if '<!' in text.replace('<!--', ''):
-        raise ValueError('a label config has no document type or entities')
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ValueError(f'the label config is no XML: {error}') from None
-    keys = {one.get('name'): str(one.get('value')).lstrip('$') for one in root.iter('Image')}
-    shapes = {control.lower(): shape for shape, control in CONTROLS.items()}
-    for control in root.iter():
-        kind, image = control.tag.lower(), control.get('toName')
-        if image not in keys or kind not in (*shapes, 'choices'):
-            continue
-        child = 'Choice' if kind == 'choices' else 'Label'
-        names = tuple(str(one.get('value')) for one in control.iter(child) if one.get('value'))
-        if names:
-            return LabelConfig(
-                str(control.get('name')), str(image), keys[image], shapes.get(kind), names
-            )
-    raise ValueError(
-        f'the label config has no {", ".join(CONTROLS.values())} or Choices with names of an Image'
-    )
 
 
 def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:

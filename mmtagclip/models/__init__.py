@@ -9,7 +9,13 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..clip import Encoded, Names
-    from ..regions import Affinity, AffinitySource, ProxyLastBlock, TimmFeatures
+    from ..regions import (
+        Affinity,
+        AffinitySource,
+        CorrCLIPLastBlock,
+        ProxyLastBlock,
+        TimmFeatures,
+    )
     from .clip_encoder import CLIPEncoder
     from .data_preprocessor import CLIPDataPreprocessor
     from .segmentors import (
@@ -55,6 +61,7 @@ __all__ = [
     'CLSSeg',
     'CLSSegTTA',
     'ClassTokenHead',
+    'CorrCLIPLastBlock',
     'DenseCRF',
     'DirectSegmentor',
     'Encoded',
@@ -93,7 +100,14 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '..clip': ('Encoded', 'Names'),
-        '..regions': ('SAM', 'Affinity', 'AffinitySource', 'ProxyLastBlock', 'TimmFeatures'),
+        '..regions': (
+            'SAM',
+            'Affinity',
+            'AffinitySource',
+            'CorrCLIPLastBlock',
+            'ProxyLastBlock',
+            'TimmFeatures',
+        ),
         '.clip_encoder': ('CLIPEncoder',),
         '.data_preprocessor': ('CLIPDataPreprocessor',),
         '.segmentors': (

@@ -4,16 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..clip import (
     LAST_BLOCKS,
     DenseEncoder,
+    Described,
+    Descriptions,
     LastBlock,
     Names,
     TextEncoder,
     Vocabulary,
+    cluster,
+    enrich,
     load_clip,
     load_names,
     load_templates,
@@ -83,6 +89,7 @@ class CLIPEncoder(DenseEncoder):
         classes: str | Path | Sequence | Vocabulary,
         background: str | Path | Sequence | Vocabulary,
         templates: Any,
+        descriptions: Descriptions | None = None,
     ) -> Names:
         """Names with their text features, on the encoder's device.
 
@@ -90,13 +97,55 @@ class CLIPEncoder(DenseEncoder):
             classes: The classes to find; see :meth:`mmtagclip.clip.Vocabulary.load`.
             background: The names that compete with them, given in the same ways.
             templates: See :func:`mmtagclip.clip.load_templates`.
+            descriptions: Of the classes, or None. The background has none.
 
         Raises:
-            ValueError: See :func:`mmtagclip.clip.load_names`.
+            ValueError: See :func:`mmtagclip.clip.load_names`, or a class has no descriptions.
         """
         foreground, others = load_names(classes, background)
         text = self.encode_names(foreground + others, templates)
-        return Names(foreground, others, text.to(next(self.parameters()).device))
+        device = next(self.parameters()).device
+        if descriptions is None:
+            return Names(foreground, others, text.to(device))
+        described = self.describe(foreground, descriptions)
+        text[: len(foreground)] = self.join(described, text[: len(foreground)], descriptions)
+        return Names(foreground, others, text.to(device), described.to(device))
+
+    def describe(self, classes: Vocabulary, descriptions: Descriptions) -> Described:
+        """Text features of the prompts of the classes' descriptions, on the CPU.
+
+        Args:
+            classes: The classes.
+            descriptions: Their descriptions.
+
+        Raises:
+            ValueError: A class has no descriptions, or a prompt is too long.
+        """
+        prompts = descriptions.prompts(classes)
+        features = self._text_encoder('{}').features([(one,) for group in prompts for one in group])
+        return Described(
+            tuple(descriptions.source[name] for name in classes.names),
+            features,
+            torch.arange(len(prompts)).repeat_interleave(torch.tensor([*map(len, prompts)])),
+            descriptions.join,
+            descriptions.temperature,
+            self.logit_scale,
+        )
+
+    @staticmethod
+    def join(described: Described, text: Tensor, descriptions: Descriptions) -> Tensor:
+        """One feature ``(F, D)`` for each class from those of its prompts.
+
+        Args:
+            described: The prompts' features.
+            text: ``(F, D)`` features of the plain names.
+            descriptions: How to join them. Where a class has no such feature (``'max'`` and
+                ``'reweight'``), what needs one gets that of ``'unit'``.
+        """
+        if descriptions.join == 'tse':
+            return enrich(text, cluster(described.features, descriptions.clusters))
+        means = described.means()
+        return means if descriptions.join == 'mean' else F.normalize(means, dim=-1)
 
     def encode_names(self, vocabulary: Vocabulary, templates: Any) -> Tensor:
         """Text features ``(C, D)``, float32, unit length, on the CPU.
@@ -107,10 +156,12 @@ class CLIPEncoder(DenseEncoder):
             vocabulary: The classes.
             templates: See :func:`mmtagclip.clip.load_templates`.
         """
-        prompts = load_templates(templates)
-        if prompts not in self._text_encoders:
-            self._text_encoders[prompts] = TextEncoder(self, prompts, self.text_cache)
-        return self._text_encoders[prompts](vocabulary)
+        return self._text_encoder(*load_templates(templates))(vocabulary)
+
+    def _text_encoder(self, *templates: str) -> TextEncoder:
+        if templates not in self._text_encoders:
+            self._text_encoders[templates] = TextEncoder(self, templates, self.text_cache)
+        return self._text_encoders[templates]
 
     def forget_disk(self) -> None:
         """Stop reading and writing text features on the disk; those in memory stay."""

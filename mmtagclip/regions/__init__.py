@@ -6,6 +6,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .automatic import RegionSource, SAM2Regions, SAMRegions
+    from .corrclip import CorrCLIPLastBlock
     from .features import Affinity, AffinitySource, TimmFeatures
     from .files import RegionFile, read_regions, region_files
     from .proxy import ProxyLastBlock
@@ -15,6 +16,7 @@ __all__ = [
     'SAM',
     'Affinity',
     'AffinitySource',
+    'CorrCLIPLastBlock',
     'ProxyLastBlock',
     'RegionFile',
     'RegionSource',
@@ -28,6 +30,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.automatic': ('RegionSource', 'SAM2Regions', 'SAMRegions'),
+        '.corrclip': ('CorrCLIPLastBlock',),
         '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
         '.files': ('RegionFile', 'read_regions', 'region_files'),
         '.proxy': ('ProxyLastBlock',),

@@ -61,12 +61,16 @@ class TimmFeatures(AffinitySource):
             :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO used
             the latter.
         download: Whether weights that are not on this machine may be downloaded.
+        tokens: ``'last'``, the patches after the last norm; or ``'q+k'``, the sum of the last
+            block's queries and keys (CorrCLIP), of a plain ViT.
+        fit: What happens to sides that are no multiples of the patch size: ``'up'``, bicubic to
+            the next multiple; or ``'nearest'``, bilinear to the nearest (CorrCLIP, whole images).
 
     Raises:
         FileNotFoundError: The weights would have to be downloaded.
         ValueError: Neither or both of ``pretrained`` and ``checkpoint`` are given,
             the weights are of another architecture, the model is not a plain
-            ViT, or ``positions`` is unknown.
+            ViT, or an option is unknown.
     """
 
     vit: Any
@@ -81,10 +85,17 @@ class TimmFeatures(AffinitySource):
         kwargs: Mapping[str, Any] | None = None,
         positions: str = 'timm',
         download: bool = False,
+        tokens: str = 'last',
+        fit: str = 'up',
     ) -> None:
         super().__init__()
-        if positions not in ('timm', 'bicubic_scale'):
-            raise ValueError(f'positions must be timm or bicubic_scale, not {positions!r}')
+        for key, value, known in (
+            ('positions', positions, ('timm', 'bicubic_scale')),
+            ('tokens', tokens, ('last', 'q+k')),
+            ('fit', fit, ('up', 'nearest')),
+        ):
+            if value not in known:
+                raise ValueError(f'{key} must be {" or ".join(known)}, not {value!r}')
         if pretrained == (checkpoint is not None):
             raise ValueError(
                 f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'
@@ -111,7 +122,11 @@ class TimmFeatures(AffinitySource):
                 f'positions={positions!r} needs a ViT with a learnt positional embedding, which '
                 f"{model!r} is not: use positions='timm'"
             )
-        self.positions = positions
+        if tokens != 'last' and type(self.vit) is not VisionTransformer:
+            raise ValueError(
+                f"tokens={tokens!r} needs a plain ViT, which {model!r} is not: use tokens='last'"
+            )
+        self.positions, self.tokens, self.fit = positions, tokens, fit
         if checkpoint is not None:
             state, _ = read_state_dict(checkpoint)
             try:
@@ -129,26 +144,45 @@ class TimmFeatures(AffinitySource):
             )
 
     def extra_repr(self) -> str:
-        """The model's name and how its positions are resized."""
-        return self.name if self.positions == 'timm' else f'{self.name}, {self.positions}'
+        """The model's name and the options that are not the default."""
+        options = (self.positions, 'timm'), (self.tokens, 'last'), (self.fit, 'up')
+        return ', '.join([self.name, *(one for one, default in options if one != default)])
 
     def forward(self, pixels: Tensor) -> Affinity:
-        """Features after the last norm."""
+        """Features of the patches."""
         patch_height, patch_width = self.vit.patch_embed.patch_size
-        grid = (-(-pixels.shape[2] // patch_height), -(-pixels.shape[3] // patch_width))
-        size = (grid[0] * patch_height, grid[1] * patch_width)
+        sides = zip(pixels.shape[2:], (patch_height, patch_width), strict=True)
+        if self.fit == 'up':
+            rows, columns = (-(-side // patch) for side, patch in sides)
+        else:
+            rows, columns = (max(round(side / patch), 1) for side, patch in sides)
+        grid = (rows, columns)
+        size = (rows * patch_height, columns * patch_width)
         if size != tuple(pixels.shape[2:]):
-            pixels = F.interpolate(pixels, size=size, mode='bicubic', align_corners=False)
+            mode = 'bicubic' if self.fit == 'up' else 'bilinear'
+            pixels = F.interpolate(pixels, size=size, mode=mode, align_corners=False)
         tokens = self._tokens((pixels.float() - self.mean) / self.std)
         patches = tokens[:, self.vit.num_prefix_tokens :]
         return Affinity(patches.transpose(1, 2).unflatten(2, grid))
 
     def _tokens(self, images: Tensor) -> Tensor:
-        """All tokens after the last norm, ``(B, P+N, C')``, of normalised images."""
+        """All tokens ``(B, P+N, C')`` of normalised images."""
         vit = self.vit
-        if self.positions == 'timm':
+        if self.tokens == 'last' and self.positions == 'timm':
             return vit.forward_features(images)
+        x = vit.norm_pre(self._embed(images))
+        if self.tokens == 'last':
+            return vit.norm(vit.blocks(x))
+        last = vit.blocks[-1]
+        q, k, _ = last.attn.qkv(last.norm1(vit.blocks[:-1](x))).chunk(3, dim=-1)
+        return q + k
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Tokens ``(B, P+N, C')`` with their positions."""
+        vit = self.vit
         x = vit.patch_embed(images)
+        if self.positions == 'timm':
+            return vit._pos_embed(x)
         lead = 0 if vit.no_embed_class else vit.num_prefix_tokens
         first, square = vit.pos_embed[:, :lead], vit.pos_embed[:, lead:]
         square = square.unflatten(1, vit.patch_embed.grid_size).permute(0, 3, 1, 2)
@@ -158,7 +192,5 @@ class TimmFeatures(AffinitySource):
         extra = [one for one in (vit.cls_token, vit.reg_token) if one is not None]
         extra = [one.expand(len(x), -1, -1) for one in extra]
         if vit.no_embed_class:
-            x = torch.cat([*extra, x + positions], dim=1)
-        else:
-            x = torch.cat([*extra, x], dim=1) + positions
-        return vit.norm(vit.blocks(vit.norm_pre(x)))
+            return torch.cat([*extra, x + positions], dim=1)
+        return torch.cat([*extra, x], dim=1) + positions

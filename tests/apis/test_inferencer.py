@@ -174,11 +174,11 @@ def test_mistaken_names_of_options_of_constructors_are_answered(tagger):
 
 def test_a_class_is_encoded_once(monkeypatch):
     encoded = []
-    original = TextEncoder.encode_class
+    original = TextEncoder.encode_classes
     monkeypatch.setattr(
         TextEncoder,
-        'encode_class',
-        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases),
+        'encode_classes',
+        lambda self, classes: encoded.extend(one[0] for one in classes) or original(self, classes),
     )
     config = Config.fromfile(CONFIG)
     config.merge_from_dict({'model.encoder.text_cache': False})

@@ -156,9 +156,47 @@ def test_synonyms_are_averaged(encoder):
     torch.testing.assert_close(encode(NAMES)[2], expected, atol=1e-6, rtol=0)
 
 
-def test_a_class_does_not_depend_on_its_neighbours(encoder):
-    encode = TextEncoder(encoder, TEMPLATES, cache_dir=False)
-    assert torch.equal(encode(NAMES)[1], encode(Vocabulary.load(['traffic light']))[0])
+@pytest.mark.parametrize('by_prefix', [True, False])
+def test_a_class_does_not_depend_on_its_neighbours(encoder, monkeypatch, by_prefix):
+    """Its feature has the same bits alone, among others of any length, and in any order."""
+    if not by_prefix:
+        monkeypatch.setattr(text_module, 'prefix_blocks', lambda text: None)
+    encode = TextEncoder(encoder, ('a {}.', '{}, seen from far away'), cache_dir=False)
+    random = np.random.RandomState(0)
+    words = ['dog', 'traffic light', 'bell', 'a ' * 12 + 'b', 'x' * 9, 'very ' * 40 + 'old']
+    names = [(*random.choice(words, 1 + n % 3, replace=False), str(n)) for n in range(45)]
+    alone = {name: encode.encode_class(name) for name in names[::6]}
+    for count in (2, 17, 45):
+        order = random.permutation(len(names))[:count]
+        features = encode.encode_classes([names[at] for at in order])
+        for at, feature in zip(order, features, strict=True):
+            assert torch.equal(feature, alone.setdefault(names[at], feature))
+
+
+def test_each_batch_has_one_shape(encoder, monkeypatch):
+    """Filled up in rows and in length; each prompt as long as it needs, but for the step."""
+    monkeypatch.setattr(text_module, 'prefix_blocks', lambda text: None)
+    shapes = []
+    forward = encoder.clip.transformer.forward
+    monkeypatch.setattr(
+        encoder.clip.transformer,
+        'forward',
+        lambda x, attn_mask: shapes.append(tuple(x.shape[:2])) or forward(x, attn_mask),
+    )
+    encode = TextEncoder(encoder, ('{}',), cache_dir=False)
+    encode.encode_classes([('dog',), ('a ' * 7,), *((str(n),) for n in range(32)), ('a ' * 72,)])
+    assert sorted(shapes) == [(32, 8), (32, 8), (32, 16), (32, 77)]
+
+
+def test_classes_come_in_groups_of_bounded_size(encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(text_module, 'GROUP', 5)
+    encode, sizes = TextEncoder(encoder, TEMPLATES, tmp_path), []
+    original = encode.encode_classes
+    monkeypatch.setattr(encode, 'encode_classes', lambda c: sizes.append(len(c)) or original(c))
+    names = Vocabulary.load(['dog', 'cat', 'owl', ('a', 'b', 'c'), 'cow'])
+    got = encode(names)
+    assert sizes == [3, 1, 1]  # prompts: 6, 6 and 2
+    assert torch.equal(got, TextEncoder(encoder, TEMPLATES, cache_dir=False)(names))
 
 
 def test_too_long_a_prompt_names_the_class(encoder):
@@ -184,11 +222,11 @@ def test_damaged_weights_are_an_error(clip):
 def counted(monkeypatch):
     """Names of the classes that were really encoded."""
     encoded = []
-    original = TextEncoder.encode_class
+    original = TextEncoder.encode_classes
     monkeypatch.setattr(
         TextEncoder,
-        'encode_class',
-        lambda self, phrases: encoded.append(phrases[0]) or original(self, phrases),
+        'encode_classes',
+        lambda self, classes: encoded.extend(one[0] for one in classes) or original(self, classes),
     )
     return encoded
 

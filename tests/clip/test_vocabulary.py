@@ -352,24 +352,118 @@ def test_every_built_in_list_has_a_source():
     assert not PUBLISHED.keys() & DIGESTS.keys()
 
 
+# Files in which other tools keep classes, by what they are called, and their phrases.
+CLASS_FILES = {
+    'list.json': ('["bell", "train"]', 'bell,train'),
+    'lines.txt': ('[\n"bell",\n"train"\n]\n', 'bell,train'),
+    'python.txt': ("['bell', 'train']\n", 'bell,train'),
+    'synonyms.json': ('[["bell", "gong"], "train"]', 'bell/gong,train'),
+    'dict.json': ('\ufeff{"bell": ["gong"],\r\n "train": []}', 'bell/gong,train'),
+    'numbered.json': ('{"1": "train", "0": "bell", "10": "owl"}', 'bell,train,owl'),
+    'numbers.txt': ('{"train": 1,\n "bell": 0}', 'bell,train'),
+    'coco.json': (
+        '{"images": [{"id": 3}], "annotations": [], "categories": '
+        '[{"id": 9, "name": "bell", "supercategory": "thing"}, {"id": 4, "name": "train"}]}',
+        'bell,train',
+    ),
+    'lvis.json': (
+        '{"categories": [{"name": "aerosol_can", "synset": "aerosol.n.02", '
+        '"synonyms": ["aerosol_can", "spray_can"]}, {"name": "bell", "synonyms": ["bell"]}]}',
+        'aerosol can/spray can,bell',
+    ),
+    'cvat.json': (
+        '[\n {\n  "name": "bell",\n  "id": 1,\n  "color": "#ff0000",\n  "attributes": []\n },\n'
+        ' {"name": "train", "type": "tag", "attributes": []}\n]',
+        'bell,train',
+    ),
+    'label_studio.xml': (
+        '<View>\n <Image name="i" value="$image"/>\n <Choices name="c" toName="i">\n'
+        '  <Choice value="bell"/><Choice value="big, red train"/>\n </Choices>\n</View>',
+        'bell,big; red train',
+    ),
+    'shapes.txt': (
+        '<?xml version="1.0"?><View><Image name="i" value="$i"/><RectangleLabels name="r" '
+        'toName="i"><Label value="bell" background="red"/></RectangleLabels></View>',
+        'bell',
+    ),
+    'data.yaml': ('# of a detector\npath: ../data\nnames:\n  0: bell\n  1: train\n', 'bell,train'),
+    'flow.txt': ('nc: 2\nnames: [bell, train]\n', 'bell,train'),
+    'list.yml': ('- bell\n- [train, railway]\n', 'bell,train/railway'),
+    'dashes.txt': ('---\n- bell\n', 'bell'),
+    'dict.yaml': ('bell: [gong]\ntrain:\nowl: bird\n', 'bell/gong,train,owl/bird'),
+    'numbers.yaml': ('0: bell\n1: train\n', 'bell,train'),
+    'entries.txt': ('- name: bell\n  id: 3\n', 'bell'),
+    'openimages.csv': (
+        'LabelName,DisplayName\r\n/m/011k07,Tortoise\r\n/m/0120dh,"Food, hot"\r\n',
+        'Tortoise,Food; hot',
+    ),
+    'boxable.csv': ('/m/011k07,Tortoise\n/g/11abc,Bell\n', 'Tortoise,Bell'),
+    'ram.txt': ('bell | traffic light | train \n', 'bell,traffic light,train'),
+    'three.txt': ('bell | owl\ncow | dog |\n', 'bell,owl,cow,dog'),
+}
+
+
+@pytest.mark.parametrize('name', CLASS_FILES)
+def test_class_files_of_other_tools(tmp_path, name):
+    text, expected = CLASS_FILES[name]
+    path = tmp_path / name
+    path.write_text(text, encoding='utf-8', newline='')
+    phrases = [tuple(one.replace(';', ',').split('/')) for one in expected.split(',')]
+    assert list(Vocabulary.load(path).phrases) == phrases
+    assert parse_names(str(path)) == Vocabulary.load(path)
+
+
+def test_lvis_classes_keep_their_names(tmp_path):
+    path = tmp_path / 'lvis.json'
+    path.write_text(CLASS_FILES['lvis.json'][0])
+    assert Vocabulary.load(path).names == ('aerosol_can', 'bell')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'error', 'message'),
+    [
+        ('a.json', '{"image": "a.jpg", "tags": ["bell"]}', ValueError, "holds 'image'.* results"),
+        ('a.json', '{"images": [], "annotations": []}', ValueError, "holds 'annotations'"),
+        ('a.json', '{"annotations": [], "categories": []}', ValueError, "under 'categories'"),
+        ('a.json', '["bell", 7]', TypeError, 'has 7 as class 1, .*: put it in quotes'),
+        ('a.yml', 'names:\n- bell\n- no\n', TypeError, 'has False as class 1'),
+        ('a.json', '[{"id": 1}]', ValueError, r"without a name, number 0: \{'id': 1\}"),
+        ('a.json', '["bell", "bell"]', ValueError, r"a\.json: .*more than once: \['bell'\]"),
+        ('a.json', '["bell", ["owl", ""]]', ValueError, r'a\.json: class 1 has an empty name'),
+        ('a.json', '["bell"', ValueError, 'is neither JSON nor YAML as a whole: while parsing'),
+        ('a.json', '"bell"', ValueError, 'holds no list of names'),
+        ('a.yaml', 'bell\n', ValueError, 'holds no list of names'),
+        ('a.json', '[' * 100000, ValueError, 'is neither JSON nor YAML'),
+        ('a.xml', '<View/>', ValueError, r'a\.xml: the label config has no'),
+        ('a.yml', '!!python/object/apply:os.abort []\n', ValueError, 'is neither JSON nor YAML'),
+    ],
+)
+def test_bad_class_files_of_other_tools(tmp_path, name, text, error, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(error, match=message) as caught:
+        Vocabulary.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_lists_of_imagenet():
+    names = Vocabulary.load('imagenet12k')
+    assert parse_names(' imagenet12k') == names
+    # 11,821 classes, 421 of which have no lemma that is not the name of an earlier one.
+    assert len(names) == 11400
+    of = dict(zip(names.names, names.phrases, strict=True))
+    assert of['person'] == ('person', 'individual', 'someone', 'somebody', 'mortal', 'soul')
+    assert of['monitor'] == ('monitor', 'monitor lizard', 'varan')
+    assert of['monitoring device'] == ('monitoring device', 'monitor')
+    with pytest.raises(ValueError, match=r'did you mean imagenet12k'):
+        parse_names('imagenet-12k')
+
+
 # Texts that are no class lists, and what is said of each.
 OTHER_FORMATS = {
-    'names:\n  0: bell\n  1: train\n': r"is YAML \('names:'\)",
-    'path: ../data\ntrain: images\nnames:\n  0: bell\n': r'is YAML',
-    'nc: 2\nnames: [bell, train]\n': 'is YAML',
-    '---\nbell\n': 'is YAML',
-    '0: bell\n1: train\n': 'is YAML',
-    'bell: 0\ntrain: 1\n': 'is YAML',
-    '- bell\n- train\n': 'is YAML',
-    '* bell\n* train\n': 'is YAML',
-    '- name: bell\n  id: 3\n': 'is YAML',
-    '["bell", "train"]\n': 'is JSON',
-    '[\n"bell",\n"train"\n]\n': 'is JSON',
-    "['bell', 'train']\n": 'is JSON',
-    '{"0": "bell",\n "1": "train"}\n': 'is JSON',
-    '{"image": "a.jpg", "tags": ["bell"]}\n{"image": "b.jpg", "tags": []}\n': 'is JSON',
-    '{"images": [], "annotations": [], "categories": []}': 'is JSON, as COCO annotations are',
-    '{\n "categories": [\n  {"id": 1, "name": "bell"}\n ]\n}': 'is JSON, as COCO',
+    '---\nbell\n': 'holds no list of names',
+    '* bell\n* train\n': 'is neither JSON nor YAML',
+    '{"image": "a.jpg", "tags": ["bell"]}\n{"image": "b.jpg", "tags": []}\n': 'is neither JSON',
     '<annotation>\n<name>bell</name>\n': 'is XML or HTML',
     "classes = [\n'bell',\n]\n": 'is Python code',
     'a photo of a {}.\nart of the {}.\n': 'holds prompt templates',

@@ -19,9 +19,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mmtagclip.exports import Options, formats, formats_of_runs, open_results
-from mmtagclip.exports.label_studio import LabelConfig, encode_brush, read_label_config
+from mmtagclip.exports.label_studio import encode_brush
 from mmtagclip.exports.regions import class_regions, connected_regions
 from mmtagclip.exports.xmp import with_keywords
+from mmtagclip.label_config import LabelConfig, read_label_config
 
 FORMATS = formats()
 

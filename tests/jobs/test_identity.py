@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.dataset import Compose
 from mmengine.model import BaseTTAModel
+from PIL import Image
 from torch import nn
 
 import mmtagclip.datasets
@@ -69,6 +70,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
         'DMAR': DMAR,
         'DirectSegmentor': {'encoder': encoder_config, 'head': TEXT_HEAD},
         'PIAAHead': {'scorer': GAUSS},
+        'CorrCLIPLastBlock': {'source': timm},
         'ProxyLastBlock': {'source': timm},
         'SegTextHead': {**TEXT_HEAD, 'descriptions': ['a dog', 'a cat']},
         'TagCLIP': tagger,
@@ -98,6 +100,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'templates': ['a {}'],
             'cam': {'type': 'mmtagclip.SoftmaxGradCAM', 'max_tags': 3},
             'post_processor': PAMR,
+            'label_processor': {'type': 'mmtagclip.LabelClosing'},
             'tags': 'given',
             'label_map': ([0, 0], {'groups': ['animal'], 'with_background': False}),
             'groups': (['beast'], {'label_map': [0, 0], 'with_background': False}),
@@ -117,6 +120,11 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
         },
         'ClassTokenHead': {**RULE, 'scoring': 'cosine'},
         'DMAR': {'votes': 1},
+        'CorrCLIPLastBlock': {
+            'source': {**timm, 'checkpoint': str(folder / 'vit2.safetensors')},
+            'merge': False,
+            'spatial_layers': [3, 4],
+        },
         'PIAAHead': {'scorer': {**GAUSS, 'score_temperature': 1.0}, **RULE},
         'ProxyLastBlock': {'source': {**timm, 'checkpoint': str(folder / 'vit2.safetensors')}},
         'SegTextHead': {
@@ -125,7 +133,9 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'templates': ['{}'],
             'descriptions': ['a hound', 'a cat'],
             'scoring': 'sigmoid',
+            'replace': {'dog': 'hound'},
         },
+        'SlidingWindows': {'pad_to': 56, 'patch_size': 16},
         'TagCLIP': {
             'encoder': other_encoder,
             'head': {'type': 'mmtagclip.ClassTokenHead'},
@@ -146,6 +156,8 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'checkpoint': str(folder / 'vit2.safetensors'),
             'kwargs': {'drop_rate': 0.5},
             'positions': 'bicubic_scale',
+            'tokens': 'q+k',
+            'fit': 'nearest',
             'pretrained': ...,  # in the place of a checkpoint, with a download
         },
         'SCCLIPLastBlock': {
@@ -235,13 +247,20 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
     tags = tmp_path / 'tags.txt'
     tags.write_text('a 0 1\n')
     (tmp_path / 'other.txt').write_text('a 0\n')
-    needed = {'LoadTags': {'tag_file': str(tags), 'classes': ['dog', 'cat', 'bus']}}.get(name, {})
+    for folder, ids in (('regions', [[0, 1]]), ('others', [[0, 1, 1]])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.array(ids, dtype=np.uint8)).save(tmp_path / folder / 'a.png')
+    needed = {
+        'LoadTags': {'tag_file': str(tags), 'classes': ['dog', 'cat', 'bus']},
+        'LoadRegions': {'path': str(tmp_path / 'regions')},
+    }.get(name, {})
     others = {
         'on_error': 'skip',
         'size': (64, 64),
         'max_side': 99,
         'patch_size': 8,
         'tag_file': str(tmp_path / 'other.txt'),
+        'path': str(tmp_path / 'others'),
         'classes': ...,  # tags count as they were read, by number
     }
     plain = described(TRANSFORMS, name, needed)
@@ -253,6 +272,9 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
         assert differences(plain, described(TRANSFORMS, name, {**needed, option: value})), option
     if name == 'LoadTags':
         tags.write_text('a 0 2\n')
+        assert differences(plain, described(TRANSFORMS, name, needed))
+    if name == 'LoadRegions':
+        (tmp_path / 'regions' / 'b.png').write_bytes(b'')
         assert differences(plain, described(TRANSFORMS, name, needed))
 
 

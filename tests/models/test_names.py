@@ -30,11 +30,11 @@ def build(encoder_config):
 def encoded(monkeypatch):
     """Names that were really encoded."""
     names = []
-    original = TextEncoder.encode_class
+    original = TextEncoder.encode_classes
     monkeypatch.setattr(
         TextEncoder,
-        'encode_class',
-        lambda self, phrases: names.append(phrases[0]) or original(self, phrases),
+        'encode_classes',
+        lambda self, classes: names.extend(one[0] for one in classes) or original(self, classes),
     )
     return names
 

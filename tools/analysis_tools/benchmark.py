@@ -133,7 +133,7 @@ class Benchmark:
 
         uncached = TextEncoder(encoder, templates, False)
         ours, other, ratio = measuring.pair(
-            lambda: [uncached.encode_class([name]) for name in sample],
+            lambda: uncached.encode_classes([[name] for name in sample]),
             lambda: [padded(name) for name in sample],
             max(1, self.repeats // 3),
         )
@@ -143,7 +143,7 @@ class Benchmark:
         yield (
             'text_cold',
             Row(
-                f'text features, {len(templates)} prompts per name, cut at their longest, of '
+                f'text features, {len(templates)} prompts per name, cut and in batches, of '
                 f'{len(sample)} names',
                 'every prompt padded to the whole context, one name at a time',
                 1 / ratio,

@@ -127,4 +127,4 @@ class DINOTxt(Tower):
 
     def patch_text(self, text: Tensor) -> Tensor:
         """See :class:`Tower`."""
-        return F.normalize(text[:, text.shape[1] // 2 :], dim=-1)
+        return F.normalize(text[..., text.shape[-1] // 2 :], dim=-1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -79,9 +78,7 @@ class AffinityRefinement(nn.Module):
 
     def box_mask(self, cams: Tensor, grid: tuple[int, int]) -> Tensor:
         """Union of the boxes of each CAM ``(T, N)``, bool; far edges as in DMAR."""
-        quantised = (cams * 255).to(torch.uint8).unflatten(1, grid).cpu().numpy()
-        boxes = [
-            fill_boxes((one > int(self.box_threshold * one.max())).astype(np.uint8))
-            for one in quantised
-        ]
-        return torch.from_numpy(np.stack(boxes)).flatten(1).to(cams.device)
+        quantised = (cams * 255).to(torch.uint8)
+        limits = self.box_threshold * quantised.amax(dim=1, keepdim=True).double()
+        above = (quantised > limits.to(torch.uint8)).unflatten(1, grid)
+        return fill_boxes(above).flatten(1)

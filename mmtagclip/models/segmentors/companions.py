@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...clip import PADDING, Companions
+from ...regions.grids import bilinear, nearest
 from .base import EncodedImage
 from .windows import Window
 
@@ -51,12 +52,6 @@ def cut_companions(
             [_cut_features(whole, (height, width), one, grid) for one in windows]
         )
     return Companions(regions, features)
-
-
-def nearest(length: int, size: int) -> Tensor:
-    """Index ``(size,)`` int64 that resizes a side of this length, as torch's ``nearest`` does."""
-    steps = torch.arange(length, dtype=torch.float32)[None, None]
-    return F.interpolate(steps, size=size, mode='nearest')[0, 0].long()
 
 
 def _cut_regions(ids: Tensor, rows: Tensor, columns: Tensor, window: Window) -> Tensor:
@@ -105,15 +100,3 @@ def _mix(x: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tensor:
     weight = weight.to(x).view(shape)
     first, second = (x.index_select(dim, one.to(x.device)) for one in index)
     return first * (1 - weight) + second * weight
-
-
-def bilinear(length: int, size: int) -> tuple[Tensor, Tensor]:
-    """How torch's ``bilinear`` resizes a side, without ``align_corners``.
-
-    Returns:
-        The two places ``(2, size)`` int64 that each result reads, and the weight ``(size,)``
-        float32 of the second.
-    """
-    at = ((torch.arange(size, dtype=torch.float32) + 0.5) * (length / size) - 0.5).clamp(min=0)
-    first = at.floor().long().clamp(max=length - 1)
-    return torch.stack([first, (first + 1).clamp(max=length - 1)]), at - first

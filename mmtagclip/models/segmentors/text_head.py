@@ -1,7 +1,7 @@
 """From cosines with words to labels: synonyms, background, thresholds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,6 +106,8 @@ class SegTextHead(nn.Module):
         description_weight: ``a`` of ``(1 - a) * word + a * description``, the
             text feature of each word of a class, not normalised again;
             published: 0.05 to 0.2. Ignored without descriptions.
+        replace: Words that stand in for words of ``classes``, which keep their names:
+            ``{'person': 'people'}`` (CorrCLIP).
 
     Attributes:
         own: The head's own words, which a call may replace by those of
@@ -114,7 +116,8 @@ class SegTextHead(nn.Module):
     Raises:
         ValueError: A word belongs to two classes, a threshold has no background
             words, a threshold or weight is outside [0, 1], the number of
-            descriptions is not that of the classes, or ``scoring`` is unknown.
+            descriptions is not that of the classes, ``scoring`` is unknown, or a word to replace
+            is not among the classes' words.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class SegTextHead(nn.Module):
         descriptions: str | Sequence[str] | None = None,
         description_weight: float = 0.1,
         scoring: str = 'softmax',
+        replace: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         if scoring not in SCORINGS[:2]:
@@ -135,6 +139,8 @@ class SegTextHead(nn.Module):
         self.scoring = scoring
         self.logit_bias: float | None = None
         self.classes, self.background = load_classes(classes), Vocabulary.load(background)
+        if replace:
+            self.classes = _with_words(self.classes, replace)
         for key, value in {
             'background_threshold': background_threshold,
             'area_threshold': area_threshold,
@@ -370,3 +376,13 @@ class SegTextHead(nn.Module):
         if background_threshold:
             label[best < background_threshold] = 0
         return label
+
+
+def _with_words(classes: Vocabulary, replace: Mapping[str, str]) -> Vocabulary:
+    """The same classes with other words."""
+    known = {word for phrases in classes.phrases for word in phrases}
+    for word in replace:
+        if word not in known:
+            raise ValueError(f'replace has {word!r}, which is no word of a class')
+    phrases = tuple(tuple(replace.get(word, word) for word in one) for one in classes.phrases)
+    return Vocabulary(phrases, classes.names)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -93,8 +92,7 @@ class DMAR(nn.Module):
         limit = (scaled.mean(dim=1, keepdim=True) * quantised.amax(dim=1, keepdim=True)).to(
             torch.uint8
         )
-        binary = (quantised > limit).to(torch.uint8).transpose(1, 2).unflatten(2, grid)
-        boxes = np.stack([[fill_boxes(one) for one in image] for image in binary.cpu().numpy()])
-        mask = torch.from_numpy(boxes).to(refined.device).flatten(2).transpose(1, 2)
+        boxes = fill_boxes((quantised > limit).transpose(1, 2).unflatten(2, grid))
+        mask = boxes.flatten(2).transpose(1, 2)
         constant = refined.amax(dim=1, keepdim=True) == refined.amin(dim=1, keepdim=True)
         return mask | constant

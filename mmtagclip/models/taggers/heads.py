@@ -19,7 +19,6 @@ __all__ = [
     'TagHead',
     'TagScores',
     'check_finite',
-    'check_scores',
     'coarse_scores',
 ]
 
@@ -32,10 +31,13 @@ class TagScores:
         scores: ``(B, F)`` image scores of the foreground classes.
         score_maps: ``(B, F, h, w)`` their scores on the patch grid; None if the
             head makes none.
+        shares: ``(B, R)``, how much each descriptor spoke for its class, see
+            :meth:`mmtagclip.clip.Described.shares`; None without descriptions.
     """
 
     scores: Tensor
     score_maps: Tensor | None
+    shares: Tensor | None = None
 
 
 class TagHead(nn.Module):
@@ -86,9 +88,12 @@ class TagCLIPHead(TagHead):
         top: The same.
         scoring: ``'softmax'`` over all names, as published, or ``'sigmoid'``, name by name, for
             models that were trained so (SigLIP); CWR scores alike.
+        shortlist: DMAR and CWR refine only this many classes of an image, those of the highest
+            coarse scores; the others score 0. For lists of thousands of names. If None, all.
 
     Raises:
-        ValueError: ``scoring`` is unknown.
+        TypeError: ``shortlist`` is no whole number.
+        ValueError: ``scoring`` is unknown, or ``shortlist`` is below 1.
     """
 
     def __init__(
@@ -100,8 +105,14 @@ class TagCLIPHead(TagHead):
         min_score: float | None = None,
         top: int | None = None,
         scoring: str = 'softmax',
+        shortlist: int | None = None,
     ) -> None:
         super().__init__(threshold, min_score, top)
+        if shortlist is not None and type(shortlist) is not int:
+            raise TypeError(f'shortlist must be a whole number, not {shortlist!r}')
+        if shortlist is not None and shortlist < 1:
+            raise ValueError(f'shortlist must be at least 1, not {shortlist}')
+        self.shortlist = shortlist
         if scoring not in SCORINGS[:2]:
             raise ValueError(f"scoring must be 'softmax' or 'sigmoid', not {scoring!r}")
         self.scoring = scoring
@@ -131,15 +142,22 @@ class TagCLIPHead(TagHead):
                 grid and they are on another.
         """
         features, encoder = encoded.features, encoded.encoder
-        check_finite(features)
+        text, owners = compared(encoded, names)
         maps = (
-            name_scores(features.patches, encoder.patch_text(names.text), encoder, self.scoring)
+            name_scores(features.patches, encoder.patch_text(text), encoder, self.scoring, owners)
             if self.scorer is None
             else self.scorer(features.patches)
         )
+        count, labels = names.num_foreground, None
+        if self.shortlist is not None and self.shortlist < count:
+            labels = shortlist(maps[..., :count].amax(dim=1), self.shortlist)
+            others = torch.arange(count, maps.shape[-1], device=maps.device)
+            columns = torch.cat([labels, others.expand(len(labels), -1)], dim=1)
+            maps = maps.gather(2, columns[:, None].expand(-1, maps.shape[1], -1))
+            count = self.shortlist
         if self.dmar is not None:
             maps = self.dmar(maps, features.attention, features.grid)
-        scores = maps[..., : names.num_foreground].amax(dim=1)
+        scores = maps[..., :count].amax(dim=1)
         if self.cwr is not None:
             if (
                 tuple(side * encoder.patch_size for side in features.grid)
@@ -151,10 +169,24 @@ class TagCLIPHead(TagHead):
                     'keep_grid=False'
                 )
             scores = self.cwr(
-                maps, scores, features.grid, encoded.images, names.text, encoder, self.scoring
+                maps,
+                scores,
+                features.grid,
+                encoded.images,
+                text,
+                encoder,
+                self.scoring,
+                owners,
+                labels,
             )
-        check_scores(scores)
-        foreground = maps[..., : names.num_foreground].transpose(1, 2)
+        check_finite(features, scores)
+        foreground = maps[..., :count].transpose(1, 2)
+        if labels is not None:
+            every = names.num_foreground
+            scores = scores.new_zeros(len(scores), every).scatter(1, labels, scores)
+            index = labels[..., None].expand_as(foreground)
+            empty = foreground.new_zeros(len(scores), every, foreground.shape[2])
+            foreground = empty.scatter(1, index, foreground)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 
 
@@ -189,38 +221,51 @@ class ClassTokenHead(TagHead):
 
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
-        check_finite(encoded.features)
         class_token = encoded.encoder.ordinary_class_token(encoded.features)
-        scores = name_scores(class_token[:, None], names.text, encoded.encoder, self.scoring)
-        check_scores(scores[:, 0])
+        text, owners = compared(encoded, names)
+        scores = name_scores(class_token[:, None], text, encoded.encoder, self.scoring, owners)
+        check_finite(encoded.features, scores[:, 0])
         return TagScores(scores[:, 0, : names.num_foreground], None)
 
 
-def check_scores(scores: Tensor) -> None:
-    """Refuse scores ``(B, F)`` with NaN, which the features of a crop can cause.
+def shortlist(scores: Tensor, count: int) -> Tensor:
+    """The classes of the highest scores of each image ``(B, count)``, ascending.
 
-    Raises:
-        ValueError: Some are not finite.
+    Args:
+        scores: ``(B, F)``; of equal ones, the first class counts.
+        count: How many, at most F.
     """
-    bad = ~torch.isfinite(scores).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the scores of image {bad.nonzero().flatten().tolist()} of the batch are '
-            'not finite: the weights are damaged, or the dtype is too narrow for them '
-            '(try float32)'
-        )
+    order = scores.sort(dim=1, descending=True, stable=True).indices
+    return order[:, :count].sort(dim=1).values
 
 
-def check_finite(features: DenseFeatures) -> None:
+def compared(encoded: Encoded, names: Names) -> tuple[Tensor, Tensor | None]:
+    """What images are compared with, see :meth:`mmtagclip.clip.Names.compared`."""
+    if not names.needs_class_token:
+        return names.compared()
+    return names.compared(encoded.encoder.ordinary_class_token(encoded.features))
+
+
+def check_finite(features: DenseFeatures, scores: Tensor | None = None) -> None:
     """Refuse features with NaN or infinite values, which would silently give wrong tags.
 
+    The host waits once, so this comes last: no step before needs finite values.
+
+    Args:
+        features: Of the images.
+        scores: ``(B, F)``, made from them; the features of a crop can spoil these too.
+
     Raises:
         ValueError: Some are not finite.
     """
-    bad = ~torch.isfinite(features.patches).flatten(1).all(dim=1)
-    if bad.any():
-        raise ValueError(
-            f'the features of image {bad.nonzero().flatten().tolist()} of the batch '
-            'are not finite: the weights are damaged, or the dtype is too narrow for '
-            'them (try float32)'
-        )
+    found = {'features': features.patches.flatten(1)}
+    if scores is not None:
+        found['scores'] = scores
+    bad = torch.stack([~torch.isfinite(one).all(dim=1) for one in found.values()]).tolist()
+    for what, images in zip(found, bad, strict=True):
+        if any(images):
+            places = [index for index, one in enumerate(images) if one]
+            raise ValueError(
+                f'the {what} of image {places} of the batch are not finite: the weights are '
+                'damaged, or the dtype is too narrow for them (try float32)'
+            )

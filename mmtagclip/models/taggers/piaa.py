@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseEncoder, Encoded, Names, Vocabulary, read_state_dict
 from ...registry import MODELS
-from .heads import TagHead, TagScores, check_finite, check_scores, coarse_scores
+from .heads import TagHead, TagScores, check_finite, coarse_scores
 
 # Patches that are computed together: a bank of C classes has C times ``bank_size``, and each of
 # them C probabilities.
@@ -379,11 +379,10 @@ class PIAAHead(TagHead):
     def forward(self, encoded: Encoded, names: Names) -> TagScores:
         """Score a batch; arguments as in :class:`TagCLIPHead`."""
         features = encoded.features
-        check_finite(features)
         class_token = encoded.encoder.ordinary_class_token(features)
         maps = self.scorer(features.patches)
         scores = self.scores(maps, class_token, names.text)[:, : names.num_foreground]
-        check_scores(scores)
+        check_finite(features, scores)
         foreground = maps[..., : names.num_foreground].transpose(1, 2)
         return TagScores(scores, foreground.unflatten(2, features.grid))
 

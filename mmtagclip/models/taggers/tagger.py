@@ -7,6 +7,7 @@ from ...frameworks import pretrain  # noqa: F401
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,15 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ...clip import Encoded, Names, Vocabulary, load_names
+from ...clip import (
+    Described,
+    Descriptions,
+    Encoded,
+    Names,
+    Vocabulary,
+    load_labels,
+    load_names,
+)
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..data_preprocessor import CLIPDataPreprocessor
@@ -43,6 +52,9 @@ class TagCLIP(BaseClassifier):
         with_score_maps: Whether each result carries its score maps.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
         init_cfg: Ignored; the encoder loads its weights when it is built.
+        descriptions: What is said about each class: a file, a dict from names to descriptors, or
+            a dict with ``source`` and options; see :class:`mmtagclip.clip.Descriptions`. None
+            for none.
 
     Attributes:
         background: The names that compete with the classes.
@@ -68,12 +80,16 @@ class TagCLIP(BaseClassifier):
         with_score_maps: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
         init_cfg: dict | None = None,
+        descriptions: ConfigDict | dict | str | None = None,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mmtagclip.CLIPDataPreprocessor'}
         super().__init__(init_cfg, data_preprocessor)
         # Before any weights are read: a name that is in both is refused.
         self.classes, self.background = load_names(classes, background)
+        self.descriptions = None if descriptions is None else Descriptions.of(descriptions)
+        if self.descriptions is not None:
+            self.descriptions.check(self.classes)
         self.encoder = MODELS.build(encoder) if isinstance(encoder, dict) else encoder
         self.head = MODELS.build(head) if isinstance(head, dict) else head
         self.with_score_maps = with_score_maps
@@ -96,10 +112,14 @@ class TagCLIP(BaseClassifier):
                 f'{self.encoder.num_blocks} layers: set votes to at most that'
             )
         self.templates = templates
-        names = self.encoder.names(self.classes, self.background, templates)
+        self.check_shortlist(len(self.classes))
+        names = self.encoder.names(self.classes, self.background, templates, self.descriptions)
         self.register_buffer('text', names.text, persistent=False)
+        self._described = names.described
         for classifier in self._classifiers():
-            classifier.attach(self.classes + self.background, self.encoder)
+            classifier.attach(
+                self._fitted(self.classes, self.background, self.descriptions), self.encoder
+            )
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
     @property
@@ -110,12 +130,18 @@ class TagCLIP(BaseClassifier):
     @property
     def names(self) -> Names:
         """The tagger's own names, which a call may replace by those of :meth:`names_for`."""
-        return Names(self.classes, self.background, self.text)
+        described = self._described
+        if described is not None:
+            described = described.to(self.text.device)
+        return Names(self.classes, self.background, self.text, described)
 
     def names_for(
         self,
         classes: str | Sequence | Vocabulary | None = None,
         background: str | Sequence | Vocabulary | None = None,
+        descriptions: Any = None,
+        hide: Sequence[str] = (),
+        labels: Any = None,
     ) -> Names:
         """Other names for a call; the tagger's own stay as they are.
 
@@ -125,12 +151,16 @@ class TagCLIP(BaseClassifier):
             classes: As in the constructor.
             background: As in the constructor. If None, the tagger's own without the
                 names that are now classes.
+            descriptions: As in the constructor.
+            hide: Names of classes that compete with the others, but are never tags, as if they
+                were background.
+            labels: What results call the classes; see :func:`mmtagclip.clip.load_labels`.
 
         Raises:
-            ValueError: As in the constructor, or the head was fitted for its own names
-                and these are others.
+            ValueError: As in the constructor, a name to hide is no class, or the head was fitted
+                for its own names and these are others.
         """
-        if classes is None and background is None:
+        if (classes, background, descriptions, labels) == (None,) * 4 and not hide:
             return self.names
         foreground, others = load_names(
             self.classes if classes is None else classes,
@@ -138,9 +168,43 @@ class TagCLIP(BaseClassifier):
         )
         if background is None:
             others = self.background.without(foreground)
+        said = self.descriptions
+        if descriptions is not None:
+            said = Descriptions.of(descriptions)
+            said.check(foreground)
+        called = None if labels is None else load_labels(labels, foreground.names)
+        if hide:
+            foreground, hidden = foreground.split(hide)
+            foreground, others = load_names(foreground, hidden + others)
+        self.check_shortlist(len(foreground))
         for classifier in self._classifiers():
-            classifier.check_names(foreground + others)
-        return self.encoder.names(foreground, others, self.templates)
+            classifier.check_names(self._fitted(foreground, others, said))
+        names = self.encoder.names(foreground, others, self.templates, said)
+        if called is None:
+            return names
+        return replace(names, labels=tuple(called[name] for name in foreground.names))
+
+    def check_shortlist(self, count: int) -> None:
+        """Refuse a shortlist that is longer than the list of classes.
+
+        Raises:
+            ValueError: It is.
+        """
+        shortlist = getattr(self.head, 'shortlist', None)
+        if shortlist is not None and shortlist > count:
+            raise ValueError(
+                f'a shortlist of {shortlist} is longer than the list of {count} classes: leave '
+                'it out, or set at most that'
+            )
+
+    @staticmethod
+    def _fitted(
+        classes: Vocabulary, background: Vocabulary, descriptions: Descriptions | None
+    ) -> Vocabulary:
+        """What a classifier is fitted for: the names with what they are prompted with."""
+        if descriptions is None:
+            return classes + background
+        return Vocabulary(tuple(descriptions.prompts(classes)), classes.names) + background
 
     def _classifiers(self) -> list[GaussianClassifier]:
         """Parts of the head that are fitted for the class names and the encoder."""
@@ -193,7 +257,8 @@ class TagCLIP(BaseClassifier):
 
         Each data sample gets ``pred_score`` ``(F,)``, ``pred_label`` (the tags'
         indices), ``tags`` (their names) and, if requested, ``score_maps``
-        ``(F, h, w)``. An image that could not be read (``load_error``) gets no
+        ``(F, h, w)``; if classes have descriptions, also their ``shares`` ``(R,)``.
+        An image that could not be read (``load_error``) gets no
         tags and scores of 0, and is not counted in metrics: all its labels become
         -1, which MMPretrain's metrics ignore.
 
@@ -219,13 +284,16 @@ class TagCLIP(BaseClassifier):
         readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable], names)
-        for index, result in zip(readable, results, strict=True):
-            sample, scores = data_samples[index], result.scores[0]
-            labels = rule.labels(scores)
-            sample.set_pred_score(scores).set_pred_label(labels)
-            sample.set_field([names.vocabulary.names[label] for label in labels.tolist()], 'tags')
+        found = [rule.mask(result.scores) for result in results]
+        masks = torch.cat(found).cpu() if found else ()  # the host waits once for all images
+        for index, result, mask in zip(readable, results, masks, strict=True):
+            sample, labels = data_samples[index], mask.nonzero().flatten()
+            sample.set_pred_score(result.scores[0]).set_pred_label(labels)
+            sample.set_field([names.labels[label] for label in labels.tolist()], 'tags')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')
+            if result.shares is not None:
+                sample.set_field(result.shares[0], 'shares')
         for index in sorted(set(range(len(data_samples))) - set(readable)):
             self._fill_unreadable(data_samples[index], len(names.vocabulary))
         return data_samples
@@ -265,8 +333,30 @@ class TagCLIP(BaseClassifier):
             scored = self.head(encoded, names)
             for row, index in enumerate(group):
                 maps = None if scored.score_maps is None else scored.score_maps[row : row + 1]
-                results[index] = TagScores(scored.scores[row : row + 1], maps)
+                one = TagScores(scored.scores[row : row + 1], maps)
+                if names.described is not None:
+                    one.shares = self._shares(names.described, encoded, maps, row)[None]
+                results[index] = one
         return [results[index] for index in range(len(images))]
+
+    def _shares(
+        self, described: Described, encoded: Encoded, maps: Tensor | None, row: int
+    ) -> Tensor:
+        """How much each descriptor spoke for its class in an image, ``(R,)``.
+
+        Args:
+            described: The descriptions.
+            encoded: The batch.
+            maps: ``(1, F, h, w)``, whose best patch a class was found in; None for the class token.
+            row: Index of the image in the batch.
+        """
+        encoder, features = encoded.encoder, encoded.features
+        if maps is None:
+            token = encoder.ordinary_class_token(features)[row]
+            return described.shares(token.expand(len(described.descriptors), -1))
+        text = encoder.patch_text(described.features)
+        best = maps[0].flatten(1).argmax(dim=1)
+        return replace(described, features=text).shares(features.patches[row, best])
 
     @property
     def rule(self) -> TagRule:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmtagclip.models import CWR
+from mmtagclip.models.taggers.cwr import Candidates, crop_one_by_one, crop_together
 from tests import twins
 
 
@@ -93,12 +94,35 @@ def test_patches_and_scores_at_the_limit_are_outside():
     refined = torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.5, 0.75], [0.25, 0.5, 0.5]]).T
     maps = torch.zeros(1, 9, 3)
     maps[0, [0, 1, 3]] = refined
-    (one,) = CWR(threshold=0.75).candidates(maps, torch.tensor([[0.25, 0.75, 1.0]]), (3, 3))
-    assert (one.image, one.label) == (0, 2)
-    one, two = CWR(threshold=0.5).candidates(maps, torch.tensor([[1.0, 0.75, 0.5]]), (3, 3))
-    assert (one.label, one.box, one.mask.nonzero().tolist()) == (0, (0, 1, 1, 2), [[0, 1]])
-    assert (two.label, two.box) == (1, (0, 0, 2, 1))
-    assert two.mask.nonzero().tolist() == [[0, 0], [1, 0]]
+    one = CWR(threshold=0.75).candidates(maps, torch.tensor([[0.25, 0.75, 1.0]]), (3, 3))
+    assert (one.image.tolist(), one.label.tolist()) == ([0], [2])
+    two = CWR(threshold=0.5).candidates(maps, torch.tensor([[1.0, 0.75, 0.5]]), (3, 3))
+    assert two.label.tolist() == [0, 1]
+    assert two.box.tolist() == [[0, 1, 1, 2], [0, 0, 2, 1]]
+    assert two.kept.all()
+    assert two.mask.nonzero().tolist() == [[0, 0, 1], [1, 0, 0], [1, 1, 0]]
+
+
+def test_crops_of_all_devices_are_those_of_one_box_after_the_other():
+    """What runs on a GPU, on the CPU: to 1e-6, and never a pixel beside the box."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 96, 160, generator=generator)
+    boxes = [[0, 0, 1, 1], [2, 3, 6, 10], [5, 9, 6, 10], [0, 0, 6, 10], [1, 4, 3, 9]]
+    count = len(boxes)
+    mask = torch.ones(count, 6, 10, dtype=torch.bool)
+    candidates = Candidates(
+        torch.tensor([0, 1, 0, 1, 1]),
+        mask[:, 0, 0].long(),
+        torch.tensor(boxes),
+        mask,
+        mask[:, 0, 0],
+    )
+    for size in ((64, 64), (7, 50)):
+        one, two = (cut(images, candidates, 16, size) for cut in (crop_one_by_one, crop_together))
+        torch.testing.assert_close(two, one, atol=1e-6, rtol=0)
+    beside = torch.full_like(images, torch.nan)
+    beside[:, :, 16:48, 64:144] = images[:, :, 16:48, 64:144]
+    assert torch.isfinite(crop_together(beside, candidates[4:], 16, (64, 64))).all()
 
 
 def test_scores_that_are_all_equal_have_no_candidates(encoder):

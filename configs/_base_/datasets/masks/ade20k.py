@@ -11,4 +11,5 @@ parts = dict(
     SegTextHead=dict(classes='seg_ade20k'),
     TagCLIP=dict(classes='ade20k'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background', with_background=False),
+    LoadRegions=dict(path='data/ade/ADEChallengeData2016/regions/validation'),
 )

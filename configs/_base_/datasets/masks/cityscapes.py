@@ -11,4 +11,5 @@ parts = dict(
     SegTextHead=dict(classes='cityscapes'),
     TagCLIP=dict(classes='cityscapes'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background', with_background=False),
+    LoadRegions=dict(path='data/cityscapes/regions/val'),
 )

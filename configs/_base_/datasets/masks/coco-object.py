@@ -13,4 +13,5 @@ parts = dict(
     ),
     TagCLIP=dict(classes='coco', background='coco_background'),
     CLSSeg=dict(prompts='coco_clsseg', background_prompts='coco_background'),
+    LoadRegions=dict(path='data/coco/regions/val2017'),
 )

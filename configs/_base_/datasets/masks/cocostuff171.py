@@ -17,4 +17,5 @@ parts = dict(
         background_prompts='cocostuff_clsseg_background',
         with_background=False,
     ),
+    LoadRegions=dict(path='data/coco/regions/val2017'),
 )

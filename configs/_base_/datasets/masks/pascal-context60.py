@@ -12,4 +12,5 @@ parts = dict(
     SegTextHead=dict(classes='pascal_context', background=['background'], background_threshold=0.1),
     TagCLIP=dict(classes='pascal_context'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background'),
+    LoadRegions=dict(path='data/VOCdevkit/VOC2010/regions'),
 )

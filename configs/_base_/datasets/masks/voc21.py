@@ -13,4 +13,5 @@ parts = dict(
     TagCLIP=dict(classes='voc', background='voc_background'),
     CLSSeg=dict(prompts='voc_clsseg', background_prompts='voc_background'),
     AffinityRefinement=dict(box_threshold=0.4),
+    LoadRegions=dict(path='data/VOCdevkit/VOC2012/regions'),
 )

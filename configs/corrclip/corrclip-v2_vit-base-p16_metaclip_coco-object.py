@@ -1,9 +1,9 @@
 # Made of published.yml by tools/dev/make_configs.py.
 _base_ = [
-    '../_base_/methods/trident.py',
-    '../_base_/backbones/vit-huge-p14_laion2b.py',
+    '../_base_/methods/corrclip-v2.py',
+    '../_base_/backbones/vit-base-p16_metaclip.py',
     '../_base_/datasets/masks/coco-object.py',
-    '../_base_/pipelines/masks_resized.py',
+    '../_base_/pipelines/masks_regions.py',
 ]
 model = dict(
     encoder=_base_.backbone.encoder,
@@ -11,11 +11,11 @@ model = dict(
         classes='seg_coco_plain',
         background='seg_coco_background_proxyclip',
         background_threshold=0.25,
+        replace=dict(person='people'),
     ),
-    label_processor=dict(coarse=0.25),
 )
 test_pipeline = _base_.test_pipeline
-test_pipeline[2].scale = (2048, 448)
+test_pipeline[3].path = 'data/coco/regions/val2017'
 tta_pipeline = _base_.tta_pipeline
-tta_pipeline[2].scale = (2048, 448)
+tta_pipeline[3].path = 'data/coco/regions/val2017'
 test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=test_pipeline))
