@@ -155,6 +155,32 @@ def test_masks_to_a_folder_and_to_coco(photos, demo_segmentor, tmp_path):
     assert (tmp_path / 'masks/classes.txt').read_text().splitlines() == list(classes)
 
 
+def test_words_of_a_tagger(photos, tmp_path, capsys):
+    """Descriptions, a shortlist, hidden classes and labels, in a run to a file."""
+    said, called = tmp_path / 'said.yaml', tmp_path / 'de.json'
+    said.write_text(
+        'bell: [a clapper, a golden metal body]\ntrain: [rails]\noctopus: [eight arms]\n'
+    )
+    called.write_text('{"bell": "Glocke", "train": "Zug", "octopus": "Krake"}')
+    out = tmp_path / 'tags.jsonl'
+    words = ['tag', photos / '000040.jpg', '--model', 'tagclip_demo', '--out', out]
+    words += ['--classes', 'bell,train,octopus', '--descriptions', said, '--labels', called]
+    assert mmtagclip(*words, '--hide', 'train', '--shortlist', 2, '--all-scores') == 0
+    (record,) = lines(out)
+    assert set(record['class_scores']) == {'Glocke', 'Krake'}
+    assert list(record['why']) == record['tags']
+    assert all(sum(one.values()) == pytest.approx(1) for one in record['why'].values())
+    assert record['why'].get('Krake', {'eight arms': 1}) == {'eight arms': 1}
+    for option, value, message in (
+        ('--hide', 'bel', "did you mean 'bell'"),
+        ('--shortlist', 4, 'a shortlist of 4 is longer than the list of 3'),
+        ('--labels', said, "the label of 'bell' must be a string"),
+        ('--descriptions', called, "'bell' must have a list of descriptors"),
+    ):
+        assert mmtagclip(*words, '--overwrite', option, value) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_converting(photos, tmp_path, capsys):
     masks = tmp_path / 'masks'
     broken = tmp_path / 'broken.jpg'

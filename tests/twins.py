@@ -384,6 +384,31 @@ def splice(outputs, places, size):
     return result
 
 
+def shortlist(visual, scale, text, coarse, maps, grid, image, foreground, count):
+    """Scores (F,) and maps (F, N) of one image where only the best classes are refined."""
+    best = sorted(range(foreground), key=lambda c: (-coarse[:, c].max().item(), c))[:count]
+    chosen = sorted(best)
+    columns = [*chosen, *range(foreground, coarse.shape[1])]
+    refined = dmar(coarse[:, columns], maps, (8, 9, 10), 4, grid)
+    # The softmax of a crop is over all names: the text of the chosen ones comes first.
+    others = [c for c in range(coarse.shape[1]) if c not in chosen]
+    again = cwr(
+        visual,
+        scale,
+        text[chosen + others],
+        refined,
+        refined[:, :count].amax(0),
+        grid,
+        image,
+        0.1,
+        False,
+    )
+    scores, planes = torch.zeros(foreground), torch.zeros(foreground, len(coarse))
+    for row, c in enumerate(chosen):
+        scores[c], planes[c] = again[row], refined[:, row]
+    return scores, planes
+
+
 def map_correction(labels, regions, none):
     """The most frequent label of each region, one by one; the lowest of equally frequent ones."""
     corrected = labels.copy()

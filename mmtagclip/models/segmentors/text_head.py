@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...clip import Vocabulary, load_classes, load_descriptions
+from ...clip import Descriptions, Vocabulary, load_classes, load_descriptions
+from ...clip.descriptions import is_descriptions
 from ...labels import IGNORED
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
@@ -22,6 +23,7 @@ class Words:
     Attributes:
         vocabulary: The F classes with their synonyms.
         background: Words of the background; label 0 if there are any.
+        said: The words of each class, if they are others than its phrases.
 
     Raises:
         ValueError: A word belongs to two classes, or to a class and the background.
@@ -29,6 +31,7 @@ class Words:
 
     vocabulary: Vocabulary
     background: tuple[str, ...]
+    said: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         owner: dict[str, str] = {}
@@ -76,7 +79,8 @@ class Words:
     @property
     def _groups(self) -> list[tuple[str, ...]]:
         """The words of each label."""
-        return [*([self.background] * self.with_background), *self.vocabulary.phrases]
+        classes = self.said or self.vocabulary.phrases
+        return [*([self.background] * self.with_background), *classes]
 
 
 @MODELS.register_module()
@@ -100,12 +104,15 @@ class SegTextHead(nn.Module):
             background.
         area_threshold: Classes that win at most this share of all pixels won by
             classes are left out of that image.
-        descriptions: A short description of each class, such as a language model
-            writes (ITACLIP): a file with one per line, in the order of the
-            classes, or a list; None for none. The background has none.
+        descriptions: What is said about each class, or None. The background has none. Descriptors
+            by name (JSON, YAML, a dict), as a tagger takes them, see
+            :class:`mmtagclip.clip.Descriptions`: a class is one word then, or with
+            ``join='max'`` one for each prompt; ``'reweight'`` needs a tagger. Or a short
+            description of each class, such as a language model writes (ITACLIP): a file with one
+            per line, in the order of the classes, or a list.
         description_weight: ``a`` of ``(1 - a) * word + a * description``, the
             text feature of each word of a class, not normalised again;
-            published: 0.05 to 0.2. Ignored without descriptions.
+            published: 0.05 to 0.2. Ignored without such descriptions.
         replace: Words that stand in for words of ``classes``, which keep their names:
             ``{'person': 'people'}`` (CorrCLIP).
 
@@ -128,7 +135,7 @@ class SegTextHead(nn.Module):
         logit_scale: float = 40.0,
         background_threshold: float = 0.0,
         area_threshold: float = 0.0,
-        descriptions: str | Sequence[str] | None = None,
+        descriptions: str | Sequence[str] | dict | None = None,
         description_weight: float = 0.1,
         scoring: str = 'softmax',
         replace: Mapping[str, str] | None = None,
@@ -148,9 +155,18 @@ class SegTextHead(nn.Module):
         }.items():
             if not 0 <= value <= 1:
                 raise ValueError(f'SegTextHead needs {key} in [0, 1], not {value}')
-        self.descriptions = (
-            None if descriptions is None else load_descriptions(descriptions, self.classes.names)
-        )
+        self.descriptions: Vocabulary | None = None
+        self.described: Descriptions | None = None
+        if is_descriptions(descriptions):
+            self.described = Descriptions.of(descriptions)  # type: ignore[arg-type]
+            self.described.check(self.classes)
+            if self.described.join == 'reweight':
+                raise ValueError(
+                    "descriptions with join='reweight' depend on the whole image, which windows "
+                    "do not see: use 'mean', 'unit', 'max' or 'tse'"
+                )
+        elif descriptions is not None:
+            self.descriptions = load_descriptions(descriptions, self.classes.names)  # type: ignore[arg-type]
         self.description_weight = description_weight
         self.templates = templates
         self.logit_scale = logit_scale
@@ -215,6 +231,8 @@ class SegTextHead(nn.Module):
             check_scoring(self.scoring, encoder)
             self.logit_scale, self.logit_bias = encoder.logit_scale, encoder.logit_bias
         words = self.own if words is None else words
+        if self.described is not None:
+            return encoder.patch_text(self._described_text(encoder, words, self.described))
         text = encoder.patch_text(encoder.encode_names(words.words, self.templates))
         if self.descriptions is None:
             return text
@@ -223,8 +241,29 @@ class SegTextHead(nn.Module):
         weight = self.description_weight * (classes[:, None] >= 0)
         return (1 - weight) * text + weight * described[classes]
 
+    def _described_text(
+        self, encoder: CLIPEncoder, words: Words, descriptions: Descriptions
+    ) -> Tensor:
+        """The same with descriptors of each class."""
+        classes = words.vocabulary
+        plain = Vocabulary(tuple((word,) for word in words.background)) + Vocabulary(
+            tuple(phrases[:1] for phrases in classes.phrases), classes.names
+        )
+        text = encoder.encode_names(plain, self.templates)
+        others, text = text[: len(words.background)], text[len(words.background) :]
+        described = encoder.describe(classes, descriptions)
+        if descriptions.join == 'max':
+            return torch.cat([others, described.features])
+        return torch.cat([others, encoder.join(described, text, descriptions)])
+
     def _words(self, classes: Vocabulary, background: Vocabulary) -> Words:
-        words = Words(classes, tuple(word for phrases in background.phrases for word in phrases))
+        said: tuple[tuple[str, ...], ...] = ()
+        if self.described is not None:
+            prompts = tuple(self.described.prompts(classes))
+            one = tuple(phrases[:1] for phrases in classes.phrases)
+            said = prompts if self.described.join == 'max' else one
+        others = tuple(word for phrases in background.phrases for word in phrases)
+        words = Words(classes, others, said)
         for key in ('background_threshold', 'area_threshold'):
             if getattr(self, key) and not words.with_background:
                 raise ValueError(

@@ -141,6 +141,7 @@ class Sigmoid:
     """What the head takes of an encoder."""
 
     name, logit_scale, logit_bias = 'SigLIP', 20.0, -4.0
+    clip = property(lambda self: self)
 
     def encode_names(self, words, templates):
         return torch.eye(len(words))
