@@ -400,6 +400,43 @@ def sparc(single, simple, compound, member):
     return (final + single) / 2
 
 
+def neighbours(values, attention, factor, negative, highest):
+    """Of :func:`mmtagclip.regions.sam.neighbours`: patch by patch and head by head."""
+    heads, count, _ = values.shape
+
+    def cosine(head, i, j):
+        return F.cosine_similarity(values[head, i], values[head, j], dim=0)
+
+    rows = []
+    for i in range(count):
+        similar = [cosine(head, i, j) for head in range(heads) for j in range(count)]
+        threshold = factor * sum(similar) / len(similar)
+        if negative is not None and threshold < 0:
+            threshold = negative
+        threshold = min(float(threshold), highest)
+        row = torch.zeros(count)
+        for head in range(heads):
+            for j in range(count):
+                if i == j or cosine(head, i, j) > threshold:
+                    row[j] += attention[head, i, j] / heads
+        rows.append(row / row.sum())
+    return torch.stack(rows)
+
+
+def splice(outputs, places, size):
+    """Mean of maps ``(C, h, w)`` on a grid of ``size``, cell by cell; ``places`` in cells."""
+    result = torch.zeros(len(outputs[0]), *size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            seen = [
+                one[:, y - top, x - left]
+                for one, (top, left) in zip(outputs, places, strict=True)
+                if 0 <= y - top < one.shape[1] and 0 <= x - left < one.shape[2]
+            ]
+            result[:, y, x] = torch.stack(seen).mean(dim=0)
+    return result
+
+
 def shortlist(visual, scale, text, coarse, maps, grid, image, foreground, count):
     """Scores (F,) and maps (F, N) of one image where only the best classes are refined."""
     best = sorted(range(foreground), key=lambda c: (-coarse[:, c].max().item(), c))[:count]

@@ -523,7 +523,7 @@ class DenseEncoder(nn.Module):
         inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
         lead = self.tower.lead
-        pixels = self._pixels(images) if self.last_block.needs_pixels else None
+        pixels = self.pixels(images) if self.last_block.needs_pixels else None
         prepared = self.last_block.prepare(Start(x, grid, lead, pixels, companions))
         riders, seen = prepared.riders, None
         if riders is not None and prepared.seen is not None:
@@ -617,7 +617,7 @@ class DenseEncoder(nn.Module):
             )
         return self.tower.embed(images)
 
-    def _pixels(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
         """Undo the normalisation: RGB in [0, 1]."""
         mean, std = (
             torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)

@@ -67,6 +67,7 @@ __all__ = [
     'DMAR',
     'PAMR',
     'PAR',
+    'SAM',
     'Affinity',
     'AffinityRefinement',
     'AffinitySource',
@@ -101,6 +102,8 @@ __all__ = [
     'Preview',
     'ProxyLastBlock',
     'RegionEncoder',
+    'SAMGatherer',
+    'SAMRefinement',
     'Sam3',
     'SegNames',
     'SegTextHead',
@@ -126,6 +129,7 @@ __getattr__, __dir__ = lazy_names(
     {
         '..clip': ('Encoded', 'Names'),
         '..regions': (
+            'SAM',
             'Affinity',
             'AffinitySource',
             'CorrCLIPLastBlock',
@@ -160,6 +164,8 @@ __getattr__, __dir__ = lazy_names(
             'Preview',
             'RegionEncoder',
             'Sam3',
+            'SAMGatherer',
+            'SAMRefinement',
             'SegNames',
             'SegTextHead',
             'SlidingWindows',

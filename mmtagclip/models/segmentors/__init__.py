@@ -25,6 +25,8 @@ from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
 from .post_processors import PAMR, PAR, DenseCRF
 from .sam3 import Sam3
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .text_head import SegTextHead
 from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
@@ -53,6 +55,8 @@ __all__ = [
     'NeighbourContext',
     'Preview',
     'RegionEncoder',
+    'SAMGatherer',
+    'SAMRefinement',
     'Sam3',
     'SegNames',
     'SegTextHead',

@@ -76,6 +76,7 @@ class EncodedImage:
             0 is no region. None if no part needs them.
         whole: ``(C', h', w')``, another model's features of the original image, not flipped; None
             if no part needs them.
+        memo: What parts computed of the image and may use again.
     """
 
     size: tuple[int, int]
@@ -86,6 +87,7 @@ class EncodedImage:
     features: Sequence[DenseFeatures] | None
     regions: np.ndarray | None = None
     whole: Tensor | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -19,9 +19,11 @@ from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP
 from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
 from .companions import companions_of
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .tagging import build_tagger, encode_original
 from .text_head import SegTextHead, Words
-from .windows import WholeImage, Window, resize
+from .windows import SlidingWindows, WholeImage, Window, resize
 
 # Images (n, 3, H, W), and what is known of them besides, to their features.
 Encode = Callable[[Tensor, Companions | None], DenseFeatures]
@@ -65,6 +67,9 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
         views: Config of :class:`ImageViews`, the views of each window, or None.
+        gatherer: Config of the part that makes the features of the whole image of those of the
+            windows (:class:`SAMGatherer`), or None; only for :class:`SlidingWindows` without
+            ``pad_to``, and neither with ``views`` nor with a ``patch_processor``.
         patch_processor: Config of the part that refines the patches' cosines
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
@@ -128,6 +133,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         train_cfg: Any = None,
         test_cfg: Any = None,
         init_cfg: dict | None = None,
+        gatherer: ConfigDict | dict | SAMGatherer | None = None,
     ) -> None:
         super().__init__(
             tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg, label_processor
@@ -152,6 +158,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'a patch_processor needs all patches of an image together: set '
                 'windows to WholeImage'
             )
+        self.gatherer: SAMGatherer | None = build(gatherer)
+        self._check_gatherer()
         self._check_threshold(self.head.background_threshold)
         self.cosine_processor = build(cosine_processor)
         if self.cosine_processor is not None:
@@ -164,9 +172,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
     @property
     def needs_original(self) -> bool:
-        """Whether a processor or the last block needs the original image."""
+        """Whether a processor, the gatherer or the last block needs the original image."""
         return (
-            self.logit_processor is not None
+            self.gatherer is not None
+            or self.logit_processor is not None
             or self.post_processor is not None
             or self._whole_grid is not None
             or (self.cosine_processor is not None and self.cosine_processor.needs_original)
@@ -247,7 +256,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             whole = self.encoder.last_block.whole_features(pixels)
         encoded = EncodedImage.of(sample, image, tagged, None, whole)
         if keep:
-            encoded = replace(encoded, features=self._window_features(encoded))
+            features = self._window_features if self.gatherer is None else self._gathered
+            encoded = replace(encoded, features=features(encoded))
         return tagged, [encoded]
 
     def segment(
@@ -314,14 +324,18 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             companions = None if encode else companions_of(self.encoder, encoded, windows)
             return self.score(crops, text, companions, encode)
 
-        cosines = self.windows(encoded.image, score)
+        if self.gatherer is None:
+            cosines = self.windows(encoded.image, score)
+        else:
+            (features,) = encoded.features or self._gathered(encoded)
+            cosines = self.features_cosines(features, text)[0]
         # One number: torch.isfinite of all would take 6 bytes more per pixel and word.
         if not torch.isfinite(cosines.sum(dtype=torch.float32)):
             raise ValueError(
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        return flip_back(cosines, encoded.flip)
+        return cosines if self.gatherer is not None else flip_back(cosines, encoded.flip)
 
     def _window_features(self, encoded: EncodedImage) -> list[DenseFeatures]:
         """Features of all windows and views of an image, in the order of :meth:`score`."""
@@ -343,6 +357,32 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
         self.windows(encoded.image, encode_views)
         return kept
+
+    def _gathered(self, encoded: EncodedImage) -> list[DenseFeatures]:
+        """Features of the whole image that the gatherer makes."""
+        assert self.gatherer is not None
+        return [self.gatherer(encoded, self.encoder, self.windows)]
+
+    def _check_gatherer(self) -> None:
+        if self.gatherer is not None and (
+            not isinstance(self.windows, SlidingWindows)
+            or self.windows.pad_to is not None
+            or self.views is not None
+            or self.patch_processor is not None
+        ):
+            raise ValueError(
+                'a gatherer splices sliding windows: set windows to SlidingWindows without pad_to, '
+                'and leave out views and patch_processor'
+            )
+        refinement = self.label_processor
+        if not isinstance(refinement, SAMRefinement):
+            return
+        if refinement.patch_size is None:
+            refinement.patch_size = self.encoder.patch_size
+        if refinement.sam is None:
+            if self.gatherer is None:
+                raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
+            refinement.sam = self.gatherer.sam
 
     def _check_threshold(self, threshold: float | None) -> None:
         if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
@@ -385,6 +425,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             features = self.encoder(crops, companions=companions)
         else:
             features = encode(crops, companions)
+        return self.features_cosines(features, text)
+
+    def features_cosines(self, features: DenseFeatures, text: Tensor) -> Tensor:
+        """The same of features that are already there."""
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)
