@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -142,6 +143,40 @@ def test_register_tokens_are_left_out(tmp_path):
     assert features.shape == (2, 48, 4, 5)
 
 
+@pytest.mark.parametrize(
+    'name',
+    ['vit_base_patch16_radio_v3', 'vit_base_patch16_dinov3', 'vit_pe_spatial_base_patch16_512'],
+)
+def test_features_of_other_families(tmp_path, name):
+    """RADIO, DINOv3 and PE-Spatial, on any grid, as timm itself computes them."""
+    kwargs = {'embed_dim': 48, 'depth': 2, 'num_heads': 3}
+    own = timm.create_model(name, num_classes=0, dynamic_img_size=True, **kwargs).eval()
+    save_file(own.state_dict(), tmp_path / 'own.safetensors')
+    source = TimmFeatures(
+        name, checkpoint=tmp_path / 'own.safetensors', kwargs=kwargs, fit='nearest'
+    )
+    pixels = torch.rand(1, 3, 40, 55)
+    found = source(pixels).features
+    fitted = F.interpolate(pixels, size=(32, 48), mode='bilinear')  # 2.5 and 3.4 patches
+    with torch.no_grad():
+        tokens = own.forward_features((fitted - source.mean) / source.std)
+    expected = tokens[:, own.num_prefix_tokens :].transpose(1, 2).unflatten(2, (2, 3))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('positions', ['timm', 'bicubic_scale'])
+def test_queries_and_keys_of_the_last_block(dino, positions):
+    source = TimmFeatures(**dino, positions=positions, tokens='q+k')
+    seen = []
+    source.vit.blocks[-1].attn.qkv.register_forward_hook(lambda *call: seen.append(call[2]))
+    pixels = torch.rand(2, 3, 64, 48)
+    found = source(pixels).features
+    q, k, _ = seen[0].chunk(3, dim=-1)
+    expected = (q + k)[:, 1:].transpose(1, 2).unflatten(2, (4, 3))
+    torch.testing.assert_close(found, expected)
+    assert source.extra_repr().endswith('q+k')
+
+
 def test_bad_arguments(weights):
     name = 'vit_tiny_patch16_224'
     for kwargs in ({}, {'pretrained': True, 'checkpoint': weights[8]}):
@@ -151,8 +186,15 @@ def test_bad_arguments(weights):
         TimmFeatures(name, checkpoint=weights[8])
     with pytest.raises(ValueError, match="'resnet18' is not a ViT"):
         TimmFeatures('resnet18', checkpoint=weights[8])
-    with pytest.raises(ValueError, match="must be timm or bicubic_scale, not 'bilinear'"):
-        TimmFeatures(name, checkpoint=weights[8], positions='bilinear')
+    for key, known in (
+        ('positions', 'timm or bicubic_scale'),
+        ('tokens', 'last or q'),
+        ('fit', 'up'),
+    ):
+        with pytest.raises(ValueError, match=f'{key} must be {known}'):
+            TimmFeatures(name, checkpoint=weights[8], **{key: 'x'})
+    with pytest.raises(ValueError, match="plain ViT, which 'eva02_tiny_patch14_224' is not"):
+        TimmFeatures('eva02_tiny_patch14_224', checkpoint=weights[8], tokens='q+k')
     with pytest.raises(ValueError, match="'eva02_tiny_patch14_224' is not: use positions='timm'"):
         TimmFeatures('eva02_tiny_patch14_224', checkpoint=weights[8], positions='bicubic_scale')
     with pytest.raises(NotImplementedError):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from tests.processes import ROOT, run, run_script, slow
@@ -12,7 +13,7 @@ from tests.processes import ROOT, run, run_script, slow
 SCRIPT = ROOT / 'tools/analysis_tools/compare_encoders.py'
 TAGS = {'class token', 'coarse', '+DMAR', '+DMAR+CWR', 'PIAA', 'PIAA+DMAR+CWR'}
 MASKS = {'direct', 'tag-guided', 'CLS-SEG'}
-SOME = ('--images', '60', '--encoders', 'NACLIP')
+SOME = ('--images', '60', '--encoders', 'NACLIP', '--kinds', 'encoders')
 
 
 @pytest.fixture(scope='module')
@@ -52,10 +53,15 @@ def test_it_goes_on_where_it_stopped(compared):
     assert process.stdout.count('NACLIP, ') == 1
 
 
-def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch):
+@pytest.fixture(scope='module')
+def module():
     spec = importlib.util.spec_from_file_location('compare_encoders', SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(module, tmp_path, monkeypatch):
     fitted, scored = [], []
 
     class Runner:
@@ -69,7 +75,11 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch
     module.cells(
         {'tags': {}, 'masks': {}},
         argparse.Namespace(
-            out=tmp_path / 'out.json', encoders=['SCLIP'], dtype='bfloat16', images=60
+            out=tmp_path / 'out.json',
+            encoders=['SCLIP'],
+            dtype='bfloat16',
+            images=60,
+            kinds=['encoders'],
         ),
         tmp_path,
     )
@@ -78,6 +88,39 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(tmp_path, monkeypatch
     encoders = [cfg.model.get('encoder') or cfg.model.tagger.encoder for cfg in scored]
     assert {encoder.dtype for encoder in encoders} == {'bfloat16'}
     assert sum(cfg.load_from == f'{tmp_path}/0.pth' for cfg in scored) == 2
+
+
+def test_cells_of_the_table_of_regions(module, tmp_path, monkeypatch):
+    """CorrCLIP with regions, the others without or with map correction."""
+    found = []
+    monkeypatch.setattr(module, 'make_regions', lambda folder: None)
+    monkeypatch.setattr(module, 'test', lambda cfg, key: found.append(cfg) or {key: len(found)})
+    args = argparse.Namespace(
+        out=tmp_path / 'out.json', dtype='float32', images=60, kinds=['regions'], encoders=()
+    )
+    results = {'tags': {}, 'masks': {}, 'regions': {}}
+    module.cells(results, args, tmp_path)
+    corrected = {'objects, map correction', 'colours, map correction'}
+    assert [set(row) for row in results['regions'].values()] == [
+        *[{'no regions', *corrected}] * 2,
+        *[{'objects', 'colours', *corrected}] * 2,
+    ]
+    cells = [(row, column) for row, cells in results['regions'].items() for column in cells]
+    for (row, column), cfg in zip(cells, found, strict=True):
+        steps = [step.type for step in cfg.test_dataloader.dataset.pipeline]
+        assert ('mmtagclip.LoadRegions' in steps) == (column != 'no regions')
+        assert ('label_processor' in cfg.model) == ('map correction' in column)
+        last_block = cfg.model.encoder.get('last_block', {}).get('type', '')
+        assert ('CorrCLIP' in last_block) == ('CorrCLIP' in row)
+    again = len(found)
+    module.cells(results, args, tmp_path)
+    assert len(found) == again
+
+
+def test_regions_of_a_mask_are_its_connected_areas(module):
+    labels = np.array([[0, 0, 7, 0], [7, 7, 7, 0], [255, 3, 3, 7]])
+    ids = module.object_regions(labels)
+    assert ids.tolist() == [[1, 1, 4, 2], [4, 4, 4, 2], [0, 3, 3, 4]]
 
 
 def test_a_file_of_other_settings_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Compare the dense encoders on the demo's scenes, in one table of tags and one of masks.
+"""Compare the dense encoders on the demo's scenes: tables of tags, of masks, and of regions.
 
     python tools/analysis_tools/compare_encoders.py --out work_dirs/encoders.json
 
@@ -6,6 +6,12 @@ Each cell is a config of configs/demo with another encoder, run as tools/test.py
 Each metric has the seconds per image beside it, without reading the file. PIAA's classifier is
 fitted to the same scenes, without their labels. It is always fitted in float32, because its
 checkpoint serves any --dtype. Cells are written one by one; run the same command again to resume.
+
+The table of regions (--kinds regions) has direct segmentation with regions of two kinds. "Objects"
+are connected areas of one label in the scenes' own masks: an upper bound, which no real source
+reaches. "Colours" are those of scikit-image's segmentation by Felzenszwalb and Huttenlocher, which
+needs no weights. DINO's weights are not bundled: the features for CorrCLIP are the demo CLIP's own
+patches, value-only, or all the same, which leaves the regions alone.
 """
 
 import argparse
@@ -15,11 +21,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.files import write_whole
 from mmtagclip.frameworks import segmentation  # noqa: F401  without its messages
+from mmtagclip.images import read_image, read_index_mask
+from mmtagclip.regions import Affinity, AffinitySource
+from mmtagclip.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Row of the table and its method, whose last block and positions it takes.
@@ -43,12 +56,92 @@ TAGS = {
     'PIAA+DMAR+CWR': 'piaa-dmar-cwr_demo',
 }
 MASKS = {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo', 'CLS-SEG': 'cls-seg_demo'}
+# Row of the table of regions, and the method and source of its encoder.
+SOURCES = {
+    'TagCLIP (value-only)': ('tagclip', None),
+    'SCLIP': ('sclip', None),
+    "CorrCLIP, CLIP's own features": ('corrclip', {'type': 'mmtagclip.OwnFeatures'}),
+    'CorrCLIP, regions alone': ('corrclip', {'type': 'mmtagclip.SameFeatures'}),
+}
+# Its columns: which regions, and whether labels are corrected by them.
+REGIONS = {
+    'no regions': ('none', False),
+    'objects': ('objects', False),
+    'objects, map correction': ('objects', True),
+    'colours': ('colours', False),
+    'colours, map correction': ('colours', True),
+}
+
+
+@MODELS.register_module()
+class OwnFeatures(AffinitySource):
+    """Patches of the demo's CLIP, value-only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = DenseEncoder(load_clip(f'local-dir:{ROOT / "demo/model"}'))
+
+    def forward(self, pixels: torch.Tensor) -> Affinity:
+        """See :class:`AffinitySource`."""
+        mean, std = (
+            torch.tensor(one)[:, None, None] for one in (self.encoder.mean, self.encoder.std)
+        )
+        found = self.encoder((pixels - mean) / std)
+        return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))
+
+
+@MODELS.register_module()
+class SameFeatures(AffinitySource):
+    """The same for all patches of 16 pixels, so that only regions tell them apart."""
+
+    def forward(self, pixels: torch.Tensor) -> Affinity:
+        """See :class:`AffinitySource`."""
+        return Affinity(pixels.new_ones(len(pixels), 1, *(side // 16 for side in pixels.shape[2:])))
+
+
+def object_regions(labels: np.ndarray) -> np.ndarray:
+    """Connected areas of one label, the background's included; 255 belongs to none."""
+    ids = np.zeros(labels.shape, dtype=np.int32)
+    for label in np.unique(labels):
+        if label != 255:
+            areas = cv2.connectedComponents((labels == label).astype(np.uint8))[1]
+            ids = np.where(areas > 0, areas + ids.max(), ids)
+    return ids
+
+
+def make_regions(folder: Path) -> None:
+    """Write the regions of all scenes, in a folder of each kind."""
+    from skimage.segmentation import felzenszwalb
+
+    for image in sorted((ROOT / 'demo/data/JPEGImages').iterdir()):
+        mask = read_index_mask(ROOT / f'demo/data/SegmentationClass/{image.stem}.png')
+        colours = felzenszwalb(read_image(image), scale=100, sigma=0.5, min_size=50) + 1
+        for kind, ids in (('objects', object_regions(mask)), ('colours', colours)):
+            (folder / kind).mkdir(exist_ok=True)
+            np.savez_compressed(folder / kind / f'{image.stem}.npz', instance_mask=ids)
+
+
+def load_regions(row: str, column: str, work_dir: Path, args: argparse.Namespace) -> Config:
+    """The config of one cell of the table of regions."""
+    method, source = SOURCES[row]
+    kind, corrected = REGIONS[column]
+    cfg = load('direct_demo', method, work_dir, args)
+    if source is not None:
+        alone = source['type'] == 'mmtagclip.SameFeatures'
+        last_block = {'type': 'mmtagclip.CorrCLIPLastBlock', 'source': source, 'merge': not alone}
+        cfg.model.encoder.last_block = last_block
+    if kind != 'none':
+        step = {'type': 'mmtagclip.LoadRegions', 'path': str(work_dir / kind)}
+        cfg.test_dataloader.dataset.pipeline.insert(1, step)
+    if corrected:
+        cfg.model.label_processor = {'type': 'mmtagclip.MapCorrection'}
+    return cfg
 
 
 def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> Config:
     """The config of one cell."""
     cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
-    method = Config.fromfile(ROOT / f'configs/_base_/methods/{ENCODERS[encoder]}.py')
+    method = Config.fromfile(ROOT / f'configs/_base_/methods/{ENCODERS.get(encoder, encoder)}.py')
     owner = cfg.model if 'encoder' in cfg.model else cfg.model.tagger
     for key in ('last_block', 'positions'):
         owner.encoder.pop(key, None)
@@ -89,6 +182,17 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
         write_whole(args.out, json.dumps(results, indent=2).encode(), b'\n')
         print(f'{encoder}, {column}: {cell}', flush=True)
 
+    if 'regions' in args.kinds:
+        make_regions(work_dir)
+    for row, (_, source) in SOURCES.items() if 'regions' in args.kinds else ():
+        for column, (kind, corrected) in REGIONS.items():
+            # CorrCLIP needs regions, and without it they change nothing but by map correction.
+            senseless = source is not None if kind == 'none' else source is None and not corrected
+            if senseless or column in results['regions'].get(row, {}):
+                continue
+            done('regions', row, column, test(load_regions(row, column, work_dir, args), 'mIoU'))
+    if args.kinds == ['regions']:
+        return
     for number, encoder in enumerate(args.encoders):
         checkpoint = work_dir / f'{number}.pth'
         for column, config in TAGS.items():
@@ -112,7 +216,8 @@ def table(results: dict[str, Any]) -> str:
     """Format all cells as Markdown, the best of each kind in bold."""
     best = {
         kind: max(cell[key] for row in results[kind].values() for cell in row.values())
-        for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'))
+        for kind, key in (('tags', 'mAP'), ('masks', 'mIoU'), ('regions', 'mIoU'))
+        if results[kind]
     }
 
     def text(kind: str, key: str, cell: dict[str, float]) -> str:
@@ -120,17 +225,20 @@ def table(results: dict[str, Any]) -> str:
         return f'{f"**{value}**" if cell[key] == best[kind] else value} ({cell["seconds"]:.3f})'
 
     lines = []
-    for kind, key, columns in (('tags', 'mAP', TAGS), ('masks', 'mIoU', MASKS)):
+    for kind, key, columns in (
+        ('tags', 'mAP', TAGS),
+        ('masks', 'mIoU', MASKS),
+        ('regions', 'mIoU', REGIONS),
+    ):
+        if not results[kind]:
+            continue
         lines += [
             f'| {key} (seconds per image) | ' + ' | '.join(columns) + ' |',
             '|---|' + '---|' * len(columns),
         ]
-        lines += [
-            f'| {encoder} | '
-            + ' | '.join(text(kind, key, row[column]) for column in columns)
-            + ' |'
-            for encoder, row in results[kind].items()
-        ]
+        for name, row in results[kind].items():
+            found = [text(kind, key, row[column]) if column in row else '' for column in columns]
+            lines.append(f'| {name} | {" | ".join(found)} |')
         lines.append('')
     return '\n'.join(lines)
 
@@ -150,6 +258,13 @@ def main() -> None:
         help=f'some of: {", ".join(ENCODERS)} (default: all)',
     )
     parser.add_argument(
+        '--kinds',
+        nargs='+',
+        choices=('encoders', 'regions'),
+        default=['encoders', 'regions'],
+        help='tags and masks of the encoders, masks with regions, or both (default: both)',
+    )
+    parser.add_argument(
         '--images', type=int, help='number of scenes, from the first, at least 60 (default: all)'
     )
     parser.add_argument(
@@ -159,9 +274,9 @@ def main() -> None:
     )
     args = parser.parse_args()
     settings = {'images': args.images, 'dtype': args.dtype}
-    results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}}
+    results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}, 'regions': {}}
     if args.out.is_file():
-        results = json.loads(args.out.read_text())
+        results.update(json.loads(args.out.read_text()))
         if {key: results.get(key) for key in settings} != settings:
             parser.error(
                 f'{args.out} was made with other settings than {settings}; name another file'

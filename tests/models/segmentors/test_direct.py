@@ -290,6 +290,35 @@ def test_windows_cover_the_image_and_its_edges():
     assert windows.starts(81) == [0, 24, 48, 49]
 
 
+@pytest.mark.parametrize(
+    'size, windows, padded',
+    [
+        ((20, 70), [(0, 0, 20, 32), (0, 20, 20, 32), (0, 38, 20, 32)], (24, 36)),
+        ((9, 30), [(0, 0, 9, 30)], (12, 36)),
+        ((36, 40), [(0, 0, 32, 32), (0, 8, 32, 32), (4, 0, 32, 32), (4, 8, 32, 32)], (36, 36)),
+    ],
+)
+def test_windows_that_are_padded(size, windows, padded):
+    """To multiples of 6 and of the patch size, 4; more at the right and at the bottom."""
+    sliding = SlidingWindows(32, 20, pad_to=6, patch_size=4)
+    image = torch.rand(3, *size) + 1
+    places = sliding.windows(*size)
+    assert [tuple(one[:4]) for one in places] == windows
+    assert {one.size for one in places} == {padded}
+    for one in places:
+        left, right, top, bottom = one.padding
+        assert 0 <= right - left <= 1
+        assert 0 <= bottom - top <= 1
+        crop = one.cut(image)
+        assert crop.shape[1:] == padded
+        shown = crop[:, top : top + one.height, left : left + one.width]
+        assert torch.equal(shown, image[:, one.top :, one.left :][:, : one.height, : one.width])
+        assert crop.sum().item() == pytest.approx(shown.sum().item(), rel=1e-5)
+    torch.testing.assert_close(sliding(image, lambda crops, _: crops), image)
+    with pytest.raises(ValueError, match='needs pad_to >= 1, not 0'):
+        SlidingWindows(pad_to=0)
+
+
 @pytest.mark.parametrize('max_windows', [1, 3, 100])
 def test_averaging_gives_back_what_is_the_same_in_all_windows(max_windows):
     image = torch.rand(3, 50, 70)

@@ -181,3 +181,13 @@ def test_a_sigmoid_that_the_model_was_not_trained_with_is_refused():
         head(scoring='sigmoid').text(encoder)
     with pytest.raises(ValueError, match="scoring must be 'softmax' or 'sigmoid', not 'cosine'"):
         head(scoring='cosine')
+
+
+def test_words_that_stand_in_for_others():
+    """Classes keep their names; a call's own classes are not changed."""
+    head = SegTextHead([('person', 'man'), 'dog'], replace={'person': 'people', 'man': 'men'})
+    assert head.vocabulary.names == ('person', 'dog')
+    assert head.vocabulary.phrases == (('people', 'men'), ('dog',))
+    assert head.words_for(['person']).vocabulary.phrases == (('person',),)
+    with pytest.raises(ValueError, match="replace has 'cat', which is no word of a class"):
+        SegTextHead(['dog'], replace={'cat': 'cats'})
