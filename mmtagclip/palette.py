@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import cache
 
-import cv2
 import numpy as np
 
 # Okabe and Ito's palette for all kinds of colour vision (2008), without black.
@@ -64,6 +63,8 @@ def appearance(colours: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         ``(4, n, 3)`` CIELAB, where a distance of about 2 is just noticeable: in full colour,
         and without the cones for red, for green and for blue.
     """
+    import cv2
+
     rgb = np.asarray(colours, dtype=np.float32).reshape(-1, 3) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.stack([linear, *(linear @ np.array(one).T for one in BLINDNESS)]).clip(0, 1)

@@ -150,6 +150,24 @@ def encoder_config(checkpoint):
 
 
 @pytest.fixture(scope='session')
+def sam3_config(tmp_path_factory):
+    """Config of a tiny SAM 3 with random weights in a file; texts are not cached."""
+    from safetensors.torch import save_file
+
+    from tests.golden.sam3 import TINY_SAM3, sam3_state_dict
+
+    path = tmp_path_factory.mktemp('sam3') / 'tiny.safetensors'
+    save_file(sam3_state_dict(), path)
+    return {
+        'type': 'mmtagclip.Sam3',
+        'model': deepcopy(TINY_SAM3),
+        'checkpoint': str(path),
+        'text_cache': False,
+        'max_phrases': 3,
+    }
+
+
+@pytest.fixture(scope='session')
 def demo_tagger():
     """The inferencer of the demo's tagger; leave it as it is."""
     from mmtagclip.apis import TagInferencer

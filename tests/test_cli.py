@@ -1,5 +1,6 @@
 """The command line, as users type it."""
 
+import argparse
 import csv
 import io
 import json
@@ -48,7 +49,9 @@ def lines(path):
 
 def test_tags_are_printed(photos, capsys):
     assert mmtagclip('tag', photos / '000040.jpg', *TAG) == 0
-    assert capsys.readouterr().out == f'{photos}/000040.jpg: bell 0.99, octopus 0.99, train 0.92\n'
+    said = capsys.readouterr()
+    assert said.out == f'{photos}/000040.jpg: bell 0.99, octopus 0.99, train 0.92\n'
+    assert said.err == ''
     assert (
         mmtagclip(
             'tag',
@@ -629,6 +632,20 @@ for command in ([], *([word] for word in sys.argv[1:])):
         assert end.code == 0
 assert 'torch' not in sys.modules
 """
+
+
+def test_help_says_the_defaults_that_hold():
+    (subparsers,) = (a for a in cli.make_parser()._actions if isinstance(a.choices, dict))
+    said = {
+        (command, action.option_strings[-1]): (text[1], action.default)
+        for command, parser in subparsers.choices.items()
+        for action in parser._actions
+        if action.default not in (None, False, argparse.SUPPRESS)
+        and (text := re.search(r'default: ([^,;)\s]+)', action.help or ''))
+    }
+    assert len(said) >= 15
+    for place, (text, default) in said.items():
+        assert type(default)(text) == default, place
 
 
 def test_help_is_quick_and_has_examples():

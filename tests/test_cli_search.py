@@ -72,6 +72,14 @@ def test_what_could_not_be_read_is_said(photos, tmp_path, capsys):
     assert mmtagclip('search', 'bell', '--in', out, '--model', 'cls-seg_demo') == 0
 
 
+def test_the_demo_s_scenes_need_no_notice(tmp_path, capsys):
+    scene, out = SCENES / '000040.jpg', tmp_path / 'a.safetensors'
+    assert mmtagclip('embed', scene, '--model', 'tagclip_demo', '--out', out) == 0
+    error = capsys.readouterr().err
+    assert 'embeddings of 1 images' in error
+    assert 'pictograms' not in error
+
+
 @pytest.mark.parametrize(
     'words, message',
     [

@@ -62,7 +62,10 @@ for words, expected in json.loads(sys.argv[1]):
                 cli.main(words)
         except SystemExit:
             pass
-    heavy = [name for name in ('torch', 'open_clip', 'timm') if name in sys.modules]
+    names = ['torch', 'open_clip', 'timm']
+    if words[0] == 'models':
+        names += ['cv2', 'huggingface_hub.file_download']
+    heavy = [name for name in names if name in sys.modules]
     rows.append([words, expected in said.getvalue() or said.getvalue(), heavy])
     rows[-1].append(time.process_time() - begin)
     begin = time.process_time()

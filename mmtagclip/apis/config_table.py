@@ -177,6 +177,7 @@ class OwnData:
             'TagCLIP': {**names, 'background': rest},
             'SegTextHead': {**names, 'background': ['background'], 'background_threshold': 0.1},
             'CLSSeg': {'background_prompts': rest},
+            'ConceptSegmentor': {**names, 'background': ['background']},
             'LoadImage': {'on_error': 'skip'},
             'ResizeToPatchGrid': {'max_side': 1024},
         }
@@ -233,6 +234,11 @@ class ConfigTable:
         """Names of all backbones."""
         return sorted(path.stem for path in (self.base / 'backbones').glob('*.py'))
 
+    def backbones_of(self, method: Method) -> list[str]:
+        """Names of the backbones that a method goes with: those with an encoder, if it has one."""
+        encodes = bool(encoder_configs(self._model(method)))
+        return [name for name in self.backbones if ('encoder' in self._tower(name)) == encodes]
+
     def datasets(self, method: str) -> list[str]:
         """Names of the data sets that a method goes with."""
         folder = self.base / 'datasets' / self.methods[method].data
@@ -257,13 +263,15 @@ class ConfigTable:
                 for backbone, results in row.backbones.items():
                     yield Cell(method, backbone, data, results or {})
 
+    def model(self, method: Method) -> dict[str, Any]:
+        """The model of a method, without its variant, backbone and data set."""
+        return self._load(self.base / 'methods' / f'{method.plain}.py')['model']
+
     def weights(self, cell: Cell) -> list[str]:
         """What the model of a cell downloads; see :func:`.model_zoo.needed_weights`."""
-        model = self._load(self.base / 'methods' / f'{cell.method.plain}.py')['model']
-        model = Config({'model': _merge(model, self._load_variant(cell.method.variant))})
-        tower = self._load(self.base / 'backbones' / f'{cell.backbone}.py')['backbone']
+        model = self._model(cell.method)
         for encoder in encoder_configs(model):
-            encoder.update(tower['encoder'])
+            encoder.update(self._tower(cell.backbone)['encoder'])
         return needed_weights(model)
 
     def listing(self) -> str:
@@ -271,7 +279,12 @@ class ConfigTable:
         groups: dict[tuple[str, ...], list[str]] = {}
         for name in self.methods:
             groups.setdefault(tuple(self.datasets(name)), []).append(name)
-        lines = ['backbones: ' + ', '.join(self.backbones)]
+        fitting: dict[tuple[str, ...], list[str]] = {}
+        for name, method in self.methods.items():
+            fitting.setdefault(tuple(self.backbones_of(method)), []).append(name)
+        most, *fewer = sorted(fitting, key=len, reverse=True)
+        lines = ['backbones: ' + ', '.join(most)]
+        lines += [f'backbones of {", ".join(fitting[one])}: {", ".join(one)}' for one in fewer]
         for datasets, methods in groups.items():
             lines += ['', 'methods: ' + ', '.join(methods), '  data sets: ' + ', '.join(datasets)]
         return '\n'.join(lines)
@@ -283,7 +296,7 @@ class ConfigTable:
             ValueError: There is no such method, backbone or data set; near names are said.
         """
         found = self.methods[_known('method', method, self.methods)]
-        _known('backbone', backbone, self.backbones)
+        _known(f'backbone of {method}', backbone, self.backbones_of(found))
         _known(f'data set of {method}', data, self.datasets(method))
         return found, backbone, data
 
@@ -308,7 +321,7 @@ class ConfigTable:
         else:
             found = self.methods[_known('method', method, self.methods)]
             data = ''
-            _known('backbone', backbone, self.backbones)
+            _known(f'backbone of {method}', backbone, self.backbones_of(found))
         row = found.rows.get(data, Row())
         names = (
             self._load(self.base / 'datasets' / found.data / f'{data}.py')
@@ -332,7 +345,7 @@ class ConfigTable:
             if own is not None:  # the evaluator of masks is in their pipeline
                 bases[2:3] = [self.base / 'evaluators/tags.py'] if found.data == 'tags' else []
             changes = _merge(row.model, variant)
-            whole = _merge(self._load(bases[0])['model'], changes)
+            whole = _merge(self.model(found), changes)
             note = [f'# {row.note}'] if row.note else []
             lines = self._lines(found, names, row, own is not None)
         settings = self._settings(whole, backbone, names, row, changes, own is not None)
@@ -358,6 +371,15 @@ class ConfigTable:
             self._loaded[path] = Config.fromfile(path).to_dict()
         return self._loaded[path]
 
+    def _tower(self, backbone: str) -> dict[str, Any]:
+        """The settings of a backbone."""
+        return self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
+
+    def _model(self, method: Method) -> Config:
+        """The model of a method, without what a backbone and a data set say of it."""
+        model = self._load(self.base / 'methods' / f'{method.plain}.py')['model']
+        return Config({'model': _merge(model, self._load_variant(method.variant))})
+
     def _load_variant(self, name: str) -> dict[str, Any]:
         return mmengine.load(self.base / 'variants.yml')[name] if name else {}
 
@@ -374,7 +396,7 @@ class ConfigTable:
 
         The settings of the user's own data are in no file that the config could refer to.
         """
-        tower = self._load(self.base / 'backbones' / f'{backbone}.py')['backbone']
+        tower = self._tower(backbone)
         parts = names.get('parts', {})
 
         def of(part: Any, change: Any) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 
+from ..exports.instances import Instance, concept_fields
 from ..exports.jsonl import mask_entries
 from ..labels import IGNORED, label_counts, mask_png
 from ..models import TagRule
@@ -207,6 +208,10 @@ class SegResult(ImageResult):
         error: What was wrong with the image; None if nothing.
         class_scores: The tagger's score of every class by its name; None if it was not asked
             for or there is no tagger.
+        asked: The phrases that a segmentor asked for in this image, such as a
+            :class:`~mmtagclip.models.ConceptSegmentor`, with the presence of each in [0, 1];
+            None for other segmentors.
+        instances: Things of the classes, each with its own mask; None if they were not asked for.
         source: The image, for drawings.
 
     Raises:
@@ -222,6 +227,8 @@ class SegResult(ImageResult):
     background: int | None = None
     error: str | None = None
     class_scores: Mapping[str, float] | None = None
+    asked: Mapping[str, float] | None = None
+    instances: tuple[Instance, ...] | None = None
     source: KeptImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -250,6 +257,7 @@ class SegResult(ImageResult):
             tuple(self.tags.values()),
             size=self.size,
             class_scores=self.class_scores,
+            more=concept_fields(self.asked, self.instances),
         )
 
     @property
@@ -282,12 +290,14 @@ class SegResult(ImageResult):
     def to_dict(self) -> dict[str, Any]:
         """JSON values: ``image``, ``tags``, ``size`` and ``masks``, or ``error``.
 
-        ``masks`` is that of :func:`~mmtagclip.exports.jsonl.mask_entries`.
+        ``masks`` is that of :func:`~mmtagclip.exports.jsonl.mask_entries`. Where they are known,
+        also ``asked`` and ``instances``, see :func:`~mmtagclip.exports.instances.concept_fields`.
         """
         if self.error is not None:
             return self.record.to_dict()
         masks = mask_entries(self.mask, self.classes, self.background is not None)
-        return replace(self.record, more={'masks': masks}).to_dict()
+        record = self.record
+        return replace(record, more={**record.more, 'masks': masks}).to_dict()
 
     def to_json(self) -> str:
         """:meth:`to_dict` as one line."""
@@ -323,4 +333,16 @@ class SegResult(ImageResult):
             sample.set_metainfo({'load_error': self.error})
         mask = torch.from_numpy(self.mask.astype(np.int64))[None]
         sample.set_data({'pred_sem_seg': PixelData(data=mask)})
+        if self.instances is not None:
+            first = 0 if self.background is None else 1
+            found = InstanceData(
+                labels=torch.tensor(
+                    [self.classes.index(one.tag) - first for one in self.instances]
+                ).long(),
+                scores=torch.tensor([one.score for one in self.instances]),
+                masks=torch.from_numpy(
+                    np.array([one.mask for one in self.instances]).reshape(-1, *self.size)
+                ),
+            )
+            sample.set_data({'pred_instances': found})
         return sample

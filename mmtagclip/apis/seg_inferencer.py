@@ -14,6 +14,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import BaseSegmentor
 
+from ..exports.instances import instances_of
 from ..files import write_whole
 from ..labels import IGNORED, index_mask
 from ..models import TagRule
@@ -112,6 +113,8 @@ class SegInferencer(ImageInferencer[SegResult]):
             dict(ranked),
             _background(meta),
             class_scores=sample.get('class_scores'),
+            asked=sample.get('asked'),
+            instances=instances_of(sample, meta['classes'][int(_background(meta) == 0) :]),
             source=source,
         )
 

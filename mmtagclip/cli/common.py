@@ -122,8 +122,12 @@ def config_of(args: argparse.Namespace) -> Any:
     given = parser.parse_args(['--cfg-options', *args.cfg_options] if args.cfg_options else [])
     config = load_config(args.model, given.cfg_options, args.encoder)
     if args.checkpoint is not None:
-        encoders = encoder_configs(config)
-        if not encoders and args.command not in ('tag', 'segment'):
+        encoders, sam3 = encoder_configs(config), config.model.get('sam3')
+        if not encoders and sam3 is not None:
+            is_folder = user_path(args.checkpoint).is_dir()
+            key, place = ('model', 'local-dir:') if is_folder else ('checkpoint', '')
+            sam3[key] = f'{place}{args.checkpoint}'
+        elif not encoders and args.command not in ('tag', 'segment'):
             raise ValueError(f'--checkpoint names the weights of an encoder; {args.model} has none')
         for encoder in encoders:
             encoder.update(pretrained=None, checkpoint=args.checkpoint)
@@ -139,7 +143,8 @@ def weights_of(args: argparse.Namespace, config: Any) -> str | None:
     """
     from ..apis.model_zoo import encoder_configs
 
-    if encoder_configs(config) or args.checkpoint is None:
+    has_encoder = encoder_configs(config) or 'sam3' in config.model
+    if has_encoder or args.checkpoint is None:
         return args.weights
     if args.weights is not None:
         raise ValueError(f'{args.model} is a trained model: give --checkpoint, without --weights')

@@ -38,10 +38,18 @@ REPOSITORIES = {
     'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
     'vit_large_patch16_radio_v3.c_radio (timm)': 'timm/vit_large_patch16_radio_v3.c_radio',
 }
+# Repositories of the Hugging Face hub whose files are given only to those who accepted a licence,
+# with the page where that is done.
+GATED = {'facebook/sam3': "Meta's SAM License at https://huggingface.co/facebook/sam3"}
 
 
 def cached(repository: str, names: Sequence[str] = WEIGHTS) -> Path | None:
     """The first of these files of a repository of the Hugging Face hub that is on this machine."""
+    from huggingface_hub import constants
+
+    # The rest of the library takes a third of a second to import.
+    if not Path(constants.HF_HUB_CACHE, f'models--{repository.replace("/", "--")}').is_dir():
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
@@ -85,7 +93,7 @@ def on_this_machine(weights: str) -> bool:
         weights: A name of :func:`needed_weights`.
     """
     if weights.startswith('hf-hub:'):
-        return cached(weights.removeprefix('hf-hub:')) is not None
+        return cached(weights.removeprefix('hf-hub:'), (*WEIGHTS, *TIMM_WEIGHTS)) is not None
     model, _, tag = weights.removesuffix(')').rpartition(' (')
     if tag == TIMM:
         repository = timm_repository(model)
@@ -139,8 +147,20 @@ def refused_weights(weights: str) -> FileNotFoundError:
     Args:
         weights: A name of :func:`needed_weights`.
     """
-    instead = GIVE_FOLDER if weights.startswith('hf-hub:') else GIVE_WEIGHTS
+    hub, _, repository = weights.partition('hf-hub:')
+    instead = GIVE_WEIGHTS if hub else f'{GIVE_FOLDER}{terms(repository)}'
     return refused(f'the weights of {weights}', instead)
+
+
+def terms(repository: str) -> str:
+    """What a user of a gated repository must do first, to follow a sentence; else empty.
+
+    Args:
+        repository: Of the Hugging Face hub.
+    """
+    if repository not in GATED:
+        return ''
+    return f"; the hub asks you to accept {GATED[repository]} and to log in with 'hf auth login'"
 
 
 @contextmanager
@@ -255,7 +275,9 @@ def _parts_with_weights(part: Any) -> Iterator[Any]:
     if isinstance(part, Mapping):
         name, tag = part.get('model'), part.get('pretrained')
         if isinstance(name, str) and (name.startswith('hf-hub:') or tag):
-            yield part
+            # A file makes a gated repository superfluous: nothing else is read of it.
+            given = name.removeprefix('hf-hub:') in GATED and part.get('checkpoint') is not None
+            yield from () if given else (part,)
         part = list(part.values())
     if isinstance(part, list | tuple):
         for one in part:

@@ -324,8 +324,9 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         ) from None
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f'{path} is not a complete checkpoint file: {error}') from None
-    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
-        content = content['state_dict']
+    for key in ('state_dict', 'model'):  # the latter in Meta's files
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if (
         not isinstance(content, Mapping)
         or not content

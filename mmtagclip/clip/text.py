@@ -2,26 +2,22 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import TextTransformer, text_global_pool
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..files import default_cache_dir, place_whole, user_path
 from ..version import __version__
 from . import prefixes
 from .encoder import DenseEncoder
+from .feature_cache import FeatureCache
 from .loading import architecture_digest, context_length, weights_digest
 from .prefixes import encode_prefixes, prefix_blocks
 from .vocabulary import Vocabulary
@@ -60,14 +56,19 @@ class TextEncoder:
         self.templates = tuple(templates)
         self.context_length = context_length(self.clip)
         self.dim = encoder.dim
-        self.cache_dir: Path | None = None
-        if cache_dir is None or cache_dir is True:
-            self.cache_dir = default_cache_dir()
-        elif cache_dir is not False:
-            self.cache_dir = user_path(cache_dir)
+        self._cache = FeatureCache(cache_dir)
         self._tower: str | None = None
         self._open_clip = ''  # its version
         self._known: dict[tuple[str, ...], Tensor] = {}
+
+    @property
+    def cache_dir(self) -> Path | None:
+        """Folder of cached features; None if there is no cache. Set it to None to leave it."""
+        return self._cache.folder
+
+    @cache_dir.setter
+    def cache_dir(self, folder: Path | None) -> None:
+        self._cache.folder = folder
 
     def __call__(self, vocabulary: Vocabulary) -> Tensor:
         """Return text features ``(C, D)`` float32 of unit length, on the CPU.
@@ -250,46 +251,18 @@ class TextEncoder:
 
     def _read(self, phrases: Sequence[str]) -> Tensor | None:
         """A cached feature; None if there is none or the file holds anything else."""
-        if self.cache_dir is None:
+        if self._cache.folder is None:
             return None
-        key = self._key(phrases)
-        try:
-            with safe_open(self._path(key), framework='numpy') as file:
-                feature = file.get_tensor('feature')
-                facts = file.metadata() or {}
-        except (OSError, SafetensorError):
-            return None
-        if facts.get('key') != key or facts.get('sha256') != _digest(feature):
-            return None
+        feature = self._cache.read(self._key(phrases), (self.dim,))
         # The digest shows that the file is whole, not who wrote it.
-        size = self.dim
-        if feature.dtype != np.float32 or feature.shape != (size,):
+        if feature is None or not abs(float(feature.norm()) - 1) < 1e-3:  # or it is NaN
             return None
-        if not abs(float(np.linalg.norm(feature)) - 1) < 1e-3:  # not so either where it is NaN
-            return None
-        return torch.from_numpy(feature)
+        return feature
 
     def _write(self, phrases: Sequence[str], feature: Tensor) -> None:
         """Store a feature: a whole file under its final name, or none and a warning."""
-        if self.cache_dir is None:
-            return
-        try:
-            self._write_file(self._path(self._key(phrases)), phrases, feature.numpy())
-        except (OSError, SafetensorError) as error:
-            warnings.warn(
-                f'text features are not cached in {self.cache_dir}: {error}', stacklevel=2
-            )
-            self.cache_dir = None
-
-    def _write_file(self, path: Path, phrases: Sequence[str], values: np.ndarray) -> None:
-        facts = {'key': path.stem, 'sha256': _digest(values), 'name': phrases[0]}
-        # A file that a power failure tears is made again: its digest is wrong.
-        place_whole(path, save({'feature': values}, facts), durable=False)
-
-    def _path(self, key: str) -> Path:
-        if self.cache_dir is None:
-            raise ValueError('there is no cache')
-        return self.cache_dir / key[:2] / f'{key}.safetensors'
+        if self._cache.folder is not None:
+            self._cache.write(self._key(phrases), phrases[0], feature)
 
 
 def encode_text(clip: Any, tokens: Tensor, length: int | None = None) -> Tensor:
@@ -344,7 +317,3 @@ def _lengths(clip: Any, tokens: Tensor) -> Tensor:
     _, _, pool, end = causal
     ends = tokens.argmax(dim=-1) if pool == 'argmax' else (tokens == end).int().argmax(dim=-1)
     return ends + 1
-
-
-def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(values.tobytes()).hexdigest()

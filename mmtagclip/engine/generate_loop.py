@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from ..datasets.samplers import SameGridBatchSampler
+from ..exports.instances import concept_fields, instances_of
 from ..jobs.description import flatten
 from ..jobs.identity import dataset_identity, dataset_sources, identity, loader_of
 from ..jobs.runner import Job, Manifest
@@ -196,6 +197,10 @@ class GenerateLoop(BaseLoop):
             None if found is None else tuple(found),
             size=size,
             class_scores=sample.get('class_scores') if self.all_scores else None,
+            more=concept_fields(
+                sample.get('asked'),
+                instances_of(sample, classes[int(classes[:1] == ('background',)) :]),
+            ),
         )
         palette = self.model.dataset_meta['palette']
         return record, {'masks.png': mask_png(mask, palette), **files}

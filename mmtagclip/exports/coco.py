@@ -4,19 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import write_whole
 from ..records import encode_line
 from ..version import __version__
 from . import Format, Options
-from .regions import class_regions, connected_regions, run_lengths
+from .instances import read_instances
+from .regions import Region, class_regions, connected_regions, run_lengths
 from .results import Entry, Results
 
 
 def write(results: Results, out: Path, options: Options, scratch: Path | None = None) -> None:
     """Write one file.
 
-    A tag has no place in its image, so its box is the whole image. Images that could not be read
-    are under ``errors``, not among the images.
+    Where results have instances, each is an annotation with its own score; otherwise all pixels
+    of a class are. A tag has no place in its image, so its box is the whole image. Images that
+    could not be read are under ``errors``, not among the images.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -51,36 +55,58 @@ def _found(results: Results, entry: Entry, options: Options) -> list[dict[str, A
     """Annotations of an image, without their ids."""
     size, scores = entry.size, entry.scores
     assert size is not None
-    if entry.mask is None:
+    instances = read_instances(entry.record)
+    shapes: list[tuple[str, float | None, dict[str, Any]]] = []
+    if instances is not None:
+        for one in instances:
+            mask = one.mask.astype(np.uint8)
+            parts = [] if options.shapes is None else connected_regions(mask, 0, options.min_area)
+            shape = _shape(one.region, list(parts), size, options)
+            if shape is not None:
+                shapes.append((one.tag, one.score, shape))
+    elif entry.mask is None:
         height, width = size
-        shapes: list = [
-            (tag, {'bbox': [0, 0, width, height], 'area': height * width, 'segmentation': []})
-            for tag in scores
-        ]
+        whole = {'bbox': [0, 0, width, height], 'area': height * width, 'segmentation': []}
+        shapes = [(tag, score, dict(whole)) for tag, score in scores.items()]
     else:
         background = 0 if results.with_background else None
-        whole = options.shapes in (None, 'masks')
-        shapes = []
         for region in (
             class_regions(entry.mask, background)
-            if whole
+            if options.shapes in (None, 'masks')
             else connected_regions(entry.mask, background, options.min_area)
         ):
-            shape: dict[str, Any] = {'bbox': list(region.box), 'area': region.area}
-            if whole:
-                shape['segmentation'] = run_lengths(region, size)
-            elif options.shapes == 'polygons':
-                corners = region.outline(options.tolerance)
-                shape['segmentation'] = [[side for corner in corners for side in corner]]
-            else:
-                shape['segmentation'] = []
-            shapes.append((results.labels[region.label], shape))
+            shape = _shape(region, [region], size, options)
+            if shape is not None:
+                tag = results.labels[region.label]
+                shapes.append((tag, scores.get(tag), shape))
     found = []
-    for tag, shape in shapes:
-        score = scores.get(tag)
+    for tag, score, shape in shapes:
         known = {} if score is None else {'score': score}
         found.append({'category_id': results.classes.index(tag) + 1, **known, **shape})
     return found
+
+
+def _shape(
+    region: Region, parts: list[Region], size: tuple[int, int], options: Options
+) -> dict[str, Any] | None:
+    """Box, area and segmentation of a region; None if all its parts were too small.
+
+    Args:
+        region: The region.
+        parts: What of it is connected, for polygons.
+        size: ``(H, W)`` of the image.
+        options: What it becomes.
+    """
+    shape: dict[str, Any] = {'bbox': list(region.box), 'area': region.area}
+    if options.shapes in (None, 'masks'):
+        return {**shape, 'segmentation': run_lengths(region, size)}
+    if not parts:
+        return None
+    shape['segmentation'] = []
+    if options.shapes == 'polygons':
+        outlines = [part.outline(options.tolerance) for part in parts]
+        shape['segmentation'] = [[side for corner in one for side in corner] for one in outlines]
+    return shape
 
 
 FORMAT = Format(

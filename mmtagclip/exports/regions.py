@@ -69,7 +69,7 @@ def class_regions(mask: np.ndarray, background: int | None) -> Iterator[Region]:
     counts = label_counts(mask)
     for label in sorted(counts, key=lambda label: -counts[label]):
         if label not in (background, IGNORED):
-            yield _crop(mask == label, label)
+            yield crop(mask == label, label)
 
 
 def connected_regions(
@@ -104,7 +104,13 @@ def run_lengths(region: Region, size: tuple[int, int]) -> dict[str, Any]:
     return {'size': list(runs['size']), 'counts': runs['counts'].decode()}
 
 
-def _crop(inside: np.ndarray, label: int) -> Region:
+def crop(inside: np.ndarray, label: int) -> Region:
+    """The region of some pixels.
+
+    Args:
+        inside: ``(H, W)`` bool, at least one pixel.
+        label: Their label.
+    """
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
     top, bottom, left, right = map(int, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     return Region(label, (left, top, right - left, bottom - top), inside[top:bottom, left:right])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
 from .contact_sheet import contact_sheet
-from .mask_figure import LegendEntry, draw_masks, mask_legend
+from .mask_figure import LegendEntry, draw_instances, draw_masks, mask_legend
 from .overview import draw_overview
 from .results import draw_result
 from .tag_figure import draw_tags, overlay
@@ -18,6 +18,7 @@ __all__ = [
     'MaskVisualizer',
     'TagVisualizer',
     'contact_sheet',
+    'draw_instances',
     'draw_masks',
     'draw_overview',
     'draw_result',

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..labels import IGNORED, label_counts
-from ..palette import BASE, appearance, difference
+from ..palette import BASE, appearance, class_colours, difference
 from .canvas import FAINT, INK, PAPER, Colour, fill_box, fit_text, font, ink_on, resized
 
 # Longer side of the image in a drawing, in pixels: text has the same size for all images.
@@ -105,6 +105,40 @@ def draw_masks(
     canvas = Image.fromarray(drawn.round().clip(0, 255).astype(np.uint8))
     _write_names(canvas, entries, regions)
     return _with_legend(canvas, entries, title) if with_legend else np.array(canvas)
+
+
+def draw_instances(
+    image: np.ndarray,
+    instances: Sequence[tuple[str, float, np.ndarray]],
+    with_legend: bool = True,
+    title: str = '',
+) -> np.ndarray:
+    """Draw instances over their image, each with its name, score and another colour.
+
+    Where they overlap, the one with the highest score is drawn. At most 255 are drawn, those with
+    the highest scores.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        instances: Of each its name, its score in [0, 1], and its mask ``(H, W)`` bool.
+        with_legend: Whether the legend is drawn.
+        title: Title of the legend.
+
+    Returns:
+        See :func:`draw_masks`.
+
+    Raises:
+        ValueError: A mask and the image differ in size.
+    """
+    best = sorted(instances, key=lambda one: -one[1])[:IGNORED]
+    mask = np.full(image.shape[:2], IGNORED, dtype=np.uint8)
+    for label, (name, _, where) in reversed(list(enumerate(best))):
+        if where.shape != mask.shape:
+            raise ValueError(f'the mask of an instance of {name!r} has another size than the image')
+        mask[where] = label
+    names = [f'{name} {score:.2f}' for name, score, _ in best]
+    palette = class_colours(len(best))
+    return draw_masks(image, mask, names, palette, title=title, with_legend=with_legend)
 
 
 def mask_legend(

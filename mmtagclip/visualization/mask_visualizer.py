@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 from mmseg.visualization import SegLocalVisualizer
 
+from ..exports.instances import instances_of
 from ..labels import labels_metainfo
 from ..registry import VISUALIZERS
-from .mask_figure import draw_masks
+from .mask_figure import draw_instances, draw_masks
 from .visualizer import FigureVisualizer
 
 
 @VISUALIZERS.register_module()
 class MaskVisualizer(FigureVisualizer, SegLocalVisualizer):
     """Named masks over the image with a legend; the true mask, if known, is above or left of it.
+
+    Instances, if there are any, are drawn beside them.
 
     Takes mmengine's arguments (``vis_backends``, ``save_dir``, ``name``). Class
     names and colours are those of ``dataset_meta``, which the runner sets; a
@@ -58,6 +61,10 @@ class MaskVisualizer(FigureVisualizer, SegLocalVisualizer):
             )
             for key, title in known
         ]
+        if draw_pred and 'pred_instances' in data_sample:
+            found = instances_of(data_sample, classes[int(background is not None) :])
+            rows = [(one.tag, one.score, one.mask) for one in found or ()]
+            drawn.append(draw_instances(image, rows, title='instances'))
         # Beside each other where that is the less elongated.
         axis = int(image.shape[1] < 1.2 * image.shape[0])
         across = max(figure.shape[1 - axis] for figure in drawn)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .mask_figure import draw_masks
+from .mask_figure import draw_instances, draw_masks
 from .tag_figure import draw_tags
 
 
@@ -15,7 +15,7 @@ def draw_result(image: np.ndarray, result: Any, with_legend: bool = True) -> np.
         image: ``(H, W, 3)`` uint8 RGB, of the result's size.
         result: A :class:`mmtagclip.apis.TagResult`, drawn by :func:`draw_tags`, with
             heat maps if it has score maps; or a :class:`mmtagclip.apis.SegResult`,
-            drawn by :func:`draw_masks`.
+            drawn by :func:`draw_masks`, or by :func:`draw_instances` if it has instances.
         with_legend: Whether masks have a legend.
 
     Returns:
@@ -26,6 +26,9 @@ def draw_result(image: np.ndarray, result: Any, with_legend: bool = True) -> np.
     """
     if result.error is not None:
         raise ValueError(f'{result.image} could not be read, so there is nothing to draw')
+    if getattr(result, 'instances', None) is not None:
+        found = [(one.tag, one.score, one.mask) for one in result.instances]
+        return draw_instances(image, found, with_legend)
     if hasattr(result, 'mask'):
         return draw_masks(
             image,

@@ -32,7 +32,7 @@ from ..apis.analysis import inferencer_of
 from ..apis.demo_model import demo_notice
 from ..clip import Vocabulary, parse_names
 from ..images import ImageTooLarge, read_image
-from ..models import CLIPEncoder, TagCLIP
+from ..models import TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
 from .connections import make_server
 from .guard import BUSY, RETRY, Guard, error_of
@@ -170,7 +170,7 @@ class Server:
             start = f'mmtagclip web --model {self.inferencer.real_model} --download'
             self.notice = sentence(demo_notice(start))  # ends with a command, to be copied
         for part in self.model.modules():
-            if isinstance(part, CLIPEncoder):
+            if hasattr(part, 'forget_disk'):
                 part.forget_disk()
 
     def routes(self) -> list[Route]:

@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import open_clip
@@ -12,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmtagclip import cli
+from mmtagclip.apis import config_table
 from mmtagclip.apis.config_table import ConfigTable
 from mmtagclip.clip import LAST_BLOCKS, LastBlock, last_block
 from mmtagclip.registry import MODELS
@@ -55,6 +57,11 @@ def test_what_is_committed_is_what_the_tables_make():
     assert not MAKE['stale_files'](TABLE)
 
 
+def test_configs_are_as_wide_as_ruff_makes_them():
+    options = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['ruff']
+    assert options['line-length'] == config_table.WIDTH
+
+
 def test_an_algorithm_is_a_folder_with_one_collection():
     names = [content['collection'] for content in TABLE.published.values()]
     assert len(names) == len(set(names)) >= 10
@@ -63,22 +70,26 @@ def test_an_algorithm_is_a_folder_with_one_collection():
         assert f'configs/{folder}/metafile.yml' in index
 
 
-def test_a_card_without_the_marks_is_refused():
-    with pytest.raises(ValueError, match='the card needs one line'):
+def test_a_page_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match='the page needs one line'):
         MAKE['with_table']('# A card', '| |')
 
 
 @pytest.mark.parametrize('method', TABLE.methods)
 def test_every_combination_loads(method, load):
-    for backbone in TABLE.backbones:
+    for backbone in TABLE.backbones_of(TABLE.methods[method]):
         # One of the new towers stands for all: they differ in the encoder alone.
-        if 'openai' not in backbone and backbone not in ('vit-demo', 'convnext-large_laion2b'):
+        if 'openai' not in backbone and backbone not in (
+            'vit-demo',
+            'convnext-large_laion2b',
+            'sam3',
+        ):
             continue
         tower = TABLE._load(CONFIGS / f'_base_/backbones/{backbone}.py')['backbone']
         for data in TABLE.datasets(method):
             cfg = load(TABLE.text(method, backbone, data))
             encoders = list(encoders_of(cfg.model))
-            assert encoders
+            assert bool(encoders) == (backbone != 'sam3')
             for encoder in encoders:
                 assert encoder['model'] == tower['encoder']['model']
             assert cfg.test_dataloader.dataset.pipeline == cfg.test_pipeline
@@ -108,6 +119,7 @@ def encoders_of(model):
         ('cls-seg_crf', 'vit-base-p16_openai', 'voc12'),
         ('piaa-sclip-dmar-cwr', 'vit-base-p16_openai', 'voc07'),
         ('clip', 'vit-base-p16_openai', 'voc07'),
+        ('activesam', 'sam3', 'voc21'),
     ],
 )
 def test_a_published_cell_is_the_leaf(name, load, capsys):
@@ -157,13 +169,23 @@ def test_the_command_prints_what_works_in_any_folder(tmp_path):
 def test_unknown_names_are_refused_with_the_near_ones(capsys):
     for arguments, message in [
         (['slip', 'vit-demo', 'voc21'], "no method 'slip' .*similar names: sclip"),
-        (['sclip', 'vit-base', 'voc21'], "no backbone 'vit-base' .*similar names: vit-base-p16_"),
+        (
+            ['sclip', 'vit-base', 'voc21'],
+            "no backbone of sclip 'vit-base' .*similar names: vit-base-p16_",
+        ),
         (['sclip', 'vit-demo', 'voc07'], "no data set of sclip 'voc07' .*voc"),
         (['sclip', 'vit-demo'], 'give a method, a backbone and a data set'),
     ]:
         assert cli.main(['config', *arguments]) == 2
         error = capsys.readouterr().err
         assert re.search(message, error), error
+
+
+def test_a_method_without_a_clip_goes_with_no_clip():
+    with pytest.raises(ValueError, match="no backbone of activesam 'vit-base-p16_openai'"):
+        TABLE.text('activesam', 'vit-base-p16_openai', 'voc21')
+    with pytest.raises(ValueError, match="there is no backbone of sclip 'sam3'"):
+        TABLE.text('sclip', 'sam3', 'voc21')
 
 
 def test_all_names_are_listed(capsys):

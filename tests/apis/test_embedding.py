@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -42,7 +43,9 @@ def test_an_embedding_is_the_class_token(embedder, clip):
     # CLIP's own embedding of the squeezed image.
     tiny = Embedder(CLIPEncoder(model=clip, text_cache=False))
     square = PatchGrid(16, (224, 224)).resize(pixels[0])
-    plain = tiny.encoder.clip.encode_image(tiny._input(square)[None], normalize=True)
+    mean, std = (np.array(one, np.float32) for one in (tiny.encoder.mean, tiny.encoder.std))
+    plain = torch.from_numpy((square / np.float32(255) - mean) / std).permute(2, 0, 1)[None]
+    plain = tiny.encoder.clip.encode_image(plain, normalize=True)
     np.testing.assert_allclose(tiny.images(pixels[:1]), plain.detach().numpy(), atol=1e-5)
 
 

@@ -8,9 +8,14 @@ from PIL import Image
 
 from mmtagclip.apis import TagInferencer, list_images
 from mmtagclip.apis.folder_run import WITHOUT_INFLUENCE, FolderRun
+from mmtagclip.apis.model_zoo import load_config
 from tests.conftest import picture
 
 OPTIONS = {'classes': ['bell', 'train'], 'background': ['wall'], 'on_error': 'skip'}
+
+# The others are no options of a run, or it has a place of its own for them.
+WITH_INFLUENCE = {'threshold', 'min_score', 'top', 'all_scores', 'score_maps'}
+NOT_OF_A_RUN = {'self', 'inputs', 'batch_size', 'return_datasamples'}
 
 
 @pytest.fixture
@@ -47,6 +52,9 @@ def begin(start):
         ({'background': ['wall', 'sky']}, 'background'),
         ({'background': []}, 'background'),
         ({'batch_size': 2}, 'batch_size'),
+        ({'min_score': 0.5}, 'min_score'),
+        ({'top': 1}, 'top'),
+        ({'all_scores': True}, 'all_scores'),
         ({'a_new_option': 7}, 'a_new_option'),
     ],
 )
@@ -67,10 +75,20 @@ def test_how_images_are_read_counts(start):
         start(inferencer=files)
 
 
+def test_the_model_counts(start):
+    begin(start)
+    other = TagInferencer(
+        load_config('tagclip_demo', {'model.head.dmar.votes': 3}), show_progress=False
+    )
+    with pytest.raises(ValueError, match=r'begun by another job: model\.head\.dmar\.votes was'):
+        start(inferencer=other)
+
+
 def test_what_decides_nothing_does_not_count(start, folder):
     begin(start)
     assert start(on_error='raise', vis_dir=str(folder / 'vis')).num_done == 1
     known = inspect.signature(TagInferencer.__call__).parameters
+    assert set(known) - set(WITHOUT_INFLUENCE) == WITH_INFLUENCE | NOT_OF_A_RUN
     assert set(WITHOUT_INFLUENCE) <= set(known)
 
 

@@ -72,14 +72,16 @@ def test_what_would_be_downloaded(encoder, expected, monkeypatch):
         assert missing(model) == expected
 
 
-def test_recorded_repositories_are_those_of_the_catalogues(monkeypatch):
+def test_recorded_repositories_are_those_of_the_catalogues(monkeypatch, tmp_path):
     recorded = dict(downloads.REPOSITORIES)
     assert {name for entry in list_models() for name in entry.weights} == set(recorded)
     asked = []
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
     monkeypatch.setattr(
         'huggingface_hub.try_to_load_from_cache', lambda *of: asked.append(of) or None
     )
     for name, repository in recorded.items():
+        cached_repository(tmp_path, repository)
         for known in (recorded, {}):
             monkeypatch.setattr(downloads, 'REPOSITORIES', known)
             assert not downloads.on_this_machine(name)
@@ -107,20 +109,36 @@ def test_every_part_that_would_be_downloaded_counts(monkeypatch):
         assert missing(model) == expected
 
 
-def test_cached_weights_are_not_missing(monkeypatch):
-    monkeypatch.setattr(
-        'huggingface_hub.try_to_load_from_cache',
-        lambda repository, name: f'/cache/{repository}/{name}',
-    )
-    for encoder in (
-        {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'},
-        {'model': 'hf-hub:org/repo'},
-        {
-            'model': 'local-dir:x',
-            'last_block': {'source': {'model': 'vit_base_patch8_224.dino', 'pretrained': True}},
-        },
-    ):
-        assert missing({'encoder': encoder}) is None
+def cached_repository(cache, repository, *names):
+    """Put a repository with empty files into a cache, as huggingface_hub does."""
+    folder = cache / f'models--{repository.replace("/", "--")}'
+    for path in ('refs/main', *(f'snapshots/abc/{name}' for name in names)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text('abc')
+
+
+@pytest.mark.parametrize(
+    ('encoder', 'repository', 'name'),
+    [
+        (OPENAI, 'timm/vit_base_patch16_clip_224.openai', 'open_clip_model.safetensors'),
+        ({'model': 'hf-hub:org/repo'}, 'org/repo', 'open_clip_pytorch_model.bin'),
+        (
+            {
+                'model': 'local-dir:x',
+                'last_block': {'source': {'model': 'vit_base_patch8_224.dino', 'pretrained': True}},
+            },
+            'timm/vit_base_patch8_224.dino',
+            'pytorch_model.bin',
+        ),
+    ],
+)
+def test_cached_weights_are_not_missing(encoder, repository, name, monkeypatch, tmp_path):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    assert missing({'encoder': encoder}) is not None
+    cached_repository(tmp_path, repository, 'config.json')
+    assert missing({'encoder': encoder}) is not None
+    cached_repository(tmp_path, repository, name)
+    assert missing({'encoder': encoder}) is None
 
 
 def loaders():

@@ -248,3 +248,13 @@ def test_statistics_of_one_image(encoder):
     one = features.attention[1]
     assert torch.equal(one.votes[0], features.attention.votes[1])
     assert torch.equal(one.mean([0])[0], features.attention.mean([0])[1])
+
+
+def test_the_normalisation_is_the_model_s_or_that_of_the_call(clip):
+    loaded = load_clip(clip)
+    own = DenseEncoder(loaded)
+    assert (own.mean, own.std) == (tuple(loaded.mean), tuple(loaded.std))
+    for key in ('mean', 'std'):
+        other = DenseEncoder(loaded, **{key: (0.1, 0.2, 0.3)})
+        expected = {'mean': own.mean, 'std': own.std, key: (0.1, 0.2, 0.3)}
+        assert {name: getattr(other, name) for name in expected} == expected

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from mmtagclip.clip import DenseEncoder, TextEncoder, Vocabulary, encode_text, load_clip
 from mmtagclip.clip import text as text_module
 from mmtagclip.clip.vocabulary import BUILTIN_DIR
+from mmtagclip.files import default_cache_dir
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.conftest import TINY
@@ -42,7 +43,7 @@ def test_where_features_are_cached(encoder, tmp_path):
         source: TextEncoder(encoder, TEMPLATES, cache_dir=source).cache_dir
         for source in (None, True, False, str(tmp_path))
     }
-    default = text_module.default_cache_dir()
+    default = default_cache_dir()
     assert kept == {None: default, True: default, False: None, str(tmp_path): tmp_path}
 
 

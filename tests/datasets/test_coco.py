@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtagclip.datasets.coco import image_size, object_mask
+from mmtagclip.datasets.coco import MAX_PIXELS, image_size, object_mask
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,13 @@ def test_segmentations_that_would_end_the_process(segmentation, message):
 def test_sizes_that_no_image_has(size):
     with pytest.raises(ValueError, match=r"the image 'a.jpg' has the height and width \("):
         image_size({'file_name': 'a.jpg', 'height': size[0], 'width': size[1]})
+
+
+def test_the_smallest_image_has_one_pixel():
+    assert image_size({'height': 1, 'width': 1}) == (1, 1)
+    assert image_size({'height': 1, 'width': MAX_PIXELS}) == (1, MAX_PIXELS)
+    with pytest.raises(ValueError, match='height and width'):
+        image_size({'height': 1, 'width': MAX_PIXELS + 1})
 
 
 def test_pixels_of_an_object():

@@ -207,6 +207,39 @@ def test_the_bank_of_another_fit_is_refused(segmentor_config, tmp_path, change, 
         fit(MODELS.build(segmentor_config), loader(), tmp_path)
 
 
+@pytest.mark.parametrize('named', ['preprocessor.to_rgb', 'data.metainfo', 'version'])
+def test_the_bank_of_other_images_or_another_version_is_refused(
+    segmentor_config, tmp_path, monkeypatch, named
+):
+    model, data = MODELS.build(segmentor_config), loader()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, tmp_path, die_after=1)
+    if named == 'version':
+        monkeypatch.setattr('mmtagclip.engine.fit_loop.__version__', '0')
+    elif named == 'data.metainfo':
+        data.dataset.metainfo = {'classes': ['dog']}
+    else:
+        model.data_preprocessor.to_rgb = not model.data_preprocessor.to_rgb
+    with pytest.raises(ValueError, match=rf'was left by another fit: {named}.* was '):
+        fit(model, data, tmp_path)
+
+
+@pytest.mark.parametrize('round_up', [False, True])
+def test_a_sampler_repeats_images_only_in_several_processes(
+    segmentor_config, tmp_path, monkeypatch, round_up
+):
+    model, data = MODELS.build(segmentor_config), loader()
+    data.sampler.round_up = round_up
+    fit(model, data, tmp_path)
+    monkeypatch.setattr('mmtagclip.engine.fit_loop.get_world_size', lambda: 2)
+    runner = SimpleNamespace(model=model, work_dir=str(tmp_path), cfg=Config({}))
+    if not round_up:
+        FitLoop(runner, data)
+        return
+    with pytest.raises(ValueError, match=r'set round_up=False in train_dataloader\.sampler'):
+        FitLoop(runner, data)
+
+
 def test_classes_without_a_patch_are_named(segmentor_config, tmp_path, caplog):
     segmentor = MODELS.build(segmentor_config)
     with caplog.at_level(logging.WARNING, logger='fit'):

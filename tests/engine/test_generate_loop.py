@@ -463,6 +463,12 @@ def test_an_option_of_another_job_is_named(mask_config, tmp_path, path, value, n
         jobs_of(mask_config, tmp_path, set_option(path, value))
 
 
+def test_other_batches_of_one_grid_are_another_job(grouped_config, tmp_path):
+    jobs_of(grouped_config, tmp_path)
+    with pytest.raises(ValueError, match=r'begun by another job: batches was .*4.*, now .*2'):
+        jobs_of(grouped_config, tmp_path, set_option('test_dataloader.batch_size', 2))
+
+
 def test_any_new_option_of_the_loop_belongs_to_the_job(mask_config, tmp_path):
     loop = Runner.from_cfg(Config({**deepcopy(mask_config), 'work_dir': str(tmp_path)})).test_loop
     assert loop._options() == {'all_scores', 'confidence', 'save_probabilities'}

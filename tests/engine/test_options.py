@@ -1,10 +1,12 @@
-"""--cfg-options with lists of names."""
+"""Options of tools/test.py and tools/train.py: lists of names, and downloads."""
 
 import argparse
 
 import pytest
+from mmengine.config import Config
 
 from mmtagclip.engine import CfgOptions
+from mmtagclip.engine.options import runner_of
 
 
 @pytest.fixture
@@ -48,3 +50,12 @@ def test_what_has_no_value_is_refused(parser, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['--cfg-options', 'a=1', 'model.threshold'])
     assert 'model.threshold: an option is KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_a_run_downloads_nothing_without_asking(train, monkeypatch, tmp_path):
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE', str(tmp_path))
+    encoder = {'model': 'ViT-B-16-quickgelu', 'pretrained': 'openai'}
+    args = argparse.Namespace(download=False, trust_checkpoint=False, launcher='none')
+    with pytest.raises(SystemExit, match=r'^error: the weights of ViT-B-16-quickgelu \(o'):
+        runner_of(Config({'model': {'encoder': encoder}}), args, train)

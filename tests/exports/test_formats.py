@@ -410,6 +410,14 @@ def test_yolo_keeps_images_of_one_name_apart(tmp_path):
     assert sorted(os.listdir(out / 'train/dog')) == ['a_b-2.jpg', 'a_b.jpg']
 
 
+def test_yolo_puts_an_image_into_the_folder_of_its_highest_score(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'x')
+    row = {'image': str(tmp_path / 'a.jpg'), 'tags': ['cat', 'dog'], 'scores': [0.4, 0.6]}
+    (tmp_path / 'a.jsonl').write_text(f'{json.dumps({**row, "size": [2, 3]})}\n')
+    out = export('yolo', open_results(tmp_path / 'a.jsonl'), tmp_path / 'out', copy=True)
+    assert os.listdir(out / 'train/dog') == ['a.jpg']
+
+
 def test_yolo_mixes_nothing_with_other_results(tmp_path):
     """Labels that are left of an earlier export have the numbers of other classes."""
     out = export('yolo', lines_of(tmp_path, 'a.jpg', 'b.jpg', masks=True), tmp_path / 'out')

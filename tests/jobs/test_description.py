@@ -1,5 +1,7 @@
 """Descriptions: stored, and compared."""
 
+import pytest
+
 from mmtagclip.jobs.description import differences, flatten
 
 
@@ -44,6 +46,20 @@ def test_differences_name_what_a_user_knows():
     assert text == "model.a.words was 1, now it is ['y']"
     (text,) = differences({'text': digest}, {'text': digest.replace('a', 'b')})
     assert text.startswith('text was')
+
+
+@pytest.mark.parametrize(('length', 'shown'), [(60, 60), (61, 57)])
+def test_values_of_60_characters_are_shown_whole(length, shown):
+    word = 'x' * (length - 2)
+    (text,) = differences({'a': word}, {'a': 'y'})
+    assert len(text.removeprefix('a was ').removesuffix(", now it is 'y'")) == shown
+
+
+@pytest.mark.parametrize(('same', 'start'), [(40, "'x"), (41, '...x')])
+def test_a_difference_far_from_the_start_cuts_the_start(same, start):
+    word = 'x' * (same - 1)
+    (text,) = differences({'a': f'{word}1{"z" * 30}'}, {'a': f'{word}2{"z" * 30}'})
+    assert text.startswith(f'a was {start}')
 
 
 def test_long_values_are_shown_where_they_differ():

@@ -301,7 +301,9 @@ class Part:
         ([1, 2], [2, 1], [1]),
         ({'a': 1}, {'a': 2}, {'b': 1}),
         (torch.zeros(2), torch.zeros(2, 1), torch.zeros(2).double(), torch.ones(2)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),  # of the same bytes
         (np.zeros(2), np.zeros(2, np.float32), np.ones(2)),
+        (np.zeros(2), np.zeros(2, np.int64), np.zeros((2, 1))),
         (Options(), Options(2), Options(words=('a',))),
         (Vocabulary.load(['a', 'b']), Vocabulary.load([('a', 'b')])),
         (nn.Linear, nn.Conv2d, print, file_stamp),
@@ -332,6 +334,13 @@ def test_weights_count_wherever_they_are():
     assert identity(module) == before
     module[1].running_mean.add_(1)
     assert identity(module) != before
+
+
+def test_modules_of_other_packages_are_one_digest_unless_they_hold_ours():
+    library = identity(nn.Sequential(nn.Linear(2, 2)))
+    assert library.startswith('Sequential ')
+    closing = MODELS.build({'type': 'mmtagclip.LabelClosing'})
+    assert identity(nn.Sequential(closing))['0'] == identity(closing)
 
 
 def test_what_can_not_be_described_is_named():

@@ -261,8 +261,10 @@ def test_all_images_have_a_memory_together(model, quick_images):
         few, many = Visitor(app), Visitor(app)
         first = await few.upload()
         server = app.state.server
-        size = server.sessions[first].size
-        assert size > 100_000
+        session = server.sessions[first]
+        size = session.size
+        parts = [session.analysis, session.answer, session.shown]
+        assert size == held_bytes(parts) + len(session.preview) > 100_000
         server.limits = Limits(memory_bytes=int(4.5 * size))
         theirs = [await many.upload() for _ in range(5)]
         assert list(server.sessions) == [first, *theirs[2:]]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import mimetypes
 import signal
 import socket
 import subprocess
@@ -97,7 +98,9 @@ def test_the_page_and_what_it_needs(client):
     right = json.loads((ROOT / 'tools/dev/demo_scenes.json').read_text())['right']
     assert set(EXAMPLES) <= set(right)
     for number in range(about['examples']):
-        assert client.request(f'/api/example/{number}.jpg')[0] == 200
+        status, body, headers = client.request(f'/api/example/{number}.jpg')
+        assert (status, headers['content-type']) == (200, 'image/jpeg')
+        assert Image.open(io.BytesIO(body)).format == 'JPEG'
     assert client.json('/api/example/0', b'')[0] == 200
     assert client.json('/api/example/99', b'')[0] == 404
 
@@ -189,8 +192,8 @@ def test_pictures_and_downloads(client, key):
         'heat.jpg?step=DMAR&name=zebra',
         'masks.jpg',
     ):
-        status, body, _ = client.request(f'/api/{key}/{path}')
-        assert status == 200
+        status, body, headers = client.request(f'/api/{key}/{path}')
+        assert (status, headers['content-type']) == (200, 'image/jpeg')
         assert Image.open(io.BytesIO(body)).format == 'JPEG'
     for path in ('heat.jpg?step=coarse&name=dog', 'heat.jpg?step=no&name=mushroom', 'heat.jpg'):
         assert client.request(f'/api/{key}/{path}')[0] == 404
@@ -198,6 +201,7 @@ def test_pictures_and_downloads(client, key):
         status, body, headers = client.request(f'/api/{key}/download/{kind}')
         assert status == 200
         assert headers['content-disposition'] == f'attachment; filename="a_{kind}"'
+        assert headers['content-type'].partition(';')[0] == mimetypes.guess_type(kind)[0]
         if kind.endswith('json'):
             assert json.loads(body)['image'] == 'a.jpg'
         elif kind.endswith('png'):

@@ -1,4 +1,4 @@
-"""Make configs, metafiles and the tables of their cards from the published.yml of each folder.
+"""Make configs, metafiles and the tables of published figures from each folder's published.yml.
 
 python tools/dev/make_configs.py          # writes what differs
 python tools/dev/make_configs.py --check  # names what differs, and changes nothing
@@ -15,6 +15,7 @@ import yaml
 from mmtagclip.apis.config_table import ConfigTable
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+OVERVIEW = CONFIGS.parent / 'docs/direct_segmentation.md'
 TASKS = {'masks': 'Semantic Segmentation', 'tags': 'Multi-Label Classification'}
 TASKS['piaa'] = TASKS['tags']
 METAFILE = """\
@@ -22,6 +23,7 @@ METAFILE = """\
 # paper reports, "(reported by ...)" those of another table. None was measured with this package.
 # Command says what a config is for: tag, segment, or train. Weights are those that are downloaded.
 """
+BACKBONE = 'vit-base-p16_openai'  # of the figures of direct segmentation that do not name another
 START, END = '<!-- made of published.yml by tools/dev/make_configs.py -->', '<!-- end -->'
 
 
@@ -34,6 +36,7 @@ def made_files(table: ConfigTable) -> Iterator[tuple[Path, str]]:
         yield table.configs / folder / 'metafile.yml', metafile(table, folder)
         path = table.configs / folder / 'README.md'
         yield path, with_table(path.read_text(), card_table(table, folder))
+    yield OVERVIEW, with_table(OVERVIEW.read_text(), overview(table))
 
 
 def stale_files(table: ConfigTable) -> list[Path]:
@@ -86,14 +89,40 @@ def card_table(table: ConfigTable, folder: str) -> str:
     for cell in cells:
         results = [str(cell.results.get(metric, '')) for metric in metrics]
         rows.append([f'`{cell.name}`', table.title(cell.method.data, cell.data), *results])
-    rows.insert(1, ['---'] * len(rows[0]))
-    return '\n'.join(re.sub(r'\|  (?=\|)', '| ', f'| {" | ".join(row)} |') for row in rows)
+    return markdown(rows)
+
+
+def overview(table: ConfigTable) -> str:
+    """The table of all figures of direct segmentation: a column for each data set."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for folder, content in table.published.items():
+        for cell in table.cells(folder):
+            if table.model(cell.method)['type'] != 'mmtagclip.DirectSegmentor':
+                continue
+            further = [cell.method.variant, cell.backbone * (cell.backbone != BACKBONE)]
+            name = ', '.join([content['collection'], *filter(None, further)])
+            for metric, value in cell.results.items():
+                source = metric.partition('(')[2].removesuffix(')')
+                rows.setdefault((name, source), {})[cell.data] = str(value)
+    columns = sorted({data for row in rows.values() for data in row})
+    return markdown(
+        [
+            ['method', 'figures', *columns],
+            *([*key, *(row.get(data, '') for data in columns)] for key, row in rows.items()),
+        ]
+    )
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table in Markdown; the first row is its head."""
+    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
+    return '\n'.join(re.sub(r'\|  (?=\|)', '| ', f'| {" | ".join(row)} |') for row in lines)
 
 
 def with_table(text: str, table: str) -> str:
-    """A card whose table, between the two marks, is replaced."""
+    """A page whose table, between the two marks, is replaced."""
     if text.count(START) != 1 or text.count(END) != 1:
-        raise ValueError(f'the card needs one line {START!r} and one line {END!r}')
+        raise ValueError(f'the page needs one line {START!r} and one line {END!r}')
     return re.sub(
         f'{re.escape(START)}.*{re.escape(END)}',
         lambda _: f'{START}\n\n{table}\n\n{END}',

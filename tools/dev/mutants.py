@@ -3,6 +3,8 @@
 Each fault goes into a copy of the tree, never into the tree itself, and only the tests that mirror
 its file run against it. One process imports the large libraries once; for each fault it forks a
 child that imports the package from the copy, so that a fault costs little more than its tests.
+They run once without a fault, to record which of them reach which line. Those that reach the line
+of a fault come first, the quickest before the others, and the first that fails ends the run.
 Needs a system that can fork (Linux, macOS).
 
 A fault that no test sees needs a test, or it changes nothing that anyone can observe.
@@ -15,6 +17,8 @@ import difflib
 import importlib
 import importlib.util
 import io
+import itertools
+import json
 import os
 import random
 import re
@@ -25,17 +29,18 @@ import sys
 import tempfile
 import time
 import tokenize
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import coverage
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
-# Libraries that are imported once, before the first fork.
-WARM = (
-    'hypothesis,matplotlib.pyplot,mmpretrain.datasets,mmpretrain.models,mmseg.datasets,'
-    'mmseg.models,open_clip,pytest,timm'
-)
+# Modules that are imported once, before the first fork; then those of the package are forgotten.
+WARM = 'hypothesis,matplotlib.pyplot,mmtagclip.frameworks.segmentation,open_clip,pytest,timm'
 # Folders whose tests are not where the tree is mirrored.
 ELSEWHERE = {'mmtagclip/vocabularies': 'tests/clip/test_vocabulary.py'}
 OPERATORS = {
@@ -57,6 +62,7 @@ OPERATORS = {
     'and': 'or',
     'or': 'and',
 }
+SUFFIXES = ('.py', '.yml', '.txt')
 SYMBOLS = {
     ast.Gt: '>',
     ast.GtE: '>=',
@@ -101,7 +107,7 @@ class Fault:
 
 
 def faults(path: str, text: str) -> list[Fault]:
-    """All faults that can be put into a file, in order.
+    """All faults that can be put into a file, in order; a few change nothing, see :func:`changes`.
 
     Args:
         path: Its name decides what it is: Python, numbers in YAML, or a list in a text file.
@@ -119,8 +125,17 @@ def faults(path: str, text: str) -> list[Fault]:
             f'{_short(text[start:end])} -> {_short(new)}',
         )
         for start, end, new in set(found)
-        if suffix != '.py' or _changes(text, text[:start] + new + text[end:])
     )
+
+
+def changes(fault: Fault, text: str) -> bool:
+    """Whether a fault makes another file of the text, which is still Python if it was."""
+    if not fault.path.endswith('.py'):
+        return True
+    try:
+        return ast.dump(ast.parse(fault.apply(text))) != ast.dump(ast.parse(text))
+    except SyntaxError:
+        return False
 
 
 def tests_of(path: str, tree: Path) -> list[str]:
@@ -143,7 +158,9 @@ def tests_of(path: str, tree: Path) -> list[str]:
         own = folder / f'test_{parts[-1]}.py'
         others = sorted(file.relative_to(tree) for file in (tree / folder).glob('test_*.py'))
         if folder == Path('tests'):  # those beside it are about all of the package
-            others = [file for file in others if file == own]
+            others = [
+                file for file in others if file == own or file.stem.startswith(f'{own.stem}_')
+            ]
         if others:
             return [str(file) for file in sorted(others, key=lambda file: file != own)]
         parts = parts[:-1]
@@ -182,12 +199,12 @@ class Copy:
         finally:
             path.write_text(text, encoding='utf-8')
 
-    def run(self, tests: Sequence[str], options: Sequence[str], timeout: float) -> int:
+    def run(self, tests: Sequence[str], plugin: Any, timeout: float) -> int:
         """Run tests against the copy in a child of this process.
 
         Args:
             tests: Files, relative to the tree.
-            options: Further arguments for pytest.
+            plugin: Of pytest.
             timeout: In seconds.
 
         Returns:
@@ -195,7 +212,7 @@ class Copy:
         """
         child = os.fork()
         if child == 0:
-            _child(self.root, [*tests, *options])
+            _child(self.root, tests, plugin)
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
@@ -207,63 +224,185 @@ class Copy:
         return TIMEOUT
 
 
-class Durations:
-    """A plugin of pytest that writes how long each test took, one line per test."""
+@dataclass
+class Plan:
+    """What some tests do without a fault.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        seconds: CPU time of each test, by its name.
+        reached: The tests that reach a line in their calls, by file and line. Lines that run in
+            fixtures or at import are reached by none.
+        total: Seconds that all take together.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    reached: dict[str, dict[int, list[str]]] = field(default_factory=dict)
+    total: float = 0.0
+
+    def reaching(self, fault: Fault) -> set[str]:
+        """The tests that reach a fault's line, or else the next line that any test reaches."""
+        lines = self.reached.get(fault.path, {})
+        after = min((line for line in lines if line >= fault.line), default=None)
+        return set(lines[after]) if after is not None else set()
+
+
+class Recorder:
+    """A plugin of pytest that writes a :class:`Plan`.
+
+    Args:
+        root: The tree; lines of its package are recorded.
+        path: The file that is written.
+        slow: A test is ended after this many seconds of CPU time, since it will be left out.
+    """
+
+    def __init__(self, root: Path, path: Path, slow: float) -> None:
+        self.root = root
         self.path = path
+        self.slow = slow
+        self.seconds: dict[str, float] = {}
+        self.coverage = coverage.Coverage(
+            data_file=None, config_file=False, include=[f'{root}/mmtagclip/*']
+        )
 
-    def pytest_runtest_logreport(self, report) -> None:
-        """Called by pytest after each step of a test."""
-        if report.when == 'call':
-            with self.path.open('a', encoding='utf-8') as file:
-                file.write(f'{report.duration}\t{report.nodeid}\n')
+    def pytest_sessionstart(self, session):
+        """Called by pytest before it imports any test."""
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        """Called by pytest for each test: a wrapper around its call, without fixtures."""
+        self.coverage.switch_context(item.nodeid)
+        start = sum(os.times()[:4])
+        signal.signal(signal.SIGPROF, lambda *_: pytest.skip('slow'))
+        signal.setitimer(signal.ITIMER_PROF, self.slow + 0.1)
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            self.seconds[item.nodeid] = sum(os.times()[:4]) - start
+            self.coverage.switch_context('')
+
+    def pytest_sessionfinish(self, session):
+        """Called by pytest after the last test."""
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        reached = {
+            str(Path(file).relative_to(self.root)): {
+                line: [test for test in tests if test]
+                for line, tests in data.contexts_by_lineno(file).items()
+                if any(tests)
+            }
+            for file in data.measured_files()
+        }
+        self.path.write_text(json.dumps([self.seconds, reached]), encoding='utf-8')
+
+
+class Order:
+    """A plugin of pytest that runs those tests first which probably see a fault.
+
+    Args:
+        plan: What the tests do without a fault.
+        fault: The fault.
+        slow: Tests that take more seconds are left out.
+    """
+
+    def __init__(self, plan: Plan, fault: Fault, slow: float) -> None:
+        self.seconds = plan.seconds
+        self.reaching = plan.reaching(fault)
+        self.slow = slow
+
+    def pytest_collection_modifyitems(self, items):
+        """Called by pytest with the tests that it has found."""
+        # A test that is not known was made by the fault.
+        quick = [one for one in items if self.seconds.get(one.nodeid, 0) <= self.slow]
+        if self.reaching:
+            quick.sort(
+                key=lambda one: (
+                    one.nodeid not in self.reaching,
+                    self.seconds.get(one.nodeid, 0),
+                )
+            )
+        items[:] = quick
 
 
 def main() -> None:
     """Parse the command line and print the table."""
     args = _arguments()
     tree = Path(args.tree).resolve()
-    files = args.files or _changed(tree, args.since)
     with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
         copy = Copy(tree, Path(folder) / 'tree')
-        everything = [fault for path in files for fault in faults(path, copy.read(path))]
-        count = min(args.count, len(everything))
-        chosen = sorted(random.Random(args.seed).sample(everything, count))
-        print(f'{len(everything)} faults in {len(files)} files; {count} are tried', flush=True)
-        _warm(args.warm)
-        seen = sum(_try(copy, chosen, args))
-    share = f' ({100 * seen / count:.0f} %)' if count else ''
-    print(f'{seen} of {count} seen{share}')
+        files = _files(copy.root, args.files) if args.files else _changed(tree, args.since)
+        folders = defaultdict(list)
+        for path in files:
+            folders[folder_of(path)] += faults(path, copy.read(path))
+        shuffled = mixed(folders, args.seed)
+        real = (fault for fault in shuffled if changes(fault, copy.read(fault.path)))
+        chosen = sorted(itertools.islice(real, args.count))
+        print(f'{len(shuffled)} faults in {len(files)} files; {len(chosen)} are tried', flush=True)
+        _warm(copy.root, args.warm)
+        verdicts = list(_try(copy, chosen, args))
+    for name in sorted(folders) if len(folders) > 1 else []:
+        mine = [seen for fault, seen in verdicts if folder_of(fault.path) == name]
+        print(f'{sum(mine):4} of {len(mine):3} seen  {name}')
+    seen = sum(seen for _, seen in verdicts)
+    share = f' ({100 * seen / len(chosen):.0f} %)' if chosen else ''
+    print(f'{seen} of {len(chosen)} seen{share}')
 
 
-def _try(copy: Copy, chosen: Sequence[Fault], args: argparse.Namespace) -> Iterator[bool]:
-    """Whether each fault is seen, with a line of the table for each."""
-    plans: dict[frozenset[str], tuple[list[str], float]] = {}
+def folder_of(path: str) -> str:
+    """The folder to which a file's faults are counted: a part of the package, or its top."""
+    return '/'.join(Path(path).parent.parts[:2])
+
+
+def mixed(folders: dict[str, list[Fault]], seed: int) -> list[Fault]:
+    """All faults in an order that the seed decides: one of each folder in turn.
+
+    Args:
+        folders: The faults, by folder.
+        seed: Another one gives another order.
+    """
+    turns = []
+    for name in sorted(folders):
+        mine = sorted(folders[name])
+        random.Random(f'{seed} {name}').shuffle(mine)
+        turns += [(turn, name, fault) for turn, fault in enumerate(mine)]
+    return [fault for *_, fault in sorted(turns)]
+
+
+def _try(
+    copy: Copy, chosen: Sequence[Fault], args: argparse.Namespace
+) -> Iterator[tuple[Fault, bool]]:
+    """Each fault and whether it is seen, with a line of the table for each."""
+    plans: dict[frozenset[str], Plan] = {}
     for fault in chosen:
         own = [] if args.only_tests else tests_of(fault.path, copy.root)
         tests = [*own, *(test for test in args.tests if test not in own)]
         if frozenset(tests) not in plans:
             plans[frozenset(tests)] = _without_fault(copy, tests, args.slow)
-        options, seconds = plans[frozenset(tests)]
+        plan = plans[frozenset(tests)]
         start = time.monotonic()
         with copy.with_fault(fault):
-            status = copy.run(tests, options, timeout=3 * seconds + 10)
+            status = copy.run(tests, Order(plan, fault, args.slow), timeout=3 * plan.total + 10)
         verdict = {PASSED: 'NOT SEEN', TIMEOUT: 'seen (timeout)'}.get(status, 'seen')
         print(
             f'{verdict:<14} {time.monotonic() - start:5.1f} s  {fault.path}:{fault.line}  '
             f'{fault.what}',
             flush=True,
         )
-        yield status != PASSED
+        yield fault, status != PASSED
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('files', nargs='*', help='files to put faults into: *.py, *.yml, *.txt')
+    parser.add_argument(
+        'files', nargs='*', help='files or folders to put faults into: *.py, *.yml, *.txt'
+    )
     parser.add_argument('--since', metavar='REV', help='files that changed since this revision')
     parser.add_argument(
-        '--count', type=int, default=60, help='faults to try (default: %(default)s)'
+        '--count',
+        type=int,
+        default=60,
+        help='faults to try, equally many of each folder (default: %(default)s)',
     )
     parser.add_argument('--seed', type=int, default=0, help='which ones (default: %(default)s)')
     parser.add_argument(
@@ -294,6 +433,17 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
+def _files(root: Path, names: Sequence[str]) -> list[str]:
+    """The files that are named, and those below the folders that are named, each once."""
+    found: dict[str, None] = {}
+    for name in names:
+        path = root / name
+        inside = sorted(file for file in path.rglob('*') if file.suffix in SUFFIXES)
+        for file in inside if path.is_dir() else [path]:
+            found[str(file.relative_to(root))] = None
+    return list(found)
+
+
 def _changed(tree: Path, revision: str) -> list[str]:
     """Files of the package, its configs and its tools that changed since a revision."""
     names = _git(tree, 'diff', '--name-only', '--diff-filter=d', revision).splitlines()
@@ -301,30 +451,31 @@ def _changed(tree: Path, revision: str) -> list[str]:
         name
         for name in names
         if name.startswith(('mmtagclip/', 'configs/', 'tools/'))
-        and name.endswith(('.py', '.yml', '.txt'))
+        and name.endswith(SUFFIXES)
         and not name.startswith('tools/dev/')
     ]
 
 
-def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> tuple[list[str], float]:
-    """Options that leave out slow tests, and the seconds that all take.
+def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> Plan:
+    """What tests do without a fault.
 
     Raises:
-        SystemExit: The tests fail without any fault.
+        SystemExit: They fail, or there are none.
     """
-    durations = copy.root.parent / 'durations'
-    durations.unlink(missing_ok=True)
+    record = copy.root.parent / 'plan.json'
     start = time.monotonic()
-    status = copy.run(tests, [f'--durations-to={durations}'], timeout=3600)
+    status = copy.run(tests, Recorder(copy.root, record, slow), timeout=3600)
     if status != PASSED:
         problem = 'there are none' if status == NO_TESTS else 'they fail'
         raise SystemExit(f'without any fault, {problem}: {" ".join(tests)}')
-    rows = [line.split('\t') for line in durations.read_text(encoding='utf-8').splitlines()]
-    left_out = [test for seconds, test in rows if float(seconds) > slow]
-    return [f'--deselect={test}' for test in left_out], time.monotonic() - start
+    seconds, reached = json.loads(record.read_text(encoding='utf-8'))
+    lines = {
+        path: {int(line): names for line, names in one.items()} for path, one in reached.items()
+    }
+    return Plan(seconds, lines, time.monotonic() - start)
 
 
-def _child(root: Path, arguments: list[str]) -> None:
+def _child(root: Path, tests: Sequence[str], plugin: Any) -> None:
     """Run pytest on the copy and end this process."""
     status = 1
     try:
@@ -336,26 +487,23 @@ def _child(root: Path, arguments: list[str]) -> None:
         sys.path.insert(0, str(root))
         os.environ['PYTHONPATH'] = str(root)
         os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
-        plugins = []
-        if arguments[-1].startswith('--durations-to='):
-            plugins = [Durations(Path(arguments.pop().partition('=')[2]))]
-        else:
-            sys.dont_write_bytecode = True
-        status = int(
-            importlib.import_module('pytest').main(
-                ['-x', '-q', '-p', 'no:cacheprovider', *arguments], plugins=plugins
-            )
-        )
+        sys.dont_write_bytecode = isinstance(plugin, Order)
+        status = int(pytest.main(['-x', '-q', '-p', 'no:cacheprovider', *tests], plugins=[plugin]))
     finally:
         os._exit(status)
 
 
-def _warm(modules: str) -> None:
-    """Import modules that are there, without what they print."""
+def _warm(root: Path, modules: str) -> None:
+    """Import modules that are there, without what they print, and forget the package."""
+    sys.path.insert(0, str(root))
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for module in modules.split(','):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
+    sys.path.remove(str(root))
+    for name in list(sys.modules):
+        if name.partition('.')[0] == 'mmtagclip':
+            del sys.modules[name]
 
 
 def _git(tree: Path, *arguments: str) -> str:
@@ -367,14 +515,6 @@ def _git(tree: Path, *arguments: str) -> str:
 def _short(text: str) -> str:
     text = ' '.join(text.split()) or '(nothing)'
     return text if len(text) <= 40 else f'{text[:37]}...'
-
-
-def _changes(old: str, new: str) -> bool:
-    """Whether a change is still Python, and another program."""
-    try:
-        return ast.dump(ast.parse(new)) != ast.dump(ast.parse(old))
-    except SyntaxError:
-        return False
 
 
 Change = tuple[int, int, str]
@@ -495,7 +635,7 @@ def _set_words(node: ast.AST) -> list[Any]:
     if isinstance(node, ast.arguments):
         values = [*node.defaults, *node.kw_defaults]
     elif isinstance(node, ast.keyword | ast.Assign | ast.AnnAssign):
-        values = [node.value]
+        values = [node.value] if getattr(node, 'arg', None) != 'metavar' else []
     return [value for value in values if _is_word(value)]
 
 

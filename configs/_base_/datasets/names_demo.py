@@ -8,6 +8,7 @@ parts = dict(
     TagCLIP=_names,
     TagCLIPHead=dict(threshold=threshold),
     SegTextHead=dict(**_names, logit_scale=32.0, background_threshold=0.9),
+    ConceptSegmentor=dict(classes=_names['classes'], background=['background']),
     CLSSeg=dict(background_prompts=_names['background']),
     AffinityRefinement=dict(box_threshold=0.4),
 )

@@ -16,27 +16,40 @@ from .base import (
 )
 from .cam import SoftmaxGradCAM
 from .cls_seg import CLSSeg
+from .concept_scores import BackgroundRule, MarginBackground, MaximumBackground
+from .concept_words import ContextTokens, HypernymContext, NeighbourContext, Preview
+from .concepts import ConceptSegmentor
 from .direct import DirectSegmentor
 from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
 from .post_processors import PAMR, DenseCRF
+from .sam3 import Sam3
 from .text_head import SegTextHead
 from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
 __all__ = [
     'PAMR',
     'AffinityRefinement',
+    'BackgroundRule',
     'CLSSeg',
     'CLSSegTTA',
+    'ConceptSegmentor',
+    'ContextTokens',
     'DenseCRF',
     'DirectSegmentor',
     'EncodedImage',
+    'HypernymContext',
     'ImageViews',
     'LabelClosing',
     'LabelProcessor',
     'MapCorrection',
+    'MarginBackground',
     'MaskCLIPRefinement',
     'Masks',
+    'MaximumBackground',
+    'NeighbourContext',
+    'Preview',
+    'Sam3',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',

@@ -2,13 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmengine.structures import PixelData
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.models.segmentors.seg_tta import SegTTAModel
 from mmseg.structures import SegDataSample
@@ -128,11 +128,14 @@ class Masks:
         labels: ``(H, W)`` int64; 255 is no label.
         planes: ``(P, H, W)`` probabilities; None if they were not requested.
         plane_labels: The P labels.
+        more: Further fields of the image's data sample, by name: data elements, or values of
+            its metainfo.
     """
 
     labels: Tensor
     planes: Tensor | None
     plane_labels: list[int]
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 class LabelProcessor(nn.Module):
@@ -627,6 +630,9 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         if self.with_seg_logits and masks.planes is not None:
             logits = seg_logits(masks.planes, masks.plane_labels, names.num_labels)
             sample.set_data({'seg_logits': PixelData(data=logits)})
+        for key, value in masks.more.items():
+            kind = 'data' if isinstance(value, BaseDataElement) else 'metainfo'
+            sample.set_field(value, key, field_type=kind)
         if tags is not None:
             fields: dict[str, Any] = {
                 'tag_labels': [tag.label for tag in tags],

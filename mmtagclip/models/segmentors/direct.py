@@ -11,7 +11,6 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ...clip import Companions, DenseFeatures, Encoded, Vocabulary
-from ...images import PatchGrid
 from ...labels import labels_metainfo
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
@@ -20,6 +19,7 @@ from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP
 from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
 from .companions import cut_companions
+from .tagging import build_tagger, encode_original
 from .text_head import SegTextHead, Words
 from .windows import WholeImage, Window, resize
 
@@ -152,17 +152,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self._check_threshold(self.head.background_threshold)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
-        self.tagger: TagCLIP | None = (
-            MODELS.build({'encoder': self.encoder, **tagger})
-            if isinstance(tagger, dict)
-            else tagger
-        )
+        self.tagger = build_tagger(tagger, self.encoder, len(self.head.vocabulary))
         self.max_side = max_side
-        if self.tagger is not None:
-            theirs, ours = self.tagger.vocabulary, self.head.vocabulary
-            if len(theirs) != len(ours):
-                raise ValueError(f'the tagger has {len(theirs)} classes, the head {len(ours)}')
-            self.tagger_grid = PatchGrid(self.tagger.encoder.patch_size, max_side=max_side)
         self.register_buffer('text', self.head.text(self.encoder), persistent=False)
 
     @property
@@ -240,7 +231,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
     ) -> tuple[Encoded | None, list[EncodedImage]]:
         """Encode one image; without ``keep``, :meth:`segment` encodes its windows."""
         (image,), (sample,) = images, samples
-        tagged = self._encode_original(sample) if tagging else None
+        tagged = encode_original(self.tagger, sample, self.max_side) if tagging else None
         whole = None
         if self._whole_grid is not None:
             assert self.encoder.last_block is not None
@@ -327,13 +318,6 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             height, width = (policy.whole_grid * side for side in sides)
             grid = (height, width)
         return cut_companions(encoded, windows, policy.needs_regions, grid)
-
-    def _encode_original(self, sample: SegDataSample) -> Encoded:
-        """Encode the original image for the tagger, on the patch grid."""
-        assert self.tagger is not None
-        fitted = self.tagger_grid.resize(sample.original, sample.get('img_path', 'an image'))
-        image = torch.from_numpy(fitted.copy()).permute(2, 0, 1).to(self.text.device)
-        return self.tagger.encode(self.tagger.data_preprocessor.normalise(image)[None])
 
     def _window_features(self, encoded: EncodedImage) -> list[DenseFeatures]:
         """Features of all windows and views of an image, in the order of :meth:`score`."""

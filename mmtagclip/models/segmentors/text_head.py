@@ -83,6 +83,29 @@ class Words:
         return [*([self.background] * self.with_background), *classes]
 
 
+def other_names(
+    own: Vocabulary,
+    own_background: Vocabulary,
+    classes: str | Sequence | Vocabulary | None,
+    background: str | Sequence | Vocabulary | None,
+) -> tuple[Vocabulary, Vocabulary]:
+    """Classes and words of the background of a call.
+
+    Args:
+        own: The classes if None are given.
+        own_background: Words of the background if None are given, without those that are now a
+            class's.
+        classes: See :func:`mmtagclip.clip.load_classes`.
+        background: See :meth:`mmtagclip.clip.Vocabulary.load`.
+    """
+    foreground = load_classes(own if classes is None else classes)
+    if background is not None:
+        return foreground, Vocabulary.load(background)
+    taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
+    kept = [word for phrases in own_background.phrases for word in phrases]
+    return foreground, Vocabulary.load([word for word in kept if word not in taken])
+
+
 @MODELS.register_module()
 class SegTextHead(nn.Module):
     """Softmax over all words, or the sigmoid of each; a class scores as its best word.
@@ -207,12 +230,7 @@ class SegTextHead(nn.Module):
                 'this head has a description of each of its own classes, so it takes no '
                 'others; use one without descriptions'
             )
-        foreground = load_classes(self.classes if classes is None else classes)
-        if background is None:
-            taken = {*foreground.names, *(word for one in foreground.phrases for word in one)}
-            kept = [word for phrases in self.background.phrases for word in phrases]
-            return self._words(foreground, Vocabulary.load([w for w in kept if w not in taken]))
-        return self._words(foreground, Vocabulary.load(background))
+        return self._words(*other_names(self.classes, self.background, classes, background))
 
     def text(self, encoder: CLIPEncoder, words: Words | None = None) -> Tensor:
         """Text features ``(K, D)`` of the words, float32, on the CPU.

@@ -355,7 +355,7 @@ def test_bad_configs_and_samples(build, tagger_config):
     for changes in ({'tags': 'own'}, {'tags': 'given', 'tagger': tagger_config}):
         with pytest.raises(ValueError, match="tags='own' needs a tagger"):
             build(**changes)
-    with pytest.raises(ValueError, match='the tagger has 3 classes, the head 4'):
+    with pytest.raises(ValueError, match='the tagger has 3 classes, the segmentor 4'):
         build(tags='own', tagger={**tagger_config, 'classes': tagger_config['classes'][:3]})
     with pytest.raises(ValueError, match='was trained with mean='):
         build(data_preprocessor={'type': 'mmtagclip.CLIPDataPreprocessor', 'mean': [0.5] * 3})

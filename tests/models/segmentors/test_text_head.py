@@ -56,6 +56,13 @@ def test_of_equal_labels_the_first_wins():
     assert head().labels(planes, [0, 1, 2]).tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize('threshold', [0.0, 0.1])
+def test_of_equal_words_the_first_wins_without_planes_too(threshold):
+    cosines = torch.tensor([[0.1, 0.1], [0.3, 0.1], [0.3, 0.1], [0.2, 0.2], [0.2, 0.2]])[:, None]
+    labels = head(background_threshold=threshold).best_labels(cosines, [0, 1, 1, 2, 3], (1, 2))
+    assert labels.tolist() == [[1, 2]]
+
+
 def test_planes_are_the_best_word_of_each_label():
     cosines = torch.tensor([0.1, 0.3, 0.0, 0.2, 0.4])[:, None, None]
     planes, labels = head(logit_scale=2.0).probabilities(cosines, head().own.labels, (1, 1))

@@ -11,5 +11,6 @@ parts = dict(
     SegTextHead=dict(classes='seg_ade20k'),
     TagCLIP=dict(classes='ade20k'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background', with_background=False),
+    ConceptSegmentor=dict(classes='seg_ade20k_activesam'),
     LoadRegions=dict(path='data/ade/ADEChallengeData2016/regions/validation'),
 )

@@ -11,5 +11,6 @@ parts = dict(
     SegTextHead=dict(classes='cityscapes'),
     TagCLIP=dict(classes='cityscapes'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background', with_background=False),
+    ConceptSegmentor=dict(classes='seg_cityscapes_activesam'),
     LoadRegions=dict(path='data/cityscapes/regions/val'),
 )

@@ -13,5 +13,6 @@ parts = dict(
     ),
     TagCLIP=dict(classes='coco', background='coco_background'),
     CLSSeg=dict(prompts='coco_clsseg', background_prompts='coco_background'),
+    ConceptSegmentor=dict(classes='seg_coco_activesam', background=['background']),
     LoadRegions=dict(path='data/coco/regions/val2017'),
 )

@@ -17,5 +17,6 @@ parts = dict(
         background_prompts='cocostuff_clsseg_background',
         with_background=False,
     ),
+    ConceptSegmentor=dict(classes='seg_cocostuff_activesam'),
     LoadRegions=dict(path='data/coco/regions/val2017'),
 )

@@ -12,5 +12,6 @@ parts = dict(
     SegTextHead=dict(classes='pascal_context', background=['background'], background_threshold=0.1),
     TagCLIP=dict(classes='pascal_context'),
     CLSSeg=dict(background_prompts='cocostuff_clsseg_background'),
+    ConceptSegmentor=dict(classes='seg_pascal_context_activesam', background=['background']),
     LoadRegions=dict(path='data/VOCdevkit/VOC2010/regions'),
 )

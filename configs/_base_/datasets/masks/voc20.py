@@ -15,6 +15,7 @@ parts = dict(
     SegTextHead=dict(classes='seg_voc'),
     TagCLIP=dict(classes='voc', background='voc_background'),
     CLSSeg=dict(prompts='voc_clsseg', background_prompts='voc_background', with_background=False),
+    ConceptSegmentor=dict(classes='seg_voc_activesam'),
     AffinityRefinement=dict(box_threshold=0.4),
     LoadRegions=dict(path='data/VOCdevkit/VOC2012/regions'),
 )

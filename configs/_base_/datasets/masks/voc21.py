@@ -12,6 +12,7 @@ parts = dict(
     SegTextHead=dict(classes='seg_voc', background='seg_voc_background', background_threshold=0.1),
     TagCLIP=dict(classes='voc', background='voc_background'),
     CLSSeg=dict(prompts='voc_clsseg', background_prompts='voc_background'),
+    ConceptSegmentor=dict(classes='seg_voc_activesam', background=['background']),
     AffinityRefinement=dict(box_threshold=0.4),
     LoadRegions=dict(path='data/VOCdevkit/VOC2012/regions'),
 )

@@ -1,0 +1,9 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/segearth-ov3.py',
+    '../_base_/backbones/sam3.py',
+    '../_base_/datasets/masks/voc20.py',
+    '../_base_/pipelines/concepts.py',
+]
+model = dict(classes='seg_voc_segearth', confidence=0.2)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=_base_.test_pipeline))
