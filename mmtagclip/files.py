@@ -2,10 +2,12 @@ r"""Files that appear whole or not at all, and lines that end at ``\n`` and nowh
 
 import contextlib
 import io
+import json
+import math
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import platformdirs
 from PIL import Image
 
 Content = bytes | Iterable[bytes]
+LONGEST_HEADER = 100_000_000  # of safetensors, in bytes
 
 
 def write_whole(path: str | Path, *content: Content, scratch: Path | None = None) -> None:
@@ -100,6 +103,36 @@ def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format=kind, **options)
     write_whole(path, buffer.getvalue())
+
+
+def safetensors_content(
+    tensors: Mapping[str, tuple[str, Sequence[int], Iterable[bytes]]],
+    metadata: Mapping[str, str],
+    advice: str,
+) -> Iterator[bytes]:
+    """The content of a safetensors file, piece by piece; the library would hold all of it.
+
+    Args:
+        tensors: Type (``'F32'``), shape and content (little endian, in pieces) of each.
+        metadata: Of the file.
+        advice: What to do if the paths in the metadata are too long, for the message.
+
+    Raises:
+        ValueError: The metadata are too long for the format.
+    """
+    header: dict[str, Any] = {'__metadata__': dict(metadata)}
+    end = 0
+    for name, (kind, shape, _) in tensors.items():
+        start, end = end, end + math.prod(shape) * int(kind[1:]) // 8
+        header[name] = {'dtype': kind, 'shape': list(shape), 'data_offsets': [start, end]}
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    if len(text) > LONGEST_HEADER:
+        raise ValueError(f'the paths of so many images do not fit into safetensors: {advice}')
+    yield len(text).to_bytes(8, 'little')
+    yield text
+    for _, _, content in tensors.values():
+        yield from content
 
 
 def append_lines(path: str | Path, lines: bytes) -> None:

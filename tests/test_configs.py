@@ -318,6 +318,21 @@ ENCODERS = {
             'gamma': 3.0,
         },
     ),
+    'trident': (
+        'bicubic_scale',
+        'Proxy',
+        {
+            'source': {
+                'type': 'mmtagclip.TimmFeatures',
+                'model': 'vit_base_patch16_224.dino',
+                'pretrained': True,
+                'positions': 'bicubic_scale',
+            },
+            'keep_grid': True,
+            'beta': 1.2,
+            'gamma': 3.0,
+        },
+    ),
     'corrclip': (
         'bicubic_scale',
         'CorrCLIP',
@@ -347,8 +362,10 @@ ENCODERS = {
         },
     ),
 }
+ENCODERS['corrclip-v2-bank'] = ENCODERS['corrclip-v2']
 # What a method's figures are published with, if not OpenAI's ViT-B/16.
-BACKBONES = dict.fromkeys(('corrclip', 'corrclip-v2'), 'vit-base-p16_metaclip')
+CORRCLIP = ('corrclip', 'corrclip-v2', 'corrclip-v2-bank')
+BACKBONES = dict.fromkeys(CORRCLIP, 'vit-base-p16_metaclip')
 
 
 def published_name(method, data):
@@ -594,8 +611,10 @@ naclip       58.9t  79.7t  32.2t  35.2t  33.2t  23.3t  35.5t  17.4t
 naclip_pamr  64.07  83.03  34.99  38.35  36.19  25.69  38.27  19.05
 itaclip      67.9   -      37.5   -      37.7   27.0   40.2   -
 proxyclip    61.3t  80.3t  35.3t  39.1t  37.5t  26.5t  38.1t  20.2t
+trident      67.1   84.5   38.6   42.2   41.1   28.3   42.9   21.9
 corrclip     74.8   88.8   44.2   48.8   43.7   31.6   49.4   26.9
 corrclip-v2  75.8   89.9   45.9   50.8   45.4   32.6   53.7   28.6
+corrclip-v2-bank  82.2   93.6   50.8   56.3   54.6   38.5   58.7   33.2
 """  # noqa: E501
 
 
@@ -880,6 +899,15 @@ proxyclip
   cocostuff171      336    336     112     40  0          0     -     80
   cityscapes        448    224     112     40  0          0     -     80
   ade20k            448    336     112     40  0          0     -     80
+trident
+  voc21             448    336     224     40  0.2        0     -     80
+  voc20             336    336     112     40  0          0     -     80
+  pascal-context60  576    336     224     40  0.15       0     -     80
+  pascal-context59  576    336     224     40  0          0     -     80
+  coco-object       448    336     224     40  0.25       0     -     80
+  cocostuff171      448    336     224     40  0          0     -     80
+  cityscapes        688    336     224     40  0          0     -     80
+  ade20k            576    336     224     40  0          0     -     80
 corrclip
   voc21             336    336     112     40  0.2        0     -     80
   voc20             336    336     112     40  0          0     -     80
@@ -890,6 +918,15 @@ corrclip
   cityscapes        448    224     112     40  0          0     -     80
   ade20k            448    336     112     40  0          0     -     80
 corrclip-v2
+  voc21             336    336     112     40  0.2        0     -     80
+  voc20             336    336     112     40  0          0     -     80
+  pascal-context60  336    336     112     40  0.15       0     -     80
+  pascal-context59  336    336     112     40  0          0     -     80
+  coco-object       336    336     112     40  0.25       0     -     80
+  cocostuff171      336    336     112     40  0          0     -     80
+  cityscapes        784    224     112     40  0          0     -     80
+  ade20k            448    336     112     40  0          0     -     80
+corrclip-v2-bank
   voc21             336    336     112     40  0.2        0     -     80
   voc20             336    336     112     40  0          0     -     80
   pascal-context60  336    336     112     40  0.15       0     -     80
@@ -951,17 +988,47 @@ def test_direct_published_values(
 def test_no_direct_config_is_left_out():
     """Each encoder with each data set; PAMR for NACLIP, tags for three data sets."""
     pairs = [row[:2] for row in published_rows()]
-    assert len(pairs) == len(set(pairs)) == 9 * len(DIRECT_CLASSES)
+    assert len(pairs) == len(set(pairs)) == 10 * len(DIRECT_CLASSES)
     assert {Path(leaf).stem for leaf in DIRECT} == {
         *(published_name(*pair) for pair in pairs),
         *(published_name(*pair) + '_pamr' for pair in pairs if pair[0] == 'naclip'),
         *(
             'tag-guided-' + published_name(*pair)
             for pair in pairs
-            if pair[1] in ('voc21', 'coco-object', 'cocostuff171') and pair[0] != 'corrclip-v2'
+            if pair[1] in ('voc21', 'coco-object', 'cocostuff171') and pair[0] not in CORRCLIP[1:]
         ),
         'scclip_vit-large-p14_openai_voc21',
     }
+
+
+@pytest.mark.parametrize(
+    'data, factor, negative, halves, coarse',
+    [
+        ('voc21', 1.2, None, None, 0.2),
+        ('voc20', 0.0, None, None, 0.2),
+        ('pascal-context60', 1.2, None, None, 0.15),
+        ('pascal-context59', 1.2, None, None, 0.15),
+        ('coco-object', 1.2, None, None, 0.25),
+        ('cocostuff171', 1.2, None, None, 0.05),
+        ('cityscapes', 3.0, 0.6, 'published', 0.1),
+        ('ade20k', 1.2, 0.6, None, 0.05),
+    ],
+)
+def test_published_trident(data, factor, negative, halves, coarse):
+    model = load(f'trident/trident_vit-base-p16_openai_{data}.py').model
+    gatherer = {'factor': 1.2, 'negative': None, 'halves': None, **model.gatherer}
+    sam = {'type': 'mmtagclip.SAM', 'model': 'sam_vit_b', 'pretrained': 'sa1b'}
+    assert gatherer == {
+        'type': 'mmtagclip.SAMGatherer',
+        'sam': sam,
+        'factor': factor,
+        'negative': negative,
+        'halves': halves,
+    }
+    refinement = MODELS.build(model.label_processor)
+    assert refinement.coarse == coarse
+    assert (refinement.min_area, refinement.min_quality) == (225, 0.8)
+    assert refinement.published_prompt
 
 
 @pytest.mark.parametrize('leaf', [*SEGMENTORS, *DIRECT])
@@ -1008,11 +1075,15 @@ def test_figures_of_direct_configs_name_their_data(folder):
         ('proxyclip', 'voc20', 'seg_voc_plain', 0),
         ('proxyclip', 'coco-object', 'seg_coco_plain', 16),
         ('proxyclip', 'pascal-context60', 'pascal_context', 1),
+        ('trident', 'voc21', 'seg_voc_plain', 26),
+        ('trident', 'coco-object', 'seg_coco_plain', 16),
+        ('trident', 'cityscapes', 'cityscapes', 0),
         ('corrclip', 'voc21', 'seg_voc_plain', 26),
         ('corrclip', 'coco-object', 'seg_coco_plain', 16),
         ('corrclip', 'pascal-context60', 'pascal_context', 1),
         ('corrclip-v2', 'ade20k', 'seg_ade20k', 0),
         ('corrclip-v2', 'cityscapes', 'cityscapes', 0),
+        ('corrclip-v2-bank', 'voc21', 'seg_voc_plain', 26),
     ],
 )
 def test_direct_words(encoder, data, classes, background):
@@ -1024,7 +1095,8 @@ def test_direct_words(encoder, data, classes, background):
         assert head.own.labels.count(0) == background
     assert set(head.own.labels) == set(range(len(head.vocabulary) + head.with_background))
     if encoder.startswith('corrclip'):
-        people = 'people, person' if (encoder, data) == ('corrclip-v2', 'cityscapes') else 'people'
+        second = encoder != 'corrclip' and data == 'cityscapes'
+        people = 'people, person' if second else 'people'
         own = dict(zip(head.vocabulary.names, head.vocabulary.phrases, strict=True))
         assert own['person'] == (people,)
         assert [len(words) for words in own.values()] == [1] * len(own)

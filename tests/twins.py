@@ -209,6 +209,14 @@ def last_block(policy, visual, x, outputs, grid, **options):
     elif policy == 'radseg':
         out = layer.attn.out_proj((softmax_map(q, k) @ v).transpose(0, 1).flatten(1))
         attention = torch.stack([alike(10 * cosine_map(head)) for head in out.chunk(len(v), -1)])
+    elif policy == 'svc':
+        y = outputs[-5]
+        for index in range(-5, 0):
+            layer, x = visual.transformer.resblocks[index], [*outputs, x][index - 1]
+            parts = heads(layer, x)
+            attention = sum(softmax_map(one, one).sum(0) for one in parts) / 3
+            y = y + layer.attn.out_proj((attention @ parts[2]).transpose(0, 1).flatten(1))
+        return torch.cat([block(layer, x[None])[0][0, :1], y[1:]])
     elif policy == 'scclip':
         return torch.cat([x[:1], sc_clip(layer, x, outputs, grid, **options)])
     else:
@@ -345,6 +353,88 @@ def piaa(patches, text, size, temperature, keep_emptied):
     if len(kept) == len({c for _, c in kept}):
         return None
     return fit([(patches[i], c, p[i, c]) for i, c in kept])
+
+
+def nearest(queries, keys, count):
+    """Products and rows of each query's nearest keys; equal ones by their rows."""
+    found = []
+    for query in queries:
+        products = [float((query * key).sum()) for key in keys]
+        rows = sorted(range(len(keys)), key=lambda row: -products[row])[:count]
+        found.append(([products[row] for row in rows], rows))
+    return [one for one, _ in found], [rows for _, rows in found]
+
+
+def unit_map(features, size):
+    """A map, resized, and brought to unit length at each pixel."""
+    return F.normalize(F.interpolate(features[None], size=size, mode='bilinear')[0], dim=0)
+
+
+def region_means(maps, ids):
+    """Mean of a map over each region, by its id."""
+    return {one: maps[:, ids == one].mean(dim=1) for one in sorted(set(ids.flatten().tolist()))}
+
+
+def sparc(single, simple, compound, member):
+    """Final scores (n, C) of SPARC in NumPy, image by image and class by class, with an SVD."""
+
+    def z(values):
+        return (values - values.mean()) / values.std(ddof=1)
+
+    single = np.apply_along_axis(z, 0, np.array([z(row) for row in single]))
+    rows = [
+        (row - names.mean()) / names.std(ddof=1)
+        for row, names in zip(compound, simple, strict=True)
+    ]
+    compound = np.apply_along_axis(z, 0, np.array(rows)) if compound.shape[1] else compound
+    final = np.empty_like(single)
+    for label, mine in enumerate(member):
+        values = [
+            [*sorted(row[mine]), own] for row, own in zip(compound, single[:, label], strict=True)
+        ]
+        values = np.array(values)
+        _, _, directions = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+        mean, own = directions[0].mean(), directions[0, -1]
+        direction = directions[0] * np.sign(mean if abs(mean) > 1e-6 else own)
+        final[:, label] = values @ (direction / abs(direction).sum())
+    return (final + single) / 2
+
+
+def neighbours(values, attention, factor, negative, highest):
+    """Of :func:`mmtagclip.regions.sam.neighbours`: patch by patch and head by head."""
+    heads, count, _ = values.shape
+
+    def cosine(head, i, j):
+        return F.cosine_similarity(values[head, i], values[head, j], dim=0)
+
+    rows = []
+    for i in range(count):
+        similar = [cosine(head, i, j) for head in range(heads) for j in range(count)]
+        threshold = factor * sum(similar) / len(similar)
+        if negative is not None and threshold < 0:
+            threshold = negative
+        threshold = min(float(threshold), highest)
+        row = torch.zeros(count)
+        for head in range(heads):
+            for j in range(count):
+                if i == j or cosine(head, i, j) > threshold:
+                    row[j] += attention[head, i, j] / heads
+        rows.append(row / row.sum())
+    return torch.stack(rows)
+
+
+def splice(outputs, places, size):
+    """Mean of maps ``(C, h, w)`` on a grid of ``size``, cell by cell; ``places`` in cells."""
+    result = torch.zeros(len(outputs[0]), *size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            seen = [
+                one[:, y - top, x - left]
+                for one, (top, left) in zip(outputs, places, strict=True)
+                if 0 <= y - top < one.shape[1] and 0 <= x - left < one.shape[2]
+            ]
+            result[:, y, x] = torch.stack(seen).mean(dim=0)
+    return result
 
 
 def shortlist(visual, scale, text, coarse, maps, grid, image, foreground, count):

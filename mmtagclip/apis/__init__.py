@@ -9,6 +9,8 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
+    from .banks import build_bank, load_region_encoder
+    from .calibration import calibrate
     from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
@@ -27,12 +29,15 @@ __all__ = [
     'SegResult',
     'TagInferencer',
     'TagResult',
+    'build_bank',
+    'calibrate',
     'embed_images',
     'find_config',
     'inferencer_class',
     'list_images',
     'list_models',
     'load_config',
+    'load_region_encoder',
     'search',
     'zoo_root',
 ]
@@ -40,6 +45,8 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.analysis': ('Analysis',),
+        '.banks': ('build_bank', 'load_region_encoder'),
+        '.calibration': ('calibrate',),
         '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),

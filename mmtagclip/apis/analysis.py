@@ -67,8 +67,8 @@ class Analysis:
             **rule: ``threshold``, ``min_score`` and ``top``; see :meth:`TagCLIP.rule_for`.
 
         Returns:
-            ``coarse``, ``DMAR`` and ``CWR``, as far as the head has them; of another
-            head its scores alone, as ``scores``; nothing where the model has no tagger.
+            ``coarse``, ``DMAR``, ``CWR`` and ``calibrated``, as far as the head has them; of
+            another head its scores alone, as ``scores``; nothing where the model has no tagger.
             All have score maps, but for a head that makes none.
 
         Raises:
@@ -87,7 +87,11 @@ class Analysis:
             if head.dmar is not None:
                 heads['DMAR'] = TagCLIPHead(dmar=head.dmar, scorer=head.scorer)
             if head.cwr is not None:
-                heads['CWR'] = head
+                heads['CWR'] = TagCLIPHead(dmar=head.dmar, cwr=head.cwr, scorer=head.scorer)
+            if head.calibration is not None:
+                heads['calibrated'] = head
+            else:
+                heads[list(heads)[-1]] = head
         return {
             step: self._result(_score(tagger, one, self._tagging, asked), asked, tag_rule)
             for step, one in heads.items()

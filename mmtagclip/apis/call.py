@@ -7,9 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..clip import Vocabulary, parse_names
+from ..models.taggers.thresholds import ThresholdSource
+
+if TYPE_CHECKING:  # checking options needs no torch
+    from ..models import AutoNames
 
 # Class names as a call takes them; see typed_names.
 NameSource = (
@@ -55,7 +59,8 @@ class Call:
             ``(3, H, W)``, uint8 in [0, 255] or floating point in [0, 1], or an
             iterable of these; see :func:`mmtagclip.apis.list_images`.
         classes: What to find, in this call: see :func:`typed_names`. The model's
-            own classes if None.
+            own classes if None. A tagger also takes :class:`mmtagclip.models.AutoNames`, which
+            chooses names for each image.
         background: Names that compete with the classes but are never reported; the
             same kinds. The model's own if None, without those that are now classes.
         threshold: ``k`` of the tags' relative threshold, in [0, 1]; the model's if
@@ -63,6 +68,9 @@ class Call:
         min_score: Lowest score of a tag, in [0, 1]; 0 for none. If None, the model's, or
             else :meth:`mmtagclip.models.TagCLIP.noise_level`. An image may have no tag.
         top: Most tags of an image; the model's if None.
+        thresholds: Of single classes, in place of ``threshold``: a ``.csv`` file of ``mmtagclip
+            thresholds``, a file with one number per class, or a mapping; see
+            :func:`mmtagclip.models.taggers.thresholds.class_thresholds`.
         all_scores: Whether JSON, records and tables hold the score of every class.
         on_error: ``'raise'``, or ``'skip'`` images that can't be read; as the
             config's LoadImage says if None.
@@ -79,11 +87,12 @@ class Call:
 
     inputs: Any
     _: KW_ONLY
-    classes: NameSource | None = None
+    classes: 'NameSource | AutoNames | None' = None
     background: NameSource | None = None
     threshold: float | None = None
     min_score: float | None = None
     top: int | None = None
+    thresholds: ThresholdSource | None = None
     all_scores: bool = False
     on_error: Literal['raise', 'skip'] | None = None
     out_dir: str | Path | None = None
@@ -97,7 +106,8 @@ class Call:
     @property
     def rule(self) -> dict[str, Any]:
         """The options of the tags' rule that were given; see :class:`mmtagclip.models.TagRule`."""
-        options = {key: getattr(self, key) for key in ('threshold', 'min_score', 'top')}
+        keys = ('threshold', 'min_score', 'top', 'thresholds')
+        options = {key: getattr(self, key) for key in keys}
         return {key: value for key, value in options.items() if value is not None}
 
 

@@ -33,7 +33,7 @@ from ..clip import Vocabulary
 from ..clip.downloads import settle_downloads
 from ..devices import check_device
 from ..extras import require
-from ..files import make_folder, write_whole
+from ..files import make_folder, safetensors_content, write_whole
 from ..images import PatchGrid
 from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.runner import (
@@ -59,7 +59,6 @@ ROWS = 1024  # that are written together, or searched
 PATCH_ROWS = 16
 DEFAULT_MAX_SIDE = 1024
 LENGTH_ERROR = 0.01  # of an embedding that is not damaged, at most
-LONGEST_HEADER = 100_000_000  # of safetensors, in bytes
 
 
 class Embedder:
@@ -433,31 +432,17 @@ def _parquet(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
 
 
 def _safetensors(rows: _Rows, facts: Mapping[str, Any]) -> Iterator[bytes]:
-    """The content of a safetensors file; the library would hold all of it in memory."""
+    """The content of a safetensors file."""
     vectors = rows.vectors()
-    size = facts['dimension']
-    grids = [record.more['grid'] for record in rows.records] if rows.has_patches else []
-    tensors = [('embeddings', 'F32', [len(vectors), size], 4)]
+    tensors: dict[str, Any] = {'embeddings': ('F32', vectors.shape, [vectors.tobytes()])}
     if rows.has_patches:
-        count = sum(height * width for height, width in grids)
-        shape = [count, facts['patch_dimension']]
-        tensors += [('grids', 'I32', [len(grids), 2], 4), ('patches', 'F16', shape, 2)]
+        grids = np.array([record.more['grid'] for record in rows.records], '<i4')
+        shape = int(grids.prod(axis=1).sum()), facts['patch_dimension']
+        patches = (rows.patches(row) for row in range(len(grids)))
+        tensors['grids'] = ('I32', grids.shape, [grids.tobytes()])
+        tensors['patches'] = ('F16', shape, patches)
     metadata = {'mmtagclip': json.dumps(facts), 'images': json.dumps(rows.images)}
-    header: dict[str, Any] = {'__metadata__': metadata}
-    end = 0
-    for name, kind, shape, width in tensors:
-        start, end = end, end + shape[0] * shape[1] * width
-        header[name] = {'dtype': kind, 'shape': shape, 'data_offsets': [start, end]}
-    text = json.dumps(header).encode()
-    text += b' ' * (-len(text) % 8)
-    if len(text) > LONGEST_HEADER:
-        raise ValueError('the paths of so many images do not fit into safetensors: write .parquet')
-    yield len(text).to_bytes(8, 'little')
-    yield text
-    yield vectors.tobytes()
-    if rows.has_patches:
-        yield np.array(grids, '<i4').tobytes()
-        yield from (rows.patches(row) for row in range(len(grids)))
+    return safetensors_content(tensors, metadata, 'write .parquet')
 
 
 class EmbeddingFile:

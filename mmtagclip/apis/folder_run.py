@@ -13,6 +13,7 @@ from ..images import read_image
 from ..jobs.description import Source, file_stamp, flatten
 from ..jobs.identity import identity
 from ..jobs.runner import Job, Manifest, read_results
+from ..models.taggers.thresholds import read_thresholds
 from ..records import ImageRecord
 from .inferencer import ImageInferencer
 from .inputs import ImageInput
@@ -67,6 +68,8 @@ class FolderRun:
         self.images = list(images)
         self.batch_size = batch_size
         self.options = dict(options)
+        if self.options.get('thresholds') is not None:  # which count by their content
+            self.options['thresholds'] = read_thresholds(self.options['thresholds'])
         self.segments = not isinstance(inferencer, TagInferencer)
         sources = [Source(image.name, _stamp(image)) for image in self.images]
         self.job = Job(root, self._manifest(), sources, replace=replace)

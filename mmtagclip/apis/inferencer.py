@@ -8,7 +8,7 @@ import functools
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,12 +22,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
-from ..clip import Vocabulary
 from ..clip.downloads import settle_downloads
 from ..devices import check_device
 from ..files import write_whole
 from ..frameworks import import_scope
-from ..models import GaussianClassifier, TagRule
+from ..models import AutoNames, GaussianClassifier, TagCLIP, TagRule
 from ..records import encode_line
 from ..registry import MODELS
 from .call import Call, NameSource, checks_options, takes, typed_names
@@ -75,9 +74,10 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
     Args:
         model: Path of a config, name of a bundled model (see ``mmtagclip
             models``), config, dict with the key ``model``, or a built model.
-        weights: Checkpoint of a model that was trained; or of the classifier that
-            ``mmtagclip.FitLoop`` fitted (PIAA), for the class names and the encoder of
-            the model. The config names the encoder's weights.
+        weights: Checkpoint of a model that was trained; or of what was fitted to images for
+            the class names and the encoder of the model: the classifier of
+            ``mmtagclip.FitLoop`` (PIAA), or the calibration of
+            :func:`mmtagclip.apis.calibrate`. The config names the encoder's weights.
         device: ``'cpu'``, ``'cuda:0'`` and so on; by default cuda if available
             (a built model stays where it is).
         max_side: Images with a longer side are shrunk to it for the encoder, in
@@ -183,7 +183,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
 
     def names_for(
         self,
-        classes: NameSource | None = None,
+        classes: NameSource | AutoNames | None = None,
         background: NameSource | None = None,
         **more: Any,
     ) -> Any:
@@ -205,7 +205,12 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
             classifier.check_fitted()
         given = _typed(classes, background)
         names = {**self._names, **given}
-        if 'classes' in given and 'background' not in given and 'background' in names:
+        if isinstance(names.get('classes'), AutoNames):
+            if not isinstance(self.model, TagCLIP):
+                raise ValueError(
+                    'names are chosen for each image by taggers only: name the classes of masks'
+                )
+        elif 'classes' in given and 'background' not in given and 'background' in names:
             names['background'] = names['background'].without(names['classes'])
         said = {key: value for key, value in more.items() if value is not None}
         if 'hide' in said:
@@ -277,7 +282,7 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
 
     def _predict_options(self, rule: TagRule | None, call: Any) -> dict[str, Any]:
         """Options of a call that the model's ``predict`` takes."""
-        return {} if rule is None or not self._is_open else asdict(rule)
+        return {} if rule is None or not self._is_open else dict(vars(rule))
 
     def preprocess(
         self,
@@ -473,14 +478,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         if not isinstance(model, self.open_class):
             self._init_trained(model, cfg, weights)
         elif weights is not None:
-            if not _classifiers(model):
+            tagger: Any = getattr(model, 'tagger', model)
+            if tagger is None:
                 raise ValueError(
-                    f'{weights} was given as the checkpoint of a fitted classifier, '
-                    f'but this {type(model).__name__} has none; '
-                    "give its encoder's weights as the config's checkpoint"
+                    f'{weights} was given as what was fitted for a tagger, but this '
+                    f"{type(model).__name__} has none; give its encoder's weights as the "
+                    "config's checkpoint"
                 )
-            for classifier in _classifiers(model):
-                classifier.load(weights)
+            tagger.load_fitted(weights)
         return model
 
     def _init_trained(self, model: Any, cfg: Any, weights: str | Path | None) -> None:
@@ -569,10 +574,14 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         """What draws the results."""
 
 
-def _typed(classes: NameSource | None, background: NameSource | None) -> dict[str, Vocabulary]:
+def _typed(classes: Any, background: NameSource | None) -> dict[str, Any]:
     """The names that were given."""
     given = {'classes': classes, 'background': background}
-    return {key: typed_names(names) for key, names in given.items() if names is not None}
+    return {
+        key: names if isinstance(names, AutoNames) else typed_names(names)
+        for key, names in given.items()
+        if names is not None
+    }
 
 
 def _classifiers(model: nn.Module) -> list[GaussianClassifier]:

@@ -18,6 +18,7 @@ from ..exports.instances import Instance, concept_fields
 from ..exports.jsonl import mask_entries
 from ..labels import IGNORED, label_counts, mask_png
 from ..models import TagRule
+from ..models.taggers.thresholds import ThresholdSource, class_thresholds
 from ..records import ImageRecord
 from .result import ImageResult, KeptImage
 
@@ -121,7 +122,11 @@ class TagResult(ImageResult):
         )
 
     def with_rule(
-        self, threshold: float | None = None, min_score: float | None = None, top: int | None = None
+        self,
+        threshold: float | None = None,
+        min_score: float | None = None,
+        top: int | None = None,
+        thresholds: ThresholdSource | None = None,
     ) -> 'TagResult':
         """The same scores under another rule; what is None stays as it is.
 
@@ -130,12 +135,15 @@ class TagResult(ImageResult):
                 scores.
             min_score: Lowest score of a tag, in [0, 1].
             top: Most tags.
+            thresholds: Of single classes, see
+                :func:`mmtagclip.models.taggers.thresholds.class_thresholds`.
 
         Raises:
             TypeError: A value of another type.
             ValueError: A value is out of range.
         """
-        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
+        own = None if thresholds is None else class_thresholds(thresholds, self.classes)
+        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top, thresholds=own)
         if self.error is not None:
             return replace(self, rule=rule)
         labels = rule.labels(torch.from_numpy(self.scores))

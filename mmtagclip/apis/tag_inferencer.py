@@ -68,7 +68,8 @@ class TagInferencer(ImageInferencer[TagResult]):
 
     def trained_rule(self, call: TagCall) -> TagRule:
         """The rule of a trained head: a lowest score, or a number of tags."""
-        given = {'threshold': call.threshold, 'score_maps': call.score_maps or None}
+        given: dict[str, Any] = {'threshold': call.threshold, 'score_maps': call.score_maps or None}
+        given['thresholds'] = call.thresholds
         refused = {key: value for key, value in given.items() if value is not None}
         if refused:
             raise self._fixed(refused)
@@ -116,7 +117,7 @@ class TagInferencer(ImageInferencer[TagResult]):
         return TagResult(
             image.source.name,
             image.size,
-            self.label_names(names),
+            tuple(sample.get('chosen_names', self.label_names(names))),
             sample.pred_score.float().cpu().numpy(),
             sample.pred_label.cpu().numpy(),
             None if maps is None else maps.cpu().numpy(),

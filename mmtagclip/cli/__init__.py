@@ -18,7 +18,22 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ..version import __version__
-from . import check, config, convert, demo, embed, export, images, models, search, web
+from . import (
+    bank,
+    calibrate,
+    check,
+    config,
+    convert,
+    demo,
+    embed,
+    export,
+    images,
+    models,
+    regions,
+    search,
+    thresholds,
+    web,
+)
 from .common import CRASHED, INTERRUPTED, OK, SOME_UNREADABLE, WRONG
 
 __all__ = ['CRASHED', 'INTERRUPTED', 'OK', 'SOME_UNREADABLE', 'WRONG', 'main', 'make_parser']
@@ -105,7 +120,8 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or 
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for command in (
-        images, convert, embed, search, models, config, demo, web, export, check,
+        images, calibrate, thresholds, regions, bank, convert, embed, search, models, config, demo,
+        web, export, check,
     ):  # fmt: skip
         command.add_parser(commands)
     return parser

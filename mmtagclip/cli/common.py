@@ -59,8 +59,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights',
         metavar='FILE',
-        help="classifier that tools/train.py fitted to images (PIAA) for the model's class names "
-        'and encoder',
+        help="what was fitted to images for the model's class names and encoder: the classifier of "
+        'tools/train.py (PIAA), or the calibration of mmtagclip calibrate',
     )
 
 

@@ -42,7 +42,8 @@ examples:
   mmtagclip tag photo.jpg --classes dog,cat,"traffic light" --download
   mmtagclip tag photos --classes names.txt --background sky,grass,road --out tags.csv
   mmtagclip tag photos --model tagclip_demo --out tags.jsonl --vis pictures --sheets pages
-  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json""",
+  mmtagclip tag 'photos/**/*.png' --checkpoint ViT-B-16.pt --out coco.json
+  mmtagclip tag photos --classes auto --download""",
     )
     _add_command(
         commands,
@@ -63,8 +64,28 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     parser.add_argument(
         '--classes',
         help='what to find: names separated by commas, a file with '
-        "one per line, or a built-in list such as coco (default: the model's)",
+        "one per line, or a built-in list such as coco (default: the model's)"
+        + (
+            '. auto: for each image the names of imagenet12k that are nearest to it; '
+            'auto:LIST: of another list'
+            if name == 'tag'
+            else ''
+        ),
     )
+    if name == 'tag':
+        parser.add_argument(
+            '--captions',
+            metavar='FILE',
+            help='with --classes auto: text file with one caption per line, or a folder of images '
+            'whose file names count; an image is asked for names of the list that occur in the '
+            'captions nearest to it',
+        )
+        parser.add_argument(
+            '--names',
+            type=int,
+            metavar='N',
+            help='with --classes auto: most names that an image is asked for (default: 20)',
+        )
     parser.add_argument(
         '--background',
         help='other things in the images, never reported as tags; given as --classes '
@@ -86,6 +107,12 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
     )
     parser.add_argument(
         '--top', type=int, metavar='N', help='most tags of an image (default: any number)'
+    )
+    parser.add_argument(
+        '--thresholds',
+        metavar='FILE',
+        help='thresholds of single classes, in place of --threshold: a .csv of mmtagclip '
+        'thresholds, or one number per class in their order, as RAM publishes them',
     )
     parser.add_argument(
         '--all-scores',
@@ -159,17 +186,21 @@ def run(args: argparse.Namespace) -> int:
     from ..apis.model_zoo import task_of
     from ..clip import parse_names
     from ..models import TagRule
+    from ..models.taggers.thresholds import read_thresholds
 
     if task_of(args.model) == {'tag': 'segment', 'segment': 'tag'}[args.command]:
         raise other_command(args)
 
     rule = {key: getattr(args, key) for key in ('threshold', 'min_score', 'top')}
     TagRule().but(**rule)  # refuses what is out of range
+    if args.thresholds is not None:
+        rule['thresholds'] = read_thresholds(args.thresholds)
     options = {'on_error': args.on_error, 'vis_dir': args.vis, **rule}
     options['all_scores'] = args.all_scores or None
     for key in ('classes', 'background', 'hide'):
         text = getattr(args, key, None)
-        options[key] = None if text is None else parse_names(text)
+        auto = auto_names(args) if key == 'classes' and args.command == 'tag' else None
+        options[key] = auto or (None if text is None else parse_names(text))
     options |= {key: getattr(args, key, None) for key in ('descriptions', 'labels')}
     options = {key: value for key, value in options.items() if value is not None}
     # A progress bar and lines of results would get into each other's way.
@@ -209,6 +240,24 @@ def run(args: argparse.Namespace) -> int:
     if unread:
         print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     return SOME_UNREADABLE if bad else OK
+
+
+def auto_names(args: argparse.Namespace) -> Any:
+    """Where names that are chosen for each image come from; None if --classes is not auto.
+
+    Raises:
+        ValueError: An option for auto without it, or a number of names below 1.
+    """
+    auto, _, names = (args.classes or '').partition(':')
+    if auto != 'auto':
+        for option in ('captions', 'names'):
+            if getattr(args, option) is not None:
+                raise ValueError(f'--{option} needs --classes auto')
+        return None
+    from ..models import AutoNames
+
+    count = {} if args.names is None else {'count': args.names}
+    return AutoNames(names or 'imagenet12k', args.captions, **count)
 
 
 def other_command(args: argparse.Namespace) -> ValueError:

@@ -35,12 +35,24 @@ REPOSITORIES = {
     'convnext_large_d_320 (laion2b_s29b_b131k_ft_soup)': (
         'laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup'
     ),
+    'vit_base_patch16_224.dino (timm)': 'timm/vit_base_patch16_224.dino',
     'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
     'vit_large_patch16_radio_v3.c_radio (timm)': 'timm/vit_large_patch16_radio_v3.c_radio',
 }
 # Repositories of the Hugging Face hub whose files are given only to those who accepted a licence,
 # with the page where that is done.
 GATED = {'facebook/sam3': "Meta's SAM License at https://huggingface.co/facebook/sam3"}
+
+# Weights that their publisher has on a server of its own. The file's name ends with the first
+# digits of its SHA-256.
+FILES = {
+    f'{model} (sa1b)': f'https://dl.fbaipublicfiles.com/segment_anything/{model}_{digits}.pth'
+    for model, digits in (
+        ('sam_vit_b', '01ec64'),
+        ('sam_vit_l', '0b3195'),
+        ('sam_vit_h', '4b8939'),
+    )
+}
 
 
 def cached(repository: str, names: Sequence[str] = WEIGHTS) -> Path | None:
@@ -73,6 +85,12 @@ def cached_tag(source: Mapping[str, Any]) -> Path | None:
     return path if path.is_file() else None
 
 
+def file_path(weights: str) -> Path:
+    """Where a file of :data:`FILES` is on this machine once it was downloaded: torch's cache."""
+    root = user_path(os.environ.get('TORCH_HOME', '~/.cache/torch'))
+    return root / 'hub' / 'checkpoints' / FILES[weights].rpartition('/')[2]
+
+
 def timm_repository(model: str) -> str | None:
     """The repository of one of timm's models; None if it has none."""
     if f'{model} ({TIMM})' in REPOSITORIES:
@@ -94,6 +112,8 @@ def on_this_machine(weights: str) -> bool:
     """
     if weights.startswith('hf-hub:'):
         return cached(weights.removeprefix('hf-hub:'), (*WEIGHTS, *TIMM_WEIGHTS)) is not None
+    if weights in FILES:
+        return file_path(weights).is_file()
     model, _, tag = weights.removesuffix(')').rpartition(' (')
     if tag == TIMM:
         repository = timm_repository(model)
@@ -224,6 +244,30 @@ def fetch_features(model: str, download: bool) -> None:
             hf_hub_download(repository, TIMM_WEIGHTS[0])
         except EntryNotFoundError:
             hf_hub_download(repository, TIMM_WEIGHTS[1])
+
+
+def fetch_file(weights: str, download: bool) -> Path:
+    """The path of a file of :data:`FILES`, which is downloaded if it is not on this machine.
+
+    Args:
+        weights: Its name.
+        download: Whether that is allowed.
+
+    Raises:
+        FileNotFoundError: It is not allowed, or it failed.
+    """
+    path = file_path(weights)
+    if path.is_file():
+        return path
+    if not download:
+        raise refused_weights(weights)
+    from torch.hub import download_url_to_file
+
+    with downloading(weights):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digits = path.stem.rpartition('_')[2]
+        download_url_to_file(FILES[weights], str(path), hash_prefix=digits)
+    return path
 
 
 @contextmanager

@@ -92,6 +92,7 @@ class DenseFeatures:
             block again in another way; the last map of a convolutional tower.
         attention: Statistics of the attention maps.
         input_grid: ``(h, w)`` of the patches in ``last_input``.
+        inputs: Inputs ``(B, P+N, width)`` of the requested blocks.
     """
 
     patches: Tensor
@@ -100,6 +101,7 @@ class DenseFeatures:
     last_input: Tensor
     attention: AttentionStatistics
     input_grid: tuple[int, int]
+    inputs: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
     def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
@@ -112,7 +114,8 @@ class DenseFeatures:
         )
         attention = AttentionStatistics.cat([one.attention for one in parts])
         one = parts[0]
-        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid)
+        inputs = {key: torch.cat([part.inputs[key] for part in parts]) for key in one.inputs}
+        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid, inputs)
 
     def __getitem__(self, image: int) -> 'DenseFeatures':
         """Return the features of one image, with a batch dimension of 1."""
@@ -124,6 +127,7 @@ class DenseFeatures:
             self.last_input[one],
             self.attention[image],
             self.input_grid,
+            {key: value[one] for key, value in self.inputs.items()},
         )
 
 
@@ -243,6 +247,15 @@ class DenseEncoder(nn.Module):
         if last_block is None:
             by_class_token = self.tower.pooled_by == 'class token'
             last_block = SelfOnlyLastBlock() if by_class_token else OrdinaryLastBlock()
+        self.fit_policy(last_block)
+        return last_block
+
+    def fit_policy(self, last_block: LastBlock) -> None:
+        """Choose a policy's layers for the model's depth.
+
+        Raises:
+            ValueError: The policy needs a block that the model does not have.
+        """
         last_block.set_depth(self.num_blocks)
         for layer in last_block.block_inputs:
             if not 0 <= layer < self.num_blocks:
@@ -250,7 +263,6 @@ class DenseEncoder(nn.Module):
                     f'{type(last_block).__name__} needs the input of block {layer}, but '
                     f'{self.name} has only blocks 0 to {self.num_blocks - 1}: set its layers'
                 )
-        return last_block
 
     @property
     def visual(self) -> Any:
@@ -331,6 +343,7 @@ class DenseEncoder(nn.Module):
         mean_layers: Collection[Sequence[int]] = (),
         votes: bool = False,
         companions: Companions | None = None,
+        inputs: Collection[int] = (),
     ) -> DenseFeatures:
         """Encode images densely.
 
@@ -343,6 +356,7 @@ class DenseEncoder(nn.Module):
                 returned.
             votes: Whether to count the votes over all L blocks.
             companions: What else is known of the images, for policies that need it.
+            inputs: Blocks, from 0, whose inputs are returned.
 
         Raises:
             ValueError: The size does not fit the patches, the model does not have
@@ -363,7 +377,7 @@ class DenseEncoder(nn.Module):
         for part in self._in_parts(images):
             here = slice(first, first + len(part))
             first = here.stop
-            parts.append(self._encode(part, companions[here], wanted, votes))
+            parts.append(self._encode(part, companions[here], wanted, votes, inputs))
         return DenseFeatures.cat(parts)
 
     def _check_companions(self, companions: Companions, images: Tensor) -> None:
@@ -394,11 +408,12 @@ class DenseEncoder(nn.Module):
         companions: Companions,
         wanted: Collection[tuple[int, ...]],
         votes: bool,
+        inputs: Collection[int],
     ) -> DenseFeatures:
         """Encode images together; the arguments are those of :meth:`forward`, already checked."""
         if self.last_block is None:
             x, grid = self.embed(images)
-            return self._features(x, grid, x, AttentionStatistics(), grid)
+            return self._features(x, grid, x, AttentionStatistics(), grid, {})
         statistics = AttentionStatistics()
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
@@ -408,7 +423,7 @@ class DenseEncoder(nn.Module):
             _record(statistics, attention, index, wanted, votes)
             return y
 
-        context = self.walk(images, look, companions)
+        context = self.walk(images, look, companions, inputs)
         for layers, total in statistics.means.items():
             total /= len(layers)
         out, grid = self.last_block(context)
@@ -418,7 +433,8 @@ class DenseEncoder(nn.Module):
                 f'patches, but attention maps have {context.grid[0]}x{context.grid[1]}: '
                 'set keep_grid=False'
             )
-        return self._features(out, grid, context.x, statistics, context.grid)
+        kept = {layer: context.inputs[layer] for layer in inputs}
+        return self._features(out, grid, context.x, statistics, context.grid, kept)
 
     def _features(
         self,
@@ -427,29 +443,51 @@ class DenseEncoder(nn.Module):
         last_input: Tensor,
         statistics: AttentionStatistics,
         input_grid: tuple[int, int],
+        inputs: dict[int, Tensor],
     ) -> DenseFeatures:
         """Read what comes out of the last block."""
         patches, whole = (F.normalize(one, dim=-1) for one in self.read(out, grid))
-        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid)
+        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid, inputs)
 
-    def read(self, out: Streams, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def raw_patches(
+        self, images: Tensor, companions: Companions | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Encode images; the features ``(B, N, D)`` keep their length, and their grid ``(h, w)``.
+
+        Args:
+            images: See :meth:`forward`.
+            companions: The same.
+        """
+        if self.last_block is None:
+            out: Streams
+            out, grid = self.embed(images)
+        else:
+            out, grid = self.last_block(self.walk(images, lambda *_: None, companions))
+        return self.read(out, grid)[0], grid
+
+    def read(
+        self, out: Streams, grid: tuple[int, int], policy: LastBlock | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Read patches and global feature of what comes out of the last block.
 
         Args:
             out: One output ``(B, P+N, width)``, or several with their weights; see
                 :class:`LastBlock`.
             grid: The grid ``(h, w)`` of its patches.
+            policy: The policy that it came out of; the encoder's own if None.
 
         Returns:
             ``(B, N, D)``, the weighted sum of all outputs, and ``(B, D)``, of the first. Their
             lengths are not 1.
         """
+        policy = self.last_block if policy is None else policy
         first: Tensor | None = None
         whole: Tensor | None = None
         for weight, x in [(1.0, out)] if isinstance(out, Tensor) else out:
             t = self.tower.norm(x)
-            if self.last_block is not None:
-                t = self.last_block.gather(t, grid)
+            if policy is not None:
+                t = policy.gather(t, grid)
             patches, one = self.tower.read(t, grid)
             if first is None or whole is None:
                 first, whole = (patches if weight == 1 else weight * patches), one
@@ -460,7 +498,11 @@ class DenseEncoder(nn.Module):
         return first, whole
 
     def walk(
-        self, images: Tensor, look: Look, companions: Companions | None = None
+        self,
+        images: Tensor,
+        look: Look,
+        companions: Companions | None = None,
+        kept: Collection[int] = (),
     ) -> LastBlockContext:
         """Run the blocks up to the attention of block L-1.
 
@@ -470,6 +512,7 @@ class DenseEncoder(nn.Module):
                 values of block L-1 are None, because the policy computes its output.
                 May return the attention output, if it computes it anyway.
             companions: What else is known of the images.
+            kept: Further blocks whose inputs the context is to have.
 
         Returns:
             The context for the policy of the last block.
@@ -480,7 +523,7 @@ class DenseEncoder(nn.Module):
         inputs: dict[int, Tensor] = {}
         x, grid = self.embed(images)
         lead = self.tower.lead
-        pixels = self._pixels(images) if self.last_block.needs_pixels else None
+        pixels = self.pixels(images) if self.last_block.needs_pixels else None
         prepared = self.last_block.prepare(Start(x, grid, lead, pixels, companions))
         riders, seen = prepared.riders, None
         if riders is not None and prepared.seen is not None:
@@ -488,7 +531,7 @@ class DenseEncoder(nn.Module):
         blocks = self.tower.blocks(grid)
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
-            if index in self.last_block.block_inputs:
+            if index in self.last_block.block_inputs or index in kept:
                 inputs[index] = x
             if riders is None:
                 q, k, v = block.query_key_value(x)
@@ -574,7 +617,7 @@ class DenseEncoder(nn.Module):
             )
         return self.tower.embed(images)
 
-    def _pixels(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
         """Undo the normalisation: RGB in [0, 1]."""
         mean, std = (
             torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)

@@ -5,7 +5,7 @@ from mmcv.transforms import BaseTransform
 
 from ..images import image_stem
 from ..jobs.description import file_stamp
-from ..regions.files import read_regions, region_files
+from ..regions.files import RegionFile, read_regions, region_files
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
 
@@ -55,9 +55,17 @@ class LoadRegions(BaseTransform):
             results['load_error'] = str(error)
         return results
 
-    def _read(self, path: str, size: tuple[int, int]) -> np.ndarray:
+    def find(self, path: str) -> RegionFile:
+        """Where the regions of an image are.
+
+        Raises:
+            ValueError: There are none, or several files are called like the image.
+        """
         folder, _, name = path.rpartition('/')
-        found = self._index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
+        return self._index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
+
+    def _read(self, path: str, size: tuple[int, int]) -> np.ndarray:
+        found = self.find(path)
         regions = read_regions(found, self.unsegmented)
         if regions.shape != tuple(size):
             (height, width), (rows, columns) = size, regions.shape

@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 
 from ..clip import Vocabulary
 from ..files import read_lines, write_whole
-from ..records import ImageRecord
+from ..records import ImageRecord, parse_json
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
 
@@ -35,7 +35,7 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
     Args:
         path: Lines are either JSON (``{"image": ..., "tags": [names]}``) or the
             text format of the released code (``image_id 0 3 17``, class
-            indices). Images that could not be read (``"error"``) are ignored.
+            indices). Scores are ignored. Images that could not be read (``"error"``) are ignored.
         classes: Class names, in order.
 
     Raises:
@@ -135,7 +135,10 @@ def write_tag_file(path: str | Path, records: Sequence[TagRecord]) -> None:
 
 def _read_json(line: str, index: dict[str, int], where: str) -> TagRecord | None:
     try:
-        record = ImageRecord.from_json(line)
+        content = parse_json(line)
+        if isinstance(content, dict):  # tags that were corrected by hand have other scores
+            content.pop('scores', None)
+        record = ImageRecord.from_dict(content)
     except (ValueError, TypeError) as error:
         raise ValueError(f'{where} is broken: {error}') from None
     if record.error is not None:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .data_preprocessor import CLIPDataPreprocessor
     from .segmentors import (
         PAMR,
+        PAR,
         AffinityRefinement,
         BackgroundRule,
+        BankProcessor,
         CLSSeg,
         CLSSegTTA,
         ConceptSegmentor,
@@ -40,11 +42,13 @@ if TYPE_CHECKING:
         MaximumBackground,
         NeighbourContext,
         Preview,
+        RegionEncoder,
         Sam3,
         SegNames,
         SegTextHead,
         SlidingWindows,
         SoftmaxGradCAM,
+        SurgeryCAM,
         TrainingFreeSegmentor,
         TrainingFreeTTA,
         WholeImage,
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from .taggers.cwr import CWR
     from .taggers.dmar import DMAR
     from .taggers.heads import ClassTokenHead, TagCLIPHead, TagHead, TagScores, coarse_scores
+    from .taggers.open_names import AutoNames
     from .taggers.piaa import GaussianClassifier, PIAAHead
     from .taggers.selection import Tag, TagRule, relative_threshold
     from .taggers.tagger import TagCLIP
@@ -61,10 +66,14 @@ __all__ = [
     'CWR',
     'DMAR',
     'PAMR',
+    'PAR',
+    'SAM',
     'Affinity',
     'AffinityRefinement',
     'AffinitySource',
+    'AutoNames',
     'BackgroundRule',
+    'BankProcessor',
     'CLIPDataPreprocessor',
     'CLIPEncoder',
     'CLSSeg',
@@ -92,11 +101,15 @@ __all__ = [
     'PIAAHead',
     'Preview',
     'ProxyLastBlock',
+    'RegionEncoder',
+    'SAMGatherer',
+    'SAMRefinement',
     'Sam3',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'Tag',
     'TagCLIP',
     'TagCLIPHead',
@@ -116,6 +129,7 @@ __getattr__, __dir__ = lazy_names(
     {
         '..clip': ('Encoded', 'Names'),
         '..regions': (
+            'SAM',
             'Affinity',
             'AffinitySource',
             'CorrCLIPLastBlock',
@@ -126,8 +140,10 @@ __getattr__, __dir__ = lazy_names(
         '.data_preprocessor': ('CLIPDataPreprocessor',),
         '.segmentors': (
             'PAMR',
+            'PAR',
             'AffinityRefinement',
             'BackgroundRule',
+            'BankProcessor',
             'CLSSeg',
             'CLSSegTTA',
             'ConceptSegmentor',
@@ -146,11 +162,15 @@ __getattr__, __dir__ = lazy_names(
             'MaximumBackground',
             'NeighbourContext',
             'Preview',
+            'RegionEncoder',
             'Sam3',
+            'SAMGatherer',
+            'SAMRefinement',
             'SegNames',
             'SegTextHead',
             'SlidingWindows',
             'SoftmaxGradCAM',
+            'SurgeryCAM',
             'TrainingFreeSegmentor',
             'TrainingFreeTTA',
             'WholeImage',
@@ -165,6 +185,7 @@ __getattr__, __dir__ = lazy_names(
             'TagScores',
             'coarse_scores',
         ),
+        '.taggers.open_names': ('AutoNames',),
         '.taggers.piaa': ('GaussianClassifier', 'PIAAHead'),
         '.taggers.selection': ('Tag', 'TagRule', 'relative_threshold'),
         '.taggers.tagger': ('TagCLIP',),

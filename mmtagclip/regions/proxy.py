@@ -55,8 +55,20 @@ class ProxyLastBlock(LastBlock):
         """
         if context.pixels is None:
             raise ValueError('ProxyLastBlock needs the pixels of the images')
-        affinity = self.source(context.pixels)
-        attention, grid = self.attention(affinity, context)
+        return self.weigh(context, self.source(context.pixels))
+
+    def weigh(
+        self, context: LastBlockContext, affinity: Affinity, mean: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Run the block with an affinity that is already known.
+
+        Args:
+            context: As in :meth:`forward`.
+            affinity: What the source returned for the context's pixels.
+            mean: Mean of the cosines ``S``, such as that of all windows of an image; of each
+                image of the batch if None.
+        """
+        attention, grid = self.attention(affinity, context, mean)
         v = context.qkv[2][:, :, context.lead :]
         values = v.transpose(2, 3).flatten(1, 2).unflatten(2, context.grid).float()
         values = F.interpolate(values, size=grid, mode='bilinear', align_corners=False)
@@ -74,7 +86,7 @@ class ProxyLastBlock(LastBlock):
         return torch.cat([context.x[:, : context.lead], y], dim=1), grid
 
     def attention(
-        self, affinity: Affinity, context: LastBlockContext
+        self, affinity: Affinity, context: LastBlockContext, mean: Tensor | None = None
     ) -> tuple[Tensor, tuple[int, int]]:
         """Attention ``(B, N', N')`` float32, whose rows sum to 1, and its grid ``(h', w')``."""
         batch, _, height, width = context.pixels.shape  # type: ignore[union-attr]
@@ -88,7 +100,9 @@ class ProxyLastBlock(LastBlock):
             grid = (features.shape[2], features.shape[3])
             unit = F.normalize(features.float().flatten(2), dim=1)
             cosines = unit.transpose(1, 2) @ unit
-            logits = self.gamma * (cosines - self.beta * cosines.mean(dim=(1, 2), keepdim=True))
+            if mean is None:
+                mean = cosines.mean(dim=(1, 2), keepdim=True)
+            logits = self.gamma * (cosines - self.beta * mean)
         # The best of each row stays, even if it is negative (an image of one colour).
         out = (logits < 0) & (logits < logits.amax(dim=-1, keepdim=True))
         if regions is not None:

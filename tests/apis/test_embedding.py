@@ -255,7 +255,7 @@ def test_what_is_wrong_is_refused(embedder, photos, tmp_path, clip, monkeypatch)
         embed(embedder, photos, tmp_path / 'b.safetensors', on_error='stop')
     with pytest.raises(TypeError, match='image-0 is not a file'):
         embed_images(embedder, np.zeros((4, 4, 3), np.uint8), tmp_path / 'b.safetensors')
-    monkeypatch.setattr(module, 'LONGEST_HEADER', 100)
+    monkeypatch.setattr('mmtagclip.files.LONGEST_HEADER', 100)
     with pytest.raises(ValueError, match=r'do not fit into safetensors: write \.parquet'):
         embed(embedder, photos, tmp_path / 'b.safetensors')
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmtagclip.apis import Analysis
+from mmtagclip.apis import Analysis, list_images
+from mmtagclip.apis.folder_run import FolderRun
 from tests.apis.conftest import SCENES
 
 BLACK = np.zeros((96, 128, 3), np.uint8)
@@ -82,3 +83,32 @@ def test_masks_of_a_black_image_are_background(demo_segmentor):
     assert result.shares == {'background': 1.0}
     assert len(only(demo_segmentor(BLACK, min_score=0)).tags) >= 1
     assert len(only(demo_segmentor(SCENE, top=1)).tags) == 1
+
+
+def test_thresholds_of_single_classes(demo_tagger, demo_segmentor, tmp_path, monkeypatch):
+    path = tmp_path / 'thresholds.csv'
+    path.write_text('tag,absolute,relative\nbell,1,\npizza,0,\n')
+    for inferencer in (demo_tagger, demo_segmentor):
+        assert set(only(inferencer(SCENE, thresholds=path)).tags) == {'octopus', 'train', 'pizza'}
+        with pytest.raises(ValueError, match=r"thresholds\.csv: a threshold for 'pizza', which"):
+            inferencer(SCENE, classes=['bell', 'train'], thresholds=path)
+    result = only(demo_tagger(SCENE)).with_rule(thresholds={'bell': 1})
+    assert set(result.tags) == {'octopus', 'train'}
+    assert set(result.with_rule(top=1).tags) == {'octopus'}
+    # An option of the config, for tests and pseudo labels; other names of a call are refused.
+    monkeypatch.setattr(demo_tagger.model, 'thresholds', {'bell': {'absolute': 1.0}})
+    assert set(only(demo_tagger(SCENE)).tags) == {'octopus', 'train'}
+    with pytest.raises(ValueError, match="a threshold for 'bell', which is none of the 1 classes"):
+        demo_tagger(SCENE, classes=['train'])
+
+
+def test_a_run_over_a_folder_counts_thresholds_by_their_content(demo_tagger, tmp_path):
+    path = tmp_path / 'thresholds.csv'
+    path.write_text('tag,absolute\nbell,1\n')
+    options = {'classes': ['bell', 'octopus', 'zebra'], 'thresholds': path}
+    run = FolderRun(demo_tagger, list_images(SCENE), tmp_path / 'run', 1, options)
+    run.run()
+    assert run.records()[0]['tags'] == ['octopus']
+    path.write_text('tag,absolute\nbell,0\n')
+    with pytest.raises(ValueError, match=r'thresholds\.bell\.absolute was 1\.0, now it is 0'):
+        FolderRun(demo_tagger, list_images(SCENE), tmp_path / 'run', 1, options)

@@ -104,8 +104,8 @@ def test_what_is_refused(weights, tmp_path):
         TagInferencer(other, weights)
     with pytest.raises(
         ValueError,
-        match=r'piaa\.pth was given as the checkpoint of a fitted '
-        'classifier, but this TagCLIP has none',
+        match=r'piaa\.pth: it holds no calibration of mmtagclip calibrate, and this model takes '
+        'no other fitted part',
     ):
         TagInferencer('tagclip_demo', weights)
     with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*none\.pth'):

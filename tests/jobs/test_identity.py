@@ -79,6 +79,8 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
     }
     # Another valid value, where it does not follow from the value that is there.
     others = {
+        'AffinityRefinement': {'layer_weights': [1, 2]},
+        'SurgeryCAM': {'last_block': {'type': 'mmtagclip.SVCLastBlock'}},
         'CLIPEncoder': {
             'model': {**TINY, 'quick_gelu': False},
             'checkpoint': str(folder / 'w.safetensors'),

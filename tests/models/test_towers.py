@@ -131,10 +131,12 @@ def test_a_sigmoid_without_a_bias_is_refused(encoder_for):
     assert tagger(biased, scoring='sigmoid').noise_level() == 0
 
 
-def test_cams_need_a_class_token(encoder_for):
+def test_gradient_cams_need_a_class_token(encoder_for):
     affinity = {'type': 'mmtagclip.AffinityRefinement'}
-    with pytest.raises(ValueError, match=r'CLS-SEG .* pools by attention: use a DirectSegmentor'):
+    with pytest.raises(ValueError, match=r'SoftmaxGradCAM .* pools by attention: set cam to Surg'):
         CLSSeg(tagger(encoder_for('siglip')), affinity, templates=['a {}'])
+    surgery = {'type': 'mmtagclip.SurgeryCAM'}
+    assert CLSSeg(tagger(encoder_for('siglip')), affinity, templates=['a {}'], cam=surgery)
     model = CLSSeg(tagger(encoder_for('eva02')), affinity, templates=['a {}'])
     assert model.affinity.layers == (1,)
 

@@ -49,6 +49,8 @@ def test_a_row_for_each_way(tmp_path):
         '--images=3',
         '--rounds=2',
         f'--descriptions={said}',
+        f'--compound={ROOT}/demo/data/compound.txt',
+        f'--auto={ROOT}/demo/data/classes.txt',
         '--cfg-options',
         'model.templates=templates_photo',
         f'model.encoder.text_cache={tmp_path}',
@@ -57,8 +59,13 @@ def test_a_row_for_each_way(tmp_path):
     lines = [line for line in process.stdout.splitlines() if line.startswith('|')]
     assert lines[0] == '| | coarse: mAP | F1 | TagCLIP: mAP | F1 | PIAA: mAP | F1 |'
     joins = [f'descriptions, {one}' for one in ('mean', 'unit', 'max', 'reweight', 'tse')]
-    rows = {line.split(' | ')[0].strip('| '): line for line in lines[2:]}
-    assert list(rows) == ['plain names', *joins, 'control (Waffle)']
+    rows = {line.split(' | ')[0].strip('| '): line for line in lines[2:11]}
+    assert list(rows) == [
+        *('plain names', *joins, 'control (Waffle)'),
+        *('plain names, SPARC', 'plain names, SPARC with compound prompts'),
+    ]
     cells = [[float(one) for one in row.strip('| ').split(' | ')[1:]] for row in rows.values()]
     assert np.isfinite(cells).all()
     assert len({tuple(row) for row in cells}) > 3
+    assert lines[11] == '| names of | true tags among the 10 nearest names | 20 | 50 |'
+    assert lines[13].endswith('| 100.0 |')

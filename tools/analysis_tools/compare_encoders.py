@@ -44,6 +44,7 @@ ENCODERS = {
     'NACLIP': 'naclip',
     'ITACLIP': 'itaclip',
     'SC-CLIP': 'scclip',
+    'ExCEL (SVC)': 'svc',
 }
 # Column of the table and its config.
 TAGS = {

@@ -1,13 +1,16 @@
 r"""Compare ways to name the classes: plain names, synonyms, descriptions, and a control.
 
     python tools/analysis_tools/compare_words.py configs/demo/tagclip_demo.py \
-        --synonyms demo/data/synonyms.txt --descriptions demo/data/descriptions.json
+        --synonyms demo/data/synonyms.txt --descriptions demo/data/descriptions.json \
+        --compound demo/data/compound.txt --auto demo/data/classes.txt imagenet12k
 
 One row per way, with mAP and F1 of coarse scores, of the config's head (TagCLIP) and of PIAA, whose
 classifier is fitted to the same images, without their labels. Each image is encoded once.
 
 The control (WaffleCLIP) has prompts like those of descriptions, with random words and letters, the
-same for all classes: what it gains, any prompts gain. F1 is at the threshold --k for all.
+same for all classes: what it gains, any prompts gain. SPARC is fitted to the same images, without
+their labels; its scores are new ones, and their F1 at the same threshold says little. F1 is at the
+threshold --k for all.
 """
 
 # First: what is imported below imports MMPretrain, too, and has said its lines then.
@@ -30,11 +33,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmtagclip import TagInferencer
+from mmtagclip.apis.calibration import PROMPT
 from mmtagclip.apis.inputs import list_images
 from mmtagclip.clip import Descriptions, Encoded, Names, Vocabulary
 from mmtagclip.clip.descriptions import JOINS
 from mmtagclip.engine.options import add_cfg_options
-from mmtagclip.models import GaussianClassifier, PIAAHead, TagCLIP, TagCLIPHead, TagRule
+from mmtagclip.models import (
+    AutoNames,
+    GaussianClassifier,
+    PIAAHead,
+    TagCLIP,
+    TagCLIPHead,
+    TagRule,
+)
+from mmtagclip.models.taggers.calibration import (
+    Calibration,
+    fit_tensors,
+    read_compound_prompts,
+    relative_scores,
+)
+from mmtagclip.models.taggers.open_names import OpenNames
 
 
 def waffle(
@@ -135,6 +153,63 @@ def scores(tagger: TagCLIP, names: Names, encoded: Sequence[Encoded]) -> dict[st
     }
 
 
+@torch.no_grad()
+def calibrated(
+    tagger: TagCLIP,
+    found: Mapping[str, Tensor],
+    encoded: Sequence[Encoded],
+    compound: str | None,
+) -> dict[str, Tensor]:
+    """Scores ``(n, F)`` after SPARC, fitted to the same images, by the column of the table.
+
+    Args:
+        tagger: The tagger.
+        found: Scores before.
+        encoded: The images.
+        compound: File of compound prompts; None for none.
+    """
+    encoder, names = tagger.encoder, tagger.vocabulary
+    tokens = torch.cat([encoder.ordinary_class_token(one.features) for one in encoded]).double()
+    prompts: list[str] = []
+    member = torch.zeros(len(names), 0, dtype=torch.bool)
+    simple = beside = tokens.new_zeros(0, tokens.shape[1])
+    relative = tokens.new_zeros(len(tokens), 0)
+    if compound is not None:
+        prompts, member = read_compound_prompts(compound, names.phrases)
+        simple, beside = (
+            encoder.encode_names(Vocabulary(tuple((one,) for one in texts)), (PROMPT,)).to(tokens)
+            for texts in ([phrases[0] for phrases in names.phrases], prompts)
+        )
+        relative = relative_scores(tokens @ beside.T, tokens @ simple.T)
+    texts = {'text': tagger.text, 'simple': simple, 'compound': beside}
+    results = {}
+    for column, scores in found.items():
+        fitted = fit_tensors(relative_scores(scores.double()), relative, member, names.names)
+        results[column] = Calibration({**fitted, **texts}, {})(scores.double(), tokens)
+    return {column: one.sigmoid().float() for column, one in results.items()}
+
+
+def print_chosen(
+    tagger: TagCLIP, encoded: Sequence[Encoded], target: Tensor, sources: Sequence[str]
+) -> None:
+    """Print how many of the true tags are among the names that are chosen for an image."""
+    own = [{one.lower() for one in phrases} for phrases in tagger.vocabulary.phrases]
+    print('\n| names of | true tags among the 10 nearest names | 20 | 50 |\n|---|---|---|---|')
+    for source in sources:
+        auto = OpenNames(
+            AutoNames(source, count=50), tagger.encoder, Vocabulary(()), tagger.templates
+        )
+        phrases = [{one.lower() for one in names} for names in auto.vocabulary.phrases]
+        hits = dict.fromkeys((10, 20, 50), 0)
+        for one, row in zip(encoded, target, strict=True):
+            nearest = auto.nearest(tagger.encoder.ordinary_class_token(one.features)[0])
+            for count in hits:
+                chosen = set().union(*(phrases[label] for label in nearest[:count]))
+                hits[count] += sum(bool(own[tag] & chosen) for tag in row.nonzero().flatten())
+        cells = [f'{100 * hit / int(target.sum()):.1f}' for hit in hits.values()]
+        print(f'| {source} ({len(phrases)}) | ' + ' | '.join(cells) + ' |')
+
+
 def figures(pred: Tensor, target: Tensor, k: float) -> tuple[float, float]:
     """MAP and F1 (over all tags), in per cent.
 
@@ -167,6 +242,10 @@ def main() -> None:
     parser.add_argument('config', help='config that tests a tagger')
     parser.add_argument('--synonyms', help='the same classes with synonyms')
     parser.add_argument('--descriptions', help='JSON or YAML with descriptors of each class')
+    parser.add_argument('--compound', help='file of compound prompts for SPARC')
+    parser.add_argument(
+        '--auto', nargs='+', metavar='LIST', help='lists from which names are chosen for each image'
+    )
     parser.add_argument('--clusters', type=int, default=112, help='of TSE (default: 112)')
     parser.add_argument(
         '--rounds', type=int, default=15, help='of the control, two prompts each (default: 15)'
@@ -193,7 +272,14 @@ def main() -> None:
     for way, names in ways(tagger, args):
         rows[way] = scores(tagger, names, encoded)
         print(f'{way}: done', flush=True)
+    plain = next(iter(rows))
+    rows[f'{plain}, SPARC'] = calibrated(tagger, rows[plain], encoded, None)
+    if args.compound is not None:
+        way = f'{plain}, SPARC with compound prompts'
+        rows[way] = calibrated(tagger, rows[plain], encoded, args.compound)
     print_table(rows, target, args.k)
+    if args.auto:
+        print_chosen(tagger, encoded, target, args.auto)
 
 
 if __name__ == '__main__':

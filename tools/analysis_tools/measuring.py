@@ -147,12 +147,13 @@ def peak_memory(function: Callable[[], Any], device: str = 'cpu') -> int | None:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # give back what earlier calls left behind
     Path('/proc/self/clear_refs').write_text('5')
-    before = _status('VmRSS')
+    before = status('VmRSS')
     function()
-    return _status('VmHWM') - before
+    return status('VmHWM') - before
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
+    """A figure of the process in bytes, from Linux's ``/proc``, such as ``VmRSS``."""
     (line,) = (
         line
         for line in Path('/proc/self/status').read_text().splitlines()

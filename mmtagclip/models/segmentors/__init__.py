@@ -5,6 +5,7 @@ from ...frameworks import segmentation  # noqa: F401
 
 # isort: split
 from .affinity import AffinityRefinement
+from .bank import BankProcessor, RegionEncoder
 from .base import (
     CLSSegTTA,
     EncodedImage,
@@ -14,7 +15,7 @@ from .base import (
     TrainingFreeSegmentor,
     TrainingFreeTTA,
 )
-from .cam import SoftmaxGradCAM
+from .cam import SoftmaxGradCAM, SurgeryCAM
 from .cls_seg import CLSSeg
 from .concept_scores import BackgroundRule, MarginBackground, MaximumBackground
 from .concept_words import ContextTokens, HypernymContext, NeighbourContext, Preview
@@ -22,15 +23,19 @@ from .concepts import ConceptSegmentor
 from .direct import DirectSegmentor
 from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
-from .post_processors import PAMR, DenseCRF
+from .post_processors import PAMR, PAR, DenseCRF
 from .sam3 import Sam3
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .text_head import SegTextHead
 from .windows import ImageViews, SlidingWindows, WholeImage, Window
 
 __all__ = [
     'PAMR',
+    'PAR',
     'AffinityRefinement',
     'BackgroundRule',
+    'BankProcessor',
     'CLSSeg',
     'CLSSegTTA',
     'ConceptSegmentor',
@@ -49,11 +54,15 @@ __all__ = [
     'MaximumBackground',
     'NeighbourContext',
     'Preview',
+    'RegionEncoder',
+    'SAMGatherer',
+    'SAMRefinement',
     'Sam3',
     'SegNames',
     'SegTextHead',
     'SlidingWindows',
     'SoftmaxGradCAM',
+    'SurgeryCAM',
     'TrainingFreeSegmentor',
     'TrainingFreeTTA',
     'WholeImage',

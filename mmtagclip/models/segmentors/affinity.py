@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...clip import AttentionStatistics
 from ...registry import MODELS
 from ..maps import fill_boxes, layers_from, scale_cam
 
@@ -20,9 +21,13 @@ class AffinityRefinement(nn.Module):
         box_threshold: A CAM's boxes surround the regions above this share of its
             maximum; published: 0.4 for VOC, 0.7 for COCO and COCO-Stuff.
         iterations: How often columns, then rows, are normalised.
+        layer_weights: Weight of each of the ``layers`` in the mean, in their order. Default: all
+            the same. ExCEL's released code averages the first of its last six layers over
+            the heads and sums the others, so it has ``[1, 12, 12, 12, 12, 12]`` for 12 heads.
 
     Raises:
-        ValueError: No layers, or a threshold outside [0, 1].
+        ValueError: No layers, a threshold outside [0, 1], or weights that are not those of the
+            ``layers``.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class AffinityRefinement(nn.Module):
         layers: Sequence[int] | None = None,
         box_threshold: float = 0.4,
         iterations: int = 3,
+        layer_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if layers is not None and not layers:
@@ -38,7 +44,15 @@ class AffinityRefinement(nn.Module):
             raise ValueError(
                 f'AffinityRefinement needs a box_threshold in [0, 1], not {box_threshold}'
             )
+        if layer_weights is not None and (
+            len(layer_weights) != len(layers or ()) or min(layer_weights) <= 0
+        ):
+            raise ValueError(
+                'AffinityRefinement needs a positive layer_weight for each of its layers, not '
+                f'layer_weights={list(layer_weights)} for layers={layers and list(layers)}'
+            )
         self._given = layers
+        self.layer_weights = None if layer_weights is None else tuple(layer_weights)
         self.set_depth(12)
         self.box_threshold = box_threshold
         self.iterations = iterations
@@ -48,21 +62,48 @@ class AffinityRefinement(nn.Module):
         given = self._given
         self.layers = layers_from(1 / 3, num_blocks) if given is None else tuple(given)
 
+    @property
+    def layer_sets(self) -> dict[tuple[int, ...], float]:
+        """The sets of layers whose mean maps are needed, and the weight of each set's mean."""
+        if self.layer_weights is None:
+            return {self.layers: 1.0}
+        by_weight: dict[float, list[int]] = {}
+        for layer, weight in zip(self.layers, self.layer_weights, strict=True):
+            by_weight.setdefault(weight, []).append(layer)
+        total = sum(self.layer_weights)
+        return {
+            tuple(sorted(layers)): weight * len(layers) / total
+            for weight, layers in by_weight.items()
+        }
+
+    def mean(self, attention: AttentionStatistics) -> Tensor:
+        """The weighted mean map ``(B, N, N)`` of the layers.
+
+        Args:
+            attention: Statistics with the mean maps of :attr:`layer_sets`.
+        """
+        maps = [share * attention.mean(layers) for layers, share in self.layer_sets.items()]
+        return sum(maps[1:], maps[0])
+
     def forward(self, cams: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
         """Refine the CAMs of one image.
 
         Args:
             cams: ``(T, N)`` in [0, 1].
-            attention: ``(N, N)`` mean attention map of :attr:`layers`.
+            attention: ``(N, N)`` of :meth:`mean`.
             grid: ``(h, w)``, ``N = h * w``.
 
         Returns:
             ``(T, N)`` in [0, 1].
         """
+        return scale_cam(self.spread(cams, attention, grid))
+
+    def spread(self, cams: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The same, ``(T, N)``, before it is scaled to [0, 1]."""
         affinity = self.affinity(attention)
         masked = (cams * self.box_mask(cams, grid)).T
         # The affinity is squared; two products with T columns do the same as one of N columns.
-        return scale_cam((affinity @ (affinity @ masked)).T)
+        return (affinity @ (affinity @ masked)).T
 
     def affinity(self, attention: Tensor) -> Tensor:
         """Sinkhorn-normalised and symmetrised map ``(N, N)``, before it is squared.

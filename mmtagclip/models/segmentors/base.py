@@ -21,6 +21,7 @@ from ..clip_encoder import CLIPEncoder
 from ..precision import full_precision
 from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP, check_normalisation, naming_images, readable_samples
+from ..taggers.thresholds import ClassThresholds
 
 TAG_SOURCES = ('own', 'given', 'ground_truth')
 LEAST = 1e-12  # probability whose logarithm stands for that of 0
@@ -75,6 +76,7 @@ class EncodedImage:
             0 is no region. None if no part needs them.
         whole: ``(C', h', w')``, another model's features of the original image, not flipped; None
             if no part needs them.
+        memo: What parts computed of the image and may use again.
     """
 
     size: tuple[int, int]
@@ -85,6 +87,7 @@ class EncodedImage:
     features: Sequence[DenseFeatures] | None
     regions: np.ndarray | None = None
     whole: Tensor | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -339,6 +342,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
         min_score: float | None = None,
         top: int | None = None,
         background_level: float | None = None,
+        thresholds: ClassThresholds | None = None,
     ) -> list[SegDataSample]:
         """Segment images.
 
@@ -358,6 +362,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
             top: Most tags of an image; the tagger's own if None.
             background_level: Pixels where no class is above this, in (0, 1), become
                 background; if None, the segmentor's own options decide.
+            thresholds: Of single classes; the tagger's own if None.
 
         Raises:
             ValueError: An option is unsupported by this segmentor, a sample lacks what the
@@ -365,9 +370,8 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
                 smaller than a window; the message names the image.
         """
         names = self.names if names is None else names
-        rule = self.check_call(
-            names, background_level, threshold=threshold, min_score=min_score, top=top
-        )
+        options = {'threshold': threshold, 'min_score': min_score, 'top': top}
+        rule = self.check_call(names, background_level, **options, thresholds=thresholds)
         if data_samples is None:
             data_samples = [
                 SegDataSample(metainfo={'ori_shape': tuple(image.shape[1:])}) for image in inputs
@@ -485,7 +489,7 @@ class TrainingFreeSegmentor(BaseSegmentor, Generic[N]):
                     f'this {type(self).__name__} has no background, so it takes no background level'
                 )
         if self.tagger is not None:
-            return self.tagger.rule.but(**rule)
+            return self.tagger.rule_of(names.tagger, **rule)
         given = [key for key, value in rule.items() if value is not None]
         if given:
             raise ValueError(

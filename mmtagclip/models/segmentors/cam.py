@@ -1,15 +1,16 @@
-"""Class activation maps from the gradient of softmax scores (CLIP-ES, CLS-SEG)."""
+"""Class activation maps: by gradient (CLIP-ES, CLS-SEG), or by feature surgery (ExCEL)."""
 
 import copy
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ...clip import DenseEncoder, DenseFeatures
+from ...clip import DenseEncoder, DenseFeatures, LastBlock, LastBlockContext
 from ...clip.block import QKV, Block, attend
 from ...registry import MODELS
-from ..maps import scale_cam
+from ..maps import min_max, scale_cam
 
 
 @MODELS.register_module()
@@ -25,15 +26,35 @@ class SoftmaxGradCAM(nn.Module):
     Args:
         max_tags: Most tags whose gradients are held at once; bounds the memory.
 
+    Attributes:
+        block_inputs: Blocks, from 0, whose inputs are needed besides that of block L-1.
+        all_words: Whether classes that are not tags compete, too.
+
     Raises:
         ValueError: ``max_tags`` < 1.
     """
+
+    block_inputs: tuple[int, ...] = ()
+    all_words = False
 
     def __init__(self, max_tags: int = 8) -> None:
         super().__init__()
         if max_tags < 1:
             raise ValueError(f'SoftmaxGradCAM needs max_tags >= 1, not {max_tags}')
         self.max_tags = max_tags
+
+    def set_encoder(self, encoder: DenseEncoder) -> None:
+        """Check the encoder.
+
+        Raises:
+            ValueError: Its tower has no class token.
+        """
+        if encoder.tower.pooled_by != 'class token':
+            raise ValueError(
+                f'SoftmaxGradCAM is defined for models with a class token, but {encoder.name} '
+                f'pools by {encoder.tower.pooled_by}: set cam to SurgeryCAM, or use a '
+                'DirectSegmentor'
+            )
 
     def forward(
         self,
@@ -85,6 +106,129 @@ class SoftmaxGradCAM(nn.Module):
         cams = (torch.cat(weights) @ activation[0, tower.lead :].T).relu()
         # Twice, as published: once would leave almost nothing where gradients are tiny.
         return scale_cam(scale_cam(cams))
+
+
+@MODELS.register_module()
+class SurgeryCAM(nn.Module):
+    """Cosines of the patches less what all words have in common (ExCEL; CLIP Surgery).
+
+    With ``p = softmax(2 * class token @ text)`` over all words and ``u = p / mean(p)``, a word's
+    map is ``u * cosine`` less the mean of that over the words, scaled to [0, 1] over all tokens,
+    the class token among them. There is no gradient.
+
+    A tower without a class token has its global feature in the place of the class token's.
+
+    Args:
+        last_block: Config of the policy of block L-1 that makes the features, such as
+            :class:`SVCLastBlock`, as published. Default: the features that the encoder has
+            computed for the tags, so no block runs again.
+        across_tokens: Whether each of the D numbers of a feature is divided by its norm over all
+            tokens, as in the released code, instead of each token by its norm.
+        all_words: Whether classes that are not tags compete, too, as published.
+
+    Attributes:
+        block_inputs: Blocks, from 0, whose inputs are needed besides that of block L-1.
+
+    Raises:
+        ValueError: The policy reads more of an image than the inputs of blocks.
+    """
+
+    # Published factor of the cosines with the class token.
+    SHARPNESS = 2.0
+
+    def __init__(
+        self,
+        last_block: ConfigDict | dict | LastBlock | None = None,
+        across_tokens: bool = False,
+        all_words: bool = True,
+    ) -> None:
+        super().__init__()
+        policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
+        if policy is not None and (
+            policy.needs_pixels
+            or policy.needs_regions
+            or policy.whole_grid is not None
+            or type(policy).prepare is not LastBlock.prepare
+        ):
+            raise ValueError(
+                f'SurgeryCAM runs the last blocks again, but {type(policy).__name__} needs more '
+                'than their inputs: set it as the last_block of the encoder'
+            )
+        self.last_block: LastBlock | None = policy
+        self.across_tokens = across_tokens
+        self.all_words = all_words
+        self.block_inputs: tuple[int, ...] = ()
+
+    def set_encoder(self, encoder: DenseEncoder) -> None:
+        """Choose the blocks for the encoder's depth.
+
+        Raises:
+            ValueError: The tower does not have the policy's blocks, or compares patches with
+                other text features than the whole image.
+        """
+        if encoder.patch_dim != encoder.dim:
+            raise ValueError(
+                f'SurgeryCAM compares patches and the whole image with the same text features, '
+                f'but those of {encoder.name} differ: use a DirectSegmentor'
+            )
+        if self.last_block is not None:
+            encoder.fit_policy(self.last_block)
+            self.block_inputs = self.last_block.block_inputs
+
+    @torch.no_grad()
+    def forward(
+        self,
+        features: DenseFeatures,
+        text: Tensor,
+        num_tags: int,
+        encoder: DenseEncoder,
+    ) -> Tensor:
+        """Maps of one image.
+
+        Args:
+            features: Features of the image, with the inputs of :attr:`block_inputs`.
+            text: ``(T + K, D)`` text features, the T tags' first, then those of the words that
+                compete.
+            num_tags: T, at least 1.
+            encoder: The encoder whose blocks, norm and projection are used.
+
+        Returns:
+            ``(T, N)`` in [0, 1].
+        """
+        tokens = self._tokens(features, encoder)
+        return surgery_maps(tokens, text, self.across_tokens)[0, 1:, :num_tags].T
+
+    def _tokens(self, features: DenseFeatures, encoder: DenseEncoder) -> Tensor:
+        """The whole image and the patches ``(1, 1+N, D)``."""
+        if self.last_block is None:
+            return torch.cat([features.class_token[:, None], features.patches], dim=1)
+        tower, grid, x = encoder.tower, features.input_grid, features.last_input
+        blocks = tower.blocks(grid)
+        context = LastBlockContext(
+            blocks, x, blocks[-1].query_key_value(x), grid, features.inputs, lead=tower.lead
+        )
+        out, grid = self.last_block(context)
+        patches, whole = encoder.read(out, grid, self.last_block)
+        if tower.pooled_by != 'class token':
+            whole = tower.global_feature(x, features.input_grid, None)
+        return torch.cat([whole[:, None], patches], dim=1)
+
+
+def surgery_maps(tokens: Tensor, text: Tensor, across_tokens: bool = False) -> Tensor:
+    """Feature surgery; see :class:`SurgeryCAM`.
+
+    Args:
+        tokens: ``(B, 1+N, D)``, the class token first; of any length.
+        text: ``(C, D)``, unit length.
+        across_tokens: See :class:`SurgeryCAM`.
+
+    Returns:
+        ``(B, 1+N, C)`` in [0, 1]; a constant map is 1 throughout.
+    """
+    cosines = F.normalize(tokens, dim=1 if across_tokens else 2) @ text.T
+    probability = (SurgeryCAM.SHARPNESS * cosines[:, :1]).softmax(dim=-1)
+    weighted = cosines * (probability / probability.mean(dim=-1, keepdim=True))
+    return min_max(weighted - weighted.mean(dim=-1, keepdim=True), dim=1)
 
 
 def _mean_gradient(block: Block, activation: Tensor, gradient: Tensor, lead: int) -> Tensor:

@@ -22,7 +22,7 @@ from ..taggers.selection import Tag
 from ..taggers.tagger import TagCLIP, check_layers, group_by_size
 from .affinity import AffinityRefinement
 from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
-from .cam import SoftmaxGradCAM
+from .cam import SoftmaxGradCAM, SurgeryCAM
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +53,11 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             tagger's if None.
         background_prompts: Background names of the CAMs' softmax.
         templates: Prompt templates of the CAMs.
-        cam: Config of the CAM generator; :class:`SoftmaxGradCAM` if None.
+        cam: Config of the CAM generator: :class:`SoftmaxGradCAM`, as published, which is the
+            default, or :class:`SurgeryCAM`.
         affinity: Config of the affinity refinement.
         post_processor: Config of a post-processor (:class:`DenseCRF`,
-            :class:`PAMR`), or None. It needs the original image: put
+            :class:`PAMR`, :class:`PAR`), or None. It needs the original image: put
             ``mmtagclip.KeepImage`` in the pipeline and ``'original'`` among
             PackSegInputs' ``meta_keys``.
         label_processor: See :class:`TrainingFreeSegmentor`.
@@ -95,7 +96,7 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         prompts: str | Sequence | None = None,
         background_prompts: str | Sequence = (),
         templates: str | Sequence[str] = 'templates_origami',
-        cam: ConfigDict | dict | SoftmaxGradCAM | None = None,
+        cam: ConfigDict | dict | SoftmaxGradCAM | SurgeryCAM | None = None,
         post_processor: ConfigDict | dict | nn.Module | None = None,
         label_processor: ConfigDict | dict | LabelProcessor | None = None,
         tags: str = 'own',
@@ -116,14 +117,9 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg, label_processor
         )
         self.tagger: TagCLIP = built
-        self.cam: SoftmaxGradCAM = SoftmaxGradCAM() if cam is None else build(cam)
+        self.cam: SoftmaxGradCAM | SurgeryCAM = SoftmaxGradCAM() if cam is None else build(cam)
         self.affinity: AffinityRefinement = build(affinity)
-        if self.encoder.tower.pooled_by != 'class token':
-            raise ValueError(
-                f'the CAMs of CLS-SEG are defined for models with a class token, but '
-                f'{self.encoder.name} pools by {self.encoder.tower.pooled_by}: use a '
-                'DirectSegmentor'
-            )
+        self.cam.set_encoder(self.encoder)
         self.affinity.set_depth(self.encoder.num_blocks)
         check_layers('the affinity', self.affinity.layers, self.encoder)
         self.post_processor = build(post_processor)
@@ -239,11 +235,12 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         keep: bool,
     ) -> tuple[Encoded | None, list[EncodedImage]]:
         """Encode images of one size, once for tags and CAMs."""
-        batch, layers = torch.stack(list(images)), (self.affinity.layers,)
+        batch, layers = torch.stack(list(images)), tuple(self.affinity.layer_sets)
+        inputs = self.cam.block_inputs
         encoded = (
-            self.tagger.encode(batch, layers)
+            self.tagger.encode(batch, layers, inputs)
             if tagging
-            else Encoded(self.encoder(batch, layers), batch, self.encoder)
+            else Encoded(self.encoder(batch, layers, inputs=inputs), batch, self.encoder)
         )
         check_finite(encoded.features)
         found = []
@@ -301,9 +298,12 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
         (features,) = encoded.features
         if not labels:
             return torch.zeros(0, *features.grid)
-        text = torch.cat([names.cam.text[labels], names.cam.text[len(names.vocabulary) :]])
-        cams = self.cam(features, text, len(labels), self.encoder)
-        affinity = features.attention.mean(self.affinity.layers)[0]
+        all_text, count = names.cam.text, len(names.vocabulary)
+        rows = [*labels, *range(count, len(all_text))]
+        if self.cam.all_words:
+            rows += sorted({*range(count)} - {*labels})
+        cams = self.cam(features, all_text[rows], len(labels), self.encoder)
+        affinity = self.affinity.mean(features.attention)[0]
         return self.affinity(cams, affinity, features.grid).unflatten(1, features.grid)
 
     def _running_argmax(

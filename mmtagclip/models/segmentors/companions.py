@@ -9,11 +9,28 @@ from torch import Tensor
 
 from ...clip import PADDING, Companions
 from ...regions.grids import bilinear, nearest
+from ..clip_encoder import CLIPEncoder
 from .base import EncodedImage
 from .windows import Window
 
 # Dimensions of a map (..., H, W) that a flip of mmcv turns.
 FLIPPED = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1), None: ()}
+
+
+def companions_of(
+    encoder: CLIPEncoder, image: EncodedImage, windows: Sequence[Window]
+) -> Companions | None:
+    """What the encoder's last block needs of windows besides their pixels; None if nothing."""
+    policy = encoder.last_block
+    if policy is None or not (policy.needs_regions or policy.whole_grid):
+        return None
+    grid = None
+    if policy.whole_grid is not None:
+        height, width = (
+            policy.whole_grid * (side // encoder.patch_size) for side in windows[0].size
+        )
+        grid = (height, width)
+    return cut_companions(image, windows, policy.needs_regions, grid)
 
 
 def cut_companions(

@@ -18,10 +18,12 @@ from ..maps import flip_back
 from ..taggers.selection import Tag, TagRule
 from ..taggers.tagger import TagCLIP
 from .base import EncodedImage, LabelProcessor, Masks, SegNames, TrainingFreeSegmentor, build
-from .companions import cut_companions
+from .companions import companions_of
+from .sam_gatherer import SAMGatherer
+from .sam_refinement import SAMRefinement
 from .tagging import build_tagger, encode_original
 from .text_head import SegTextHead, Words
-from .windows import WholeImage, Window, resize
+from .windows import SlidingWindows, WholeImage, Window, resize
 
 # Images (n, 3, H, W), and what is known of them besides, to their features.
 Encode = Callable[[Tensor, Companions | None], DenseFeatures]
@@ -65,9 +67,14 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         head: Config of the :class:`SegTextHead`.
         windows: Config of :class:`SlidingWindows`; :class:`WholeImage` if None.
         views: Config of :class:`ImageViews`, the views of each window, or None.
+        gatherer: Config of the part that makes the features of the whole image of those of the
+            windows (:class:`SAMGatherer`), or None; only for :class:`SlidingWindows` without
+            ``pad_to``, and neither with ``views`` nor with a ``patch_processor``.
         patch_processor: Config of the part that refines the patches' cosines
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
+        cosine_processor: Config of the part that changes the cosines of the whole
+            image, at the size that is encoded (:class:`BankProcessor`), or None.
         logit_processor: Config of the part that refines the cosines
             (:class:`PAMR`), or None. This option and the next need the original
             image: put ``mmtagclip.KeepImage`` in the pipeline and ``'original'``
@@ -112,6 +119,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         windows: ConfigDict | dict | nn.Module | None = None,
         views: ConfigDict | dict | nn.Module | None = None,
         patch_processor: ConfigDict | dict | nn.Module | None = None,
+        cosine_processor: ConfigDict | dict | nn.Module | None = None,
         logit_processor: ConfigDict | dict | nn.Module | None = None,
         post_processor: ConfigDict | dict | nn.Module | None = None,
         label_processor: ConfigDict | dict | LabelProcessor | None = None,
@@ -125,6 +133,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         train_cfg: Any = None,
         test_cfg: Any = None,
         init_cfg: dict | None = None,
+        gatherer: ConfigDict | dict | SAMGatherer | None = None,
     ) -> None:
         super().__init__(
             tags, with_probabilities, with_seg_logits, data_preprocessor, init_cfg, label_processor
@@ -149,7 +158,12 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 'a patch_processor needs all patches of an image together: set '
                 'windows to WholeImage'
             )
+        self.gatherer: SAMGatherer | None = build(gatherer)
+        self._check_gatherer()
         self._check_threshold(self.head.background_threshold)
+        self.cosine_processor = build(cosine_processor)
+        if self.cosine_processor is not None:
+            self.cosine_processor.attach(self.encoder)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.tagger = build_tagger(tagger, self.encoder, len(self.head.vocabulary))
@@ -158,19 +172,21 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
     @property
     def needs_original(self) -> bool:
-        """Whether a processor or the last block needs the original image."""
+        """Whether a processor, the gatherer or the last block needs the original image."""
         return (
-            self.logit_processor is not None
+            self.gatherer is not None
+            or self.logit_processor is not None
             or self.post_processor is not None
             or self._whole_grid is not None
+            or (self.cosine_processor is not None and self.cosine_processor.needs_original)
             or super().needs_original
         )
 
     @property
     def needs_regions(self) -> bool:
-        """Whether the last block or the label processor needs the regions of the image."""
-        policy = self.encoder.last_block
-        return (policy is not None and policy.needs_regions) or super().needs_regions
+        """Whether a processor or the last block needs the regions of the image."""
+        parts = self.encoder.last_block, self.cosine_processor
+        return any(one is not None and one.needs_regions for one in parts) or super().needs_regions
 
     @property
     def _whole_grid(self) -> int | None:
@@ -240,7 +256,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             whole = self.encoder.last_block.whole_features(pixels)
         encoded = EncodedImage.of(sample, image, tagged, None, whole)
         if keep:
-            encoded = replace(encoded, features=self._window_features(encoded))
+            features = self._window_features if self.gatherer is None else self._gathered
+            encoded = replace(encoded, features=features(encoded))
         return tagged, [encoded]
 
     def segment(
@@ -263,7 +280,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             planes = self.text.new_zeros(0, *encoded.size)
             plane_labels: list[int] = []
         else:
-            cosines = self._cosines(encoded, names.text[rows])
+            cosines = self._refined(encoded, names, rows)
             if not with_planes and self.post_processor is None:
                 labels = self.head.best_labels(cosines, word_labels, encoded.size, background_level)
                 return Masks(labels, None, sorted(set(word_labels)))
@@ -284,40 +301,41 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         every = list(range(len(mean)))
         return Masks(self.head.labels(mean, every), mean, every)
 
+    def _refined(self, encoded: EncodedImage, names: WordNames, rows: Sequence[int]) -> Tensor:
+        """Cosines ``(K, h, w)`` of an image with some words, of the original size if refined."""
+        text = names.text[list(rows)]
+        cosines = self._cosines(encoded, text)
+        if self.cosine_processor is not None:
+            words = names.words.words.phrases
+            asked = Vocabulary(tuple(words[row] for row in rows))
+            cosines = self.cosine_processor(cosines, encoded, text, asked)
+        if self.logit_processor is not None:
+            cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
+        return cosines
+
     def _cosines(self, encoded: EncodedImage, text: Tensor) -> Tensor:
-        """Cosines ``(K, h, w)`` of an image with ``(K, D)``, of the original size if refined."""
+        """Cosines ``(K, h, w)`` of an image with ``(K, D)``, not flipped."""
         encode: Encode | None = None
         if encoded.features is not None:
             kept = iter(encoded.features)
             encode = lambda crops, companions: next(kept)  # noqa: E731
 
         def score(crops: Tensor, windows: Sequence[Window]) -> Tensor:
-            companions = None if encode else self._companions(encoded, windows)
+            companions = None if encode else companions_of(self.encoder, encoded, windows)
             return self.score(crops, text, companions, encode)
 
-        cosines = self.windows(encoded.image, score)
+        if self.gatherer is None:
+            cosines = self.windows(encoded.image, score)
+        else:
+            (features,) = encoded.features or self._gathered(encoded)
+            cosines = self.features_cosines(features, text)[0]
         # One number: torch.isfinite of all would take 6 bytes more per pixel and word.
         if not torch.isfinite(cosines.sum(dtype=torch.float32)):
             raise ValueError(
                 'the features are not finite: the weights are damaged, or the dtype '
                 'is too narrow for them (try float32)'
             )
-        cosines = flip_back(cosines, encoded.flip)
-        if self.logit_processor is not None:
-            cosines = self.logit_processor(resize(cosines[None], encoded.size)[0], encoded.original)
-        return cosines
-
-    def _companions(self, encoded: EncodedImage, windows: Sequence[Window]) -> Companions | None:
-        """What the last block needs of windows besides their pixels."""
-        policy = self.encoder.last_block
-        if policy is None or not (policy.needs_regions or policy.whole_grid):
-            return None
-        grid = None
-        if policy.whole_grid is not None:
-            sides = (side // self.encoder.patch_size for side in windows[0].size)
-            height, width = (policy.whole_grid * side for side in sides)
-            grid = (height, width)
-        return cut_companions(encoded, windows, policy.needs_regions, grid)
+        return cosines if self.gatherer is not None else flip_back(cosines, encoded.flip)
 
     def _window_features(self, encoded: EncodedImage) -> list[DenseFeatures]:
         """Features of all windows and views of an image, in the order of :meth:`score`."""
@@ -332,13 +350,39 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             return features.patches.new_zeros(len(crops), 1, *features.grid)
 
         def encode_views(crops: Tensor, windows: Sequence[Window]) -> Tensor:
-            companions = self._companions(encoded, windows)
+            companions = companions_of(self.encoder, encoded, windows)
             if self.views is None:
                 return encode(crops, companions)
             return self.views(crops, encode, companions)
 
         self.windows(encoded.image, encode_views)
         return kept
+
+    def _gathered(self, encoded: EncodedImage) -> list[DenseFeatures]:
+        """Features of the whole image that the gatherer makes."""
+        assert self.gatherer is not None
+        return [self.gatherer(encoded, self.encoder, self.windows)]
+
+    def _check_gatherer(self) -> None:
+        if self.gatherer is not None and (
+            not isinstance(self.windows, SlidingWindows)
+            or self.windows.pad_to is not None
+            or self.views is not None
+            or self.patch_processor is not None
+        ):
+            raise ValueError(
+                'a gatherer splices sliding windows: set windows to SlidingWindows without pad_to, '
+                'and leave out views and patch_processor'
+            )
+        refinement = self.label_processor
+        if not isinstance(refinement, SAMRefinement):
+            return
+        if refinement.patch_size is None:
+            refinement.patch_size = self.encoder.patch_size
+        if refinement.sam is None:
+            if self.gatherer is None:
+                raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
+            refinement.sam = self.gatherer.sam
 
     def _check_threshold(self, threshold: float | None) -> None:
         if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
@@ -381,6 +425,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             features = self.encoder(crops, companions=companions)
         else:
             features = encode(crops, companions)
+        return self.features_cosines(features, text)
+
+    def features_cosines(self, features: DenseFeatures, text: Tensor) -> Tensor:
+        """The same of features that are already there."""
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)

@@ -1,6 +1,7 @@
 """From dense features to tags: TagCLIP's head, and plain CLIP's class token for comparison."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseFeatures, Encoded, Names
 from ...registry import MODELS
+from .calibration import Calibration
 from .cwr import CWR
 from .dmar import DMAR
 from .scoring import SCORINGS, coarse_scores, name_scores
@@ -31,12 +33,14 @@ class TagScores:
         scores: ``(B, F)`` image scores of the foreground classes.
         score_maps: ``(B, F, h, w)`` their scores on the patch grid; None if the
             head makes none.
+        names: Of the F classes, where they were chosen for the image; else None.
         shares: ``(B, R)``, how much each descriptor spoke for its class, see
             :meth:`mmtagclip.clip.Described.shares`; None without descriptions.
     """
 
     scores: Tensor
     score_maps: Tensor | None
+    names: tuple[str, ...] | None = None
     shares: Tensor | None = None
 
 
@@ -50,11 +54,16 @@ class TagHead(nn.Module):
             :meth:`TagCLIP.noise_level`.
         top: Most tags of an image; any number if None.
 
+    Attributes:
+        calibration: What the scores go through at last, see :meth:`TagCLIP.load_fitted`; None for
+            nothing.
+
     Raises:
         TypeError: A value of another type.
         ValueError: A value is out of range.
     """
 
+    calibration: Calibration | None
     attention_layers: tuple[tuple[int, ...], ...] = ()
     needs_votes = False
     scoring = 'softmax'
@@ -67,11 +76,20 @@ class TagHead(nn.Module):
         self.min_score = min_score
         self.top = top
         _ = self.rule  # refuses bad values
+        self.calibration = None
+        self.register_forward_hook(_calibrated)
 
     @property
     def rule(self) -> TagRule:
         """The rule that turns scores into tags."""
         return TagRule(self.threshold, top=self.top).but(min_score=self.min_score)
+
+
+def _calibrated(head: Any, inputs: tuple[Encoded, Names], scored: TagScores) -> TagScores:
+    """What a head returns, calibrated."""
+    if head.calibration is None:
+        return scored
+    return replace(scored, scores=head.calibration.calibrate(scored.scores, *inputs))
 
 
 @MODELS.register_module()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseEncoder, Encoded, Names, Vocabulary, read_state_dict
 from ...registry import MODELS
+from .calibration import PREFIX as CALIBRATION
 from .heads import TagHead, TagScores, check_finite, coarse_scores
 
 # Patches that are computed together: a bank of C classes has C times ``bank_size``, and each of
@@ -209,14 +210,18 @@ class GaussianClassifier(nn.Module):
         self.fitted = True
 
     def load(self, path: str | Path) -> None:
-        """Load a checkpoint of ``mmtagclip.FitLoop``, of a tagger or of a segmentor's tagger.
+        """Load a checkpoint of ``mmtagclip.FitLoop``, or of ``mmtagclip calibrate`` upon one.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is damaged or unsafe, or holds no classifier, or its
                 classifier was fitted for other classes or another encoder.
         """
-        state = {key.rpartition('.')[2]: value for key, value in read_state_dict(path)[0].items()}
+        state = {
+            key.rpartition('.')[2]: value
+            for key, value in read_state_dict(path)[0].items()
+            if not key.startswith(CALIBRATION)
+        }
         if state.keys() != self.state_dict().keys():
             raise ValueError(
                 f'{path} holds no classifier, as tools/train.py saves it with a config of PIAA'

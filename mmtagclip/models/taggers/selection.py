@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .thresholds import ClassThresholds
+
 if TYPE_CHECKING:  # checking options needs no torch
     from torch import Tensor
 
@@ -32,6 +34,8 @@ class TagRule:
         min_score: Lowest score of a tag, in [0, 1]. Above 0, an image may have no tag.
         top: Most tags of an image; any number if None. Of equal scores, the first in the
             order of the classes counts.
+        thresholds: Of single classes, in place of ``threshold`` and, where absolute, of
+            ``min_score``; None for none.
 
     Raises:
         TypeError: A value of another type.
@@ -41,6 +45,7 @@ class TagRule:
     threshold: float = 0.5
     min_score: float = 0.0
     top: int | None = None
+    thresholds: ClassThresholds | None = None
 
     def __post_init__(self) -> None:
         for key in ('threshold', 'min_score'):
@@ -49,6 +54,9 @@ class TagRule:
                 raise TypeError(f'{key} must be a number in [0, 1], not {value!r}')
             if not 0 <= float(value) <= 1:
                 raise ValueError(f'{key} must be in [0, 1], not {value}')
+        own = self.thresholds
+        if own is not None and not isinstance(own, ClassThresholds):
+            raise TypeError(f'thresholds must be ClassThresholds, not {own!r}')
         if self.top is None:
             return
         if isinstance(self.top, bool) or not isinstance(self.top, Integral):
@@ -87,9 +95,14 @@ class TagRule:
         Args:
             scores: ``(..., F)``.
         """
+        if not scores.shape[-1]:
+            return scores.bool()
         tags = relative_threshold(scores, self.threshold) & (scores >= self.min_score)
+        if self.thresholds is not None:
+            tags = self.thresholds.mask(tags, scores, self.min_score)
         if self.top is not None and self.top < scores.shape[-1]:
-            order = scores.sort(dim=-1, descending=True, stable=True).indices
+            found = scores.masked_fill(~tags, float('-inf'))
+            order = found.sort(dim=-1, descending=True, stable=True).indices
             tags.scatter_(-1, order[..., self.top :], False)
         return tags
 

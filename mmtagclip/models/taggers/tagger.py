@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,16 +26,21 @@ from ...clip import (
     Vocabulary,
     load_labels,
     load_names,
+    read_state_dict,
 )
 from ...registry import MODELS
 from ..clip_encoder import CLIPEncoder
 from ..data_preprocessor import CLIPDataPreprocessor
 from ..precision import full_precision
+from .calibration import PREFIX as CALIBRATION
+from .calibration import Calibration
 from .dmar import DMAR
 from .heads import TagScores
+from .open_names import AutoNames, OpenNames
 from .piaa import GaussianClassifier
 from .scoring import check_scoring
 from .selection import TagRule
+from .thresholds import ClassThresholds, ThresholdSource, class_thresholds, read_thresholds
 
 
 @MODELS.register_module()
@@ -51,6 +57,8 @@ class TagCLIP(BaseClassifier):
         templates: Prompt templates: a built-in list, a file or a list.
         with_score_maps: Whether each result carries its score maps.
         data_preprocessor: :class:`CLIPDataPreprocessor` if None.
+        thresholds: Of single classes, in place of the head's: a file or a mapping, see
+            :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
         init_cfg: Ignored; the encoder loads its weights when it is built.
         descriptions: What is said about each class: a file, a dict from names to descriptors, or
             a dict with ``source`` and options; see :class:`mmtagclip.clip.Descriptions`. None
@@ -79,6 +87,7 @@ class TagCLIP(BaseClassifier):
         templates: str | Sequence[str] = 'templates_85',
         with_score_maps: bool = False,
         data_preprocessor: ConfigDict | dict | nn.Module | None = None,
+        thresholds: ThresholdSource | None = None,
         init_cfg: dict | None = None,
         descriptions: ConfigDict | dict | str | None = None,
     ) -> None:
@@ -87,6 +96,9 @@ class TagCLIP(BaseClassifier):
         super().__init__(init_cfg, data_preprocessor)
         # Before any weights are read: a name that is in both is refused.
         self.classes, self.background = load_names(classes, background)
+        self.thresholds = None if thresholds is None else read_thresholds(thresholds)
+        if thresholds is not None:
+            class_thresholds(thresholds, self.classes.names)  # refuses bad ones
         self.descriptions = None if descriptions is None else Descriptions.of(descriptions)
         if self.descriptions is not None:
             self.descriptions.check(self.classes)
@@ -122,6 +134,46 @@ class TagCLIP(BaseClassifier):
             )
         self.register_load_state_dict_post_hook(_encoder_may_be_missing)
 
+    def load_fitted(self, path: str | Path) -> None:
+        """Load what was fitted to images: the head's classifier, a calibration, or both.
+
+        With a calibration, scores go through it, and calls with other names than those of its
+        fit are refused.
+
+        Args:
+            path: A checkpoint of ``mmtagclip.FitLoop`` or ``mmtagclip calibrate``.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged or holds neither, or was fitted for another encoder
+                or head or, in case of the classifier, other names.
+        """
+        try:
+            calibration = Calibration.of(read_state_dict(path)[0])
+            if calibration is None and not self._classifiers():
+                raise ValueError(
+                    'it holds no calibration of mmtagclip calibrate, and this model takes no '
+                    "other fitted part; give the encoder's weights as the config's checkpoint "
+                    '(--checkpoint)'
+                )
+            if calibration is not None:
+                self._calibrate_with(calibration)
+        except ValueError as error:
+            raise ValueError(error if str(path) in str(error) else f'{path}: {error}') from None
+        for classifier in self._classifiers():
+            classifier.load(path)
+
+    def _calibrate_with(self, calibration: Calibration) -> None:
+        calibration.check_model(self.encoder, self.head)
+        self.head.calibration = calibration.to(self.text.device)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Take up a calibration, for which a tagger without one has no place."""
+        calibration = Calibration.of(state_dict, f'{prefix}{CALIBRATION}')
+        if calibration is not None:
+            self._calibrate_with(calibration)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @property
     def vocabulary(self) -> Vocabulary:
         """The foreground classes."""
@@ -137,18 +189,18 @@ class TagCLIP(BaseClassifier):
 
     def names_for(
         self,
-        classes: str | Sequence | Vocabulary | None = None,
+        classes: str | Sequence | Vocabulary | AutoNames | None = None,
         background: str | Sequence | Vocabulary | None = None,
         descriptions: Any = None,
         hide: Sequence[str] = (),
         labels: Any = None,
-    ) -> Names:
+    ) -> Any:
         """Other names for a call; the tagger's own stay as they are.
 
         Only new names are encoded. Arguments left as None keep this model's value.
 
         Args:
-            classes: As in the constructor.
+            classes: As in the constructor; or where to take them from, for each image.
             background: As in the constructor. If None, the tagger's own without the
                 names that are now classes.
             descriptions: As in the constructor.
@@ -160,8 +212,14 @@ class TagCLIP(BaseClassifier):
             ValueError: As in the constructor, a name to hide is no class, or the head was fitted
                 for its own names and these are others.
         """
+        if isinstance(classes, AutoNames):
+            if (descriptions, labels) != (None, None) or hide:
+                raise ValueError(
+                    'descriptions, hidden names and labels need a list of classes, not auto'
+                )
+            return self._open_names(classes, background)
         if (classes, background, descriptions, labels) == (None,) * 4 and not hide:
-            return self.names
+            return self._checked(self.names)
         foreground, others = load_names(
             self.classes if classes is None else classes,
             () if background is None else background,
@@ -180,6 +238,7 @@ class TagCLIP(BaseClassifier):
         for classifier in self._classifiers():
             classifier.check_names(self._fitted(foreground, others, said))
         names = self.encoder.names(foreground, others, self.templates, said)
+        self._checked(names)
         if called is None:
             return names
         return replace(names, labels=tuple(called[name] for name in foreground.names))
@@ -205,6 +264,26 @@ class TagCLIP(BaseClassifier):
         if descriptions is None:
             return classes + background
         return Vocabulary(tuple(descriptions.prompts(classes)), classes.names) + background
+
+    def _open_names(self, source: AutoNames, background: Any) -> OpenNames:
+        """Names that are chosen for each image.
+
+        Raises:
+            ValueError: The head was fitted for its own names.
+        """
+        if self._classifiers() or self.head.calibration is not None:
+            raise ValueError(
+                'this model was fitted for its own names, so they can not be chosen for each '
+                'image: use a model without a fitted classifier or calibration'
+            )
+        others = self.background if background is None else Vocabulary.load(background)
+        return OpenNames(source, self.encoder, others, self.templates)
+
+    def _checked(self, names: Names) -> Names:
+        """The names, refused here if the head's calibration was fitted for others."""
+        if self.head.calibration is not None:
+            self.head.calibration.check_names(names)
+        return names
 
     def _classifiers(self) -> list[GaussianClassifier]:
         """Parts of the head that are fitted for the class names and the encoder."""
@@ -247,11 +326,12 @@ class TagCLIP(BaseClassifier):
         self,
         inputs: Sequence[Tensor] | Tensor,
         data_samples: list[DataSample] | None = None,
-        names: Names | None = None,
+        names: Names | OpenNames | None = None,
         threshold: float | None = None,
         min_score: float | None = None,
         top: int | None = None,
         with_score_maps: bool | None = None,
+        thresholds: ClassThresholds | None = None,
     ) -> list[DataSample]:
         """Tag images.
 
@@ -270,13 +350,16 @@ class TagCLIP(BaseClassifier):
             min_score: Lowest score of a tag; the head's if None.
             top: Most tags of an image; the head's if None.
             with_score_maps: As in the constructor; the constructor's value if None.
+            thresholds: Of single classes; those of the constructor if None.
 
         Raises:
             ValueError: Features are not finite (the message names the images), or
                 an option is out of range.
         """
         names = self.names if names is None else names
-        rule = self.rule.but(threshold=threshold, min_score=min_score, top=top)
+        rule = self.rule_of(
+            names, threshold=threshold, min_score=min_score, top=top, thresholds=thresholds
+        )
         if with_score_maps is None:
             with_score_maps = self.with_score_maps
         if data_samples is None:
@@ -284,12 +367,17 @@ class TagCLIP(BaseClassifier):
         readable = readable_samples(data_samples)
         with naming_images([data_samples[index] for index in readable]):
             results = self.score([inputs[index] for index in readable], names)
-        found = [rule.mask(result.scores) for result in results]
-        masks = torch.cat(found).cpu() if found else ()  # the host waits once for all images
+        found = [rule.mask(result.scores)[0] for result in results]
+        sizes = [len(one) for one in found]
+        # The host waits once for all images.
+        masks = torch.cat(found).cpu().split(sizes) if found else ()
         for index, result, mask in zip(readable, results, masks, strict=True):
             sample, labels = data_samples[index], mask.nonzero().flatten()
             sample.set_pred_score(result.scores[0]).set_pred_label(labels)
-            sample.set_field([names.labels[label] for label in labels.tolist()], 'tags')
+            called = names.labels if result.names is None else result.names
+            sample.set_field([called[label] for label in labels.tolist()], 'tags')
+            if result.names is not None:
+                sample.set_field(list(called), 'chosen_names')
             if with_score_maps and result.score_maps is not None:
                 sample.set_field(result.score_maps[0], 'score_maps')
             if result.shares is not None:
@@ -298,24 +386,31 @@ class TagCLIP(BaseClassifier):
             self._fill_unreadable(data_samples[index], len(names.vocabulary))
         return data_samples
 
-    def encode(self, images: Tensor, layers: Sequence[Sequence[int]] = ()) -> Encoded:
+    def encode(
+        self,
+        images: Tensor,
+        layers: Sequence[Sequence[int]] = (),
+        inputs: Sequence[int] = (),
+    ) -> Encoded:
         """Encode images of one size for the head.
 
         Args:
             images: ``(B, 3, H, W)``, normalised.
             layers: Further sets of layers whose mean attention map is needed.
+            inputs: Blocks whose inputs are needed.
 
         Returns:
             The input of the head: ``tagger.head(encoded, names)``.
         """
         head = self.head
         wanted = (*head.attention_layers, *layers)
-        return Encoded(self.encoder(images, wanted, head.needs_votes), images, self.encoder)
+        features = self.encoder(images, wanted, head.needs_votes, inputs=inputs)
+        return Encoded(features, images, self.encoder)
 
     @torch.no_grad()
     @full_precision
     def score(
-        self, images: Sequence[Tensor] | Tensor, names: Names | None = None
+        self, images: Sequence[Tensor] | Tensor, names: Names | OpenNames | None = None
     ) -> list[TagScores]:
         """Scores of normalised images, equal sizes in one batch.
 
@@ -327,6 +422,8 @@ class TagCLIP(BaseClassifier):
             One result per image, in order, each with a batch dimension of 1.
         """
         names = self.names if names is None else names
+        if isinstance(names, OpenNames):
+            return [self._score_openly(image[None], names) for image in images]
         results: dict[int, TagScores] = {}
         for group in group_by_size(images):
             encoded = self.encode(torch.stack([images[index] for index in group]))
@@ -338,6 +435,14 @@ class TagCLIP(BaseClassifier):
                     one.shares = self._shares(names.described, encoded, maps, row)[None]
                 results[index] = one
         return [results[index] for index in range(len(images))]
+
+    def _score_openly(self, image: Tensor, names: OpenNames) -> TagScores:
+        """Scores of one image ``(1, 3, H, W)`` under the names that are chosen for it."""
+        encoded = self.encode(image)
+        own = names.choose(self.encoder.ordinary_class_token(encoded.features)[0])
+        if own is None:
+            return TagScores(image.new_zeros(1, 0), None, ())
+        return replace(self.head(encoded, own), names=own.vocabulary.names)
 
     def _shares(
         self, described: Described, encoded: Encoded, maps: Tensor | None, row: int
@@ -360,15 +465,36 @@ class TagCLIP(BaseClassifier):
 
     @property
     def rule(self) -> TagRule:
-        """The rule that turns scores into tags; the head's."""
-        return self.head.rule
+        """The rule that turns the scores of the tagger's own classes into tags."""
+        return self.rule_of()
 
-    def rule_for(self, names: Names | None = None, **options: Any) -> TagRule:
+    def rule_of(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:
+        """The rule of a call: the head's, with thresholds of single classes.
+
+        Args:
+            names: Of :meth:`names_for`; the tagger's own if None.
+            **options: See :meth:`TagRule.but`; ``thresholds`` may be a file or a mapping, too, see
+                :func:`~mmtagclip.models.taggers.thresholds.class_thresholds`.
+
+        Raises:
+            TypeError: An option of another type.
+            ValueError: An option is out of range, or a threshold is for an unknown name.
+        """
+        names = self.names if names is None else names
+        given = options.pop('thresholds', None)
+        source = self.thresholds if given is None else given
+        if source is not None and isinstance(names, OpenNames):
+            raise ValueError('thresholds of single classes need a list of names, not auto')
+        if source is not None and not isinstance(source, ClassThresholds):
+            source = class_thresholds(source, names.vocabulary.names, names.background.names)
+        return self.head.rule.but(thresholds=source, **options)
+
+    def rule_for(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:
         """The rule for images of which nothing is known, such as a user's: noise gets no tag.
 
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
-            **options: See :meth:`TagRule.but`; the head's if left out or None. If neither the
+            **options: See :meth:`rule_of`; the head's if left out or None. If neither the
                 call nor the head has a ``min_score``, it is :meth:`noise_level`.
 
         Raises:
@@ -377,9 +503,9 @@ class TagCLIP(BaseClassifier):
         """
         if options.get('min_score') is None and self.head.min_score is None:
             options['min_score'] = self.noise_level(names)
-        return self.rule.but(**options)
+        return self.rule_of(names, **options)
 
-    def noise_level(self, names: Names | None = None) -> float:
+    def noise_level(self, names: Names | OpenNames | None = None) -> float:
         """Score below which a class is not told from noise, a floor of the tags.
 
         It is a quarter of the score that each name would have if all were equally likely,
@@ -389,8 +515,12 @@ class TagCLIP(BaseClassifier):
         Args:
             names: Of :meth:`names_for`; the tagger's own if None.
         """
-        if getattr(self.head, 'scoring', 'softmax') != 'softmax':
+        if getattr(self.head, 'scoring', 'softmax') != 'softmax' or (
+            self.head.calibration is not None
+        ):
             return 0.0
+        if isinstance(names, OpenNames):
+            return 0.25 / (names.count + len(names.background))
         return 0.25 / len((self.names if names is None else names).text)
 
     @staticmethod

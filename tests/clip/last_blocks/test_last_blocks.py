@@ -16,6 +16,7 @@ from mmtagclip.clip import (
     OrdinaryLastBlock,
     SCCLIPLastBlock,
     SelfOnlyLastBlock,
+    SVCLastBlock,
     load_clip,
 )
 from mmtagclip.clip.last_blocks.sc_clip import find_outliers, local_outlier_factor
@@ -247,6 +248,10 @@ def test_bad_arguments(clip):
         ITACLIPLastBlock(layers=())
     with pytest.raises(ValueError, match='at least one fusion layer'):
         SCCLIPLastBlock(fusion_layers=())
+    with pytest.raises(ValueError, match='the last 13 blocks, but the model has only 12'):
+        DenseEncoder(load_clip(clip), SVCLastBlock(depth=13))
+    with pytest.raises(ValueError, match='depth >= 1'):
+        SVCLastBlock(depth=0)
     with pytest.raises(ValueError, match='std > 0'):
         NACLIPLastBlock(std=0)
     with pytest.raises(NotImplementedError):

@@ -76,3 +76,16 @@ def test_bad_arguments():
         AffinityRefinement((4,), 40)
     with pytest.raises(ValueError, match='box_threshold in'):
         AffinityRefinement((4,), -0.1)
+    for layers, weights in (((4, 5), (1,)), (None, (1,)), ((4, 5), (1, 0))):
+        with pytest.raises(ValueError, match='a positive layer_weight for each of its layers'):
+            AffinityRefinement(layers, layer_weights=weights)
+
+
+def test_weighted_layers(encoder):
+    """The sets that are asked of the encoder, and their mean, in any order of the layers."""
+    refiner = AffinityRefinement((7, 4, 5), layer_weights=(3, 1, 3))
+    features = encoder(torch.rand(2, 3, 48, 32), [*refiner.layer_sets, (4,), (5,), (7,)])
+    four, five, seven = (features.attention.mean((layer,)) for layer in (4, 5, 7))
+    expected = (four + 3 * five + 3 * seven) / 7
+    torch.testing.assert_close(refiner.mean(features.attention), expected)
+    assert AffinityRefinement((4, 5)).layer_sets == {(4, 5): 1}

@@ -5,9 +5,15 @@ from copy import deepcopy
 import pytest
 import torch
 
-from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.clip import (
+    DenseEncoder,
+    LastBlock,
+    OrdinaryLastBlock,
+    SVCLastBlock,
+    load_clip,
+)
 from mmtagclip.clip.block import attend
-from mmtagclip.models import SoftmaxGradCAM
+from mmtagclip.models import SoftmaxGradCAM, SurgeryCAM
 from mmtagclip.models.maps import scale_cam
 from tests import twins
 from tests.clip.towers.test_golden import encoder_of
@@ -101,3 +107,80 @@ def test_towers_of_other_libraries(kind):
         raw = (activation.detach()[0, tower.lead :] @ weight).relu()[None]
         plain = scale_cam(scale_cam(raw))[0]
         torch.testing.assert_close(got[tag], plain, atol=1e-3, rtol=0)
+
+
+def plain_surgery(tokens, text):
+    """Feature surgery as it is written down, element by element of the features."""
+    p = (2 * tokens[0] @ text.T).softmax(-1)
+    elements = tokens[:, None] * text[None] * (p / p.mean())[None, :, None]
+    maps = (elements - elements.mean(dim=1, keepdim=True)).sum(-1)
+    maps = maps - maps.amin(0)
+    return (maps / maps.amax(0)).T[:, 1:]
+
+
+def surgery(encoder, text, tags, images, **options):
+    cam = SurgeryCAM(**options)
+    cam.set_encoder(encoder)
+    return cam(encoder(images, inputs=cam.block_inputs), text, tags, encoder)
+
+
+def test_surgery_on_the_features_that_are_there(encoder, monkeypatch):
+    features, text = case(encoder, 0, 4, 5)
+    for part in ('blocks', 'read', 'norm'):  # no block runs again
+        monkeypatch.setattr(type(encoder.tower), part, None)
+    got = SurgeryCAM()(features, text, 3, encoder)
+    tokens = torch.cat([features.class_token, features.patches[0]])
+    torch.testing.assert_close(got, plain_surgery(tokens, text)[:3], atol=1e-5, rtol=0)
+    across = tokens / tokens.norm(dim=0)
+    got = SurgeryCAM(across_tokens=True)(features, text, 3, encoder)
+    torch.testing.assert_close(got, plain_surgery(across, text)[:3], atol=1e-5, rtol=0)
+
+
+def test_surgery_on_another_last_block(clip, encoder):
+    """As on an encoder that has it, whose input it gets."""
+    images = torch.randn(1, 3, 64, 80, generator=torch.Generator().manual_seed(1))
+    _, text = case(encoder, 1, 1, 1)
+    for policy in (SVCLastBlock, OrdinaryLastBlock):
+        other = DenseEncoder(load_clip(clip), policy())
+        expected = surgery(other, text, 3, images)
+        got = surgery(encoder, text, 3, images, last_block=policy())
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+def test_surgery_in_a_narrow_encoder(clip, encoder):
+    narrow = DenseEncoder(load_clip(deepcopy(clip)), dtype='bfloat16')
+    images = torch.randn(1, 3, 64, 80, generator=torch.Generator().manual_seed(1))
+    _, text = case(encoder, 1, 1, 1)
+    got = surgery(narrow, text, 3, images, last_block=SVCLastBlock())
+    exact = surgery(encoder, text, 3, images, last_block=SVCLastBlock())
+    assert got.dtype == torch.float32
+    assert (got - exact).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize('kind', ['vit_gap', 'siglip', 'pe', 'vit_reg'])
+def test_surgery_on_towers_that_pool_in_other_ways(kind):
+    """The global feature of the ordinary block has the class token's place."""
+    encoder = encoder_of(kind)
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(1, 3, *encoder.native_size, generator=generator)
+    text = torch.nn.functional.normalize(torch.randn(5, encoder.dim, generator=generator), dim=-1)
+    got = surgery(encoder, text, 3, images, last_block=SVCLastBlock(depth=2))
+    svc = encoder_of(kind, SVCLastBlock(depth=2))(images)
+    whole = encoder.ordinary_class_token(encoder(images))
+    expected = plain_surgery(torch.cat([whole, svc.patches[0]]), text)[:3]
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_surgery_refuses_what_it_cannot_run(encoder):
+    class Look(LastBlock):
+        needs_pixels = True
+
+    with pytest.raises(ValueError, match='Look needs more than their inputs: set it as the'):
+        SurgeryCAM(Look())
+    with pytest.raises(ValueError, match='the last 13 blocks, but the model has only 12'):
+        SurgeryCAM(SVCLastBlock(depth=13)).set_encoder(encoder)
+    shallow = encoder_of('vit_cls')
+    with pytest.raises(ValueError, match=f'the last 5 blocks, .* only {shallow.num_blocks}: set'):
+        SurgeryCAM(SVCLastBlock()).set_encoder(shallow)
+    with pytest.raises(ValueError, match='those of dinotxt differ'):
+        SurgeryCAM().set_encoder(encoder_of('dinotxt'))

@@ -108,6 +108,29 @@ def test_agrees_with_the_plain_twins(segmentor, encoder, build):
     assert sample.tags == [NAMES[label] for label in sample.tag_labels]
 
 
+@pytest.mark.parametrize('last_block', [None, {'type': 'mmtagclip.SVCLastBlock'}])
+@pytest.mark.parametrize('all_words', [True, False])
+def test_surgery_maps(build, last_block, all_words):
+    """Own tags and given ones, in batches; all classes compete, or only tags and background."""
+    cam = {'type': 'mmtagclip.SurgeryCAM', 'last_block': last_block, 'all_words': all_words}
+    own, given = build(cam=cam), build(cam=cam, tags='given')
+    sizes = [(64, 96, 1), (96, 64, 2), (64, 96, 3)]
+    samples = own.test_step(batch(*sizes))
+    seen = []
+    forward = given.cam.forward
+    given.cam.forward = lambda features, text, *rest: (
+        seen.append(text) or forward(features, text, *rest)
+    )
+    for size, sample in zip(sizes, samples, strict=True):
+        labels = sample.tag_labels
+        (alone,) = given.test_step(batch(size, tag_labels=labels))
+        # A pixel at which two maps are equal but for round-off may have either label.
+        assert (alone.pred_sem_seg.data != sample.pred_sem_seg.data).float().mean() < 0.002
+        others = [label for label in range(len(NAMES)) if label not in labels]
+        rows = [*labels, *range(len(NAMES), len(NAMES) + len(BACKGROUND)), *others * all_words]
+        assert torch.equal(seen.pop(), own.text[rows])
+
+
 @pytest.mark.parametrize('policy', ['SCLIP', 'ClearCLIP', 'NACLIP', 'ITACLIP', 'SCCLIP'])
 def test_masks_of_given_tags_do_not_depend_on_the_policy(config, build, segmentor, policy):
     """CAMs and their spreading read an ordinary last block; only the tags are the policy's."""

@@ -38,7 +38,7 @@ def config(sam3_config, tmp_path_factory):
     path.write_text(ConfigTable().text('tagclip-sam3', 'vit-demo', 'demo'))
     cfg = Config.fromfile(path)
     cfg.model.sam3 = deepcopy(sam3_config)
-    cfg.model.confidence = 0.25
+    cfg.model.confidence = 0.18
     cfg.model.with_instances = True
     cfg.test_dataloader.dataset.indices = 2
     cfg.test_dataloader.num_workers = 0

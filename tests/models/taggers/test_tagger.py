@@ -69,7 +69,7 @@ def test_equal_sizes_are_one_batch(tagger, monkeypatch):
     monkeypatch.setattr(
         tagger.encoder,
         'forward',
-        lambda images, *args: seen.append(len(images)) or forward(images, *args),
+        lambda images, *args, **more: seen.append(len(images)) or forward(images, *args, **more),
     )
     tagger.test_step(batch((64, 96, 1), (96, 64, 2), (64, 96, 3)))
     assert sorted(seen) == [1, 2]

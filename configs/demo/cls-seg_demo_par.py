@@ -1,0 +1,2 @@
+_base_ = './cls-seg_demo.py'
+model = dict(post_processor=dict(type='mmtagclip.PAR'))

@@ -1,0 +1,17 @@
+# Made of published.yml by tools/dev/make_configs.py.
+_base_ = [
+    '../_base_/methods/trident.py',
+    '../_base_/backbones/vit-base-p16_openai.py',
+    '../_base_/datasets/masks/pascal-context59.py',
+    '../_base_/pipelines/masks_resized.py',
+]
+model = dict(
+    encoder=_base_.backbone.encoder,
+    head=_base_.parts.SegTextHead,
+    label_processor=dict(coarse=0.15),
+)
+test_pipeline = _base_.test_pipeline
+test_pipeline[2].scale = (2048, 576)
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[2].scale = (2048, 576)
+test_dataloader = dict(dataset=dict(**_base_.dataset, pipeline=test_pipeline))
