@@ -73,7 +73,7 @@ MODELS = ChildRegistry(
         'regions.features',
         'regions.proxy',
     ],
-    ['models.segmentors'],
+    ['models.segmentors', 'regions.automatic'],
 )
 MODEL_WRAPPERS = ChildRegistry('model wrapper', MMENGINE_MODEL_WRAPPERS, ['engine.distributed'])
 DATASETS = ChildRegistry(

@@ -72,7 +72,7 @@ def test_transformers_may_be_of_any_version(tmp_path, version):
     (tmp_path / 'program.py').write_text("""
 import sys
 for name in list(sys.modules):  # which import transformers, too
-    if name.partition('.')[0] in {'open_clip', 'timm'}:
+    if name.partition('.')[0] in {'open_clip', 'timm', 'transformers'}:
         del sys.modules[name]
 import mmpretrain.utils.dependency as there
 assert there.WITH_MULTIMODAL

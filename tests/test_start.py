@@ -115,4 +115,5 @@ print(json.dumps([times, drawing, code, names]))
     assert json.loads(out.read_text())['tags']
     torch, others, ours = (later - earlier for earlier, later in pairwise(times))
     assert ours < 0.25 * (torch + others), times
-    assert torch + others + ours < 3.5 * torch, times
+    # open_clip imports transformers where it is installed.
+    assert torch + others + ours < 4.5 * torch, times

@@ -36,6 +36,7 @@ class Tags:
     """Stands for an inferencer; an image's score is the mean of its pixels."""
 
     model = pipeline = file_max_side = None
+    name_options = ('classes', 'background')
 
     def names_for(self, classes, background):
         return None

@@ -24,7 +24,7 @@ NameSource = (
 OTHER_NAMES = {
     other: name
     for name, others in {
-        'classes': 'labels names categories classnames prompts prompt texts text queries '
+        'classes': 'names categories classnames prompts prompt texts text queries '
         'candidatelabels vocabulary textprompt',
         'background': 'negatives bg',
         'threshold': 'thr thresh',

@@ -10,6 +10,7 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from ..clip import Encoded, Names
     from ..regions import (
+        SAM,
         Affinity,
         AffinitySource,
         CorrCLIPLastBlock,

@@ -14,7 +14,7 @@ from tests.conftest import picture
 OPTIONS = {'classes': ['bell', 'train'], 'background': ['wall'], 'on_error': 'skip'}
 
 # The others are no options of a run, or it has a place of its own for them.
-WITH_INFLUENCE = {'threshold', 'min_score', 'top', 'all_scores', 'score_maps'}
+WITH_INFLUENCE = {'threshold', 'min_score', 'top', 'all_scores', 'score_maps', 'thresholds'}
 NOT_OF_A_RUN = {'self', 'inputs', 'batch_size', 'return_datasamples'}
 
 

@@ -138,7 +138,7 @@ def test_names_of_the_constructor_are_those_of_calls_without_names(inferencer, r
 @pytest.mark.parametrize(
     'options, message',
     [
-        ({'labels': ['dog']}, "a call of TagInferencer has no option 'labels': use 'classes'"),
+        ({'texts': ['dog']}, "a call of TagInferencer has no option 'texts': use 'classes'"),
         ({'prompts': 'dog'}, "'prompts': use 'classes'"),
         ({'thr': 0.3}, "'thr': use 'threshold'"),
         ({'batchsize': 3}, "'batchsize': use 'batch_size'"),
@@ -160,8 +160,8 @@ def test_mistaken_names_of_options_are_answered(tagger, options, message):
 
 
 def test_mistaken_names_of_options_of_constructors_are_answered(tagger):
-    with pytest.raises(TypeError, match="TagInferencer has no option 'labels': use 'classes'"):
-        TagInferencer(tagger.model, labels=['dog'])
+    with pytest.raises(TypeError, match="TagInferencer has no option 'texts': use 'classes'"):
+        TagInferencer(tagger.model, texts=['dog'])
     with pytest.raises(TypeError, match=r"'threshold' is not an option of .*, but of a call"):
         TagInferencer(tagger.model, threshold=0.3)
     with pytest.raises(TypeError, match="no option 'thresh': use 'threshold' of a call"):

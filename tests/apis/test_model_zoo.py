@@ -30,6 +30,7 @@ def test_task_and_weights_are_those_of_the_config():
         'mmtagclip.TagCLIP': 'tag',
         'mmtagclip.CLSSeg': 'segment',
         'mmtagclip.DirectSegmentor': 'segment',
+        'mmtagclip.ConceptSegmentor': 'segment',
     }
     for entry in list_models():
         config = Config.fromfile(entry.config)

@@ -96,7 +96,7 @@ def test_the_other_commands_make_configs(place, capsys):
         ('sclip vit-demo photos --labels labels.csv', 'holds no masks, which this method'),
         ('piaa-sclip vit-demo photos --labels labels.csv', 'a method that is fitted needs'),
         ('slip vit-demo photos --labels labels.csv', "there is no method 'slip'"),
-        ('sclip vit-dem photos --labels labels.csv', "there is no backbone 'vit-dem'"),
+        ('sclip vit-dem photos --labels labels.csv', "there is no backbone of sclip 'vit-dem'"),
         ('tagclip vit-demo gone --labels labels.csv', 'there is no folder'),
         ('tagclip vit-demo photos --labels gone.csv', 'there are no labels at'),
     ],
