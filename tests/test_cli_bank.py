@@ -107,16 +107,16 @@ def test_parts_make_the_same_file_and_resume(bank, data, config, tmp_path, monke
     words += ['--out', out]
     with monkeypatch.context() as patch:
         patch.setattr(RegionEncoder, 'forward', interrupted(RegionEncoder.forward, 1))
-        assert mmtagclip(*words, '--shard', '1/2') == 130
-    assert mmtagclip(*words, '--shard', '2/2') == 0
-    assert 'part 2/2 is done; other parts are not yet' in capsys.readouterr().err
+        assert mmtagclip(*words, '--shard', '0/2') == 130
+    assert mmtagclip(*words, '--shard', '1/2') == 0
+    assert 'share 1/2 is done; others are not yet' in capsys.readouterr().err
     assert not out.exists()
     with pytest.raises(FileNotFoundError, match='is not finished: run mmtagclip bank'):
         MemoryBank(out)
     assert Manifest.load(tmp_path / 'b.safetensors.unfinished').kind == 'memory bank'
     counted = interrupted(RegionEncoder.forward, 9)
     monkeypatch.setattr(RegionEncoder, 'forward', counted)
-    assert mmtagclip(*words, '--shard', '1/2') == 0
+    assert mmtagclip(*words, '--shard', '0/2') == 0
     assert counted.calls == [None]  # one of two was done
     assert out.read_bytes() == bank.read_bytes()
     assert [one.name for one in tmp_path.iterdir()] == ['b.safetensors']
@@ -175,7 +175,7 @@ def test_an_index_of_a_bank_that_is_there(bank, tmp_path, capsys):
     [
         (['--out', 'a.npz'], '--out must end in .safetensors, not a.npz'),
         (['--out', 'BANK'], 'exists already; add --overwrite to replace it'),
-        (['--shard', '3/2'], '--shard must be I/N with 1 <= I <= N, such as 1/4, not 3/2'),
+        (['--shard', '2/2'], "--shard must be I/N with 0 <= I < N, such as 0/4, not '2/2'"),
         (['--shard', '1/2', '--overwrite'], '--overwrite does not go with --shard'),
         (['--regions', 'gone'], '--regions: there is nothing at gone; mmtagclip regions'),
         (['--model', 'OTHER'], 'is made by a RegionEncoder, not by a SlidingWindows: name'),

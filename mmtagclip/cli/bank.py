@@ -1,7 +1,6 @@
 """``mmtagclip bank``."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from .common import (
     check_place,
     config_of,
     note,
+    shard_of,
 )
 
 MODEL = 'configs/_base_/banks/corrclip.py'
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         """\
 examples:
   mmtagclip bank photos --regions regions --out photos.safetensors --download
-  mmtagclip bank photos --regions regions --out photos.safetensors --shard 1/2""",
+  mmtagclip bank photos --regions regions --out photos.safetensors --shard 0/2""",
     )
     add_images(parser)
     parser.add_argument(
@@ -63,10 +63,9 @@ examples:
     )
     parser.add_argument(
         '--shard',
-        default='1/1',
+        default='0/1',
         metavar='I/N',
-        help='do only part I of N, beside other processes that do the others on the same --out; '
-        'the one that ends last writes the file',
+        help='do share I, from 0, of N equal shares of the images; the last to end writes --out',
     )
     parser.add_argument(
         '--faiss',
@@ -127,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         show_progress=not args.quiet,
     )
     if errors is None:
-        note(args, f'part {args.shard} is done; other parts are not yet')
+        note(args, f'share {args.shard} is done; others are not yet')
         return OK
     for reason in errors.values():
         print(f'mmtagclip: left out: {reason}', file=sys.stderr)
@@ -142,18 +141,6 @@ def run(args: argparse.Namespace) -> int:
     if args.faiss:
         _add_index(args, out)
     return SOME_UNREADABLE if errors else OK
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """Index from 0, and count, of ``1/4``.
-
-    Raises:
-        ValueError: It is no part of a number.
-    """
-    match = re.fullmatch(r'(\d+)/(\d+)', text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f'--shard must be I/N with 1 <= I <= N, such as 1/4, not {text}')
-    return int(match[1]) - 1, int(match[2])
 
 
 def _add_index(args: argparse.Namespace, out: Path) -> int:

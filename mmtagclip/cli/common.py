@@ -189,6 +189,18 @@ def check_model(args: argparse.Namespace) -> None:
     check_device(args.device)
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """Index and count of ``I/N``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    index, _, count = text.partition('/')
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f'--shard must be I/N with 0 <= I < N, such as 0/4, not {text!r}')
+    return int(index), int(count)
+
+
 def note(args: argparse.Namespace, text: str) -> None:
     """Print a message on standard error, unless --quiet was given."""
     if not args.quiet:

@@ -18,6 +18,7 @@ from .common import (
     add_reading,
     check_place,
     note,
+    shard_of,
 )
 from .images import input_images
 
@@ -139,18 +140,6 @@ def run(args: argparse.Namespace) -> int:
         print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
     note(args, f'regions of {len(images) - len(errors)} images in {out / "regions"}')
     return SOME_UNREADABLE if errors else OK
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """Index and count of ``I/N``.
-
-    Raises:
-        ValueError: It is none.
-    """
-    index, _, count = text.partition('/')
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise ValueError(f'--shard must be I/N with 0 <= I < N, such as 0/4, not {text!r}')
-    return int(index), int(count)
 
 
 def check_source(args: argparse.Namespace) -> None:

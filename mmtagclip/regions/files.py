@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,10 +68,12 @@ def region_files(path: str | Path) -> list[tuple[str, RegionFile]]:
         entries = []
         for image in content['images']:
             size = int(image['height']), int(image['width'])
+            if min(size) < 1:
+                raise ValueError(f'{image["file_name"]} is {size[1]}x{size[0]} pixels')
             name = Path(image['file_name'])
             entry = RegionFile(path, (size, masks.get(image['id'], [])))
             entries.append((name.with_name(image_stem(name)).as_posix(), entry))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f'{path} is no COCO file of masks ({type(error).__name__}: {error}): it needs images '
             'with id, file_name, height and width, and annotations with image_id and segmentation'
@@ -115,11 +118,17 @@ def _load(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f'no regions at {path}')
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise ValueError('it is an .npy file')
+        with arrays:
             if KEY not in arrays:
                 raise ValueError(f'it has no {KEY!r}, only {", ".join(arrays) or "nothing"}')
-            return arrays[KEY]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            ids = arrays[KEY]
+        if not isinstance(ids, np.ndarray):
+            raise ValueError(f'its {KEY!r} is no array')
+        return ids
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f'{path} is no .npz file of regions: {error}') from None
 
 
@@ -135,8 +144,9 @@ def _draw(file: RegionFile) -> np.ndarray:
                 runs = coco_masks.frPyObjects(mask, height, width)
                 runs = coco_masks.merge(runs) if isinstance(runs, list) else runs
             ids[coco_masks.decode(runs) > 0] = number
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except Exception as error:  # pycocotools raises bare ones
             raise ValueError(
-                f'{file.path} has a mask that is not RLE of {height}x{width} pixels: {error}'
+                f'{file.path} has a mask that is neither RLE nor polygons of {height}x{width} '
+                f'pixels: {error}'
             ) from None
     return ids

@@ -1,6 +1,7 @@
 """Regions from files: formats, how an image is found, and what is refused."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -79,8 +80,22 @@ def test_a_coco_file_of_run_lengths(tmp_path):
     with pytest.raises(ValueError, match='has no image with the name of c'):
         load(path, 'c.jpg')
     wrong = coco(tmp_path, [{'size': [9, 9], 'counts': packed['counts']}])
-    with pytest.raises(ValueError, match='has a mask that is not RLE of 2x3 pixels'):
+    with pytest.raises(ValueError, match='mask that is neither RLE nor polygons of 2x3 pixels'):
         load(wrong, 'a.jpg')
+
+
+@pytest.mark.parametrize(
+    'mask', [[[0, 0]], [['a', 'b']], [], None, {'counts': [6]}, {'size': [2, 3], 'counts': [-3, 9]}]
+)
+def test_damaged_masks_of_a_coco_file(tmp_path, mask):
+    with pytest.raises(ValueError, match=r'regions\.json has a mask that is neither RLE nor poly'):
+        load(coco(tmp_path, [mask]), 'a.jpg')
+
+
+@pytest.mark.parametrize('height', [0, -1, float('inf')])
+def test_impossible_sizes_in_a_coco_file(tmp_path, height):
+    with pytest.raises(ValueError, match=r'regions\.json is no COCO file of masks'):
+        region_files(coco(tmp_path, [], (height, 3)))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,20 @@ def test_regions_of_another_image_and_damaged_files(tmp_path):
     (tmp_path / 'broken.npz').write_bytes((tmp_path / 'a.npz').read_bytes()[:60])
     with pytest.raises(ValueError, match=r'broken\.npz is no \.npz file of regions'):
         load(tmp_path, 'broken.jpg')
+    np.save(tmp_path / 'b.npy', IDS)
+    (tmp_path / 'b.npy').rename(tmp_path / 'broken.npz')
+    with pytest.raises(ValueError, match=r'broken\.npz is no \.npz file of regions: it is an .npy'):
+        load(tmp_path, 'broken.jpg')
+    with zipfile.ZipFile(tmp_path / 'broken.npz', 'w') as file:
+        file.writestr('instance_mask.npy', b'text')
+    with pytest.raises(ValueError, match=r"broken\.npz .* its 'instance_mask' is no array"):
+        load(tmp_path, 'broken.jpg')
+    np.savez_compressed(tmp_path / 'broken.npz', instance_mask=np.arange(9999).reshape(99, 101))
+    content = bytearray((tmp_path / 'broken.npz').read_bytes())
+    content[len(content) // 2] ^= 255  # of the compressed numbers
+    (tmp_path / 'broken.npz').write_bytes(content)
+    with pytest.raises(ValueError, match=r'broken\.npz is no \.npz file of regions'):
+        load(tmp_path, 'broken.jpg')
     Image.new('RGB', (3, 2)).save(tmp_path / 'colour.png')
     with pytest.raises(ValueError, match=r'colour\.png has mode RGB, so it is not an index image'):
         load(tmp_path, 'colour.jpg')
@@ -134,7 +163,13 @@ def test_paths_without_regions(tmp_path):
         LoadRegions(str(tmp_path))
     with pytest.raises(FileNotFoundError, match='name a folder of files, or a COCO file'):
         LoadRegions(str(tmp_path / 'none'))
-    for content in ('{', '[]', '{"images": []}', '{"images": [{}], "annotations": []}'):
+    for content in (
+        '{',
+        '[]',
+        '{"images": []}',
+        '[' * 100000,
+        '{"images": [{}], "annotations": []}',
+    ):
         (tmp_path / 'x.json').write_text(content)
         with pytest.raises(ValueError, match=r'x\.json is no COCO file of masks'):
             region_files(tmp_path / 'x.json')
