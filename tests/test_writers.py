@@ -223,7 +223,7 @@ def writes(call):
 
 
 # Arguments of a save that writes to memory or returns bytes, or is a method of ours.
-BUFFERS = {'buffer', 'content', "{'feature': values}", 'tensors', 'bank'}
+BUFFERS = {'buffer', 'content', "{'feature': values}", "{'captions': text}", 'tensors', 'bank'}
 
 
 def test_the_check_of_writers_sees_them():

@@ -213,17 +213,17 @@ PUBLISHED = {
 DIGESTS = {
     'seg_ade20k_activesam': (
         'fc136b214324be8d',
-        "ActiveSAM's words for those of SCLIP's configs/cls_ade20k.txt",
+        "ActiveSAM's map of words on SCLIP's list",
     ),
-    'seg_cityscapes_activesam': ('42d38213b35c667c', "ActiveSAM's words for those of SegEarth-OV3"),
+    'seg_cityscapes_activesam': ('42d38213b35c667c', "ActiveSAM's map on SegEarth-OV3's list"),
     'seg_cityscapes_segearth': ('099023d64b1648e2', "SegEarth-OV3's words"),
-    'seg_coco_activesam': ('d8f181a35fc58745', "ActiveSAM's words for those of SegEarth-OV3"),
-    'seg_cocostuff_activesam': ('13360e33d6409f26', "ActiveSAM's words for those of SegEarth-OV3"),
+    'seg_coco_activesam': ('d8f181a35fc58745', "ActiveSAM's map on SegEarth-OV3's list"),
+    'seg_cocostuff_activesam': ('13360e33d6409f26', "ActiveSAM's map on SegEarth-OV3's list"),
     'seg_pascal_context_activesam': (
         'b9c58c6bc9f11171',
-        "ActiveSAM's words for those of SegEarth-OV3",
+        "ActiveSAM's map on SegEarth-OV3's list",
     ),
-    'seg_voc_activesam': ('f8300937c680cf72', "ActiveSAM's words for those of SegEarth-OV3"),
+    'seg_voc_activesam': ('f8300937c680cf72', "ActiveSAM's map on SegEarth-OV3's list"),
     'seg_voc_segearth': ('653c79887c452eeb', "SegEarth-OV3's words"),
     'cityscapes': ('6f6782fc1bf92bfd', 'configs/cls_city_scapes.txt of SCLIP'),
     'cocostuff27': ('787105e7b08b120d', 'the groups of the published class map of COCO-Stuff'),
