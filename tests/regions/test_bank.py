@@ -214,7 +214,7 @@ def test_means_of_regions_are_those_of_their_twins(size, grid):
 
 @pytest.fixture(scope='module')
 def golden():
-    with np.load(GOLDEN / 'corrclip_v2.npz') as file:
+    with np.load(GOLDEN / 'regions' / 'corrclip_v2.npz') as file:
         return dict(file)
 
 

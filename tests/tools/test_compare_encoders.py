@@ -107,7 +107,7 @@ def test_cells_of_the_table_of_regions(module, tmp_path, monkeypatch):
     ]
     cells = [(row, column) for row, cells in results['regions'].items() for column in cells]
     for (row, column), cfg in zip(cells, found, strict=True):
-        steps = [step.type for step in cfg.test_dataloader.dataset.pipeline]
+        steps = [step['type'] for step in cfg.test_dataloader.dataset.pipeline]
         assert ('mmtagclip.LoadRegions' in steps) == (column != 'no regions')
         assert ('label_processor' in cfg.model) == ('map correction' in column)
         last_block = cfg.model.encoder.get('last_block', {}).get('type', '')

@@ -73,7 +73,7 @@ REGIONS = {
 }
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class OwnFeatures(AffinitySource):
     """Patches of the demo's CLIP, value-only."""
 
@@ -90,7 +90,7 @@ class OwnFeatures(AffinitySource):
         return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class SameFeatures(AffinitySource):
     """The same for all patches of 16 pixels, so that only regions tell them apart."""
 

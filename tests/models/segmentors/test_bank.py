@@ -31,7 +31,7 @@ WORDS = Vocabulary.load(list('abcdefgh'))
 
 @pytest.fixture(scope='module')
 def golden():
-    files = [np.load(GOLDEN / f'corrclip_v{version}.npz') for version in (1, 2)]
+    files = [np.load(GOLDEN / 'regions' / f'corrclip_v{version}.npz') for version in (1, 2)]
     return {'text': files[0]['text'], **files[1]}
 
 
