@@ -198,9 +198,10 @@ class SAMRefinement(LabelProcessor):
         """
         sam, device = self._sam, features.device
         height, width = scaled(half, SIDE)
-        scale = torch.tensor([width / half[1], height / half[0]], dtype=torch.float64)
+        # In float32, as SAM's own code does: the last digit of a coordinate shows in the logits.
+        scale = torch.tensor([width / half[1], height / half[0]])
         boxes, points = (
-            (torch.from_numpy(part).view(len(part), -1, 2) * scale).float().to(device)
+            (torch.from_numpy(part).view(len(part), -1, 2).float() * scale).to(device)
             for part in (prompts.boxes, prompts.points)
         )
         mask = prompts.mask[None] if self.published_prompt else prompts.mask[None, None]
