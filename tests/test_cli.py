@@ -168,7 +168,8 @@ def test_words_of_a_tagger(photos, tmp_path, capsys):
     out = tmp_path / 'tags.jsonl'
     words = ['tag', photos / '000040.jpg', '--model', 'tagclip_demo', '--out', out]
     words += ['--classes', 'bell,train,octopus', '--descriptions', said, '--labels', called]
-    assert mmtagclip(*words, '--hide', 'train', '--shortlist', 2, '--all-scores') == 0
+    words += ['--shortlist', 2]
+    assert mmtagclip(*words, '--hide', 'train', '--all-scores') == 0
     (record,) = lines(out)
     assert set(record['class_scores']) == {'Glocke', 'Krake'}
     assert list(record['why']) == record['tags']
@@ -177,6 +178,7 @@ def test_words_of_a_tagger(photos, tmp_path, capsys):
     for option, value, message in (
         ('--hide', 'bel', "did you mean 'bell'"),
         ('--shortlist', 4, 'a shortlist of 4 is longer than the list of 3'),
+        ('--model', 'clip_demo', 'and clip_demo has neither'),
         ('--labels', said, "the label of 'bell' must be a string"),
         ('--descriptions', called, "'bell' must have a list of descriptors"),
     ):

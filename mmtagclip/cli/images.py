@@ -207,6 +207,7 @@ def run(args: argparse.Namespace) -> int:
     printing = args.out in (None, '-') and sys.stdout.isatty()
     config = config_of(args)
     if getattr(args, 'shortlist', None) is not None:
+        check_refines(config, args.model)
         config.model.head.shortlist = args.shortlist
     from .. import apis  # after all that can be refused without torch
     from ..apis.demo_model import are_demo_scenes, demo_notice
@@ -254,10 +255,27 @@ def auto_names(args: argparse.Namespace) -> Any:
             if getattr(args, option) is not None:
                 raise ValueError(f'--{option} needs --classes auto')
         return None
+    from ..clip import parse_names
     from ..models import AutoNames
 
     count = {} if args.names is None else {'count': args.names}
-    return AutoNames(names or 'imagenet12k', args.captions, **count)
+    return AutoNames(parse_names(names or 'imagenet12k'), args.captions, **count)
+
+
+def check_refines(config: Any, model: str) -> None:
+    """Refuse a shortlist for a model whose head does not refine the scores of classes.
+
+    Raises:
+        ValueError: It does not.
+    """
+    from ..models import TagCLIPHead
+    from ..registry import MODELS
+
+    kind = MODELS.get(config.model.get('head', {}).get('type', ''))
+    if not isinstance(kind, type) or not issubclass(kind, TagCLIPHead):
+        raise ValueError(
+            f'--shortlist limits what DMAR and CWR refine, and {model} has neither: leave it out'
+        )
 
 
 def other_command(args: argparse.Namespace) -> ValueError:

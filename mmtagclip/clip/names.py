@@ -27,6 +27,7 @@ class Names:
             except the means of descriptions.
         described: The prompts of descriptions of the classes; None if there are none.
         labels: What results call the F classes; their names if not given.
+        listed: The names that were given as classes, in their order, with those that are hidden.
     """
 
     vocabulary: Vocabulary
@@ -34,9 +35,11 @@ class Names:
     text: Tensor
     described: Described | None = None
     labels: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'labels', self.labels or self.vocabulary.names)
+        for key in ('labels', 'listed'):
+            object.__setattr__(self, key, getattr(self, key) or self.vocabulary.names)
 
     @property
     def num_foreground(self) -> int:

@@ -144,8 +144,8 @@ class Vocabulary:
         """
         if isinstance(source, Vocabulary):
             return source
-        if source in IMAGENET:
-            return cls._of(imagenet_rows(str(source)))
+        if isinstance(source, str) and source in IMAGENET:
+            return cls._of(imagenet_rows(source))
         if isinstance(source, str | Path):
             path = find_list(source)
             rows = _file_rows(path)
@@ -195,8 +195,8 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     Raises:
         FileNotFoundError: A name looks like a file (``names.txt``, ``my/names``), but
             there is none, or files may not be read.
-        ValueError: A quote is not closed, the text is nearly the name of a built-in list,
-            or the file is bad; see :class:`Vocabulary`.
+        ValueError: A quote is not closed, the text is ``auto`` or nearly the name of a built-in
+            list, or the file is bad; see :class:`Vocabulary`.
     """
     text = text.strip()
     if text in IMAGENET:
@@ -213,7 +213,14 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
         if name.lower().endswith(ENDINGS) or (len(names) == 1 and '/' in name):
             reason = '' if files else ', as files are not read here'
             raise FileNotFoundError(f'no file of names at {name}{reason}')
-    near = [] if {',', '"'} & set(text) else _near_lists(text)
+    alone = not {',', '"'} & set(text)
+    if alone and text.partition(':')[0].lower() == 'auto':
+        raise ValueError(
+            f'{text!r} is no list: names are chosen for each image by mmtagclip tag --classes auto '
+            "or, in Python, a tagger's classes=AutoNames(). If it is a class, write "
+            f'{text + ","!r}'
+        )
+    near = _near_lists(text) if alone else []
     if near:
         raise ValueError(
             f'{text!r} is no built-in list; did you mean {" or ".join(near)}? If it is a class, '

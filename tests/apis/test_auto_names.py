@@ -84,6 +84,7 @@ def test_command(tmp_path, capsys):
         (['--classes', 'auto', '--names', '0'], 'an image needs at least 1 name, not 0'),
         (['--classes', f'auto:{LIST}', '--captions', str(empty)], 'holds no caption'),
         (['--classes', 'auto:none.txt'], 'none.txt'),
+        (['--classes', 'auto:coko'], 'did you mean coco'),
     ]:
         assert main([*command, *options, '--overwrite']) == 2
         assert message in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from mmseg.datasets import (
     ADE20KDataset,
@@ -559,6 +560,17 @@ def test_a_mistyped_built_in_list_is_asked_back(tmp_path, monkeypatch, text, nam
     assert parse_names(f'{text},').names == (text,)
     (tmp_path / text).write_text('dog\n')
     assert parse_names(text).names == ('dog',)
+
+
+@pytest.mark.parametrize('text', ['auto', 'Auto', 'auto:names'])
+def test_names_of_each_image_are_no_list(text):
+    with pytest.raises(ValueError, match=r'chosen for each image.*AutoNames\(\)'):
+        parse_names(text)
+    assert parse_names(f'{text},').names == (text,)
+
+
+def test_an_array_of_names():
+    assert Vocabulary.load(np.array(['dog', 'cat'])).names == ('dog', 'cat')
 
 
 @pytest.mark.parametrize('text', ['dog', 'cook', 'city', 'doc', 'vow', 'coko, dog', '"coko"'])

@@ -130,7 +130,8 @@ class SegTextHead(nn.Module):
         descriptions: What is said about each class, or None. The background has none. Descriptors
             by name (JSON, YAML, a dict), as a tagger takes them, see
             :class:`mmtagclip.clip.Descriptions`: a class is one word then, or with
-            ``join='max'`` one for each prompt; ``'reweight'`` needs a tagger. Or a short
+            ``join='max'`` one for each prompt; ``'reweight'`` is refused, as only taggers have it.
+            Or a short
             description of each class, such as a language model writes (ITACLIP): a file with one
             per line, in the order of the classes, or a list.
         description_weight: ``a`` of ``(1 - a) * word + a * description``, the

@@ -37,6 +37,7 @@ class AutoNames:
         count: Most names of an image.
 
     Raises:
+        TypeError: ``count`` is no whole number.
         ValueError: ``count`` is below 1.
     """
 
@@ -45,6 +46,8 @@ class AutoNames:
     count: int = 20
 
     def __post_init__(self) -> None:
+        if type(self.count) is not int:
+            raise TypeError(f'count of names must be a whole number, not {self.count!r}')
         if self.count < 1:
             raise ValueError(f'an image needs at least 1 name, not {self.count}')
 

@@ -124,7 +124,6 @@ class TagCLIP(BaseClassifier):
                 f'{self.encoder.num_blocks} layers: set votes to at most that'
             )
         self.templates = templates
-        self.check_shortlist(len(self.classes))
         names = self.encoder.names(self.classes, self.background, templates, self.descriptions)
         self.register_buffer('text', names.text, persistent=False)
         self._described = names.described
@@ -182,6 +181,7 @@ class TagCLIP(BaseClassifier):
     @property
     def names(self) -> Names:
         """The tagger's own names, which a call may replace by those of :meth:`names_for`."""
+        self.check_shortlist(len(self.classes))  # not when built: a call may have a longer list
         described = self._described
         if described is not None:
             described = described.to(self.text.device)
@@ -230,7 +230,8 @@ class TagCLIP(BaseClassifier):
         if descriptions is not None:
             said = Descriptions.of(descriptions)
             said.check(foreground)
-        called = None if labels is None else load_labels(labels, foreground.names)
+        listed = foreground.names
+        called = None if labels is None else load_labels(labels, listed)
         if hide:
             foreground, hidden = foreground.split(hide)
             foreground, others = load_names(foreground, hidden + others)
@@ -239,9 +240,8 @@ class TagCLIP(BaseClassifier):
             classifier.check_names(self._fitted(foreground, others, said))
         names = self.encoder.names(foreground, others, self.templates, said)
         self._checked(names)
-        if called is None:
-            return names
-        return replace(names, labels=tuple(called[name] for name in foreground.names))
+        own = () if called is None else tuple(called[name] for name in foreground.names)
+        return replace(names, labels=own or names.labels, listed=listed)
 
     def check_shortlist(self, count: int) -> None:
         """Refuse a shortlist that is longer than the list of classes.
@@ -486,7 +486,9 @@ class TagCLIP(BaseClassifier):
         if source is not None and isinstance(names, OpenNames):
             raise ValueError('thresholds of single classes need a list of names, not auto')
         if source is not None and not isinstance(source, ClassThresholds):
-            source = class_thresholds(source, names.vocabulary.names, names.background.names)
+            source = class_thresholds(
+                source, names.vocabulary.names, names.background.names, names.listed
+            )
         return self.head.rule.but(thresholds=source, **options)
 
     def rule_for(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -67,7 +67,10 @@ class ClassThresholds:
 
 
 def class_thresholds(
-    source: ThresholdSource, names: Sequence[str], others: Sequence[str] = ()
+    source: ThresholdSource,
+    names: Sequence[str],
+    others: Sequence[str] = (),
+    listed: Sequence[str] = (),
 ) -> ClassThresholds:
     """Thresholds for the classes of a call.
 
@@ -76,6 +79,7 @@ def class_thresholds(
         names: Of the F classes.
         others: Names that compete but are never tags, such as hidden ones; their thresholds are
             ignored.
+        listed: Names whose order numbers without names have; ``names`` if not given.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -86,12 +90,14 @@ def class_thresholds(
     where = f'{source}: ' if isinstance(source, str | Path) else ''
     found = read_thresholds(source)
     if not isinstance(found, Mapping):
-        if len(found) != len(names):
+        listed = listed or names
+        if len(found) != len(listed):
             raise ValueError(
                 f'{where}{len(found)} thresholds in the order of the classes, but there are '
-                f'{len(names)} classes: give the list of names that they belong to'
+                f'{len(listed)} classes: give the list of names that they belong to'
             )
-        return ClassThresholds(tuple(found), (None,) * len(names))
+        by_name = dict(zip(listed, found, strict=True))
+        return ClassThresholds(tuple(by_name[name] for name in names), (None,) * len(names))
     known = {*names, *others}
     unknown = [name for name in found if name not in known]
     if unknown:
@@ -139,6 +145,11 @@ def read_thresholds(source: ThresholdSource) -> dict[str, dict[str, float]] | li
             }
             for name, value in source.items()
         }
+    if not isinstance(source, Iterable):
+        raise TypeError(
+            f'thresholds of single classes are a file, a mapping or a list, not {source!r}: one '
+            'number for all classes is the option threshold'
+        )
     return [_checked(one, f'threshold {number}') for number, one in enumerate(source)]
 
 

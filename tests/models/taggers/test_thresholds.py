@@ -78,6 +78,8 @@ def test_bad_files(tmp_path, name, content, message):
 
 
 def test_bad_values(tmp_path):
+    with pytest.raises(TypeError, match='one number for all classes is the option threshold'):
+        read_thresholds(0.3)
     with pytest.raises(FileNotFoundError, match='no file of thresholds at'):
         class_thresholds(tmp_path / 'none.csv', NAMES)
     with pytest.raises(TypeError, match="absolute threshold of 'dog' must be a number"):

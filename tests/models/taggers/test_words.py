@@ -89,10 +89,12 @@ def test_a_shortlist_of_all_changes_nothing(build):
 )
 def test_bad_shortlists(build, value, error, message):
     with pytest.raises(error, match=message):
-        build(TagCLIPHead(shortlist=value))
+        build(TagCLIPHead(shortlist=value)).names_for()
 
 
 def test_a_shortlist_longer_than_the_classes_of_a_call_is_refused(build):
+    longer = build(TagCLIPHead(shortlist=5)).names_for(['a', 'b', 'c', 'd', 'e'])
+    assert len(longer.vocabulary) == 5
     tagger = build(TagCLIPHead(shortlist=3))
     assert len(tagger.names_for(['a', 'b', 'c']).vocabulary) == 3
     with pytest.raises(ValueError, match='a shortlist of 3 is longer than the list of 2'):
@@ -115,6 +117,9 @@ def test_hidden_classes_compete_and_are_never_tags(build):
     )
     (sample,) = tagger.predict(images.images, names=names, threshold=0.0)
     assert set(sample.tags) < set(names.labels)
+    # Numbers in the order of the classes belong to the list with those that are hidden.
+    rule = tagger.rule_of(names, thresholds=[0.1, 0.2, 0.3, 0.4])
+    assert rule.thresholds.absolute == (0.1, 0.2, 0.4)
     with pytest.raises(ValueError, match=r"'owls' is no class.*did you mean 'owl'\?"):
         tagger.names_for(hide=['owls'])
     with pytest.raises(ValueError, match='classes is empty'):
