@@ -112,15 +112,15 @@ def encode_regions(ids: np.ndarray, ending: str, name: str = 'an image') -> byte
     Raises:
         ValueError: An id does not fit into 16 bits.
     """
-    file = io.BytesIO()
+    buffer = io.BytesIO()
     if ending == 'npz':
         arrays: dict[str, Any] = {KEY: ids.astype(np.int32)}
-        np.savez_compressed(file, **arrays)
-        return file.getvalue()
+        np.savez_compressed(buffer, **arrays)
+        return buffer.getvalue()
     if ids.max(initial=0) > np.iinfo(np.uint16).max:
         raise ValueError(
             f'{name} has the region {ids.max()}, but a PNG holds at most '
             f'{np.iinfo(np.uint16).max}: write npz'
         )
-    Image.fromarray(ids.astype(np.uint16)).save(file, 'png')
-    return file.getvalue()
+    Image.fromarray(ids.astype(np.uint16)).save(buffer, 'png')
+    return buffer.getvalue()

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         TrainingFreeTTA,
         WholeImage,
         Window,
+        SAMGatherer,
+        SAMRefinement,
     )
     from .taggers.cwr import CWR
     from .taggers.dmar import DMAR
