@@ -38,7 +38,9 @@ def test_task_and_weights_are_those_of_the_config():
         assert entry.task == expected
         assert list(entry.weights) == model_zoo.needed_weights(config), entry.name
         models = [str(encoder.model) for encoder in model_zoo.encoder_configs(config)]
-        local = bool(models) and all(model.startswith(('local-dir:', 'TIPS', 'dinotxt')) for model in models)
+        local = bool(models) and all(
+            model.startswith(('local-dir:', 'TIPS', 'dinotxt')) for model in models
+        )
         assert entry.task == 'train' or local == (not entry.weights), entry.name
 
 

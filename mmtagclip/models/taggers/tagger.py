@@ -483,12 +483,13 @@ class TagCLIP(BaseClassifier):
         names = self.names if names is None else names
         given = options.pop('thresholds', None)
         source = self.thresholds if given is None else given
-        if source is not None and isinstance(names, OpenNames):
-            raise ValueError('thresholds of single classes need a list of names, not auto')
-        if source is not None and not isinstance(source, ClassThresholds):
-            source = class_thresholds(
-                source, names.vocabulary.names, names.background.names, names.listed
-            )
+        if source is not None:
+            if isinstance(names, OpenNames):
+                raise ValueError('thresholds of single classes need a list of names, not auto')
+            if not isinstance(source, ClassThresholds):
+                source = class_thresholds(
+                    source, names.vocabulary.names, names.background.names, names.listed
+                )
         return self.head.rule.but(thresholds=source, **options)
 
     def rule_for(self, names: Names | OpenNames | None = None, **options: Any) -> TagRule:
