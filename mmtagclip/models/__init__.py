@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         Preview,
         RegionEncoder,
         Sam3,
+        SAMGatherer,
+        SAMRefinement,
         SegNames,
         SegTextHead,
         SlidingWindows,
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
         TrainingFreeTTA,
         WholeImage,
         Window,
-        SAMGatherer,
-        SAMRefinement,
     )
     from .taggers.cwr import CWR
     from .taggers.dmar import DMAR
