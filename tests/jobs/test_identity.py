@@ -5,6 +5,7 @@ import functools
 import inspect
 import json
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,17 @@ import mmtagclip.models  # noqa: F401
 from mmtagclip.clip import Vocabulary
 from mmtagclip.jobs.description import differences, file_stamp, flatten
 from mmtagclip.jobs.identity import dataset_sources, identity
+from mmtagclip.regions.bank import MemoryBank, source_identity
 from mmtagclip.registry import MODELS, TRANSFORMS
 from tests.conftest import TINY
+from tests.golden.regions.stand_ins import sam_state_dict
+from tests.golden.sam3 import TINY_SAM3, sam3_state_dict
+from tests.regions.test_bank import write
+from tests.sam import sam_config, save
 
 # Arguments that no result depends on; frameworks set most of them.
 RULE = {'min_score': 0.25, 'top': 3}
-IGNORED = {'init_cfg', 'pretrained', 'train_cfg', 'test_cfg', 'download'}
+IGNORED = {'init_cfg', 'pretrained', 'train_cfg', 'test_cfg', 'download', 'max_phrases'}
 HEAD = {'type': 'mmtagclip.TagCLIPHead'}
 DMAR = {'type': 'mmtagclip.DMAR', 'layers': [8, 9]}
 CWR = {'type': 'mmtagclip.CWR'}
@@ -42,7 +48,7 @@ TIMM = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_tiny_patch16_224'}
 
 
 @pytest.fixture(scope='module')
-def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
+def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory):
     """Of each part the options that it can't be built without, or that others depend on."""
     from safetensors.torch import save_file
 
@@ -63,7 +69,42 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
     }
     other_encoder = {**encoder_config, 'positions': 'bicubic'}
     timm = {**TIMM, 'checkpoint': str(folder / 'vit.safetensors')}
+    sam = sam_config(folder)
+    other_sam = {
+        **sam,
+        'checkpoint': str(save(sam_state_dict(seed=13), folder / 'sam2.safetensors')),
+    }
+    sam3_weights = {key: value + 1 for key, value in sam3_state_dict().items()}
+    save_file(sam3_weights, folder / 'sam3.safetensors')
+    other_sam3 = {**sam3_config, 'checkpoint': str(folder / 'sam3.safetensors')}
+    encoder = MODELS.build(encoder_config)
+    other_timm = {**timm, 'checkpoint': str(folder / 'vit2.safetensors')}
+    facts = {
+        'encoder': encoder.identity,
+        'source': source_identity(MODELS.build(timm)),
+    }
+    vectors = torch.eye(8)
+    bank = str(write(folder / 'bank.safetensors', vectors, vectors, **facts))
+    other_bank = str(write(folder / 'bank2.safetensors', vectors[:4], vectors[:4], **facts))
+    if find_spec('faiss'):
+        MemoryBank(bank).add_index('IVF2,Flat')
+    bank_processor = {'type': 'mmtagclip.BankProcessor', 'bank': bank, 'source': timm}
+    concepts = {
+        'sam3': sam3_config,
+        'classes': ['dog', 'cat'],
+        'background': ['background'],
+    }
     needed = {
+        'BankProcessor': {'bank': bank},
+        'ConceptSegmentor': concepts,
+        'HypernymContext': {'words': {'dog': ['canine', 'animal', 'thing']}, 'count': 1},
+        'MarginBackground': {'threshold': 0.4},
+        'MaximumBackground': {'threshold': 0.4},
+        'RegionEncoder': {'encoder': encoder_config, 'source': timm},
+        'SAM': sam,
+        'SAMGatherer': {'sam': sam},
+        'SAMRefinement': {'sam': sam},
+        'Sam3': sam3_config,
         'AffinityRefinement': {'layers': [4, 5], 'box_threshold': 0.4},
         'CLIPEncoder': encoder_config,
         'CLSSeg': {'tagger': tagger, 'affinity': AFFINITY, 'background_prompts': ['sky']},
@@ -79,6 +120,50 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
     }
     # Another valid value, where it does not follow from the value that is there.
     others = {
+        'BankProcessor': {
+            'bank': other_bank,
+            'source': timm,
+            'search': 'faiss' if find_spec('faiss') else ...,
+            'others': [{'encoder': encoder_config, 'bank': bank}],
+            'templates': ['a {}.'],
+        },
+        'ConceptSegmentor': {
+            'sam3': other_sam3,
+            'classes': ['dog', ('cat', 'kitten')],
+            'background': ['sky'],
+            'background_rule': {'type': 'mmtagclip.MarginBackground', 'threshold': 0.4},
+            'preview': {'type': 'mmtagclip.Preview', 'side': 112},
+            'context': [{'type': 'mmtagclip.NeighbourContext', 'count': 1}],
+            'tags': 'given',
+            'tagger': (tagger, {'tags': 'own'}),
+            'max_side': (640, {'tags': 'own', 'tagger': tagger}),
+            'label_processor': {'type': 'mmtagclip.LabelClosing'},
+        },
+        'HypernymContext': {'words': {'dog': ['pet']}},
+        'RegionEncoder': {
+            'encoder': other_encoder,
+            'source': other_timm,
+            'windows': {'type': 'mmtagclip.SlidingWindows'},
+        },
+        'SAM': {
+            'model': 'sam_vit_l',
+            'checkpoint': other_sam['checkpoint'],
+            'sizes': {**sam['sizes'], 'decoder_heads': 2},
+        },
+        'SAMGatherer': {'sam': other_sam, 'negative': 0.6, 'halves': 'equal'},
+        'SAMRefinement': {'sam': other_sam, 'patch_size': 16},
+        'Sam3': {
+            'model': {
+                **TINY_SAM3,
+                'detr_decoder_config': {
+                    **TINY_SAM3['detr_decoder_config'],
+                    'num_attention_heads': 4,
+                },
+            },
+            'checkpoint': other_sam3['checkpoint'],
+            'dtype': 'bfloat16',
+            'text_cache': ...,  # features are the same with a cache
+        },
         'AffinityRefinement': {'layer_weights': [1, 2]},
         'SurgeryCAM': {'last_block': {'type': 'mmtagclip.SVCLastBlock'}},
         'CLIPEncoder': {
@@ -113,6 +198,11 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'windows': {'type': 'mmtagclip.SlidingWindows'},
             'views': {'type': 'mmtagclip.ImageViews'},
             'patch_processor': {'type': 'mmtagclip.MaskCLIPRefinement'},
+            'cosine_processor': bank_processor,
+            'gatherer': (
+                {'type': 'mmtagclip.SAMGatherer', 'sam': sam},
+                {'windows': {'type': 'mmtagclip.SlidingWindows'}},
+            ),
             'logit_processor': PAMR,
             'post_processor': PAMR,
             'label_processor': {'type': 'mmtagclip.LabelClosing'},
@@ -144,6 +234,8 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'classes': ['dog', 'fox'],
             'background': ['sea'],
             'templates': ['a {}'],
+            'thresholds': {'dog': 0.3},
+            'descriptions': {'dog': ['furry'], 'cat': ['soft']},
         },
         'TagCLIPHead': {
             'dmar': DMAR,
@@ -151,6 +243,7 @@ def parts(encoder_config, checkpoint, state_dict, tmp_path_factory):
             'scorer': GAUSS,
             **RULE,
             'scoring': 'sigmoid',
+            'shortlist': 2,
         },
         'WholeImage': {'patch_size': 8},
         'TimmFeatures': {

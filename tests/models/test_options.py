@@ -4,9 +4,12 @@ import inspect
 from copy import deepcopy
 
 import pytest
+import torch
 
 import mmtagclip.models  # noqa: F401, which registers the parts
 from mmtagclip.registry import MODELS
+from tests.regions.test_bank import write
+from tests.sam import last_block_config, sam_config
 
 # What frameworks set and nothing reads, and where weights come from, which their digest tells.
 ELSEWHERE = {'pretrained', 'train_cfg', 'test_cfg', 'model', 'checkpoint', 'quick_gelu', 'download'}
@@ -23,7 +26,7 @@ PARTS = sorted(
 
 
 @pytest.mark.parametrize('name', PARTS)
-def test_options_are_attributes(name, encoder_config):
+def test_options_are_attributes(name, encoder_config, sam3_config, tmp_path):
     if name == 'DenseCRF':
         pytest.importorskip('pydensecrf')
     tagger = {
@@ -34,6 +37,11 @@ def test_options_are_attributes(name, encoder_config):
         'templates': ['{}'],
     }
     needed = {
+        'HypernymContext': {'words': {'a': ['b']}},
+        'MarginBackground': {'threshold': 0.4},
+        'MaximumBackground': {'threshold': 0.4},
+        'Sam3': sam3_config,
+        'ConceptSegmentor': {'sam3': sam3_config, 'classes': ['a']},
         'CLIPEncoder': encoder_config,
         'TagCLIP': tagger,
         'SegTextHead': HEAD,
@@ -43,6 +51,14 @@ def test_options_are_attributes(name, encoder_config):
         'CLSSeg': {'tagger': tagger, 'affinity': AFFINITY, 'templates': ['{}']},
         'DirectSegmentor': {'encoder': encoder_config, 'head': HEAD},
     }
+    if name == 'BankProcessor':
+        vectors = torch.eye(4)
+        needed[name] = {'bank': write(tmp_path / 'bank.safetensors', vectors, vectors)}
+    if name == 'SAMGatherer':
+        needed[name] = {'sam': sam_config(tmp_path)}
+    if name == 'RegionEncoder':
+        source = last_block_config(tmp_path)['source']
+        needed[name] = {'encoder': encoder_config, 'source': source}
     part = MODELS.build({**deepcopy(needed.get(name, {})), 'type': f'mmtagclip.{name}'})
     options = set(inspect.signature(type(part)).parameters) - ELSEWHERE
     assert {option for option in options if not hasattr(part, option)} == set()

@@ -108,6 +108,24 @@ class BankProcessor(nn.Module):
         self.bank.check_source(source)
 
     @property
+    def search(self) -> str:
+        """How the bank is searched."""
+        return self.bank.search_by
+
+    @property
+    def nprobe(self) -> int:
+        """Lists of FAISS's index that are searched."""
+        return self.bank.nprobe
+
+    @property
+    def others(self) -> list[dict[str, Any]]:
+        """The further encoders with their banks."""
+        return [
+            {'encoder': encoder, 'bank': bank}
+            for encoder, bank in zip(self.encoders, self.banks, strict=True)
+        ]
+
+    @property
     def needs_original(self) -> bool:
         """Whether it needs the original image."""
         return self.source is not None

@@ -106,6 +106,7 @@ class HypernymContext(ContextTokens):
     ) -> None:
         super().__init__()
         read = Vocabulary.load(words)
+        self.count = count
         self.words = {
             name: tuple(word for word in row if word != name)[:count]
             for name, row in zip(read.names, read.phrases, strict=True)

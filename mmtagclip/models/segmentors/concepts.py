@@ -149,6 +149,7 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
             raise ValueError(f'ConceptSegmentor needs confidence in [0, 1], not {confidence}')
         self.background_rule: BackgroundRule | None = build(background_rule)
         words = self._words(load_classes(classes), Vocabulary(()), None, background)
+        self.classes, self.background = words.vocabulary, Vocabulary.load(words.background)
         self.sam3: Sam3 = build(sam3)
         self.confidence = confidence
         self.preview: Preview | None = build(preview)

@@ -127,6 +127,16 @@ class Sam3(nn.Module):
         return self._name
 
     @property
+    def max_phrases(self) -> int:
+        """Most phrases that the decoder is asked for at once."""
+        return self._max_phrases
+
+    @property
+    def text_cache(self) -> Path | None:
+        """Folder of cached text features; None for no cache."""
+        return self._cache.folder
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.text_projection.weight.device

@@ -170,6 +170,7 @@ class SegTextHead(nn.Module):
         self.scoring = scoring
         self.logit_bias: float | None = None
         self.classes, self.background = load_classes(classes), Vocabulary.load(background)
+        self.replace = dict(replace or {})
         if replace:
             self.classes = _with_words(self.classes, replace)
         for key, value in {
