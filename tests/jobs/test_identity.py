@@ -27,7 +27,7 @@ from tests.conftest import TINY
 from tests.golden.regions.stand_ins import sam_state_dict
 from tests.golden.sam3 import TINY_SAM3, sam3_state_dict
 from tests.regions.test_bank import write
-from tests.sam import sam_config, save
+from tests.sam import sam_config, save, tiny_sam2
 
 # Arguments that no result depends on; frameworks set most of them.
 RULE = {'min_score': 0.25, 'top': 3}
@@ -104,6 +104,8 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'SAM': sam,
         'SAMGatherer': {'sam': sam},
         'SAMRefinement': {'sam': sam},
+        'SAMRegions': {'sam': sam},
+        'SAM2Regions': {'model': f'local-dir:{tiny_sam2(folder / "one")}'},
         'Sam3': sam3_config,
         'AffinityRefinement': {'layers': [4, 5], 'box_threshold': 0.4},
         'CLIPEncoder': encoder_config,
@@ -152,6 +154,8 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         },
         'SAMGatherer': {'sam': other_sam, 'negative': 0.6, 'halves': 'equal'},
         'SAMRefinement': {'sam': other_sam, 'patch_size': 16},
+        'SAMRegions': {'sam': other_sam},
+        'SAM2Regions': {'model': f'local-dir:{tiny_sam2(folder / "two")}'},
         'Sam3': {
             'model': {
                 **TINY_SAM3,
