@@ -159,10 +159,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'Sam3': {
             'model': {
                 **TINY_SAM3,
-                'detr_decoder_config': {
-                    **TINY_SAM3['detr_decoder_config'],
-                    'num_attention_heads': 4,
-                },
+                'text_config': {**TINY_SAM3['text_config'], 'hidden_act': 'relu'},
             },
             'checkpoint': other_sam3['checkpoint'],
             'dtype': 'bfloat16',

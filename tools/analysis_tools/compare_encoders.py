@@ -28,7 +28,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.files import write_whole
+from mmtagclip.files import write_image, write_whole
 from mmtagclip.frameworks import segmentation  # noqa: F401  without its messages
 from mmtagclip.images import read_image, read_index_mask
 from mmtagclip.regions import Affinity, AffinitySource
@@ -118,7 +118,7 @@ def make_regions(folder: Path) -> None:
         colours = felzenszwalb(read_image(image), scale=100, sigma=0.5, min_size=50) + 1
         for kind, ids in (('objects', object_regions(mask)), ('colours', colours)):
             (folder / kind).mkdir(exist_ok=True)
-            np.savez_compressed(folder / kind / f'{image.stem}.npz', instance_mask=ids)
+            write_image(folder / kind / f'{image.stem}.png', ids.astype(np.uint16))
 
 
 def load_regions(row: str, column: str, work_dir: Path, args: argparse.Namespace) -> Config:
