@@ -14,8 +14,10 @@ from .common import (
     add_model_options,
     add_reading,
     check_model,
+    check_new,
     check_place,
     config_of,
+    images_beside,
     note,
     shard_of,
 )
@@ -84,7 +86,6 @@ examples:
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip bank``."""
     from ..extras import require
-    from ..jobs.runner import only_clean_up_is_left, unfinished
 
     out = Path(args.out)
     if out.suffix != '.safetensors':
@@ -95,20 +96,20 @@ def run(args: argparse.Namespace) -> int:
     if args.faiss:
         require('faiss', 'faiss', '--faiss')
     check_place('--out', out.parent)
-    if out.exists() and not args.overwrite and not only_clean_up_is_left(out, folder=False):
-        if args.faiss:
-            return _add_index(args, out)
-        raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
+    try:
+        check_new(args, out)
+    except FileExistsError:
+        if not args.faiss:
+            raise
+        return _add_index(args, out)
     if not Path(args.regions).exists():
         raise FileNotFoundError(
             f'--regions: there is nothing at {args.regions}; mmtagclip regions makes such files'
         )
-    from ..apis.inputs import list_images
     from ..apis.model_zoo import zoo_root
 
     args.model = args.model or str(zoo_root() / MODEL)
-    unread: list[Path] = []
-    images = list_images(args.images, unread=unread)
+    images, unread = images_beside(args, out)
     check_model(args)
     from ..apis.banks import build_bank, load_region_encoder
 
@@ -130,8 +131,6 @@ def run(args: argparse.Namespace) -> int:
         return OK
     for reason in errors.values():
         print(f'mmtagclip: left out: {reason}', file=sys.stderr)
-    own = unfinished(out).resolve()
-    unread = [path for path in unread if not path.resolve().is_relative_to(own)]
     if unread:
         print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     from ..regions.bank import MemoryBank

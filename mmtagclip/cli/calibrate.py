@@ -17,8 +17,10 @@ from .common import (
     add_reading,
     add_weights,
     check_model,
+    check_new,
     check_place,
     config_of,
+    images_beside,
     note,
     weights_of,
 )
@@ -75,20 +77,14 @@ examples:
 
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip calibrate``."""
-    from ..apis.inputs import list_images
     from ..clip import parse_names
-    from ..jobs.runner import only_clean_up_is_left
 
     out = Path(args.out)
     if out.suffix != '.pth':
         raise ValueError(f'--out must end in .pth, not {args.out}')
     check_place('--out', out.parent)
-    if out.exists() and not args.overwrite and not only_clean_up_is_left(out, folder=False):
-        raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
-    unread: list[Path] = []
-    images = list_images(args.images, unread=unread)
-    if not any(Path(image.name).exists() for image in images):
-        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    check_new(args, out)
+    images, unread = images_beside(args, out)
     check_model(args)
     names: dict[str, Any] = {
         key: parse_names(getattr(args, key))

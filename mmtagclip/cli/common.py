@@ -166,6 +166,45 @@ def check_place(argument: str, folder: str | Path) -> None:
         raise PermissionError(f'{argument}: {there} is not writable')
 
 
+def check_new(args: argparse.Namespace, result: Path, folder: Path | None = None) -> None:
+    """Refuse to replace a finished result without ``--overwrite``.
+
+    Args:
+        args: The command line.
+        result: The file that is there when a run has ended.
+        folder: The run's folder; None if the result is that file alone.
+
+    Raises:
+        FileExistsError: It is there, and not only because a clean-up was interrupted.
+    """
+    if not result.exists() or args.overwrite:
+        return
+    from ..jobs.runner import only_clean_up_is_left
+
+    if not only_clean_up_is_left(folder or result, folder=folder is not None):
+        raise FileExistsError(f'{result} exists already; add --overwrite to replace it')
+
+
+def images_beside(args: argparse.Namespace, out: Path) -> tuple[list, list[Path]]:
+    """The images to run on, and the files that are not read, without those of a file ``out``.
+
+    Raises:
+        FileNotFoundError: There is no image.
+    """
+    from ..apis.inputs import list_images
+    from ..jobs.runner import unfinished
+
+    unread: list[Path] = []
+    images = list_images(args.images, unread=unread)
+    if not any(Path(image.name).exists() for image in images):
+        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    work = unfinished(out).resolve()
+    paths = [(path, path.resolve()) for path in unread]
+    return images, [
+        path for path, real in paths if real != out.resolve() and not real.is_relative_to(work)
+    ]
+
+
 def check_model(args: argparse.Namespace) -> None:
     """Refuse a model, checkpoint, weights or device that do not exist, and numbers out of range.
 

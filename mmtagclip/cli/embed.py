@@ -17,8 +17,10 @@ from .common import (
     add_model_options,
     add_reading,
     check_model,
+    check_new,
     check_place,
     config_of,
+    images_beside,
     note,
 )
 
@@ -68,19 +70,12 @@ examples:
 
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip embed``."""
-    from ..apis.inputs import list_images
-    from ..jobs.runner import only_clean_up_is_left, unfinished
-
     out = Path(args.out)
     if out.suffix not in ('.parquet', '.safetensors'):
         raise ValueError(f'--out must end in .parquet or .safetensors, not {args.out}')
     check_place('--out', out.parent)
-    if out.exists() and not args.overwrite and not only_clean_up_is_left(out, folder=False):
-        raise FileExistsError(f'{out} exists already; add --overwrite to replace it')
-    unread: list[Path] = []
-    images = list_images(args.images, unread=unread)
-    if not any(Path(image.name).exists() for image in images):
-        raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
+    check_new(args, out)
+    images, unread = images_beside(args, out)
     check_model(args)
     if out.suffix == '.parquet':
         require('pyarrow', 'parquet', 'parquet')
@@ -105,9 +100,6 @@ def run(args: argparse.Namespace) -> int:
     )
     for reason in errors.values():
         print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
-    own = out.resolve(), unfinished(out).resolve()
-    unread = [path for path in unread if not path.resolve().is_relative_to(own[1])]
-    unread = [path for path in unread if path.resolve() != own[0]]
     if unread:
         print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     note(args, f'embeddings of {len(images) - len(errors)} images in {out}')

@@ -23,6 +23,7 @@ from .common import (
     add_reading,
     add_weights,
     check_model,
+    check_new,
     check_place,
     config_of,
     note,
@@ -321,13 +322,7 @@ def check_out(args: argparse.Namespace) -> None:
         kind = 'tags' if args.command == 'tag' else 'masks'
         formats[path.suffix].check(kind, path, Options())
     check_place('--out', path if folder else path.parent)
-    finished = path / 'labels.jsonl' if folder else path
-    if not finished.exists() or args.overwrite:
-        return
-    from ..jobs.runner import only_clean_up_is_left
-
-    if not only_clean_up_is_left(path, folder):
-        raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+    check_new(args, path / 'labels.jsonl' if folder else path, path if folder else None)
 
 
 def results_folder(args: argparse.Namespace) -> Path:

@@ -16,6 +16,7 @@ from .common import (
     add_command,
     add_images,
     add_reading,
+    check_new,
     check_place,
     note,
     shard_of,
@@ -113,11 +114,7 @@ def run(args: argparse.Namespace) -> int:
     index, count = shard_of(args.shard)
     unread: list[Path] = []
     images = input_images(args, unread)
-    from ..jobs.runner import only_clean_up_is_left
-
-    finished = out / 'labels.jsonl'
-    if finished.exists() and not args.overwrite and not only_clean_up_is_left(out, folder=True):
-        raise FileExistsError(f'{finished} exists already; add --overwrite to replace it')
+    check_new(args, out / 'labels.jsonl', out)
     check_source(args)
     from ..apis.region_run import write_regions
 
