@@ -43,6 +43,8 @@ ROOT = Path(__file__).parent.parent.parent
 WARM = 'hypothesis,matplotlib.pyplot,mmtagclip.frameworks.segmentation,open_clip,pytest,timm'
 # Folders whose tests are not where the tree is mirrored.
 ELSEWHERE = {'mmtagclip/vocabularies': 'tests/clip/test_vocabulary.py'}
+# Tests that look into every module of the package.
+EVERYWHERE = 'tests/test_defaults.py'
 OPERATORS = {
     '>': '>=',
     '>=': '>',
@@ -152,7 +154,10 @@ def tests_of(path: str, tree: Path) -> list[str]:
         if path.startswith(f'{folder}/'):
             return [tests]
     parts = Path(path).with_suffix('').parts
-    parts = parts[1:] if parts[0] == 'mmtagclip' else parts
+    everywhere = []
+    if parts[0] == 'mmtagclip':
+        parts = parts[1:]
+        everywhere = [EVERYWHERE] if (tree / EVERYWHERE).exists() else []
     while parts:
         folder = Path('tests', *parts[:-1])
         own = folder / f'test_{parts[-1]}.py'
@@ -162,7 +167,8 @@ def tests_of(path: str, tree: Path) -> list[str]:
                 file for file in others if file == own or file.stem.startswith(f'{own.stem}_')
             ]
         if others:
-            return [str(file) for file in sorted(others, key=lambda file: file != own)]
+            own_first = sorted(others, key=lambda file: file != own)
+            return [*map(str, own_first), *everywhere]
         parts = parts[:-1]
     raise FileNotFoundError(f'no tests mirror {path}: name some with --tests')
 
