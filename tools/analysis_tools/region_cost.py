@@ -100,7 +100,7 @@ def build(method: str, classes: str, folder: Path) -> torch.nn.Module:
             'head': {
                 'type': 'mmtagclip.SegTextHead',
                 'classes': classes,
-                'background': 'seg_voc_background' if 'voc' in classes else None,
+                'background': 'seg_voc_background' if 'voc' in classes else (),
                 'templates': ['a photo of a {}.'],
             },
             **parts,
