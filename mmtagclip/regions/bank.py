@@ -87,7 +87,8 @@ class FeatureFile:
             same = ours['name'] == theirs['name']
             raise ValueError(
                 f'{self._path} has {self.of_source} of {theirs["name"]}, but the queries are of '
-                f'{"other weights of it" if same else ours["name"]}: {self.another} with this source'
+                f'{"other weights of it" if same else ours["name"]}: {self.another} with this '
+                'source'
             )
 
 

@@ -55,7 +55,7 @@ class ReferenceBank(FeatureFile):
             begun = path.with_name(f'{path.name}.unfinished').is_dir()
             what = 'are not finished' if begun else 'are not there'
             raise FileNotFoundError(f'the references {path} {what}: run mmtagclip references')
-        self.path = self._path = path
+        self._path = path
         try:
             self._read()
         except Exception as error:
@@ -86,6 +86,11 @@ class ReferenceBank(FeatureFile):
         if not length.all() or not torch.isfinite(self.levels).all():
             raise ValueError('a reference has not the length 1, or a level is not finite')
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def row(self, word: str) -> int | None:
         """The row of a word; None if the bank does not have it."""
         return self._rows.get(word)
@@ -106,7 +111,7 @@ def agreement(features: Tensor, vectors: Tensor, sharpness: float = 1.0) -> Tens
 
 
 def place_cosines(features: Tensor, vectors: Tensor) -> Tensor:
-    """Cosines ``(n, R, h, w)`` of places ``(n, D, h, w)`` with vectors ``(R, D)`` of unit length."""
+    """Cosines ``(n, R, h, w)`` of places ``(n, D, h, w)`` with unit vectors ``(R, D)``."""
     return torch.einsum('ndhw,rd->nrhw', F.normalize(features, dim=1), vectors)
 
 

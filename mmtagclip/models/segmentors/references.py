@@ -144,7 +144,7 @@ class ReferenceEncoder(nn.Module):
     """Finds what words look like in unlabelled images by co-segmentation (ReCo, NeurIPS 2022).
 
     A word's images are those whose whole has the highest cosine with it. A place counts as much as
-    its patches agree with the word, and as little as they agree with the references of the contexts,
+    its patches agree with the word, and less if they agree with the references of the contexts,
     which are found first. The reference is the mean of one place of each image.
 
     Args:
@@ -230,14 +230,14 @@ class ReferenceEncoder(nn.Module):
 
     @torch.no_grad()
     def reference(
-        self, places: Sequence[tuple[Tensor, Tensor]], text: Tensor, contexts: Tensor
+        self, places: Sequence[tuple[Tensor, Tensor]], text: Tensor, contexts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Find the reference of a word.
 
         Args:
             places: Of each of its images, see :meth:`places`.
             text: ``(D,)`` text feature of the word, to be compared with patches.
-            contexts: ``(R, C')`` references of the contexts.
+            contexts: ``(R, C')`` references of the contexts, if there are any.
 
         Returns:
             ``(C',)`` float32, unit length; and the four levels, see
@@ -247,11 +247,13 @@ class ReferenceEncoder(nn.Module):
         size = (features.shape[2], features.shape[3])
         dense = torch.stack([one for _, one in places])
         weights = resize(agreement(dense, text[None], SHARPNESS), size)[:, 0]
-        weights = weights * (1 - agreement(features, contexts)).prod(dim=1)
+        if contexts is not None:
+            weights = weights * (1 - agreement(features, contexts)).prod(dim=1)
         seeds = cosegment(features, weights, self.published_slices)
         reference = F.normalize(seeds.mean(dim=0), dim=0)
-        theirs = resize(place_cosines(dense, text[None]), size), place_cosines(
-            features, reference[None]
+        theirs = (
+            resize(place_cosines(dense, text[None]), size),
+            place_cosines(features, reference[None]),
         )
         levels = [value for one in theirs for value in (one.mean(), one.std(unbiased=False))]
         return reference, torch.stack(levels)
