@@ -126,14 +126,15 @@ def test_seeds_are_those_of_a_loop_over_pairs(count, height, width):
     torch.testing.assert_close(cosegment(features, weights), expected)
 
 
-def bank(path, facts=FACTS, references=None):
+def write_references(path, scale=1, references=None, levels=None, **facts):
     references = torch.eye(3)[:2] if references is None else references
-    write_whole(path, references_content(facts, references, torch.arange(8.0).view(2, 4)))
+    levels = scale * torch.arange(8.0).view(2, 4) if levels is None else levels
+    write_whole(path, references_content({**FACTS, **facts}, references, levels))
     return path
 
 
 def test_a_bank_is_read_as_written(tmp_path):
-    path = bank(tmp_path / 'a.safetensors')
+    path = write_references(tmp_path / 'a.safetensors')
     found = ReferenceBank(path)
     assert torch.equal(found.references, torch.eye(3)[:2])
     assert torch.equal(found.levels, torch.arange(8.0).view(2, 4))
@@ -154,14 +155,14 @@ def test_a_bank_is_read_as_written(tmp_path):
     ],
 )
 def test_other_files_are_refused(change, message, tmp_path):
-    path = bank(tmp_path / 'a.safetensors', {**FACTS, **change})
+    path = write_references(tmp_path / 'a.safetensors', **change)
     with pytest.raises(ValueError, match=f'a.safetensors is no bank of references.*: {message}'):
         ReferenceBank(path)
 
 
 def test_damaged_and_missing_files(tmp_path):
     for references in (2 * torch.eye(3)[:2], torch.full((2, 3), float('nan'))):
-        path = bank(tmp_path / 'a.safetensors', references=references)
+        path = write_references(tmp_path / 'a.safetensors', references=references)
         with pytest.raises(ValueError, match='has not the length 1'):
             ReferenceBank(path)
     save_file({'references': torch.eye(2)}, path)
