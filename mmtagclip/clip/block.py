@@ -60,7 +60,7 @@ class Block(ABC):
 
     @abstractmethod
     def mlp_input(self, x: Tensor) -> Tensor:
-        """Return what the MLP reads of ``(B, n, width)``, the residual stream behind the attention."""
+        """Return what the MLP reads of the stream ``(B, n, width)`` behind the attention."""
 
     @abstractmethod
     def feed_forward(self, x: Tensor) -> Tensor:

@@ -101,9 +101,9 @@ def test_another_clip_is_refused(encoder, released, tmp_path):
     with pytest.raises(ValueError, match='a CLIP of width 768, not with CLIP, whose width is 24'):
         load(tmp_path / 'wide.pt')
     torch.save({'obj_proj.weight': torch.zeros(1)}, tmp_path / 'other.pt')
-    with pytest.raises(ValueError, match='holds no learnt pooling: it needs obj_proj.weight'):
+    with pytest.raises(ValueError, match=r'holds no learnt pooling: it needs obj_proj\.weight'):
         load(tmp_path / 'other.pt')
-    with pytest.raises(FileNotFoundError, match='none.pt'):
+    with pytest.raises(FileNotFoundError, match=r'none\.pt'):
         load(tmp_path / 'none.pt')
 
 
