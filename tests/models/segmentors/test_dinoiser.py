@@ -44,14 +44,14 @@ def test_released_probabilities_and_labels(delta, released):
 
 
 def test_background_threshold_of_averaged_probabilities():
-    head = SegTextHead(**HEAD, background_threshold=0.5)
+    head = SegTextHead(**HEAD, background_threshold=0.8)
     maps = head.patch_scores(*patches()).transpose(1, 2).unflatten(2, (6, 8))[0]
     planes, present = head.probabilities(maps, [0, 1, 1, 2, 3], (50, 60))
     assert planes.shape[0] == 4
     labels = head.labels(planes, present)
     assert torch.equal(head.best_labels(maps, [0, 1, 1, 2, 3], (50, 60)), labels)
-    assert (labels[planes.amax(dim=0) < 0.5] == 0).all()
-    assert 0 < (planes.amax(dim=0) < 0.5).sum() < labels.numel()
+    assert (labels[planes.amax(dim=0) < 0.8] == 0).all()
+    assert 0 < (planes.amax(dim=0) < 0.8).sum() < labels.numel()
 
 
 def test_a_sigmoid_of_each_patch():
