@@ -30,9 +30,10 @@ class PoolingTrainer(BaseModel):
     Args:
         encoder: Config of the encoder, with a pooling.
         teacher: Config of the :class:`AffinitySource` whose features teach; published: the
-            values of DINO's last block. If None, the encoder's own patches teach.
-        gamma: Least cosine of the teacher's features of patches that count as alike. Published:
-            0.2.
+            values of DINO's last block. If None, the encoder's own patches teach, less the mean of
+            their image, which is no part of the published method.
+        gamma: Least cosine of the teacher's features of patches that count as alike. Published for
+            DINO: 0.2.
         data_preprocessor: Config; :class:`CLIPDataPreprocessor` if None.
         init_cfg: Ignored.
 
@@ -140,6 +141,7 @@ class PoolingTrainer(BaseModel):
             assert self.encoder.last_block is not None
             out, own = self.encoder.last_block(context)
             patches = self.encoder.read(out, own)[0]  # which are not pooled
+            patches = patches - patches.mean(dim=1, keepdim=True)
         else:
             features = self.teacher(self.encoder.pixels(images)).features
             if features is None:
