@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,18 +53,18 @@ class Worker:
     """Computes the images of a listing; an actor of Ray.
 
     Args:
-        settings: Of :class:`~mmtagclip.batch.BatchPredictor`.
-        names: Reference to its ``names``.
+        build: Makes the predictor from its ``names`` and ``key``.
+        names: Reference to the names.
         counter: A :class:`Counter`.
     """
 
-    def __init__(self, settings: Mapping[str, Any], names: list[Any], counter: Any) -> None:
+    key: str | tuple[str, ...] = ('id', 'image')
+
+    def __init__(self, build: Callable[..., Any], names: list[Any], counter: Any) -> None:
         import ray
 
-        from .predictor import BatchPredictor
-
         self.counter = counter
-        self.predictor = BatchPredictor(**settings, names=ray.get(names[0]))
+        self.predictor = build(names=ray.get(names[0]), key=self.key)
 
     def __call__(self, rows: 'pa.Table') -> Iterator['pa.Table']:
         """Results of a block of a listing."""
@@ -77,22 +77,24 @@ class TarWorker(Worker):
     """Computes whole tars: one Parquet file each, put whole, and a row of the ledger.
 
     Args:
-        settings: As of :class:`Worker`.
+        build: As of :class:`Worker`.
         names: The same.
         counter: The same.
         out: Folder of the Parquet files.
         stems: Of each tar's file, by the tar's id.
     """
 
+    key = 'image'
+
     def __init__(
         self,
-        settings: Mapping[str, Any],
+        build: Callable[..., Any],
         names: list[Any],
         counter: Any,
         out: str,
         stems: Mapping[int, str],
     ) -> None:
-        super().__init__({**settings, 'key': 'image'}, names, counter)
+        super().__init__(build, names, counter)
         self.out, self.stems = Place(out), stems
 
     def __call__(self, rows: 'pa.Table') -> Iterator['pa.Table']:
@@ -126,6 +128,16 @@ class TarWorker(Worker):
             yield table
 
 
+def import_ray() -> Any:
+    """Ray, without its notices of workers that start, which go to standard output."""
+    os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', 'worker processes have been started')
+    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal')
+    import ray
+    import ray.data
+
+    return ray
+
+
 class Cluster:
     """Ray, started here or joined, for the duration of a ``with``.
 
@@ -157,8 +169,7 @@ class Cluster:
         self._ours = False
 
     def __enter__(self) -> 'Cluster':
-        import ray
-
+        ray = import_ray()
         if not ray.is_initialized():
             self._start()
             self._ours = True
@@ -170,14 +181,11 @@ class Cluster:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        import ray
-
         if self._ours:
-            ray.shutdown()
+            import_ray().shutdown()
 
     def _start(self) -> None:
-        import ray
-
+        ray = import_ray()
         quiet: dict[str, Any] = {
             'logging_level': logging.ERROR,
             'log_to_driver': False,
@@ -234,7 +242,7 @@ def run_passes(
     cluster: Cluster,
     place: Place,
     listing: Listing,
-    settings: Mapping[str, Any],
+    build: Callable[..., Any],
     names: bytes,
     rows_per_file: int,
     done: np.ndarray,
@@ -249,8 +257,8 @@ def run_passes(
         cluster: Where.
         place: The output, with its listing.
         listing: What there is to do.
-        settings: Of :class:`~mmtagclip.batch.BatchPredictor`.
-        names: Its ``names``.
+        build: Makes the predictor of a worker from its ``names`` and ``key``.
+        names: Of :meth:`BatchPredictor.packed_names <mmtagclip.batch.BatchPredictor>`.
         rows_per_file: Most rows of a block.
         done: Ids that are there.
         quiet: Whether to show no progress.
@@ -274,7 +282,7 @@ def run_passes(
     with _progress(counter, listing, missing, quiet):
         while True:
             _one_pass(
-                cluster, place, listing, settings, [names_there], counter, rows,
+                cluster, place, listing, build, [names_there], counter, rows,
                 math.ceil(missing / rows),
             )  # fmt: skip
             found = done_ids(place, listing.kind)
@@ -288,7 +296,7 @@ def _one_pass(
     cluster: Cluster,
     place: Place,
     listing: Listing,
-    settings: Mapping[str, Any],
+    build: Callable[..., Any],
     names: list[Any],
     counter: Any,
     rows: int,
@@ -312,7 +320,7 @@ def _one_pass(
         delete_checkpoint_on_success=False,
         override_filesystem=filesystem,
     )
-    arguments: dict[str, Any] = {'settings': settings, 'names': names, 'counter': counter}
+    arguments: dict[str, Any] = {'build': build, 'names': names, 'counter': counter}
     if tars:
         arguments |= {'out': place.address, 'stems': tar_stems(place)}
     target = f'{place.address}/{LEDGER}' if tars else place.address

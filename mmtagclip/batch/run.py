@@ -1,5 +1,6 @@
 """Jobs over listings: with an engine into a folder, or in this process into one file."""
 
+import functools
 import itertools
 import os
 import tempfile
@@ -17,7 +18,7 @@ from ..jobs.runner import Manifest
 from . import ray_job
 from .listing import LISTING, Listing, listing_rows, make_listing, parquet_content, read_listing
 from .loop import TarRead, predicted_images, predicted_tar
-from .places import Place
+from .places import Place, absolute
 from .predictor import BatchPredictor
 
 if TYPE_CHECKING:
@@ -143,8 +144,10 @@ def run(
         names = predictor.packed_names()
         del predictor  # the memory of a model
         with cluster:
+            device = 'cuda' if cluster.gpus else 'cpu'
+            build = functools.partial(BatchPredictor, **settings, device=device, threads=1)
             computed = ray_job.run_passes(
-                cluster, place, listing, settings, names, rows_per_file, np.unique(done), quiet
+                cluster, place, listing, build, names, rows_per_file, np.unique(done), quiet
             )
     seconds = time.monotonic() - start
     summary = _summary(place, listing)
@@ -225,7 +228,10 @@ def _absolute_file(path: str | os.PathLike) -> str:
 
 def _manifest(predictor: BatchPredictor, source: Sources, column: str) -> Manifest:
     manifest = predictor.manifest
-    return replace(manifest, job={**manifest.job, 'source': _texts(source), 'column': column})
+    return replace(
+        manifest,
+        job={**manifest.job, 'source': [absolute(one) for one in _texts(source)], 'column': column},
+    )
 
 
 def _texts(source: Sources) -> list[str]:
