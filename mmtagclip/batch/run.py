@@ -150,7 +150,7 @@ def run(
                 cluster, place, listing, build, names, rows_per_file, np.unique(done), quiet
             )
     seconds = time.monotonic() - start
-    summary = _summary(place, listing)
+    summary = summarise(place, listing)
     if summary.is_whole:
         place.remove(ray_job.CHECKPOINT)
     return replace(summary, seconds=seconds, computed=computed, unread=listing.unread)
@@ -259,7 +259,7 @@ def _is_whole(done: np.ndarray, listing: Listing) -> bool:
     return len(done) == len(listing.ids) and not len(np.setdiff1d(listing.ids, done))
 
 
-def _summary(place: Place, listing: Listing) -> Summary:
+def summarise(place: Place, listing: Listing) -> Summary:
     """Count what is there, and find what is not.
 
     Raises:
