@@ -160,10 +160,11 @@ def _run_here(source: Sources, out: Path, column: str, settings: dict[str, Any])
     """Without an engine: one file, in the order of the source."""
     if out.suffix != '.parquet':
         raise ValueError(f'without an engine the output is a file that ends in .parquet, not {out}')
-    predictor = BatchPredictor(**settings)
     with tempfile.TemporaryDirectory() as folder:
         place = Place(folder)
         listing = make_listing(source, place, column)
+        key = 'image' if listing.kind == 'tars' else ('id', 'image')
+        predictor = BatchPredictor(**settings, key=key)
         damaged: list[str] = []
         tables = _tables(predictor, place, listing, damaged)
         first = next(tables, None)

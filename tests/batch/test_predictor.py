@@ -71,7 +71,9 @@ def test_batches_of_one_grid_keep_the_order(tagger, scenes):
     one, four = tagger(table_of(contents)), batched(table_of(contents))
     assert one.column('image') == four.column('image')
     assert one.column('tags') == four.column('tags')
-    for a, b in zip(one.column('scores').to_pylist(), four.column('scores').to_pylist(), strict=True):
+    for a, b in zip(
+        one.column('scores').to_pylist(), four.column('scores').to_pylist(), strict=True
+    ):
         assert a == pytest.approx(b, abs=2e-6)
 
 
