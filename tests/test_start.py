@@ -90,7 +90,7 @@ def test_mistakes_and_lists_need_no_torch(tmp_path):
 
 
 def test_tags_need_no_mmsegmentation(tmp_path):
-    """Nor IPython; nor matplotlib where nothing is drawn, and little beyond torch, open_clip, timm."""
+    """Nor IPython, nor matplotlib where nothing is drawn, and little beyond torch and open_clip."""
     program = """
 import gc, json, sys, time
 times = [time.process_time()]
