@@ -60,6 +60,8 @@ class CLIPEncoder(DenseEncoder):
             not CLIP's: a function, or the path of a ``tokenizer.json``; see
             :func:`mmtagclip.clip.load_clip`.
         download: Whether weights that are not on this machine may be downloaded.
+        compiled: Whether ``torch.compile`` compiles the image tower's blocks, or its options; see
+            :class:`mmtagclip.clip.DenseEncoder`.
     """
 
     def __init__(
@@ -77,10 +79,11 @@ class CLIPEncoder(DenseEncoder):
         text_cache: str | Path | bool | None = None,
         tokenizer: Callable[..., Tensor] | str | Path | None = None,
         download: bool = False,
+        compiled: bool | Mapping[str, Any] = False,
     ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        super().__init__(clip, policy, dtype, positions, tower, mean, std)
+        super().__init__(clip, policy, dtype, positions, tower, mean, std, compiled)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
 
