@@ -205,6 +205,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'mean': (0.5, 0.5, 0.5),
             'std': (0.5, 0.5, 0.5),
             'text_cache': None,
+            'compiled': True,
             'tower': ...,  # open_clip's ViT takes no options of this kind
             'tokenizer': ...,  # text features count themselves
             'pooling': pooling,
