@@ -15,7 +15,7 @@ from ..clip.downloads import settle_downloads
 from ..datasets import LoadRegions
 from ..devices import check_device
 from ..files import make_folder, write_whole
-from ..jobs.description import Source, digest, file_stamp, flatten
+from ..jobs.description import Source, digest, file_stamp, flatten, hash_of
 from ..jobs.identity import identity
 from ..jobs.runner import (
     Job,
@@ -238,6 +238,7 @@ def _publish(run: Job, out: Path, model: RegionEncoder, dtype: str) -> dict[str,
         'source': source_identity(model.source),
         'settings': {'side': model.side, 'windows': identity(model.windows)},
         'regions': digest([images, image.tolist(), region]),
+        'content': digest([hash_of((run.root / one.more['rows']).read_bytes()) for one in records]),
         'errors': errors,
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ..clip import Encoded, Names
+    from ..clip import Encoded, LearntPooling, Names
     from ..regions import (
         SAM,
         Affinity,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from .clip_encoder import CLIPEncoder
     from .data_preprocessor import CLIPDataPreprocessor
+    from .pooling_trainer import PoolingTrainer
     from .segmentors import (
         PAMR,
         PAR,
@@ -98,6 +99,7 @@ __all__ = [
     'ImageViews',
     'LabelClosing',
     'LabelProcessor',
+    'LearntPooling',
     'MapCorrection',
     'MarginBackground',
     'MaskCLIPRefinement',
@@ -106,6 +108,7 @@ __all__ = [
     'Names',
     'NeighbourContext',
     'PIAAHead',
+    'PoolingTrainer',
     'Preview',
     'ProxyLastBlock',
     'ReferenceEncoder',
@@ -136,7 +139,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        '..clip': ('Encoded', 'Names'),
+        '..clip': ('Encoded', 'LearntPooling', 'Names'),
         '..regions': (
             'SAM',
             'Affinity',
@@ -148,6 +151,7 @@ __getattr__, __dir__ = lazy_names(
         ),
         '.clip_encoder': ('CLIPEncoder',),
         '.data_preprocessor': ('CLIPDataPreprocessor',),
+        '.pooling_trainer': ('PoolingTrainer',),
         '.segmentors': (
             'PAMR',
             'PAR',

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .bank import MemoryBank
     from .corrclip import CorrCLIPLastBlock
     from .features import Affinity, AffinitySource, EncoderFeatures, TimmFeatures
-    from .files import RegionFile, read_regions, region_files
+    from .files import RegionFile, paint, read_regions, region_files
     from .proxy import ProxyLastBlock
     from .references import ReferenceBank
     from .sam import SAM
@@ -28,6 +28,7 @@ __all__ = [
     'SAM2Regions',
     'SAMRegions',
     'TimmFeatures',
+    'paint',
     'read_regions',
     'region_files',
 ]
@@ -38,7 +39,7 @@ __getattr__, __dir__ = lazy_names(
         '.bank': ('MemoryBank',),
         '.corrclip': ('CorrCLIPLastBlock',),
         '.features': ('Affinity', 'AffinitySource', 'EncoderFeatures', 'TimmFeatures'),
-        '.files': ('RegionFile', 'read_regions', 'region_files'),
+        '.files': ('RegionFile', 'paint', 'read_regions', 'region_files'),
         '.proxy': ('ProxyLastBlock',),
         '.references': ('ReferenceBank',),
         '.sam': ('SAM',),

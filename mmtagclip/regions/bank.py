@@ -28,7 +28,7 @@ from ..files import safetensors_content, user_path, write_whole
 from ..records import parse_json
 from .grids import bilinear
 
-FORMAT = 'mmtagclip memory bank 1'
+FORMAT = 'mmtagclip memory bank 2'
 DTYPES = {'float16': torch.float16, 'float32': torch.float32}
 KINDS = {'F16': torch.float16, 'F32': torch.float32, 'I32': torch.int32}
 LENGTH_ERROR = 0.01  # of a vector that is not damaged, at most
@@ -37,6 +37,7 @@ PRODUCTS = 2**22  # numbers of one piece of a table of products, at most
 GATHERED = 256  # values that are read together: the system maps 64 kB or more for each
 TRAINING = 2**17  # keys that FAISS's index is trained with, at most
 PAIRS = 2**14  # pairs of a query and a key whose product is computed again together
+CANDIDATES = 500  # of FAISS's index for a query
 SEARCHES = ('exact', 'faiss')
 
 
@@ -97,17 +98,19 @@ class MemoryBank(FeatureFile):
 
     Args:
         path: The file, of ``mmtagclip bank``.
-        search: ``'exact'``: all products, in pieces; or ``'faiss'``: by the index that
-            :meth:`add_index` made, which is quick and finds most of the nearest.
+        search: ``'exact'``: all products, in pieces; or ``'faiss'``: exact products with the
+            candidates of the index that :meth:`add_index` made, which is quick and misses some.
         nprobe: Lists of FAISS's index that are searched; published: 256. Ignored by an exact
             search.
+        candidates: How many rows the index names for a query, at least as many as are asked for;
+            published: only these. Ignored by an exact search.
 
     Attributes:
         facts: ``rows`` (N), ``key_dimension`` (K), ``dimension`` (D), ``dtype``, ``encoder``
             (digests of CLIP's weights and architecture, and more), ``source`` (name and digest of
             the model whose features the keys are), ``settings`` (how both were computed),
-            ``regions`` (digest of which regions these are), ``errors`` (images without regions in
-            the bank, with the reason).
+            ``regions`` (digest of which regions these are), ``content`` (digest of their keys and
+            values), ``errors`` (images without regions in the bank, with the reason).
 
     Raises:
         FileNotFoundError: There is no such file, or no index.
@@ -117,11 +120,18 @@ class MemoryBank(FeatureFile):
 
     of_clip, of_source, another = 'values of', 'keys', 'make a bank'
 
-    def __init__(self, path: str | Path, search: str = 'exact', nprobe: int = 256) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        search: str = 'exact',
+        nprobe: int = 256,
+        candidates: int = CANDIDATES,
+    ) -> None:
         if search not in SEARCHES:
             raise ValueError(f'search must be one of {", ".join(SEARCHES)}, not {search!r}')
-        if nprobe < 1:
-            raise ValueError(f'nprobe must be at least 1, not {nprobe}')
+        for name, number in (('nprobe', nprobe), ('candidates', candidates)):
+            if number < 1:
+                raise ValueError(f'{name} must be at least 1, not {number}')
         path = user_path(path)
         if not path.is_file():
             begun = path.with_name(f'{path.name}.unfinished').is_dir()
@@ -129,6 +139,7 @@ class MemoryBank(FeatureFile):
             raise FileNotFoundError(f'the memory bank {path} {what}: run mmtagclip bank for it')
         self.search_by = search
         self.nprobe = nprobe
+        self.candidates = candidates
         self._path = path
         try:
             self._read_header()
@@ -210,7 +221,7 @@ class MemoryBank(FeatureFile):
 
         Returns:
             ``(Q, count)`` int64 rows of the bank, the nearest first; equal ones in the order of
-            the rows. FAISS's index gives -1 where it finds fewer.
+            the rows. -1 where FAISS's index finds fewer.
 
         Raises:
             ValueError: ``count`` is below 1, queries have another length or are not finite, or the
@@ -225,12 +236,25 @@ class MemoryBank(FeatureFile):
             )
         count = min(count, len(self))
         if self._index is not None:
-            found = self._index.search(queries.float().cpu().numpy(), count)[1]
-            return torch.from_numpy(found).to(queries.device)
+            return self._search_index(queries.float().cpu(), count).to(queries.device)
         rows = min(ROWS, max(256, PRODUCTS // max(1, len(queries))))
         _, found = nearest(queries.float(), self.keys(rows, queries.device), count)
         self._checked = True
         return found
+
+    def _search_index(self, queries: Tensor, count: int) -> Tensor:
+        """The nearest of the candidates that FAISS's index names, by exact products."""
+        candidates = min(max(count, self.candidates), len(self))
+        nearest_rows = queries.new_full((len(queries), count), -1, dtype=torch.long)
+        found = torch.from_numpy(self._index.search(queries.numpy(), candidates)[1])
+        for query, rows, best in zip(queries, found, nearest_rows, strict=True):
+            rows = rows[rows >= 0].sort().values
+            keys = self._tensors['keys'][rows].float()
+            self._release()
+            self._check_unit(keys, 'key', rows.tolist())
+            order = (keys * query).sum(dim=1).argsort(descending=True, stable=True)[:count]
+            best[: len(order)] = rows[order]
+        return nearest_rows
 
     def keys(self, rows: int, device: Any = 'cpu') -> Iterator[Tensor]:
         """Keys ``(n, K)`` float32, a number of rows at a time.
@@ -296,8 +320,8 @@ class MemoryBank(FeatureFile):
 
     @property
     def index_path(self) -> Path:
-        """The file of FAISS's index; its name holds a digest, so that no bank takes another's."""
-        return self._path.with_suffix(f'.{self.facts["regions"][:8]}.faiss')
+        """The file of FAISS's index; its name holds a digest, so that no bank reads another's."""
+        return self._path.with_suffix(f'.{self.facts["content"][:8]}.faiss')
 
     def _load_index(self) -> Any:
         faiss = _faiss()
@@ -508,7 +532,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         not all(type(facts.get(key)) is int for key in ('rows', 'key_dimension', 'dimension'))
         or facts['rows'] < 1
         or facts.get('dtype') not in DTYPES
-        or not isinstance(facts.get('regions'), str)
+        or not all(isinstance(facts.get(key), str) for key in ('regions', 'content'))
         or not all(isinstance(part, dict) for part in parts)
         or not {'name', 'architecture', 'weights'} <= facts['encoder'].keys()
         or not {'name', 'weights'} <= facts['source'].keys()

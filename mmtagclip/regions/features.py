@@ -63,8 +63,8 @@ class TimmFeatures(AffinitySource):
             :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO used
             the latter.
         download: Whether weights that are not on this machine may be downloaded.
-        tokens: ``'last'``, the patches after the last norm; or ``'q+k'``, the sum of the last
-            block's queries and keys (CorrCLIP), of a plain ViT.
+        tokens: ``'last'``, the patches after the last norm; or of a plain ViT ``'q+k'``, the sum
+            of the last block's queries and keys (CorrCLIP), or ``'v'``, its values (CLIP-DINOiser).
         fit: What happens to sides that are no multiples of the patch size: ``'up'``, bicubic to
             the next multiple; or ``'nearest'``, bilinear to the nearest (CorrCLIP, whole images).
 
@@ -93,11 +93,11 @@ class TimmFeatures(AffinitySource):
         super().__init__()
         for key, value, known in (
             ('positions', positions, ('timm', 'bicubic_scale')),
-            ('tokens', tokens, ('last', 'q+k')),
+            ('tokens', tokens, ('last', 'q+k', 'v')),
             ('fit', fit, ('up', 'nearest')),
         ):
             if value not in known:
-                raise ValueError(f'{key} must be {" or ".join(known)}, not {value!r}')
+                raise ValueError(f'{key} must be one of {", ".join(known)}, not {value!r}')
         if pretrained == (checkpoint is not None):
             raise ValueError(
                 f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'
@@ -176,8 +176,8 @@ class TimmFeatures(AffinitySource):
         if self.tokens == 'last':
             return vit.norm(vit.blocks(x))
         last = vit.blocks[-1]
-        q, k, _ = last.attn.qkv(last.norm1(vit.blocks[:-1](x))).chunk(3, dim=-1)
-        return q + k
+        q, k, v = last.attn.qkv(last.norm1(vit.blocks[:-1](x))).chunk(3, dim=-1)
+        return v if self.tokens == 'v' else q + k
 
     def _embed(self, images: Tensor) -> Tensor:
         """Tokens ``(B, P+N, C')`` with their positions."""

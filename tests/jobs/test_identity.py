@@ -89,6 +89,12 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
     other_bank = str(write(folder / 'bank2.safetensors', vectors[:4], vectors[:4], **facts))
     if find_spec('faiss'):
         MemoryBank(bank).add_index('IVF2,Flat')
+    weights = {'obj_proj.weight': torch.ones(2, 128, 3, 3), 'obj_proj.bias': torch.zeros(2)}
+    save_file(weights, folder / 'pooling.safetensors')
+    pooling = {
+        'type': 'mmtagclip.LearntPooling',
+        'checkpoint': str(folder / 'pooling.safetensors'),
+    }
     bank_processor = {'type': 'mmtagclip.BankProcessor', 'bank': bank, 'source': timm}
     references, other_references = (
         str(write_references(folder / f'references{number}.safetensors', number))
@@ -121,6 +127,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'DMAR': DMAR,
         'DirectSegmentor': {'encoder': encoder_config, 'head': TEXT_HEAD},
         'PIAAHead': {'scorer': GAUSS},
+        'PoolingTrainer': {'encoder': {**encoder_config, 'pooling': pooling}},
         'CorrCLIPLastBlock': {'source': timm},
         'ProxyLastBlock': {'source': timm},
         'SegTextHead': {**TEXT_HEAD, 'descriptions': ['a dog', 'a cat']},
@@ -198,8 +205,10 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'mean': (0.5, 0.5, 0.5),
             'std': (0.5, 0.5, 0.5),
             'text_cache': None,
+            'compiled': True,
             'tower': ...,  # open_clip's ViT takes no options of this kind
             'tokenizer': ...,  # text features count themselves
+            'pooling': pooling,
         },
         'CLSSeg': {
             'tagger': {**tagger, 'head': {**HEAD, 'threshold': 0.4}},
@@ -239,7 +248,15 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'merge': False,
             'spatial_layers': [3, 4],
         },
+        'LearntPooling': {
+            'checkpoint': ...,  # its weights count
+            'clip': ...,  # which only refuses a checkpoint
+        },
         'PIAAHead': {'scorer': {**GAUSS, 'score_temperature': 1.0}, **RULE},
+        'PoolingTrainer': {
+            'encoder': {**encoder_config, 'pooling': {**pooling, 'gamma': 0.3}},
+            'teacher': timm,
+        },
         'ProxyLastBlock': {'source': {**timm, 'checkpoint': str(folder / 'vit2.safetensors')}},
         'SegTextHead': {
             'classes': ['dog', 'fox'],
@@ -248,6 +265,8 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'descriptions': ['a hound', 'a cat'],
             'scoring': 'sigmoid',
             'replace': {'dog': 'hound'},
+            'average': 'probabilities',
+            'objectness_threshold': (0.5, {'average': 'probabilities'}),
         },
         'SlidingWindows': {'pad_to': 56, 'patch_size': 16},
         'TagCLIP': {

@@ -51,6 +51,9 @@ def test_options_are_attributes(name, encoder_config, sam3_config, tmp_path):
         'PIAAHead': {'scorer': SCORER},
         'CLSSeg': {'tagger': tagger, 'affinity': AFFINITY, 'templates': ['{}']},
         'DirectSegmentor': {'encoder': encoder_config, 'head': HEAD},
+        'PoolingTrainer': {
+            'encoder': {**encoder_config, 'pooling': {'type': 'mmtagclip.LearntPooling'}}
+        },
     }
     if name == 'BankProcessor':
         vectors = torch.eye(4)

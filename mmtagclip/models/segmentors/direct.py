@@ -163,6 +163,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self._check_gatherer()
         self._check_threshold(self.head.background_threshold)
         self.cosine_processor = build(cosine_processor)
+        self._check_pooling()
         if self.cosine_processor is not None:
             self.cosine_processor.attach(self.encoder)
             self.cosine_processor.check_words(self.head.own.words)
@@ -388,6 +389,23 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
             refinement.sam = self.gatherer.sam
 
+    def _check_pooling(self) -> None:
+        pooling = self.encoder.pooling
+        if pooling is not None and self.gatherer is not None:
+            raise ValueError(
+                'a gatherer takes the place of the pooling of the encoder: leave one of both out'
+            )
+        if self.head.objectness_threshold and (pooling is None or not pooling.objectness):
+            raise ValueError(
+                'objectness_threshold needs the objectness that the pooling of the encoder has '
+                'learnt: set a pooling with objectness, or objectness_threshold=0'
+            )
+        if self.head.average == 'probabilities' and self.cosine_processor is not None:
+            raise ValueError(
+                "a cosine_processor changes cosines, and average='probabilities' leaves none: "
+                "leave out the processor, or set average='cosines'"
+            )
+
     def _check_threshold(self, threshold: float | None) -> None:
         if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
             raise ValueError(
@@ -436,4 +454,5 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)
+        cosines = self.head.patch_scores(cosines, features.objectness)
         return cosines.transpose(1, 2).unflatten(2, features.grid)
