@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import attend, attention_map, ride
+from .block import attend, ride
 from .last_blocks import (
     Companions,
     LastBlock,
@@ -21,6 +21,7 @@ from .last_blocks import (
 )
 from .loading import LoadedCLIP, architecture_digest, weights_digest
 from .pooling import LearntPooling
+from .steps import Steps
 from .towers import POSITIONS, Tower, build_tower
 
 # Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
@@ -189,6 +190,9 @@ class DenseEncoder(nn.Module):
             [0, 1]. Default: the model's, if it is known.
         std: Its standard deviation; the same.
         pooling: What averages alike patches behind the projection; nothing does by default.
+        compiled: Whether ``torch.compile`` compiles the blocks, at their first use; or its
+            options, such as ``{'mode': 'max-autotune'}``. Needs a C++ compiler on a CPU. Results
+            differ by round-off.
 
     Attributes:
         tower: The image tower, read patch by patch.
@@ -202,9 +206,9 @@ class DenseEncoder(nn.Module):
             for RGB values in [0, 1].
 
     Raises:
-        ValueError: The dtype, ``positions`` or an option of the tower is unknown, the tower is
-            convolutional and has no last block, the policy needs a block that the model does
-            not have, the normalisation is not known, or the pooling is for another model.
+        ValueError: The dtype, ``positions``, ``compiled`` or an option of the tower is unknown, the
+            tower is convolutional and has no last block, the policy needs a block that the model
+            does not have, the normalisation is not known, or the pooling is for another model.
     """
 
     clip: Any
@@ -221,6 +225,7 @@ class DenseEncoder(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         pooling: LearntPooling | None = None,
+        compiled: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -252,9 +257,21 @@ class DenseEncoder(nn.Module):
                 'std of the encoder'
             )
         self.mean, self.std = tuple(mean), tuple(std)
+        if not isinstance(compiled, bool | Mapping):
+            raise ValueError(
+                f'compiled must be True, False or options of torch.compile, not {compiled!r}'
+            )
+        self.compiled = compiled if isinstance(compiled, bool) else dict(compiled)
+        options = {} if self.compiled is True else self.compiled
+        self._steps = Steps() if options is False else Steps.compiled(options)
         self.pooling = pooling
         if pooling is not None:
             pooling.attach(self)
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of the blocks; a tracer, as of the export to ONNX, sees them as they are."""
+        return Steps() if torch.jit.is_tracing() else self._steps
 
     def _policy(self, last_block: LastBlock | None) -> LastBlock | None:
         """The policy of block L-1, with its layers for the model's depth."""
@@ -446,7 +463,7 @@ class DenseEncoder(nn.Module):
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
             if not votes and not any(index in layers for layers in wanted):
                 return None
-            attention, y = attention_map(q, k, v, self.tower.lead)
+            attention, y = self.steps.attention_map(q, k, v, self.tower.lead)
             _record(statistics, attention, index, wanted, votes)
             return y
 
@@ -565,22 +582,24 @@ class DenseEncoder(nn.Module):
         riders, seen = prepared.riders, None
         if riders is not None and prepared.seen is not None:
             seen = F.pad(prepared.seen, (lead, 0), value=True)[:, None]
-        blocks = self.tower.blocks(grid)
+        blocks, steps = self.tower.blocks(grid), self.steps
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
             if index in self.last_block.block_inputs or index in kept:
                 inputs[index] = x
             if riders is None:
-                q, k, v = block.query_key_value(x)
+                q, k, v = steps.query_key_value(block, x)
             else:
                 q, k, v, riders = ride(block, riders, x, seen)
             y = look(index, q, k, None if last else v)
             if not last:
                 y = attend(q, k, v) if y is None else y
-                x = x + block.attention_output(y)
                 if self.pooling is not None and index == self.pooling.block:
+                    x = x + block.attention_output(y)
                     middle = block.mlp_input(x)[:, lead:]
-                x = block.after_attention(x)
+                    x = block.after_attention(x)
+                else:
+                    x = steps.add_attention(block, x, y)
         return LastBlockContext(
             blocks, x, (q, k, v), grid, inputs, pixels, lead, companions, prepared, riders, middle
         )
@@ -637,7 +656,7 @@ class DenseEncoder(nn.Module):
         x, grid = self.embed(images)
         row = self.tower.row_mask(seen)
         for block in self.tower.blocks(grid)[:-1]:
-            x = block.ordinary(x, row)
+            x = self.steps.ordinary(block, x, row)
         return F.normalize(self.tower.global_feature(x, grid, seen), dim=-1)
 
     @torch.no_grad()

@@ -63,6 +63,8 @@ class CLIPEncoder(DenseEncoder):
             not CLIP's: a function, or the path of a ``tokenizer.json``; see
             :func:`mmtagclip.clip.load_clip`.
         download: Whether weights that are not on this machine may be downloaded.
+        compiled: Whether ``torch.compile`` compiles the image tower's blocks, or its options; see
+            :class:`mmtagclip.clip.DenseEncoder`.
     """
 
     def __init__(
@@ -81,11 +83,12 @@ class CLIPEncoder(DenseEncoder):
         tokenizer: Callable[..., Tensor] | str | Path | None = None,
         download: bool = False,
         pooling: ConfigDict | dict | LearntPooling | None = None,
+        compiled: bool | Mapping[str, Any] = False,
     ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
         pooling = MODELS.build(pooling) if isinstance(pooling, dict) else pooling
-        super().__init__(clip, policy, dtype, positions, tower, mean, std, pooling)
+        super().__init__(clip, policy, dtype, positions, tower, mean, std, pooling, compiled)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
 

@@ -8,9 +8,11 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..clip import DenseEncoder
 from ..clip.downloads import fetch_features, offline
 from ..clip.loading import read_state_dict
 from ..clip.towers import resize_positions
@@ -194,3 +196,42 @@ class TimmFeatures(AffinitySource):
         if vit.no_embed_class:
             return torch.cat([*extra, x + positions], dim=1)
         return torch.cat([*extra, x], dim=1) + positions
+
+
+@MODELS.register_module()
+class EncoderFeatures(AffinitySource):
+    """Patches of a CLIP, for use without another model.
+
+    Images can have any size; sides that are no multiples of the patch size are enlarged to the
+    next multiple, bicubic.
+
+    Args:
+        encoder: Config of the :class:`~mmtagclip.models.CLIPEncoder`, whose last block makes the
+            patches.
+    """
+
+    def __init__(self, encoder: ConfigDict | dict | DenseEncoder) -> None:
+        super().__init__()
+        self.encoder: DenseEncoder = (
+            MODELS.build(encoder) if isinstance(encoder, dict) else encoder
+        ).eval()
+
+    def extra_repr(self) -> str:
+        """What determines the features besides the weights."""
+        identity = self.encoder.identity
+        return ', '.join(identity[key] for key in ('name', 'last_block', 'positions'))
+
+    def forward(self, pixels: Tensor) -> Affinity:
+        """Features of the patches, of unit length."""
+        patch = self.encoder.patch_size
+        height, width = (-(-side // patch) * patch for side in pixels.shape[2:])
+        if (height, width) != tuple(pixels.shape[2:]):
+            pixels = F.interpolate(
+                pixels, size=(height, width), mode='bicubic', align_corners=False
+            )
+        mean, std = (
+            torch.tensor(one, device=pixels.device)[:, None, None]
+            for one in (self.encoder.mean, self.encoder.std)
+        )
+        found = self.encoder((pixels - mean) / std)
+        return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))

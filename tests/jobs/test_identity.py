@@ -27,6 +27,7 @@ from tests.conftest import TINY
 from tests.golden.regions.stand_ins import sam_state_dict
 from tests.golden.sam3 import TINY_SAM3, sam3_state_dict
 from tests.regions.test_bank import write
+from tests.regions.test_references import write_references
 from tests.sam import sam_config, save, tiny_sam2
 
 # Arguments that no result depends on; frameworks set most of them.
@@ -95,6 +96,10 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'checkpoint': str(folder / 'pooling.safetensors'),
     }
     bank_processor = {'type': 'mmtagclip.BankProcessor', 'bank': bank, 'source': timm}
+    references, other_references = (
+        str(write_references(folder / f'references{number}.safetensors', number))
+        for number in (1, 2)
+    )
     concepts = {
         'sam3': sam3_config,
         'classes': ['dog', 'cat'],
@@ -106,6 +111,9 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'HypernymContext': {'words': {'dog': ['canine', 'animal', 'thing']}, 'count': 1},
         'MarginBackground': {'threshold': 0.4},
         'MaximumBackground': {'threshold': 0.4},
+        'EncoderFeatures': {'encoder': encoder_config},
+        'ReferenceEncoder': {'encoder': encoder_config, 'source': timm},
+        'ReferenceProcessor': {'bank': references, 'source': timm},
         'RegionEncoder': {'encoder': encoder_config, 'source': timm},
         'SAM': sam,
         'SAMGatherer': {'sam': sam},
@@ -149,6 +157,19 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'label_processor': {'type': 'mmtagclip.LabelClosing'},
         },
         'HypernymContext': {'words': {'dog': ['pet']}},
+        'EncoderFeatures': {'encoder': other_encoder},
+        'ReferenceEncoder': {
+            'encoder': other_encoder,
+            'source': other_timm,
+            'contexts': ['sky', 'tree'],
+            'templates': ['a {}'],
+            'side': 64,
+        },
+        'ReferenceProcessor': {
+            'bank': other_references,
+            'source': other_timm,
+            'join': 'product',
+        },
         'RegionEncoder': {
             'encoder': other_encoder,
             'source': other_timm,
@@ -184,6 +205,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'mean': (0.5, 0.5, 0.5),
             'std': (0.5, 0.5, 0.5),
             'text_cache': None,
+            'compiled': True,
             'tower': ...,  # open_clip's ViT takes no options of this kind
             'tokenizer': ...,  # text features count themselves
             'pooling': pooling,

@@ -74,7 +74,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
         cosine_processor: Config of the part that changes the cosines of the whole
-            image, at the size that is encoded (:class:`BankProcessor`), or None.
+            image, at the size that is encoded (:class:`BankProcessor`,
+            :class:`ReferenceProcessor`), or None.
         logit_processor: Config of the part that refines the cosines
             (:class:`PAMR`), or None. This option and the next need the original
             image: put ``mmtagclip.KeepImage`` in the pipeline and ``'original'``
@@ -165,6 +166,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self._check_pooling()
         if self.cosine_processor is not None:
             self.cosine_processor.attach(self.encoder)
+            self.cosine_processor.check_words(self.head.own.words)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.tagger = build_tagger(tagger, self.encoder, len(self.head.vocabulary))
@@ -215,13 +217,15 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         """See :meth:`TrainingFreeSegmentor.names_for`; each synonym is a separate word.
 
         Raises:
-            ValueError: As in the constructor, or the head has descriptions of its own
-                classes.
+            ValueError: As in the constructor, the head has descriptions of its own
+                classes, or the ``cosine_processor`` knows none of the words.
         """
         if classes is None and background is None:
             return self.names
         tagger = None if self.tagger is None else self.tagger.names_for(classes, background)
         words = self.head.words_for(classes, background)
+        if self.cosine_processor is not None:
+            self.cosine_processor.check_words(words.words)
         names = words.vocabulary.names
         return WordNames(
             vocabulary=words.vocabulary,
