@@ -225,6 +225,8 @@ class MemoryBank:
 
     def _of_candidates(self, index: Any, queries: Tensor, count: int) -> Tensor:
         """The nearest of the candidates that FAISS's index names, by exact products."""
+        if not torch.isfinite(queries).all():
+            raise ValueError('a query is not finite')
         candidates = min(max(count, self.candidates), len(self))
         nearest_rows = queries.new_full((len(queries), count), -1, dtype=torch.long)
         found = torch.from_numpy(index.search(queries.numpy(), candidates)[1])
