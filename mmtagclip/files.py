@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,27 @@ def move(source: Path, target: Path) -> None:
     """
     make_folder(target.parent)
     os.replace(source, target)
+
+
+def write_whole_to(filesystem: Any, path: str, *content: Content) -> None:
+    """Write a file of another store, such as a bucket, that appears whole under its name.
+
+    It is written to a temporary file of this machine first: closing a stream to a store after an
+    error would leave what was written so far under the name.
+
+    Args:
+        filesystem: Of fsspec.
+        path: The file, as the file system names it.
+        *content: Its bytes, in parts.
+
+    Raises:
+        OSError: The disk is full, or the store refuses the file.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        for part in content:
+            file.writelines([part] if isinstance(part, bytes) else part)
+        file.flush()
+        filesystem.put_file(file.name, path)
 
 
 def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:

@@ -41,7 +41,59 @@ CANDIDATES = 500  # of FAISS's index for a query
 SEARCHES = ('exact', 'faiss')
 
 
-class MemoryBank:
+class FeatureFile:
+    """A file of features that were made with a CLIP and with another model.
+
+    Attributes:
+        facts: ``encoder`` and ``source``: name and digests of both, see :class:`MemoryBank`.
+        of_clip: What of CLIP the file holds, for messages.
+        of_source: What of the other model.
+        another: How to make another file.
+    """
+
+    facts: dict[str, Any]
+    of_clip: str
+    of_source: str
+    another: str
+    _path: Path
+
+    def check_encoder(self, encoder: Any) -> None:
+        """Refuse a file of another CLIP, which can't be compared with the texts of this one.
+
+        Args:
+            encoder: A :class:`mmtagclip.clip.DenseEncoder`; its last block does not matter.
+
+        Raises:
+            ValueError: The weights or the architecture are others.
+        """
+        ours, theirs = encoder.identity, self.facts['encoder']
+        for key in ('architecture', 'weights'):
+            if ours[key] != theirs[key]:
+                raise ValueError(
+                    f'{self._path} has {self.of_clip} {theirs["name"]}, whose {key} are not those '
+                    f'of this {ours["name"]}: {self.another} with this encoder'
+                )
+
+    def check_source(self, source: nn.Module) -> None:
+        """Refuse a file whose features are another model's.
+
+        Args:
+            source: The :class:`~mmtagclip.regions.AffinitySource` of the queries.
+
+        Raises:
+            ValueError: It is another one, or has other weights.
+        """
+        ours, theirs = source_identity(source), self.facts['source']
+        if ours != theirs:
+            same = ours['name'] == theirs['name']
+            raise ValueError(
+                f'{self._path} has {self.of_source} of {theirs["name"]}, but the queries are of '
+                f'{"other weights of it" if same else ours["name"]}: {self.another} with this '
+                'source'
+            )
+
+
+class MemoryBank(FeatureFile):
     """A bank on the disk.
 
     Args:
@@ -65,6 +117,8 @@ class MemoryBank:
         ImportError: ``search='faiss'`` without FAISS.
         ValueError: The file is damaged, not finished, or no bank.
     """
+
+    of_clip, of_source, another = 'values of', 'keys', 'make a bank'
 
     def __init__(
         self,
@@ -145,40 +199,6 @@ class MemoryBank:
     def origin(self, row: int) -> tuple[int, int]:
         """The number of a region's image in :attr:`images`, and its id there."""
         return int(self._tensors['image'][row]), int(self._tensors['region'][row])
-
-    def check_encoder(self, encoder: Any) -> None:
-        """Refuse a bank of another CLIP: its values can't be compared with the texts of this one.
-
-        Args:
-            encoder: A :class:`mmtagclip.clip.DenseEncoder`; its last block does not matter.
-
-        Raises:
-            ValueError: The weights or the architecture are others.
-        """
-        ours, theirs = encoder.identity, self.facts['encoder']
-        for key in ('architecture', 'weights'):
-            if ours[key] != theirs[key]:
-                raise ValueError(
-                    f'{self._path} has values of {theirs["name"]}, whose {key} are not those of '
-                    f'this {ours["name"]}: make a bank with this encoder'
-                )
-
-    def check_source(self, source: nn.Module) -> None:
-        """Refuse a bank whose keys are features of another model.
-
-        Args:
-            source: The :class:`~mmtagclip.regions.AffinitySource` of the queries.
-
-        Raises:
-            ValueError: It is another one, or has other weights.
-        """
-        ours, theirs = source_identity(source), self.facts['source']
-        if ours != theirs:
-            same = ours['name'] == theirs['name']
-            raise ValueError(
-                f'{self._path} has keys of {theirs["name"]}, but the queries are of '
-                f'{"other weights of it" if same else ours["name"]}: make a bank with this source'
-            )
 
     def check_regions(self, other: 'MemoryBank') -> None:
         """Refuse another bank whose rows are not the same regions.

@@ -111,6 +111,9 @@ class BankProcessor(nn.Module):
             )
         self.bank.check_source(source)
 
+    def check_words(self, words: Vocabulary) -> None:
+        """Check nothing: neighbours are compared with any words."""
+
     @property
     def search(self) -> str:
         """How the bank is searched."""
