@@ -168,7 +168,6 @@ def test_direct_segmentation_waits_for_its_flags(encoder_config, fake):
     }
     model = on_card(MODELS.build(config), fake)
     assert waits(fake, lambda: model.predict([cuda(3, 64, 96)]), truth=True).keys() == {
-        'models/segmentors/direct.py: _refined',  # to the card: which words
         'models/segmentors/direct.py: _cosines',  # are they finite?
         'models/segmentors/text_head.py: best_labels',  # which classes cover enough pixels?
     }
