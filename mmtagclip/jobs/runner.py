@@ -224,6 +224,17 @@ class Job:
         """Those of the batches that are not wholly done: images are computed together as ever."""
         return [list(batch) for batch in batches if not self.done.issuperset(batch)]
 
+    def results(self) -> dict[str, ImageRecord]:
+        """Records of the images that have a result, by name, without their files."""
+        found = {}
+        for name, (failed, text) in self._lines().items():
+            if not failed:
+                content = json.loads(text)
+                found[name] = ImageRecord.from_dict(
+                    {key: content[key] for key in content.keys() - {'source', 'files'}}
+                )
+        return found
+
     def add(
         self, index: int, record: ImageRecord, files: Mapping[str, bytes] | None = None
     ) -> None:

@@ -118,7 +118,7 @@ def test_tests_of_a_file():
         'tests/tools/test_analysis_tools.py',
     ]
     assert 'tests/models/taggers/test_golden.py' in of['mmtagclip/models/taggers/dmar.py']
-    assert of['mmtagclip/labels.py'] == ['tests/test_labels.py']
+    assert of['mmtagclip/labels.py'] == ['tests/test_labels.py', 'tests/test_defaults.py']
     with pytest.raises(FileNotFoundError, match=r'no tests mirror setup\.py: name some with'):
         mutants.tests_of('setup.py', ROOT)
 

@@ -1,17 +1,27 @@
 """How drawings look: they are compared with the drawings that were last looked at.
 
+Each pixel, if the libraries that drew them are the same; else nearly all pixels.
+
 After an intended change: run ``python -m tests.visualization.test_looks``, look at what it writes,
 and commit that.
 """
 
+import io
+import json
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from mmtagclip.labels import labels_metainfo
-from mmtagclip.visualization import contact_sheet, draw_masks, draw_tags
+from mmtagclip.palette import class_colours
+from mmtagclip.visualization import contact_sheet, draw_masks, draw_overview, draw_tags
+from mmtagclip.visualization.mask_figure import draw_instances
+from mmtagclip.visualization.score_figure import draw_scores
 
 FOLDER = Path(__file__).parent / 'looks'
 NAMES = ['dog', 'traffic light', 'a class with a long name', 'cat', 'sea']
@@ -62,6 +72,65 @@ def sheet():
     return contact_sheet(cells, columns=2)
 
 
+def crowded():
+    """Many classes: small text in several columns, names beside regions, similar colours."""
+    mask = np.full((64, 96), 255, np.uint8)
+    for label in range(15):
+        row, column = divmod(label, 5)
+        mask[4 + 20 * row : 8 + 20 * row + label, 2 + 19 * column : 14 + 19 * column] = label
+    mask[60, 40:42] = 15
+    names = [*NAMES, *(f'class number {label}' for label in range(5, 16))]
+    palette = [(20 + 3 * label, 100 + 9 * label, 200) for label in range(16)]
+    return draw_masks(plain(64, 96), mask, names, palette, title='Crowded ' * 9)
+
+
+def instances():
+    left, right, thin = np.zeros((3, 60, 90), bool)
+    left[10:40, 5:50], right[20:55, 40:80], thin[2:4, :] = True, True, True
+    found = [('dog', 0.61, left), ('dog', 0.93, right), ('cat', 0.9, thin)]
+    return draw_instances(plain(60, 90), found, title='Instances')
+
+
+def overview(height, width):
+    """Results as :func:`draw_overview` reads them."""
+    image = plain(height, width)
+    tags = SimpleNamespace(
+        error=None,
+        score_maps=np.linspace(0, 1, 48, dtype=np.float32).reshape(2, 4, 6),
+        classes=NAMES,
+        labels=np.array([1, 0]),
+        scores=np.array([0.7, 0.9, 0.1]),
+    )
+    tags.score_maps = tags.score_maps[[0, 1, 0]]
+    meta = labels_metainfo(NAMES, with_background=True)
+    masks = SimpleNamespace(
+        error=None,
+        mask=labelled(height, width, False),
+        classes=meta['classes'],
+        palette=meta['palette'],
+        background=0,
+    )
+    return draw_overview(image, tags, {'One model': masks, 'Another of a long name': masks})
+
+
+def scores(count):
+    random = np.random.RandomState(count)
+    rows = random.rand(40, count) ** 2
+    figure = draw_scores(
+        [f'class {label}' for label in range(count)],
+        rows,
+        positives=rows > 0.8,
+        thresholds=[None if label % 3 == 1 else 0.3 for label in range(count)],
+        title='Scores',
+    )
+    return np.asarray(Image.open(io.BytesIO(figure)).convert('RGB'))
+
+
+def colours():
+    """The first colours of classes, a row of 8 each."""
+    return np.array(class_colours(40), np.uint8).reshape(5, 8, 3)
+
+
 CASES = {
     'masks': lambda: masks(60, 90),
     'masks_tall': lambda: masks(120, 40, title='Large and small', opacity=0.8),
@@ -73,7 +142,20 @@ CASES = {
     'maps_flat': lambda: tags(30, 150, 2, True),
     'no_tags': lambda: draw_tags(plain(60, 90), [], []),
     'sheet': sheet,
+    'crowded': crowded,
+    'instances': instances,
+    'overview': lambda: overview(60, 90),
+    'overview_tall': lambda: overview(120, 30),
+    'scores': lambda: scores(5),
+    'colours': colours,
 }
+
+
+def versions():
+    """What decides single pixels."""
+    fonts = {f'{name} of Pillow': features.version(name) for name in ('freetype2', 'raqm')}
+    names = ('matplotlib', 'numpy', 'Pillow')
+    return {**fonts, **{name: version(name) for name in names}, 'opencv': cv2.__version__}
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -82,10 +164,13 @@ def test_drawings_look_as_they_did(name):
     drawn, before = CASES[name](), np.asarray(Image.open(FOLDER / f'{name}.webp'))
     assert drawn.shape == before.shape
     apart = np.abs(drawn.astype(int) - before).max(axis=-1)
+    if json.loads((FOLDER / 'versions.json').read_text()) == versions():
+        assert apart.max() <= 8
     assert (apart > 24).mean() < 0.0003
     assert apart.mean() < 0.2
 
 
 if __name__ == '__main__':
+    (FOLDER / 'versions.json').write_text(json.dumps(versions(), indent=2) + '\n')
     for name, draw in CASES.items():
         Image.fromarray(draw()).save(FOLDER / f'{name}.webp', lossless=True, method=6)

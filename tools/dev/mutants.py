@@ -3,8 +3,9 @@
 Each fault goes into a copy of the tree, never into the tree itself, and only the tests that mirror
 its file run against it. One process imports the large libraries once; for each fault it forks a
 child that imports the package from the copy, so that a fault costs little more than its tests.
-They run once without a fault, to record which of them reach which line. Those that reach the line
-of a fault come first, the quickest before the others, and the first that fails ends the run.
+They run once without a fault, to record which of them reach which line. Only those that reach the
+statement of a fault run, the quickest first, and the first that fails ends the run. The others run
+after them if the statement also runs outside of tests: when the module is imported, in a fixture.
 Needs a system that can fork (Linux, macOS).
 
 A fault that no test sees needs a test, or it changes nothing that anyone can observe.
@@ -22,6 +23,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -41,8 +43,18 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 # Modules that are imported once, before the first fork; then those of the package are forgotten.
 WARM = 'hypothesis,matplotlib.pyplot,mmtagclip.frameworks.segmentation,open_clip,pytest,timm'
-# Folders whose tests are not where the tree is mirrored.
-ELSEWHERE = {'mmtagclip/vocabularies': 'tests/clip/test_vocabulary.py'}
+# Files and folders whose tests are not where the tree is mirrored.
+ELSEWHERE = {
+    'mmtagclip/__init__.py': 'tests/test_lazy.py',
+    'mmtagclip/__main__.py': 'tests/test_start.py',
+    'mmtagclip/apis/banks.py': 'tests/test_cli_bank.py',
+    'mmtagclip/apis/region_run.py': 'tests/test_cli_regions.py',
+    'mmtagclip/label_config.py': 'tests/test_label_studio.py',
+    'mmtagclip/version.py': 'tests/test_packaging.py',
+    'mmtagclip/vocabularies/': 'tests/clip/test_vocabulary.py',
+}
+# Tests that look into every module of the package.
+EVERYWHERE = 'tests/test_defaults.py'
 OPERATORS = {
     '>': '>=',
     '>=': '>',
@@ -80,6 +92,7 @@ SYMBOLS = {
 }
 # Whether the tests of a fault failed, as pytest says it.
 PASSED, NO_TESTS, TIMEOUT = 0, 5, -1
+UNSEEN = {PASSED: 'NOT SEEN', NO_TESTS: 'NOT REACHED'}
 
 
 @dataclass(frozen=True, order=True)
@@ -148,11 +161,14 @@ def tests_of(path: str, tree: Path) -> list[str]:
     Raises:
         FileNotFoundError: There are none.
     """
-    for folder, tests in ELSEWHERE.items():
-        if path.startswith(f'{folder}/'):
-            return [tests]
     parts = Path(path).with_suffix('').parts
-    parts = parts[1:] if parts[0] == 'mmtagclip' else parts
+    everywhere = []
+    if parts[0] == 'mmtagclip':
+        parts = parts[1:]
+        everywhere = [EVERYWHERE] if (tree / EVERYWHERE).exists() else []
+    for start, tests in ELSEWHERE.items():
+        if path.startswith(start):
+            return [tests, *everywhere]
     while parts:
         folder = Path('tests', *parts[:-1])
         own = folder / f'test_{parts[-1]}.py'
@@ -162,7 +178,8 @@ def tests_of(path: str, tree: Path) -> list[str]:
                 file for file in others if file == own or file.stem.startswith(f'{own.stem}_')
             ]
         if others:
-            return [str(file) for file in sorted(others, key=lambda file: file != own)]
+            own_first = sorted(others, key=lambda file: file != own)
+            return [*map(str, own_first), *everywhere]
         parts = parts[:-1]
     raise FileNotFoundError(f'no tests mirror {path}: name some with --tests')
 
@@ -199,25 +216,27 @@ class Copy:
         finally:
             path.write_text(text, encoding='utf-8')
 
-    def run(self, tests: Sequence[str], plugin: Any, timeout: float) -> int:
+    def run(self, tests: Sequence[str], plugin: Any, seconds: float) -> int:
         """Run tests against the copy in a child of this process.
 
         Args:
             tests: Files, relative to the tree.
             plugin: Of pytest.
-            timeout: In seconds.
+            seconds: CPU time after which the child is ended, or after ten times as long.
 
         Returns:
             pytest's exit status, or :data:`TIMEOUT`.
         """
         child = os.fork()
         if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), resource.RLIM_INFINITY))
             _child(self.root, tests, plugin)
-        end = time.monotonic() + timeout
+        end = time.monotonic() + 10 * seconds
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                return os.waitstatus_to_exitcode(status)
+                code = os.waitstatus_to_exitcode(status)
+                return TIMEOUT if code == -signal.SIGXCPU else code
             time.sleep(0.02)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -230,20 +249,17 @@ class Plan:
 
     Attributes:
         seconds: CPU time of each test, by its name.
-        reached: The tests that reach a line in their calls, by file and line. Lines that run in
-            fixtures or at import are reached by none.
-        total: Seconds that all take together.
+        reached: The tests that reach a line in their calls, by file and line; among them the
+            empty name if it also runs outside of calls.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     reached: dict[str, dict[int, list[str]]] = field(default_factory=dict)
-    total: float = 0.0
 
-    def reaching(self, fault: Fault) -> set[str]:
-        """The tests that reach a fault's line, or else the next line that any test reaches."""
-        lines = self.reached.get(fault.path, {})
-        after = min((line for line in lines if line >= fault.line), default=None)
-        return set(lines[after]) if after is not None else set()
+    def reaching(self, path: str, lines: Sequence[int]) -> set[str]:
+        """The tests that reach any of some lines, see :attr:`reached`."""
+        known = self.reached.get(path, {})
+        return {test for line in lines for test in known.get(line, [])}
 
 
 class Recorder:
@@ -264,10 +280,6 @@ class Recorder:
             data_file=None, config_file=False, include=[f'{root}/mmtagclip/*']
         )
 
-    def pytest_sessionstart(self, session):
-        """Called by pytest before it imports any test."""
-        self.coverage.start()
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item):
         """Called by pytest for each test: a wrapper around its call, without fixtures."""
@@ -287,42 +299,57 @@ class Recorder:
         self.coverage.stop()
         data = self.coverage.get_data()
         reached = {
-            str(Path(file).relative_to(self.root)): {
-                line: [test for test in tests if test]
-                for line, tests in data.contexts_by_lineno(file).items()
-                if any(tests)
-            }
+            str(Path(file).relative_to(self.root)): data.contexts_by_lineno(file)
             for file in data.measured_files()
         }
         self.path.write_text(json.dumps([self.seconds, reached]), encoding='utf-8')
 
 
 class Order:
-    """A plugin of pytest that runs those tests first which probably see a fault.
+    """A plugin of pytest that runs the tests which may see a fault.
 
     Args:
         plan: What the tests do without a fault.
         fault: The fault.
+        text: The file without it.
         slow: Tests that take more seconds are left out.
+
+    Attributes:
+        seconds: CPU time that is far more than they need.
     """
 
-    def __init__(self, plan: Plan, fault: Fault, slow: float) -> None:
-        self.seconds = plan.seconds
-        self.reaching = plan.reaching(fault)
+    def __init__(self, plan: Plan, fault: Fault, text: str, slow: float) -> None:
+        self.known = plan.seconds
+        self.reaching = plan.reaching(fault.path, statement(fault, text))
+        self.all = '' in self.reaching or not fault.path.endswith('.py')
         self.slow = slow
+        self.seconds = 30 + 3 * sum(one for name, one in self.known.items() if self._runs(name))
+
+    def _runs(self, name: str) -> bool:
+        # A test that is not known was made by the fault.
+        known = self.known.get(name)
+        return known is None or (known <= self.slow and (self.all or name in self.reaching))
 
     def pytest_collection_modifyitems(self, items):
         """Called by pytest with the tests that it has found."""
-        # A test that is not known was made by the fault.
-        quick = [one for one in items if self.seconds.get(one.nodeid, 0) <= self.slow]
-        if self.reaching:
-            quick.sort(
-                key=lambda one: (
-                    one.nodeid not in self.reaching,
-                    self.seconds.get(one.nodeid, 0),
-                )
-            )
-        items[:] = quick
+        items[:] = sorted(
+            (item for item in items if self._runs(item.nodeid)),
+            key=lambda one: (one.nodeid not in self.reaching, self.known.get(one.nodeid, 0)),
+        )
+
+
+def statement(fault: Fault, text: str) -> Sequence[int]:
+    """Lines of the statement that a fault is in; of one that contains others, those before them."""
+    if not fault.path.endswith('.py'):
+        return [fault.line]
+    found = range(fault.line, fault.line + 1)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.stmt) and node.lineno <= fault.line:
+            inner = getattr(node, 'body', None)
+            last = max(node.lineno, inner[0].lineno - 1) if inner else node.end_lineno
+            if fault.line <= last:
+                found = range(node.lineno, last + 1)
+    return found
 
 
 def main() -> None:
@@ -381,15 +408,16 @@ def _try(
             plans[frozenset(tests)] = _without_fault(copy, tests, args.slow)
         plan = plans[frozenset(tests)]
         start = time.monotonic()
+        order = Order(plan, fault, copy.read(fault.path), args.slow)
         with copy.with_fault(fault):
-            status = copy.run(tests, Order(plan, fault, args.slow), timeout=3 * plan.total + 10)
-        verdict = {PASSED: 'NOT SEEN', TIMEOUT: 'seen (timeout)'}.get(status, 'seen')
+            status = copy.run(tests, order, order.seconds)
+        verdict = {TIMEOUT: 'seen (timeout)', **UNSEEN}.get(status, 'seen')
         print(
             f'{verdict:<14} {time.monotonic() - start:5.1f} s  {fault.path}:{fault.line}  '
             f'{fault.what}',
             flush=True,
         )
-        yield fault, status != PASSED
+        yield fault, status not in UNSEEN
 
 
 def _arguments() -> argparse.Namespace:
@@ -463,8 +491,7 @@ def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> Plan:
         SystemExit: They fail, or there are none.
     """
     record = copy.root.parent / 'plan.json'
-    start = time.monotonic()
-    status = copy.run(tests, Recorder(copy.root, record, slow), timeout=3600)
+    status = copy.run(tests, Recorder(copy.root, record, slow), 3600)
     if status != PASSED:
         problem = 'there are none' if status == NO_TESTS else 'they fail'
         raise SystemExit(f'without any fault, {problem}: {" ".join(tests)}')
@@ -472,7 +499,7 @@ def _without_fault(copy: Copy, tests: Sequence[str], slow: float) -> Plan:
     lines = {
         path: {int(line): names for line, names in one.items()} for path, one in reached.items()
     }
-    return Plan(seconds, lines, time.monotonic() - start)
+    return Plan(seconds, lines)
 
 
 def _child(root: Path, tests: Sequence[str], plugin: Any) -> None:
@@ -488,6 +515,8 @@ def _child(root: Path, tests: Sequence[str], plugin: Any) -> None:
         os.environ['PYTHONPATH'] = str(root)
         os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
         sys.dont_write_bytecode = isinstance(plugin, Order)
+        if isinstance(plugin, Recorder):  # before pytest imports conftest.py
+            plugin.coverage.start()
         status = int(pytest.main(['-x', '-q', '-p', 'no:cacheprovider', *tests], plugins=[plugin]))
     finally:
         os._exit(status)
