@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,27 @@ def move(source: Path, target: Path) -> None:
     """
     make_folder(target.parent)
     os.replace(source, target)
+
+
+def write_whole_to(filesystem: Any, path: str, *content: Content) -> None:
+    """Write a file of another store, such as a bucket, that appears whole under its name.
+
+    It is written to a temporary file of this machine first: closing a stream to a store after an
+    error would leave what was written so far under the name.
+
+    Args:
+        filesystem: Of fsspec.
+        path: The file, as the file system names it.
+        *content: Its bytes, in parts.
+
+    Raises:
+        OSError: The disk is full, or the store refuses the file.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        for part in content:
+            file.writelines([part] if isinstance(part, bytes) else part)
+        file.flush()
+        filesystem.put_file(file.name, path)
 
 
 def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:
@@ -190,13 +212,32 @@ def split_lines(text: str) -> list[str]:
     return [line.removesuffix('\r') for line in (lines[:-1] if lines[-1] == '' else lines)]
 
 
-def read_lines(path: str | Path, encoding: str = 'utf-8') -> list[str]:
-    """Lines of a text file; see :func:`split_lines`.
+def read_text(path: str | Path, what: str) -> str:
+    r"""The text of a user's file in UTF-8, with or without a mark of byte order.
+
+    Args:
+        path: The file; ``~`` is the home folder.
+        what: What it should be, for the messages, such as ``'tag file'``.
+
+    Returns:
+        The text, whose lines end with ``\n`` (``\r\n`` and ``\r`` are replaced).
 
     Raises:
-        UnicodeDecodeError: The file has another encoding.
+        FileNotFoundError: There is no such file.
+        ValueError: It is no text, or has another encoding.
     """
-    return split_lines(Path(path).read_bytes().decode(encoding))
+    path = user_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no {what} at {path}')
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not a UTF-8 text file ({error.reason}): save the {what} as UTF-8'
+        ) from None
+    if re.search('[\x00-\x08\x0e-\x1b]', text):
+        raise ValueError(f'{path} is not a text file: give a {what} in UTF-8')
+    return text
 
 
 def is_plain(text: str) -> bool:

@@ -1,9 +1,14 @@
 """Packages whose names are imported on first use: what needs no torch does not wait for it."""
 
+import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+
+# The first of the large packages that only this package imports, and everything heavy needs.
+LARGE = 'open_clip'
 
 
 def lazy_names(
@@ -23,7 +28,8 @@ def lazy_names(
         """Import a name on its first use."""
         if name not in where:
             raise AttributeError(f'module {package!r} has no attribute {name!r}')
-        value = getattr(import_module(where[name], package), name)
+        with without_collection():
+            value = getattr(import_module(where[name], package), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -32,3 +38,24 @@ def lazy_names(
         return sorted({*vars(sys.modules[package]), *where})
 
     return get, names
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Import the large packages without Python's garbage collector.
+
+    They make two million objects that stay. Otherwise the collector looks at them again and again,
+    which takes a third of the time of the imports, and at the program's end. So they are frozen
+    (:func:`gc.freeze`). The caller's garbage is collected before.
+    """
+    if LARGE in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if LARGE in sys.modules:
+            gc.freeze()
+        gc.enable()

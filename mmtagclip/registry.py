@@ -66,6 +66,7 @@ MODELS = ChildRegistry(
     [
         'models.clip_encoder',
         'models.data_preprocessor',
+        'models.pooling_trainer',
         'models.taggers.heads',
         'models.taggers.piaa',
         'models.taggers.tagger',

@@ -100,6 +100,19 @@ def test_the_rows_are_those_of_the_images(bank, data, model):
     assert found.facts['settings']['windows']['size'] == 64
 
 
+def test_other_rows_of_the_same_regions_are_told_apart(data, model, tmp_path):
+    shutil.copytree(data / 'images', tmp_path / 'images')
+    facts = []
+    for changed in (False, True):
+        image = tmp_path / 'images' / f'{NAMES[0]}.png'
+        if changed:
+            write_image(image, 255 - read_image(image))
+        out = tmp_path / f'{changed}.safetensors'
+        build_bank(model, image, data / 'regions', out, show_progress=False)
+        facts.append(MemoryBank(out).facts)
+    assert {key for key in facts[0] if facts[0][key] != facts[1][key]} == {'content'}
+
+
 @pytest.mark.usefixtures('built_once')
 def test_parts_make_the_same_file_and_resume(bank, data, config, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'b.safetensors'

@@ -283,6 +283,8 @@ ENCODERS = {
     'tagclip': VALUE_ONLY,
     'cls-seg': VALUE_ONLY,
     'maskclip': ('bicubic', *VALUE_ONLY[1:]),
+    'reco': ('bicubic_scale', *VALUE_ONLY[1:]),
+    'clip-dinoiser': ('bicubic', *VALUE_ONLY[1:]),
     'sclip': ('bicubic_scale', 'SCLIP', {'residual': True, 'mlp': True}),
     'clearclip': ('bicubic_scale', 'ClearCLIP', {'residual': False, 'mlp': False}),
     'naclip': ('bicubic_scale', 'NACLIP', {'residual': False, 'mlp': False, 'std': 5.0}),
@@ -365,7 +367,10 @@ ENCODERS = {
 ENCODERS['corrclip-v2-bank'] = ENCODERS['corrclip-v2']
 # What a method's figures are published with, if not OpenAI's ViT-B/16.
 CORRCLIP = ('corrclip', 'corrclip-v2', 'corrclip-v2-bank')
-BACKBONES = dict.fromkeys(CORRCLIP, 'vit-base-p16_metaclip')
+BACKBONES = {
+    **dict.fromkeys(CORRCLIP, 'vit-base-p16_metaclip'),
+    'clip-dinoiser': 'vit-base-p16_laion2b',
+}
 
 
 def published_name(method, data):
@@ -612,9 +617,12 @@ naclip_pamr  64.07  83.03  34.99  38.35  36.19  25.69  38.27  19.05
 itaclip      67.9   -      37.5   -      37.7   27.0   40.2   -
 proxyclip    61.3t  80.3t  35.3t  39.1t  37.5t  26.5t  38.1t  20.2t
 trident      67.1   84.5   38.6   42.2   41.1   28.3   42.9   21.9
+clip-dinoiser  -    80.9   -      35.9   -      24.6   31.1   20.0
 corrclip     74.8   88.8   44.2   48.8   43.7   31.6   49.4   26.9
 corrclip-v2  75.8   89.9   45.9   50.8   45.4   32.6   53.7   28.6
 corrclip-v2-bank  82.2   93.6   50.8   56.3   54.6   38.5   58.7   33.2
+data         cityscapes
+reco         19.3
 """  # noqa: E501
 
 
@@ -908,6 +916,15 @@ trident
   cocostuff171      448    336     224     40  0          0     -     80
   cityscapes        688    336     224     40  0          0     -     80
   ade20k            576    336     224     40  0          0     -     80
+clip-dinoiser
+  voc21             448    448     224    100  0          0     -     80
+  voc20             448    448     224    100  0          0     -     80
+  pascal-context60  448    448     224    100  0          0     -     80
+  pascal-context59  448    448     224    100  0          0     -     80
+  coco-object       448    448     224    100  0          0     -     80
+  cocostuff171      448    448     224    100  0          0     -     80
+  cityscapes        448    448     224    100  0          0     -     80
+  ade20k            448    448     224    100  0          0     -     80
 corrclip
   voc21             336    336     112     40  0.2        0     -     80
   voc20             336    336     112     40  0          0     -     80
@@ -935,6 +952,8 @@ corrclip-v2-bank
   cocostuff171      336    336     112     40  0          0     -     80
   cityscapes        784    224     112     40  0          0     -     80
   ade20k            448    336     112     40  0          0     -     80
+reco
+  cityscapes        448    224     112     1   0          0     -     85
 """
 
 
@@ -986,16 +1005,17 @@ def test_direct_published_values(
 
 
 def test_no_direct_config_is_left_out():
-    """Each encoder with each data set; PAMR for NACLIP, tags for three data sets."""
+    """Each encoder with each data set; PAMR for NACLIP, tags for three data sets; one of ReCo."""
     pairs = [row[:2] for row in published_rows()]
-    assert len(pairs) == len(set(pairs)) == 11 * len(DIRECT_CLASSES)
+    assert len(pairs) == len(set(pairs)) == 12 * len(DIRECT_CLASSES) + 1
     assert {Path(leaf).stem for leaf in DIRECT} == {
         *(published_name(*pair) for pair in pairs),
         *(published_name(*pair) + '_pamr' for pair in pairs if pair[0] == 'naclip'),
         *(
             'tag-guided-' + published_name(*pair)
             for pair in pairs
-            if pair[1] in ('voc21', 'coco-object', 'cocostuff171') and pair[0] not in CORRCLIP[1:]
+            if pair[1] in ('voc21', 'coco-object', 'cocostuff171')
+            and pair[0] not in (*CORRCLIP[1:], 'clip-dinoiser')
         ),
         'scclip_vit-large-p14_openai_voc21',
     }
@@ -1029,6 +1049,41 @@ def test_published_trident(data, factor, negative, halves, coarse):
     assert refinement.coarse == coarse
     assert (refinement.min_area, refinement.min_quality) == (225, 0.8)
     assert refinement.published_prompt
+
+
+@pytest.mark.parametrize('data', DIRECT_CLASSES)
+def test_published_clip_dinoiser(data):
+    """Names of one or two words, as the released code spells them; objectness on two data sets."""
+    head, model = direct_head(published_name('clip-dinoiser', data))
+    assert head.average == 'probabilities'
+    assert head.objectness_threshold == (0.99 if data in ('voc21', 'coco-object') else 0)
+    assert model.encoder.pooling == {
+        'type': 'mmtagclip.LearntPooling',
+        'checkpoint': 'data/clip_dinoiser/last.pt',
+        'clip': f'{model.encoder.model} ({model.encoder.pretrained})',
+    }
+    said = {word for phrases in head.vocabulary.phrases for word in phrases}
+    assert not said & {'diningtable', 'pottedplant', 'trafficlight', 'trafficsign'}
+    assert all(len(phrases) == 1 for phrases in head.vocabulary.phrases)
+
+
+def test_published_training_of_the_pooling():
+    cfg = load('pooling/pooling-objects_vit-base-p16_laion2b_folder.py')
+    pooling = MODELS.build(cfg.model.encoder.pooling)
+    assert (pooling.layer, pooling.gamma, pooling.channels) == (-3, 0.2, 256)
+    teacher = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch16_224.dino'}
+    options = {'pretrained': True, 'tokens': 'v', 'positions': 'bicubic_scale'}
+    assert cfg.model.teacher == {**teacher, **options}
+    assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (6300, 16)
+    rate = cfg.optim_wrapper.optimizer.lr
+    assert rate == 5e-5
+    assert rate * cfg.optim_wrapper.paramwise_cfg.custom_keys.bkg_decoder.lr_mult == 0.01
+    assert cfg.param_scheduler[0].milestones == [5000]
+    plain = load('pooling/pooling_vit-base-p16_laion2b_folder.py')
+    assert not MODELS.build(plain.model.encoder.pooling).objectness
+    assert plain.train_dataloader.dataset.type == 'mmtagclip.ImageFolder'
+    generator = load('pseudo_labels/masks_vit-base-p16_openai_folder.py')
+    assert cfg.train_dataloader.dataset.labels == f'{generator.work_dir}/pseudo_labels'
 
 
 @pytest.mark.parametrize('leaf', [*SEGMENTORS, *DIRECT])
@@ -1078,6 +1133,10 @@ def test_figures_of_direct_configs_name_their_data(folder):
         ('trident', 'voc21', 'seg_voc_plain', 26),
         ('trident', 'coco-object', 'seg_coco_plain', 16),
         ('trident', 'cityscapes', 'cityscapes', 0),
+        ('clip-dinoiser', 'voc21', 'voc', 1),
+        ('clip-dinoiser', 'coco-object', 'seg_coco_plain', 1),
+        ('clip-dinoiser', 'pascal-context60', 'pascal_context', 1),
+        ('clip-dinoiser', 'cityscapes', 'cityscapes', 0),
         ('corrclip', 'voc21', 'seg_voc_plain', 26),
         ('corrclip', 'coco-object', 'seg_coco_plain', 16),
         ('corrclip', 'pascal-context60', 'pascal_context', 1),

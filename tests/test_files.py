@@ -10,7 +10,7 @@ import pytest
 from mmtagclip.files import (
     append_lines,
     make_folder,
-    read_lines,
+    read_text,
     real_path,
     split_lines,
     sync_folder,
@@ -134,7 +134,7 @@ def test_appended_lines_are_safe(tmp_path, monkeypatch):
 def test_lines_end_at_newlines_alone(tmp_path, odd):
     path = tmp_path / 'a'
     path.write_bytes(f'a{odd}b\n\nc{odd}\r\nhalf'.encode())
-    assert read_lines(path) == [f'a{odd}b', '', f'c{odd}', 'half']
+    assert split_lines(read_text(path, 'list')) == [f'a{odd}b', '', f'c{odd}', 'half']
     assert list(whole_lines(path)) == [f'a{odd}b\n'.encode(), b'\n', f'c{odd}\r\n'.encode()]
 
 
@@ -172,3 +172,25 @@ def test_a_link_that_leads_to_itself_has_a_real_path(tmp_path):
     assert real_path(loop / 'a.jpg') == loop / 'a.jpg'
     (tmp_path / 'link').symlink_to(tmp_path)
     assert real_path(tmp_path / 'link' / 'a') == Path(os.path.realpath(tmp_path)) / 'a'
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'caf\xe9', r'a\.txt is not a UTF-8 text file \(.*\): save the tag file as UTF-8'),
+        (b'\xff\xd8\xff', 'is not a UTF-8 text file'),
+        (b'PK\x03\x04', r'a\.txt is not a text file: give a tag file in UTF-8'),
+        (None, r'no tag file at .*a\.txt'),
+    ],
+)
+def test_text_of_a_user_is_refused(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / 'a.txt').write_bytes(content)
+    error = FileNotFoundError if content is None else ValueError
+    with pytest.raises(error, match=message):
+        read_text(tmp_path / 'a.txt', 'tag file')
+
+
+def test_text_of_a_user_without_its_mark(tmp_path):
+    (tmp_path / 'a.txt').write_bytes(b'\xef\xbb\xbfa\r\nb\x0b\n')
+    assert read_text(tmp_path / 'a.txt', 'list') == 'a\nb\x0b\n'

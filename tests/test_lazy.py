@@ -1,12 +1,16 @@
 """Packages whose names are imported on first use."""
 
 import ast
+import gc
+import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import mmtagclip
+from mmtagclip.lazy import LARGE, without_collection
 
 PACKAGE = Path(mmtagclip.__file__).parent
 LAZY = [
@@ -39,3 +43,26 @@ def test_every_name_is_found_where_type_checkers_are_told(path):
     assert set(package.__all__) | set(told) <= set(dir(package))
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute"):
         package.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize('enabled', [True, False])
+def test_large_packages_are_imported_without_garbage_collection(monkeypatch, enabled):
+    monkeypatch.delitem(sys.modules, LARGE, raising=False)
+    frozen = []
+    monkeypatch.setattr(gc, 'freeze', lambda: frozen.append(gc.isenabled()))
+    assert gc.isenabled()
+    if not enabled:
+        gc.disable()
+    try:
+        with without_collection():
+            assert not gc.isenabled()
+        assert frozen == []  # nothing large was imported
+        with suppress(ImportError), without_collection(), without_collection():
+            monkeypatch.setitem(sys.modules, LARGE, ast)
+            raise ImportError
+        assert frozen == ([False] if enabled else [])
+        assert gc.isenabled() == enabled
+        with without_collection():
+            assert gc.isenabled() == enabled  # it is there already
+    finally:
+        gc.enable()

@@ -90,9 +90,9 @@ def test_mistakes_and_lists_need_no_torch(tmp_path):
 
 
 def test_tags_need_no_mmsegmentation(tmp_path):
-    """Nor matplotlib where nothing is drawn, and little beyond torch, open_clip and timm."""
+    """Nor IPython, nor matplotlib where nothing is drawn, and little beyond torch and open_clip."""
     program = """
-import json, sys, time
+import gc, json, sys, time
 times = [time.process_time()]
 import torch
 times.append(time.process_time())
@@ -103,7 +103,8 @@ times.append(time.process_time())
 from mmtagclip import cli
 code = cli.main(sys.argv[1:])
 drawing = 'matplotlib' in sys.modules
-names = [name for name in sys.modules if name.split('.')[0] == 'mmseg']
+names = [name for name in sys.modules if name.split('.')[0] in ('mmseg', 'IPython')]
+names += [] if gc.isenabled() else ['without garbage collection']
 print(json.dumps([times, drawing, code, names]))
 """
     out = tmp_path / 'tags.jsonl'

@@ -9,12 +9,13 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .analysis import Analysis
-    from .banks import build_bank, load_region_encoder
+    from .banks import build_bank, load_reference_encoder, load_region_encoder
     from .calibration import calibrate
     from .embedding import Embedder, EmbeddingFile, embed_images, search
     from .inferencer import inferencer_class
     from .inputs import ImageInput, list_images
     from .model_zoo import ModelEntry, find_config, list_models, load_config, zoo_root
+    from .references import build_references
     from .results import SegResult, TagResult
     from .seg_inferencer import SegInferencer
     from .tag_inferencer import TagInferencer
@@ -30,6 +31,7 @@ __all__ = [
     'TagInferencer',
     'TagResult',
     'build_bank',
+    'build_references',
     'calibrate',
     'embed_images',
     'find_config',
@@ -37,6 +39,7 @@ __all__ = [
     'list_images',
     'list_models',
     'load_config',
+    'load_reference_encoder',
     'load_region_encoder',
     'search',
     'zoo_root',
@@ -45,12 +48,13 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         '.analysis': ('Analysis',),
-        '.banks': ('build_bank', 'load_region_encoder'),
+        '.banks': ('build_bank', 'load_reference_encoder', 'load_region_encoder'),
         '.calibration': ('calibrate',),
         '.embedding': ('Embedder', 'EmbeddingFile', 'embed_images', 'search'),
         '.inferencer': ('inferencer_class',),
         '.inputs': ('ImageInput', 'list_images'),
         '.model_zoo': ('ModelEntry', 'find_config', 'list_models', 'load_config', 'zoo_root'),
+        '.references': ('build_references',),
         '.results': ('SegResult', 'TagResult'),
         '.seg_inferencer': ('SegInferencer',),
         '.tag_inferencer': ('TagInferencer',),

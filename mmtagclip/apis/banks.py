@@ -5,7 +5,7 @@ from ..frameworks import segmentation  # noqa: F401
 # isort: split
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ..clip.downloads import settle_downloads
 from ..datasets import LoadRegions
 from ..devices import check_device
 from ..files import make_folder, write_whole
-from ..jobs.description import Source, digest, file_stamp, flatten
+from ..jobs.description import Source, digest, file_stamp, flatten, hash_of
 from ..jobs.identity import identity
 from ..jobs.runner import (
     Job,
@@ -25,7 +25,7 @@ from ..jobs.runner import (
     remove_results,
     unfinished,
 )
-from ..models import RegionEncoder
+from ..models import ReferenceEncoder, RegionEncoder
 from ..records import ImageRecord
 from ..regions.bank import DTYPES, MemoryBank, bank_content, source_identity
 from ..registry import MODELS
@@ -34,6 +34,7 @@ from .inputs import ImageInput, list_images
 from .model_zoo import load_config
 
 ENDING = '.safetensors'
+Part = TypeVar('Part', bound=torch.nn.Module)
 
 
 def load_region_encoder(
@@ -51,15 +52,35 @@ def load_region_encoder(
         FileNotFoundError: There is no such config, or weights would have to be downloaded.
         ValueError: It is no config of a :class:`RegionEncoder`, or the device can't be used.
     """
+    what = 'a memory bank is made by a RegionEncoder', 'configs/_base_/banks/corrclip.py'
+    return _load(RegionEncoder, what, model, device, download)
+
+
+def load_reference_encoder(
+    model: Any, device: str | None = None, *, download: bool = False
+) -> ReferenceEncoder:
+    """Build what finds references; the arguments are those of :func:`load_region_encoder`.
+
+    Raises:
+        FileNotFoundError: There is no such config, or weights would have to be downloaded.
+        ValueError: It is no config of a :class:`ReferenceEncoder`, or the device can't be used.
+    """
+    what = 'references are made by a ReferenceEncoder', 'configs/_base_/banks/reco.py'
+    return _load(ReferenceEncoder, what, model, device, download)
+
+
+def _load(
+    kind: type[Part], what: tuple[str, str], model: Any, device: str | None, download: bool
+) -> Part:
     check_device(device)
-    if not isinstance(model, RegionEncoder):
+    if not isinstance(model, kind):
         config = load_config(model)
         settle_downloads(config.model, download)
         built = MODELS.build(config.model)
-        if not isinstance(built, RegionEncoder):
+        if not isinstance(built, kind):
             raise ValueError(
-                f'a memory bank is made by a RegionEncoder, not by a {type(built).__name__}: name '
-                'a config of one, such as configs/_base_/banks/corrclip.py'
+                f'{what[0]}, not by a {type(built).__name__}: name a config of one, such as '
+                f'{what[1]}'
             )
         model, device = built, device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return model.eval() if device is None else model.eval().to(device)
@@ -217,6 +238,7 @@ def _publish(run: Job, out: Path, model: RegionEncoder, dtype: str) -> dict[str,
         'source': source_identity(model.source),
         'settings': {'side': model.side, 'windows': identity(model.windows)},
         'regions': digest([images, image.tolist(), region]),
+        'content': digest([hash_of((run.root / one.more['rows']).read_bytes()) for one in records]),
         'errors': errors,
     }
 

@@ -72,7 +72,11 @@ class FolderRun:
             self.options['thresholds'] = read_thresholds(self.options['thresholds'])
         self.segments = not isinstance(inferencer, TagInferencer)
         sources = [Source(image.name, _stamp(image)) for image in self.images]
-        self.job = Job(root, self._manifest(), sources, replace=replace)
+        names = inferencer.names_for(
+            **{key: self.options.get(key) for key in inferencer.name_options}
+        )
+        manifest = manifest_of(inferencer, self.options, batch_size, names)
+        self.job = Job(root, manifest, sources, replace=replace)
 
     @property
     def num_done(self) -> int:
@@ -131,30 +135,38 @@ class FolderRun:
             return {}
         return {'masks.png': result.mask_png()}
 
-    def _manifest(self) -> Manifest:
-        names = self.inferencer.names_for(
-            **{key: self.options.get(key) for key in self.inferencer.name_options}
-        )
-        classes = self.inferencer.label_names(names)
-        description = {
-            'model': identity(self.inferencer.model),
-            'names': identity(names),
-            'options': {
-                key: value
-                for key, value in {'threshold': None, **self.options}.items()
-                if key not in WITHOUT_INFLUENCE
-            },
-            'pipeline': identity(self.inferencer.pipeline),
-            'file_max_side': self.inferencer.file_max_side,
-            'batch_size': self.batch_size,
-        }
-        # Names and colours of the labels follow from the classes.
-        job = {
+
+def manifest_of(
+    inferencer: ImageInferencer, options: Mapping[str, Any], batch_size: int, names: Any
+) -> Manifest:
+    """What decides the results of a run, without its images.
+
+    Args:
+        inferencer: What runs.
+        options: Of its call.
+        batch_size: Images per batch.
+        names: What its ``names_for`` returned for these options.
+    """
+    description = {
+        'model': identity(inferencer.model),
+        'names': identity(names),
+        'options': {
             key: value
-            for key, value in flatten(description).items()
-            if not key.startswith('names.dataset_meta.')
-        }
-        return Manifest('masks' if self.segments else 'tags', classes, job)
+            for key, value in {'threshold': None, **options}.items()
+            if key not in WITHOUT_INFLUENCE
+        },
+        'pipeline': identity(inferencer.pipeline),
+        'file_max_side': inferencer.file_max_side,
+        'batch_size': batch_size,
+    }
+    # Names and colours of the labels follow from the classes.
+    job = {
+        key: value
+        for key, value in flatten(description).items()
+        if not key.startswith('names.dataset_meta.')
+    }
+    kind = 'tags' if isinstance(inferencer, TagInferencer) else 'masks'
+    return Manifest(kind, inferencer.label_names(names), job)
 
 
 def _stamp(image: ImageInput) -> Any:

@@ -31,7 +31,7 @@ from ..records import encode_line
 from ..registry import MODELS
 from .call import Call, NameSource, checks_options, takes, typed_names
 from .demo_model import are_demo_scenes, demo_notice, is_demo_model
-from .inputs import ImageInput, list_images
+from .inputs import ImageInput, list_images, read_ahead
 from .model_zoo import load_config
 from .results import SegResult, TagResult
 from .weights import class_meta, load_trained
@@ -290,14 +290,11 @@ class ImageInferencer(BaseInferencer, Generic[Result]):
         batch_size: int = 1,
         on_error: str | None = None,
     ) -> Iterator[list[LoadedImage]]:
-        """Read images and bring them through the pipeline, batch by batch."""
+        """Bring images through the pipeline batch by batch; see :func:`read_ahead`."""
         on_error = self.on_error if on_error is None else on_error
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        return (
-            [self.load(image, on_error) for image in inputs[start : start + batch_size]]
-            for start in range(0, len(inputs), batch_size)
-        )
+        return read_ahead(inputs, batch_size, lambda image: self.load(image, on_error))
 
     def load(self, image: ImageInput, on_error: str = 'raise') -> LoadedImage:
         """Read one image and bring it through the pipeline.

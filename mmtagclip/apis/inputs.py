@@ -3,17 +3,20 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ..files import user_path
 from ..images import decode, no_image, output_stems, read_image, split_files, unread_sentence
+
+Loaded = TypeVar('Loaded')
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,37 @@ def list_images(
         image if image.stem else replace(image, stem=stem)
         for image, stem in zip(images, stems, strict=True)
     ]
+
+
+def read_ahead(
+    images: Sequence[ImageInput], batch_size: int, load: Callable[[ImageInput], Loaded]
+) -> Iterator[list[Loaded]]:
+    """Load images batch by batch, each batch in a thread while the caller works on the one before.
+
+    Images in memory are loaded when they are asked for, because the caller may change them.
+
+    Args:
+        images: The images.
+        batch_size: Images per batch.
+        load: Loads one.
+
+    Yields:
+        The batches, in order. An error is raised where its batch would be.
+    """
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+
+    def loaded(batch: Sequence[ImageInput]) -> list[Loaded]:
+        return [load(image) for image in batch]
+
+    if len(batches) < 2 or not all(isinstance(image.source, Path) for image in images):
+        yield from map(loaded, batches)
+        return
+    with ThreadPoolExecutor(1, 'images') as thread:
+        coming = thread.submit(loaded, batches[0])
+        for batch in batches[1:]:
+            here, coming = coming.result(), thread.submit(loaded, batch)
+            yield here
+        yield coming.result()
 
 
 def _add(images: list[ImageInput], item: Any, bgr: bool, left_out: list[Path]) -> None:

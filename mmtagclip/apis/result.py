@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageShow
+from PIL import Image
 
 from ..files import make_folder, write_image
 from .inputs import ImageInput, list_images
@@ -159,7 +159,10 @@ class ImageResult:
             from IPython.display import display
 
             display(picture)
-        elif not ImageShow.show(picture, title=self.image):
+            return
+        from PIL import ImageShow  # here: it imports IPython, where that is installed
+
+        if not ImageShow.show(picture, title=self.image):
             raise RuntimeError('no program here shows images: use save(path) instead')
 
     def _repr_png_(self) -> bytes | None:

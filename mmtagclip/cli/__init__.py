@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from ..version import __version__
 from . import (
     bank,
+    batch,
     calibrate,
     check,
     config,
@@ -29,6 +30,7 @@ from . import (
     export,
     images,
     models,
+    references,
     regions,
     search,
     thresholds,
@@ -120,8 +122,8 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 wrong usage or 
     parser.add_argument('--version', action='version', version=f'mmtagclip {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for command in (
-        images, calibrate, thresholds, regions, bank, convert, embed, search, models, config, demo,
-        web, export, check,
+        images, batch, calibrate, thresholds, regions, bank, references, convert, embed, search,
+        models, config, demo, web, export, check,
     ):  # fmt: skip
         command.add_parser(commands)
     return parser

@@ -11,6 +11,7 @@ from typing import Any
 from ..exports import Options, formats_of_runs
 from ..files import real_path, user_path
 from ..images import unread_sentence
+from .batch import add_engine, check_job, is_job, run_job
 from .common import (
     CHECKPOINT,
     OK,
@@ -176,13 +177,19 @@ def _add_command(commands: Any, name: str, model: str, text: str, epilog: str) -
         help='images per batch (default: 1); those of equal size are encoded together',
     )
     add_reading(parser)
+    add_engine(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """``mmtagclip tag`` and ``mmtagclip segment``."""
-    check_out(args)
+    job = is_job(args)
     unread: list[Path] = []
-    images = input_images(args, unread)
+    images: list[Any] = []
+    if job:
+        check_job(args)
+    else:
+        check_out(args)
+        images = input_images(args, unread)
     check_model(args)
     from ..apis.model_zoo import task_of
     from ..clip import parse_names
@@ -216,6 +223,8 @@ def run(args: argparse.Namespace) -> int:
     kind = apis.TagInferencer if args.command == 'tag' else apis.SegInferencer
     if apis.inferencer_class(config) is not kind:
         raise other_command(args)
+    if job:
+        return run_job(args, config, options)
     inferencer = kind(
         config,
         weights_of(args, config),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .loading import LoadedCLIP, load_clip, read_state_dict, weights_digest
     from .names import Names, load_names
+    from .pooling import LearntPooling
     from .text import TextEncoder, encode_text
     from .vocabulary import (
         Vocabulary,
@@ -45,6 +46,7 @@ __all__ = [
     'Encoded',
     'LastBlock',
     'LastBlockContext',
+    'LearntPooling',
     'LoadedCLIP',
     'Names',
     'Prepared',
@@ -84,6 +86,7 @@ _get, __dir__ = lazy_names(
         ),
         '.loading': ('LoadedCLIP', 'load_clip', 'read_state_dict', 'weights_digest'),
         '.names': ('Names', 'load_names'),
+        '.pooling': ('LearntPooling',),
         '.text': ('TextEncoder', 'encode_text'),
         '.vocabulary': (
             'Vocabulary',

@@ -59,6 +59,10 @@ class Block(ABC):
         """Compute what is added to the input: ``(B, heads, n, d)`` to ``(B, n, width)`` float32."""
 
     @abstractmethod
+    def mlp_input(self, x: Tensor) -> Tensor:
+        """Return what the MLP reads of the stream ``(B, n, width)`` behind the attention."""
+
+    @abstractmethod
     def feed_forward(self, x: Tensor) -> Tensor:
         """Apply norm and MLP, without the residual: ``(B, n, width)`` float32."""
 

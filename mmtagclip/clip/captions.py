@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..files import read_lines, user_path
+from ..files import read_text, split_lines, user_path
 from ..images import image_stem, images_below
 from .matching import NameFinder, words_of
 
@@ -42,15 +42,8 @@ def read_captions(source: str | Path | Sequence[str]) -> list[str]:
         if path.is_dir():
             paths, _ = images_below(path)
             texts = [re.sub('[_-]+', ' ', image_stem(one)) for one in paths]
-        elif path.is_file():
-            try:
-                texts = read_lines(path, encoding='utf-8-sig')
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f'the captions in {path} are not UTF-8 ({error.reason}): save the file as UTF-8'
-                ) from None
         else:
-            raise FileNotFoundError(f'no captions at {path}')
+            texts = split_lines(read_text(path, 'file of captions'))
     else:
         texts = list(source)
         for text in texts:

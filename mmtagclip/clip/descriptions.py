@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import user_path
+from ..files import read_text, user_path
 from .class_files import read_mapping
 
 if TYPE_CHECKING:  # options are checked without torch
@@ -181,12 +181,9 @@ def load_descriptors(
     if isinstance(source, str | Path):
         path = user_path(source)
         where = str(path)
-        if not path.is_file():
-            raise FileNotFoundError(f'no file of descriptions at {path}')
+        text = read_text(path, 'file of descriptions')
         try:
-            content = read_mapping(path.read_text(encoding='utf-8-sig'))
-        except UnicodeDecodeError as error:
-            raise ValueError(f'{path} is not UTF-8 ({error.reason}): save it as UTF-8') from None
+            content = read_mapping(text)
         except ValueError as error:
             raise ValueError(f'{path} {error}') from None
     if not isinstance(content, Mapping) or not content:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import attend, attention_map, ride
+from .block import attend, ride
 from .last_blocks import (
     Companions,
     LastBlock,
@@ -20,6 +20,8 @@ from .last_blocks import (
     Streams,
 )
 from .loading import LoadedCLIP, architecture_digest, weights_digest
+from .pooling import LearntPooling
+from .steps import Steps
 from .towers import POSITIONS, Tower, build_tower
 
 # Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
@@ -93,6 +95,8 @@ class DenseFeatures:
         attention: Statistics of the attention maps.
         input_grid: ``(h, w)`` of the patches in ``last_input``.
         inputs: Inputs ``(B, P+N, width)`` of the requested blocks.
+        objectness: ``(B, N)`` logits of patches that show an object; None unless the encoder's
+            pooling has learnt them.
     """
 
     patches: Tensor
@@ -102,6 +106,7 @@ class DenseFeatures:
     attention: AttentionStatistics
     input_grid: tuple[int, int]
     inputs: dict[int, Tensor] = field(default_factory=dict)
+    objectness: Tensor | None = None
 
     @classmethod
     def cat(cls, parts: Sequence['DenseFeatures']) -> 'DenseFeatures':
@@ -115,7 +120,17 @@ class DenseFeatures:
         attention = AttentionStatistics.cat([one.attention for one in parts])
         one = parts[0]
         inputs = {key: torch.cat([part.inputs[key] for part in parts]) for key in one.inputs}
-        return cls(patches, class_token, one.grid, last_input, attention, one.input_grid, inputs)
+        objects = [part.objectness for part in parts if part.objectness is not None]
+        return cls(
+            patches,
+            class_token,
+            one.grid,
+            last_input,
+            attention,
+            one.input_grid,
+            inputs,
+            torch.cat(objects) if objects else None,
+        )
 
     def __getitem__(self, image: int) -> 'DenseFeatures':
         """Return the features of one image, with a batch dimension of 1."""
@@ -128,6 +143,7 @@ class DenseFeatures:
             self.attention[image],
             self.input_grid,
             {key: value[one] for key, value in self.inputs.items()},
+            None if self.objectness is None else self.objectness[one],
         )
 
 
@@ -173,6 +189,10 @@ class DenseEncoder(nn.Module):
         mean: Mean of the normalisation that the weights were trained with, for RGB values in
             [0, 1]. Default: the model's, if it is known.
         std: Its standard deviation; the same.
+        pooling: What averages alike patches behind the projection; nothing does by default.
+        compiled: Whether ``torch.compile`` compiles the blocks, at their first use; or its
+            options, such as ``{'mode': 'max-autotune'}``. Needs a C++ compiler on a CPU. Results
+            differ by round-off.
 
     Attributes:
         tower: The image tower, read patch by patch.
@@ -186,13 +206,14 @@ class DenseEncoder(nn.Module):
             for RGB values in [0, 1].
 
     Raises:
-        ValueError: The dtype, ``positions`` or an option of the tower is unknown, the tower is
-            convolutional and has no last block, the policy needs a block that the model does
-            not have, or the normalisation is not known.
+        ValueError: The dtype, ``positions``, ``compiled`` or an option of the tower is unknown, the
+            tower is convolutional and has no last block, the policy needs a block that the model
+            does not have, the normalisation is not known, or the pooling is for another model.
     """
 
     clip: Any
     last_block: LastBlock | None
+    pooling: LearntPooling | None
 
     def __init__(
         self,
@@ -203,6 +224,8 @@ class DenseEncoder(nn.Module):
         tower: Mapping[str, Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        pooling: LearntPooling | None = None,
+        compiled: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if dtype not in DTYPES:
@@ -234,6 +257,21 @@ class DenseEncoder(nn.Module):
                 'std of the encoder'
             )
         self.mean, self.std = tuple(mean), tuple(std)
+        if not isinstance(compiled, bool | Mapping):
+            raise ValueError(
+                f'compiled must be True, False or options of torch.compile, not {compiled!r}'
+            )
+        self.compiled = compiled if isinstance(compiled, bool) else dict(compiled)
+        options = {} if self.compiled is True else self.compiled
+        self._steps = Steps() if options is False else Steps.compiled(options)
+        self.pooling = pooling
+        if pooling is not None:
+            pooling.attach(self)
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of the blocks; a tracer, as of the export to ONNX, sees them as they are."""
+        return Steps() if torch.jit.is_tracing() else self._steps
 
     def _policy(self, last_block: LastBlock | None) -> LastBlock | None:
         """The policy of block L-1, with its layers for the model's depth."""
@@ -309,6 +347,11 @@ class DenseEncoder(nn.Module):
             if self.last_block.state_dict():
                 last_block += f' of weights {weights_digest(self.last_block)}'
         options = {'tower': repr(self.tower_options)} if self.tower_options else {}
+        if self.pooling is not None:
+            options['pooling'] = (
+                f'{type(self.pooling).__name__}({self.pooling.extra_repr()}) of weights '
+                f'{self.pooling.digest}'
+            )
         return {
             'name': self.name,
             'weights': self._weights,
@@ -413,41 +456,52 @@ class DenseEncoder(nn.Module):
         """Encode images together; the arguments are those of :meth:`forward`, already checked."""
         if self.last_block is None:
             x, grid = self.embed(images)
-            return self._features(x, grid, x, AttentionStatistics(), grid, {})
+            patches, whole = (F.normalize(one, dim=-1) for one in self.read(x, grid))
+            return DenseFeatures(patches, whole, grid, x, AttentionStatistics(), grid)
         statistics = AttentionStatistics()
 
         def look(index: int, q: Tensor, k: Tensor, v: Tensor | None) -> Tensor | None:
             if not votes and not any(index in layers for layers in wanted):
                 return None
-            attention, y = attention_map(q, k, v, self.tower.lead)
+            attention, y = self.steps.attention_map(q, k, v, self.tower.lead)
             _record(statistics, attention, index, wanted, votes)
             return y
 
         context = self.walk(images, look, companions, inputs)
         for layers, total in statistics.means.items():
             total /= len(layers)
-        out, grid = self.last_block(context)
+        patches, whole, grid, objectness = self.finish(context)
         if grid != context.grid and (votes or wanted):
             raise ValueError(
                 f'{type(self.last_block).__name__} returns a grid of {grid[0]}x{grid[1]} '
                 f'patches, but attention maps have {context.grid[0]}x{context.grid[1]}: '
                 'set keep_grid=False'
             )
+        patches, whole = (F.normalize(one, dim=-1) for one in (patches, whole))
         kept = {layer: context.inputs[layer] for layer in inputs}
-        return self._features(out, grid, context.x, statistics, context.grid, kept)
+        return DenseFeatures(
+            patches, whole, grid, context.x, statistics, context.grid, kept, objectness
+        )
 
-    def _features(
-        self,
-        out: Streams,
-        grid: tuple[int, int],
-        last_input: Tensor,
-        statistics: AttentionStatistics,
-        input_grid: tuple[int, int],
-        inputs: dict[int, Tensor],
-    ) -> DenseFeatures:
-        """Read what comes out of the last block."""
-        patches, whole = (F.normalize(one, dim=-1) for one in self.read(out, grid))
-        return DenseFeatures(patches, whole, grid, last_input, statistics, input_grid, inputs)
+    def finish(
+        self, context: LastBlockContext
+    ) -> tuple[Tensor, Tensor, tuple[int, int], Tensor | None]:
+        """Run the last block and what follows it.
+
+        Args:
+            context: Of :meth:`walk`.
+
+        Returns:
+            Patches ``(B, N, D)`` and global feature ``(B, D)``, not of unit length, the grid of the
+            patches, and :attr:`DenseFeatures.objectness`.
+        """
+        assert self.last_block is not None
+        out, grid = self.last_block(context)
+        patches, whole = self.read(out, grid)
+        if self.pooling is None:
+            return patches, whole, grid, None
+        patches, grid, objectness = self.pooling(patches, grid, context)
+        return patches, whole, grid, objectness
 
     @torch.no_grad()
     def raw_patches(
@@ -460,11 +514,10 @@ class DenseEncoder(nn.Module):
             companions: The same.
         """
         if self.last_block is None:
-            out: Streams
-            out, grid = self.embed(images)
-        else:
-            out, grid = self.last_block(self.walk(images, lambda *_: None, companions))
-        return self.read(out, grid)[0], grid
+            x, grid = self.embed(images)
+            return self.read(x, grid)[0], grid
+        patches, _, grid, _ = self.finish(self.walk(images, lambda *_: None, companions))
+        return patches, grid
 
     def read(
         self, out: Streams, grid: tuple[int, int], policy: LastBlock | None = None
@@ -521,6 +574,7 @@ class DenseEncoder(nn.Module):
         companions = Companions() if companions is None else companions
         self._check_companions(companions, images)
         inputs: dict[int, Tensor] = {}
+        middle = None
         x, grid = self.embed(images)
         lead = self.tower.lead
         pixels = self.pixels(images) if self.last_block.needs_pixels else None
@@ -528,22 +582,48 @@ class DenseEncoder(nn.Module):
         riders, seen = prepared.riders, None
         if riders is not None and prepared.seen is not None:
             seen = F.pad(prepared.seen, (lead, 0), value=True)[:, None]
-        blocks = self.tower.blocks(grid)
+        blocks, steps = self.tower.blocks(grid), self.steps
         for index, block in enumerate(blocks):
             last = index == self.num_blocks - 1
             if index in self.last_block.block_inputs or index in kept:
                 inputs[index] = x
             if riders is None:
-                q, k, v = block.query_key_value(x)
+                q, k, v = steps.query_key_value(block, x)
             else:
                 q, k, v, riders = ride(block, riders, x, seen)
             y = look(index, q, k, None if last else v)
             if not last:
                 y = attend(q, k, v) if y is None else y
-                x = block.after_attention(x + block.attention_output(y))
+                if self.pooling is not None and index == self.pooling.block:
+                    x = x + block.attention_output(y)
+                    middle = block.mlp_input(x)[:, lead:]
+                    x = block.after_attention(x)
+                else:
+                    x = steps.add_attention(block, x, y)
         return LastBlockContext(
-            blocks, x, (q, k, v), grid, inputs, pixels, lead, companions, prepared, riders
+            blocks, x, (q, k, v), grid, inputs, pixels, lead, companions, prepared, riders, middle
         )
+
+    @torch.no_grad()
+    def pooling_input(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Compute what the pooling reads, and run no later block.
+
+        Args:
+            images: See :meth:`forward`.
+
+        Returns:
+            ``(B, N, width)``, and the grid ``(h, w)``.
+        """
+        assert self.pooling is not None
+        parts = []
+        for part in self._in_parts(images):
+            x, grid = self.embed(part)
+            *earlier, block = self.tower.blocks(grid)[: self.pooling.block + 1]
+            for one in earlier:
+                x = one.ordinary(x)
+            x = x + block.attention_output(attend(*block.query_key_value(x)))
+            parts.append(block.mlp_input(x)[:, self.tower.lead :])
+        return torch.cat(parts), grid
 
     @torch.no_grad()
     def encode_class_token(self, images: Tensor, seen: Tensor | None = None) -> Tensor:
@@ -576,7 +656,7 @@ class DenseEncoder(nn.Module):
         x, grid = self.embed(images)
         row = self.tower.row_mask(seen)
         for block in self.tower.blocks(grid)[:-1]:
-            x = block.ordinary(x, row)
+            x = self.steps.ordinary(block, x, row)
         return F.normalize(self.tower.global_feature(x, grid, seen), dim=-1)
 
     @torch.no_grad()

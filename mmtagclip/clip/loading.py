@@ -46,7 +46,7 @@ from .downloads import (
 )
 from .published import PUBLISHED, SentencePieceTokenizer
 from .tokenizer import FILE, SETTINGS, FileTokenizer, find_tokenizer
-from .torch_file import read_torch_zip
+from .torch_file import plain, read_torch_zip
 from .towers import Tower, check_tower
 
 # File names of the architecture and the weights in open_clip's layout, the safest first.
@@ -296,13 +296,15 @@ def context_length(clip: Any) -> int:
     return int(length if length is not None else clip.text.context_length)
 
 
-def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
+def read_state_dict(path: str | Path, strict: bool = True) -> tuple[dict[str, Tensor], bool]:
     """Read the weights in a file without running code from it.
 
     Args:
         path: ``.safetensors``, ``.npz``, a TorchScript archive (only its tensors are
             read), or a file of ``torch.save`` that contains only tensors and plain
             containers.
+        strict: Whether objects of classes, such as mmengine saves beside the weights, are
+            refused. If False, they are left out; they are never made.
 
     Returns:
         The state dict without ``module.`` prefixes, and whether the file shows that
@@ -316,7 +318,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     try:
-        content = _read_file(path)
+        content = _read_file(path, strict)
     except pickle.UnpicklingError:
         raise ValueError(
             f'{path} is damaged or contains pickled Python objects, which could run '
@@ -324,7 +326,8 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
         ) from None
     except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f'{path} is not a complete checkpoint file: {error}') from None
-    for key in ('state_dict', 'model'):  # the latter in Meta's files
+    # The second in Meta's files, the third in CLIP-DINOiser's.
+    for key in ('state_dict', 'model', 'model_state_dict'):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if (
@@ -344,7 +347,7 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], bool]:
     }, from_openai
 
 
-def _read_file(path: Path) -> Any:
+def _read_file(path: Path, strict: bool) -> Any:
     """Read the content of a checkpoint file."""
     if path.suffix == '.safetensors':
         return load_file(path)
@@ -354,7 +357,8 @@ def _read_file(path: Path) -> Any:
     with path.open('rb') as file:
         start = file.read(4)
     if zipfile.is_zipfile(path) or start == b'PK\x03\x04':
-        return read_torch_zip(path)
+        content = read_torch_zip(path, strict=strict)
+        return content if strict else plain(content)
     if tarfile.is_tarfile(path):
         raise ValueError('it is a tar archive, as PyTorch wrote before 2018')
     return torch.load(path, map_location='cpu', weights_only=True)

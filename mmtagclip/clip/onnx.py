@@ -78,8 +78,8 @@ class DenseGraph(nn.Module):
             if index in self.layers:
                 mean = mean + attention
 
-        features = encoder.read(*encoder.last_block(encoder.walk(images, look)))
-        patches, class_token = (F.normalize(one, dim=-1) for one in features)
+        features = encoder.finish(encoder.walk(images, look))
+        patches, class_token = (F.normalize(one, dim=-1) for one in features[:2])
         return patches, class_token, mean / len(self.layers), votes
 
 

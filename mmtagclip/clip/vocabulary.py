@@ -10,7 +10,7 @@ from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..files import is_plain, split_lines, user_path
+from ..files import is_plain, read_text, split_lines, user_path
 from .class_files import (
     IMAGENET,
     Row,
@@ -329,8 +329,9 @@ def load_labels(
         if not path.is_file():
             raise FileNotFoundError(f'no file of labels at {path}')
         if path.suffix.lower() in ('.json', '.yaml', '.yml'):
+            text = read_text(path, 'file of labels')
             try:
-                content = read_mapping(_text(path))
+                content = read_mapping(text)
             except ValueError as error:
                 raise ValueError(f'{path} {error}') from None
         else:
@@ -427,7 +428,7 @@ def _file_rows(path: Path) -> Iterable[Row]:
         TypeError: A name is no string.
         ValueError: The file has a format that holds no names, or is damaged.
     """
-    text = _text(path)
+    text = read_text(path, 'list of names')
     lines = _content(text)
     ending = path.suffix.lower()
     if not lines:
@@ -567,7 +568,7 @@ def _listed(item: object) -> Sequence:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a file that are neither blank nor comments, without white space around them."""
-    return _content(_text(path))
+    return _content(read_text(path, 'list of names'))
 
 
 def _content(text: str) -> list[str]:
@@ -576,20 +577,3 @@ def _content(text: str) -> list[str]:
         for line in split_lines(text)
         if line.strip() and not line.lstrip().startswith('#')
     ]
-
-
-def _text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ValueError: It is no text, or in another encoding.
-    """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
-        ) from None
-    if re.search('[\x00-\x08\x0e-\x1b]', text):
-        raise ValueError(f'{path} is not a text file: give a UTF-8 text file')
-    return text

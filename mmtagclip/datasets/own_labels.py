@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 
 from ..clip import Vocabulary
+from ..files import read_text, split_lines
 from ..images import image_stem, images_below, read_index_mask
 from ..labels import IGNORED
 from .coco import read_coco
@@ -253,7 +254,7 @@ def _of_yolo(
 def _yolo_classes(file: Path, classes: Sequence[str]) -> set[int]:
     """Classes of the boxes or polygons of a label file."""
     found = set()
-    for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(split_lines(read_text(file, 'label file')), start=1):
         words = line.split()
         if not words:
             continue

@@ -26,22 +26,26 @@ class LoadRegions(BaseTransform):
         unsegmented: Id in the files of pixels that belong to no region; some tools write -1.
         on_error: ``'raise'`` stops at an image without valid regions. ``'skip'`` marks it with
             ``load_error`` (a sentence) and continues.
+        min_score: See :func:`mmtagclip.regions.region_files`; EntitySeg's regions: 0.5.
 
     Raises:
         FileNotFoundError: There is nothing at the path.
-        ValueError: ``on_error`` is neither of these; or the regions of an image are missing,
-            damaged or of another size.
+        ValueError: ``on_error`` is neither of these; there are no scores for ``min_score``; or the
+            regions of an image are missing, damaged or of another size.
     """
 
-    def __init__(self, path: str, unsegmented: int = 0, on_error: str = 'raise') -> None:
+    def __init__(
+        self, path: str, unsegmented: int = 0, on_error: str = 'raise', min_score: float = 0.0
+    ) -> None:
         if on_error not in ('raise', 'skip'):
             raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-        entries = region_files(path)
+        entries = region_files(path, min_score)
         self._index = ImageIndex(path, entries)
         # What a job knows the files by.
         self.stamps = {name: file_stamp(entry.path) for name, entry in entries}
         self.unsegmented = unsegmented
         self.on_error = on_error
+        self.min_score = min_score
 
     def transform(self, results: dict) -> dict:
         """Add the regions of ``results['img_path']``."""

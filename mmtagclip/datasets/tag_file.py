@@ -8,7 +8,7 @@ from pathlib import Path
 from mmcv.transforms import BaseTransform
 
 from ..clip import Vocabulary
-from ..files import read_lines, write_whole
+from ..files import read_text, split_lines, write_whole
 from ..records import ImageRecord, parse_json
 from ..registry import TRANSFORMS
 from .image_index import ImageIndex
@@ -45,15 +45,8 @@ def read_tag_file(path: str | Path, classes: Sequence[str]) -> list[TagRecord]:
             list of names; the message says on which line.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no tag file at {path}')
     index = {name: label for label, name in enumerate(classes)}
-    try:
-        lines = read_lines(path, encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path} is not a UTF-8 text file ({error.reason}): give a tag file'
-        ) from None
+    lines = split_lines(read_text(path, 'tag file'))
     _check_indices(lines, path)
     records: dict[str, TagRecord] = {}
     for number, line in enumerate(lines, start=1):

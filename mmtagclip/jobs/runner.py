@@ -118,8 +118,21 @@ class Manifest:
         path = Path(root) / 'manifest.json'
         if not path.is_file():
             raise FileNotFoundError(f'{root} holds no results: there is no {path.name}')
+        return cls.decode(path.read_bytes(), path)
+
+    @classmethod
+    def decode(cls, content: bytes, path: str | Path) -> 'Manifest':
+        """The manifest that :meth:`encode` made.
+
+        Args:
+            content: The file's content.
+            path: Its path, for messages.
+
+        Raises:
+            ValueError: It is damaged, or no manifest of ours.
+        """
         try:
-            values = parse_json(path.read_bytes())
+            values = parse_json(content)
             if not isinstance(values, dict) or values.pop('format', None) != FORMAT:
                 raise ValueError(f'it has no "format": "{FORMAT}"')
             if values.pop('digest', None) != digest({'format': FORMAT, **values}):
@@ -127,6 +140,24 @@ class Manifest:
             return cls(**values)
         except (ValueError, TypeError) as error:
             raise ValueError(f'{path} is no manifest of results: {error}') from None
+
+    def check_same(self, begun: 'Manifest', place: object) -> None:
+        """Refuse results that another job began.
+
+        Args:
+            begun: The manifest that is there.
+            place: Where, for the message.
+
+        Raises:
+            ValueError: It is of another job; the message names what differs.
+        """
+        changed = differences(begun.description, self.description)
+        if changed:
+            more = f' (and {len(changed) - 3} more differences)' if len(changed) > 3 else ''
+            raise ValueError(
+                f'{place} was begun by another job: {"; ".join(changed[:3])}{more}. Write to '
+                'another folder, or remove this one'
+            )
 
 
 class Job:
@@ -192,6 +223,17 @@ class Job:
     def left(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
         """Those of the batches that are not wholly done: images are computed together as ever."""
         return [list(batch) for batch in batches if not self.done.issuperset(batch)]
+
+    def results(self) -> dict[str, ImageRecord]:
+        """Records of the images that have a result, by name, without their files."""
+        found = {}
+        for name, (failed, text) in self._lines().items():
+            if not failed:
+                content = json.loads(text)
+                found[name] = ImageRecord.from_dict(
+                    {key: content[key] for key in content.keys() - {'source', 'files'}}
+                )
+        return found
 
     def add(
         self, index: int, record: ImageRecord, files: Mapping[str, bytes] | None = None
@@ -347,13 +389,7 @@ class Job:
             sync_folder(self.root)
         if self.replace:
             return
-        changed = differences(begun.description, self.manifest.description)
-        if changed:
-            more = f' (and {len(changed) - 3} more differences)' if len(changed) > 3 else ''
-            raise ValueError(
-                f'{self.root} was begun by another job: {"; ".join(changed[:3])}{more}. Write to '
-                'another folder, or remove this one'
-            )
+        self.manifest.check_same(begun, self.root)
         if begun.images == self.manifest.images:
             return
         if self.fixed_images:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ..clip import Encoded, Names
+    from ..clip import Encoded, LearntPooling, Names
     from ..regions import (
         SAM,
         Affinity,
         AffinitySource,
         CorrCLIPLastBlock,
+        EncoderFeatures,
         ProxyLastBlock,
         TimmFeatures,
     )
     from .clip_encoder import CLIPEncoder
     from .data_preprocessor import CLIPDataPreprocessor
+    from .pooling_trainer import PoolingTrainer
     from .segmentors import (
         PAMR,
         PAR,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
         MaximumBackground,
         NeighbourContext,
         Preview,
+        ReferenceEncoder,
+        ReferenceProcessor,
         RegionEncoder,
         Sam3,
         SAMGatherer,
@@ -89,11 +93,13 @@ __all__ = [
     'DirectSegmentor',
     'Encoded',
     'EncodedImage',
+    'EncoderFeatures',
     'GaussianClassifier',
     'HypernymContext',
     'ImageViews',
     'LabelClosing',
     'LabelProcessor',
+    'LearntPooling',
     'MapCorrection',
     'MarginBackground',
     'MaskCLIPRefinement',
@@ -102,8 +108,11 @@ __all__ = [
     'Names',
     'NeighbourContext',
     'PIAAHead',
+    'PoolingTrainer',
     'Preview',
     'ProxyLastBlock',
+    'ReferenceEncoder',
+    'ReferenceProcessor',
     'RegionEncoder',
     'SAMGatherer',
     'SAMRefinement',
@@ -130,17 +139,19 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        '..clip': ('Encoded', 'Names'),
+        '..clip': ('Encoded', 'LearntPooling', 'Names'),
         '..regions': (
             'SAM',
             'Affinity',
             'AffinitySource',
             'CorrCLIPLastBlock',
+            'EncoderFeatures',
             'ProxyLastBlock',
             'TimmFeatures',
         ),
         '.clip_encoder': ('CLIPEncoder',),
         '.data_preprocessor': ('CLIPDataPreprocessor',),
+        '.pooling_trainer': ('PoolingTrainer',),
         '.segmentors': (
             'PAMR',
             'PAR',
@@ -165,6 +176,8 @@ __getattr__, __dir__ = lazy_names(
             'MaximumBackground',
             'NeighbourContext',
             'Preview',
+            'ReferenceEncoder',
+            'ReferenceProcessor',
             'RegionEncoder',
             'Sam3',
             'SAMGatherer',

@@ -15,6 +15,7 @@ from ..clip import (
     Described,
     Descriptions,
     LastBlock,
+    LearntPooling,
     Names,
     TextEncoder,
     Vocabulary,
@@ -26,9 +27,10 @@ from ..clip import (
 )
 from ..registry import MODELS
 
-# clip/ knows no OpenMMLab, so its last blocks enter the registry here.
+# clip/ knows no OpenMMLab, so its parts enter the registry here.
 for policy in LAST_BLOCKS.values():
     MODELS.register_module(module=policy)
+MODELS.register_module(module=LearntPooling)
 
 
 @MODELS.register_module()
@@ -47,6 +49,7 @@ class CLIPEncoder(DenseEncoder):
             see :class:`mmtagclip.clip.DenseEncoder` if None.
         dtype: ``'float32'``, ``'bfloat16'`` or ``'float16'``, of the image
             tower.
+        pooling: Config of what averages alike patches, such as :class:`LearntPooling`, or None.
         positions: How the positional embedding is resized; see
             :class:`mmtagclip.clip.DenseEncoder`.
         tower: Options of the image tower's family, such as ``pool_mlp``; the same.
@@ -60,6 +63,8 @@ class CLIPEncoder(DenseEncoder):
             not CLIP's: a function, or the path of a ``tokenizer.json``; see
             :func:`mmtagclip.clip.load_clip`.
         download: Whether weights that are not on this machine may be downloaded.
+        compiled: Whether ``torch.compile`` compiles the image tower's blocks, or its options; see
+            :class:`mmtagclip.clip.DenseEncoder`.
     """
 
     def __init__(
@@ -77,10 +82,13 @@ class CLIPEncoder(DenseEncoder):
         text_cache: str | Path | bool | None = None,
         tokenizer: Callable[..., Tensor] | str | Path | None = None,
         download: bool = False,
+        pooling: ConfigDict | dict | LearntPooling | None = None,
+        compiled: bool | Mapping[str, Any] = False,
     ) -> None:
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        super().__init__(clip, policy, dtype, positions, tower, mean, std)
+        pooling = MODELS.build(pooling) if isinstance(pooling, dict) else pooling
+        super().__init__(clip, policy, dtype, positions, tower, mean, std, pooling, compiled)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}
 

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from .automatic import RegionSource, SAM2Regions, SAMRegions
     from .bank import MemoryBank
     from .corrclip import CorrCLIPLastBlock
-    from .features import Affinity, AffinitySource, TimmFeatures
-    from .files import RegionFile, read_regions, region_files
+    from .features import Affinity, AffinitySource, EncoderFeatures, TimmFeatures
+    from .files import RegionFile, paint, read_regions, region_files
     from .proxy import ProxyLastBlock
+    from .references import ReferenceBank
     from .sam import SAM
 
 __all__ = [
@@ -18,13 +19,16 @@ __all__ = [
     'Affinity',
     'AffinitySource',
     'CorrCLIPLastBlock',
+    'EncoderFeatures',
     'MemoryBank',
     'ProxyLastBlock',
+    'ReferenceBank',
     'RegionFile',
     'RegionSource',
     'SAM2Regions',
     'SAMRegions',
     'TimmFeatures',
+    'paint',
     'read_regions',
     'region_files',
 ]
@@ -34,9 +38,10 @@ __getattr__, __dir__ = lazy_names(
         '.automatic': ('RegionSource', 'SAM2Regions', 'SAMRegions'),
         '.bank': ('MemoryBank',),
         '.corrclip': ('CorrCLIPLastBlock',),
-        '.features': ('Affinity', 'AffinitySource', 'TimmFeatures'),
-        '.files': ('RegionFile', 'read_regions', 'region_files'),
+        '.features': ('Affinity', 'AffinitySource', 'EncoderFeatures', 'TimmFeatures'),
+        '.files': ('RegionFile', 'paint', 'read_regions', 'region_files'),
         '.proxy': ('ProxyLastBlock',),
+        '.references': ('ReferenceBank',),
         '.sam': ('SAM',),
     },
 )

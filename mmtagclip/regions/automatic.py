@@ -12,6 +12,7 @@ from ..clip.downloads import GIVE_FOLDER, downloading, offline
 from ..extras import require
 from ..files import user_path
 from ..registry import MODELS
+from .files import paint
 from .sam import SAM
 
 # How many pixels of the image the masks of a batch of points may have together; at most 64 points.
@@ -78,7 +79,8 @@ class AutomaticMasks(RegionSource):
     @torch.no_grad()
     def forward(self, image: np.ndarray) -> np.ndarray:
         """See :class:`RegionSource`."""
-        return paint(self.masks(image), image.shape[:2], self.small_over_large)
+        height, width = image.shape[:2]
+        return paint(by_area(self.masks(image), self.small_over_large), (height, width))
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         """Masks ``(H, W)`` bool of an image, which may overlap."""
@@ -214,27 +216,17 @@ class SAM2Regions(AutomaticMasks):
         return [np.asarray(one, dtype=bool) for one in found]
 
 
-def paint(
-    masks: Sequence[np.ndarray], size: tuple[int, int], small_over_large: bool = False
-) -> np.ndarray:
-    """Regions of masks that overlap.
+def by_area(masks: Sequence[np.ndarray], small_over_large: bool = False) -> list[np.ndarray]:
+    """Masks in the order in which they are painted.
 
     Args:
         masks: ``(H, W)`` bool each.
-        size: ``(H, W)``.
         small_over_large: Whether small masks are painted over large ones, instead of large ones
             over small ones.
-
-    Returns:
-        ``(H, W)`` int32: 0 where there is no mask, else the rank of the mask by its area, from 1
-        for the one that is painted first.
     """
     areas = [int(one.sum()) for one in masks]
-    order = sorted(range(len(masks)), key=lambda index: areas[index], reverse=small_over_large)
-    ids = np.zeros(size, dtype=np.int32)
-    for rank, index in enumerate(order, start=1):
-        ids[masks[index]] = rank
-    return ids
+    order = sorted(range(len(masks)), key=areas.__getitem__, reverse=small_over_large)
+    return [masks[index] for index in order]
 
 
 def _load_sam2(name: str, download: bool) -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ from ..files import safetensors_content, user_path, write_whole
 from ..records import parse_json
 from .grids import bilinear
 
-FORMAT = 'mmtagclip memory bank 1'
+FORMAT = 'mmtagclip memory bank 2'
 DTYPES = {'float16': torch.float16, 'float32': torch.float32}
 KINDS = {'F16': torch.float16, 'F32': torch.float32, 'I32': torch.int32}
 LENGTH_ERROR = 0.01  # of a vector that is not damaged, at most
@@ -37,25 +37,80 @@ PRODUCTS = 2**22  # numbers of one piece of a table of products, at most
 GATHERED = 256  # values that are read together: the system maps 64 kB or more for each
 TRAINING = 2**17  # keys that FAISS's index is trained with, at most
 PAIRS = 2**14  # pairs of a query and a key whose product is computed again together
+CANDIDATES = 500  # of FAISS's index for a query
 SEARCHES = ('exact', 'faiss')
 
 
-class MemoryBank:
+class FeatureFile:
+    """A file of features that were made with a CLIP and with another model.
+
+    Attributes:
+        facts: ``encoder`` and ``source``: name and digests of both, see :class:`MemoryBank`.
+        of_clip: What of CLIP the file holds, for messages.
+        of_source: What of the other model.
+        another: How to make another file.
+    """
+
+    facts: dict[str, Any]
+    of_clip: str
+    of_source: str
+    another: str
+    _path: Path
+
+    def check_encoder(self, encoder: Any) -> None:
+        """Refuse a file of another CLIP, which can't be compared with the texts of this one.
+
+        Args:
+            encoder: A :class:`mmtagclip.clip.DenseEncoder`; its last block does not matter.
+
+        Raises:
+            ValueError: The weights or the architecture are others.
+        """
+        ours, theirs = encoder.identity, self.facts['encoder']
+        for key in ('architecture', 'weights'):
+            if ours[key] != theirs[key]:
+                raise ValueError(
+                    f'{self._path} has {self.of_clip} {theirs["name"]}, whose {key} are not those '
+                    f'of this {ours["name"]}: {self.another} with this encoder'
+                )
+
+    def check_source(self, source: nn.Module) -> None:
+        """Refuse a file whose features are another model's.
+
+        Args:
+            source: The :class:`~mmtagclip.regions.AffinitySource` of the queries.
+
+        Raises:
+            ValueError: It is another one, or has other weights.
+        """
+        ours, theirs = source_identity(source), self.facts['source']
+        if ours != theirs:
+            same = ours['name'] == theirs['name']
+            raise ValueError(
+                f'{self._path} has {self.of_source} of {theirs["name"]}, but the queries are of '
+                f'{"other weights of it" if same else ours["name"]}: {self.another} with this '
+                'source'
+            )
+
+
+class MemoryBank(FeatureFile):
     """A bank on the disk.
 
     Args:
         path: The file, of ``mmtagclip bank``.
-        search: ``'exact'``: all products, in pieces; or ``'faiss'``: by the index that
-            :meth:`add_index` made, which is quick and finds most of the nearest.
+        search: ``'exact'``: all products, in pieces; or ``'faiss'``: exact products with the
+            candidates of the index that :meth:`add_index` made, which is quick and misses some.
         nprobe: Lists of FAISS's index that are searched; published: 256. Ignored by an exact
             search.
+        candidates: How many rows the index names for a query, at least as many as are asked for;
+            published: only these. Ignored by an exact search.
 
     Attributes:
         facts: ``rows`` (N), ``key_dimension`` (K), ``dimension`` (D), ``dtype``, ``encoder``
             (digests of CLIP's weights and architecture, and more), ``source`` (name and digest of
             the model whose features the keys are), ``settings`` (how both were computed),
-            ``regions`` (digest of which regions these are), ``errors`` (images without regions in
-            the bank, with the reason).
+            ``regions`` (digest of which regions these are), ``content`` (digest of their keys and
+            values), ``errors`` (images without regions in the bank, with the reason).
 
     Raises:
         FileNotFoundError: There is no such file, or no index.
@@ -63,11 +118,20 @@ class MemoryBank:
         ValueError: The file is damaged, not finished, or no bank.
     """
 
-    def __init__(self, path: str | Path, search: str = 'exact', nprobe: int = 256) -> None:
+    of_clip, of_source, another = 'values of', 'keys', 'make a bank'
+
+    def __init__(
+        self,
+        path: str | Path,
+        search: str = 'exact',
+        nprobe: int = 256,
+        candidates: int = CANDIDATES,
+    ) -> None:
         if search not in SEARCHES:
             raise ValueError(f'search must be one of {", ".join(SEARCHES)}, not {search!r}')
-        if nprobe < 1:
-            raise ValueError(f'nprobe must be at least 1, not {nprobe}')
+        for name, number in (('nprobe', nprobe), ('candidates', candidates)):
+            if number < 1:
+                raise ValueError(f'{name} must be at least 1, not {number}')
         path = user_path(path)
         if not path.is_file():
             begun = path.with_name(f'{path.name}.unfinished').is_dir()
@@ -75,6 +139,7 @@ class MemoryBank:
             raise FileNotFoundError(f'the memory bank {path} {what}: run mmtagclip bank for it')
         self.search_by = search
         self.nprobe = nprobe
+        self.candidates = candidates
         self._path = path
         try:
             self._read_header()
@@ -135,40 +200,6 @@ class MemoryBank:
         """The number of a region's image in :attr:`images`, and its id there."""
         return int(self._tensors['image'][row]), int(self._tensors['region'][row])
 
-    def check_encoder(self, encoder: Any) -> None:
-        """Refuse a bank of another CLIP: its values can't be compared with the texts of this one.
-
-        Args:
-            encoder: A :class:`mmtagclip.clip.DenseEncoder`; its last block does not matter.
-
-        Raises:
-            ValueError: The weights or the architecture are others.
-        """
-        ours, theirs = encoder.identity, self.facts['encoder']
-        for key in ('architecture', 'weights'):
-            if ours[key] != theirs[key]:
-                raise ValueError(
-                    f'{self._path} has values of {theirs["name"]}, whose {key} are not those of '
-                    f'this {ours["name"]}: make a bank with this encoder'
-                )
-
-    def check_source(self, source: nn.Module) -> None:
-        """Refuse a bank whose keys are features of another model.
-
-        Args:
-            source: The :class:`~mmtagclip.regions.AffinitySource` of the queries.
-
-        Raises:
-            ValueError: It is another one, or has other weights.
-        """
-        ours, theirs = source_identity(source), self.facts['source']
-        if ours != theirs:
-            same = ours['name'] == theirs['name']
-            raise ValueError(
-                f'{self._path} has keys of {theirs["name"]}, but the queries are of '
-                f'{"other weights of it" if same else ours["name"]}: make a bank with this source'
-            )
-
     def check_regions(self, other: 'MemoryBank') -> None:
         """Refuse another bank whose rows are not the same regions.
 
@@ -190,7 +221,7 @@ class MemoryBank:
 
         Returns:
             ``(Q, count)`` int64 rows of the bank, the nearest first; equal ones in the order of
-            the rows. FAISS's index gives -1 where it finds fewer.
+            the rows. -1 where FAISS's index finds fewer.
 
         Raises:
             ValueError: ``count`` is below 1, queries have another length or are not finite, or the
@@ -205,12 +236,28 @@ class MemoryBank:
             )
         count = min(count, len(self))
         if self._index is not None:
-            found = self._index.search(queries.float().cpu().numpy(), count)[1]
-            return torch.from_numpy(found).to(queries.device)
+            found = self._of_candidates(self._index, queries.float().cpu(), count)
+            return found.to(queries.device)
         rows = min(ROWS, max(256, PRODUCTS // max(1, len(queries))))
         _, found = nearest(queries.float(), self.keys(rows, queries.device), count)
         self._checked = True
         return found
+
+    def _of_candidates(self, index: Any, queries: Tensor, count: int) -> Tensor:
+        """The nearest of the candidates that FAISS's index names, by exact products."""
+        if not torch.isfinite(queries).all():
+            raise ValueError('a query is not finite')
+        candidates = min(max(count, self.candidates), len(self))
+        nearest_rows = queries.new_full((len(queries), count), -1, dtype=torch.long)
+        found = torch.from_numpy(index.search(queries.numpy(), candidates)[1])
+        for query, rows, best in zip(queries, found, nearest_rows, strict=True):
+            rows = rows[rows >= 0].sort().values
+            keys = self._tensors['keys'][rows].float()
+            self._release()
+            self._check_unit(keys, 'key', rows.tolist())
+            order = (keys * query).sum(dim=1).argsort(descending=True, stable=True)[:count]
+            best[: len(order)] = rows[order]
+        return nearest_rows
 
     def keys(self, rows: int, device: Any = 'cpu') -> Iterator[Tensor]:
         """Keys ``(n, K)`` float32, a number of rows at a time.
@@ -276,8 +323,8 @@ class MemoryBank:
 
     @property
     def index_path(self) -> Path:
-        """The file of FAISS's index; its name holds a digest, so that no bank takes another's."""
-        return self._path.with_suffix(f'.{self.facts["regions"][:8]}.faiss')
+        """The file of FAISS's index; its name holds a digest, so that no bank reads another's."""
+        return self._path.with_suffix(f'.{self.facts["content"][:8]}.faiss')
 
     def _load_index(self) -> Any:
         faiss = _faiss()
@@ -488,7 +535,7 @@ def _check_facts(facts: Mapping[str, Any]) -> None:
         not all(type(facts.get(key)) is int for key in ('rows', 'key_dimension', 'dimension'))
         or facts['rows'] < 1
         or facts.get('dtype') not in DTYPES
-        or not isinstance(facts.get('regions'), str)
+        or not all(isinstance(facts.get(key), str) for key in ('regions', 'content'))
         or not all(isinstance(part, dict) for part in parts)
         or not {'name', 'architecture', 'weights'} <= facts['encoder'].keys()
         or not {'name', 'weights'} <= facts['source'].keys()

@@ -8,9 +8,11 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..clip import DenseEncoder
 from ..clip.downloads import fetch_features, offline
 from ..clip.loading import read_state_dict
 from ..clip.towers import resize_positions
@@ -61,8 +63,8 @@ class TimmFeatures(AffinitySource):
             :class:`mmtagclip.clip.DenseEncoder`. Published methods on DINO used
             the latter.
         download: Whether weights that are not on this machine may be downloaded.
-        tokens: ``'last'``, the patches after the last norm; or ``'q+k'``, the sum of the last
-            block's queries and keys (CorrCLIP), of a plain ViT.
+        tokens: ``'last'``, the patches after the last norm; or of a plain ViT ``'q+k'``, the sum
+            of the last block's queries and keys (CorrCLIP), or ``'v'``, its values (CLIP-DINOiser).
         fit: What happens to sides that are no multiples of the patch size: ``'up'``, bicubic to
             the next multiple; or ``'nearest'``, bilinear to the nearest (CorrCLIP, whole images).
 
@@ -91,7 +93,7 @@ class TimmFeatures(AffinitySource):
         super().__init__()
         for key, value, known in (
             ('positions', positions, ('timm', 'bicubic_scale')),
-            ('tokens', tokens, ('last', 'q+k')),
+            ('tokens', tokens, ('last', 'q+k', 'v')),
             ('fit', fit, ('up', 'nearest')),
         ):
             if value not in known:
@@ -174,8 +176,8 @@ class TimmFeatures(AffinitySource):
         if self.tokens == 'last':
             return vit.norm(vit.blocks(x))
         last = vit.blocks[-1]
-        q, k, _ = last.attn.qkv(last.norm1(vit.blocks[:-1](x))).chunk(3, dim=-1)
-        return q + k
+        q, k, v = last.attn.qkv(last.norm1(vit.blocks[:-1](x))).chunk(3, dim=-1)
+        return v if self.tokens == 'v' else q + k
 
     def _embed(self, images: Tensor) -> Tensor:
         """Tokens ``(B, P+N, C')`` with their positions."""
@@ -194,3 +196,42 @@ class TimmFeatures(AffinitySource):
         if vit.no_embed_class:
             return torch.cat([*extra, x + positions], dim=1)
         return torch.cat([*extra, x], dim=1) + positions
+
+
+@MODELS.register_module()
+class EncoderFeatures(AffinitySource):
+    """Patches of a CLIP, for use without another model.
+
+    Images can have any size; sides that are no multiples of the patch size are enlarged to the
+    next multiple, bicubic.
+
+    Args:
+        encoder: Config of the :class:`~mmtagclip.models.CLIPEncoder`, whose last block makes the
+            patches.
+    """
+
+    def __init__(self, encoder: ConfigDict | dict | DenseEncoder) -> None:
+        super().__init__()
+        self.encoder: DenseEncoder = (
+            MODELS.build(encoder) if isinstance(encoder, dict) else encoder
+        ).eval()
+
+    def extra_repr(self) -> str:
+        """What determines the features besides the weights."""
+        identity = self.encoder.identity
+        return ', '.join(identity[key] for key in ('name', 'last_block', 'positions'))
+
+    def forward(self, pixels: Tensor) -> Affinity:
+        """Features of the patches, of unit length."""
+        patch = self.encoder.patch_size
+        height, width = (-(-side // patch) * patch for side in pixels.shape[2:])
+        if (height, width) != tuple(pixels.shape[2:]):
+            pixels = F.interpolate(
+                pixels, size=(height, width), mode='bicubic', align_corners=False
+            )
+        mean, std = (
+            torch.tensor(one, device=pixels.device)[:, None, None]
+            for one in (self.encoder.mean, self.encoder.std)
+        )
+        found = self.encoder((pixels - mean) / std)
+        return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))

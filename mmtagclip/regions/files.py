@@ -1,6 +1,7 @@
 """Region ids of images, as files: which pixels belong together."""
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -22,31 +23,50 @@ class RegionFile(NamedTuple):
 
     Attributes:
         path: The file.
-        image: What a COCO file holds of the image: its size and its masks; None for other files.
+        image: What a COCO file holds of the image; None for other files.
     """
 
     path: Path
-    image: tuple[tuple[int, int], Sequence[Any]] | None = None
+    image: 'CocoImage | None' = None
 
 
-def region_files(path: str | Path) -> list[tuple[str, RegionFile]]:
+class CocoImage(NamedTuple):
+    """What a COCO file holds of an image.
+
+    Attributes:
+        size: ``(H, W)``.
+        masks: As RLE or polygons.
+        scores: One per mask; None without scores.
+    """
+
+    size: tuple[int, int]
+    masks: Sequence[Any]
+    scores: Sequence[float] | None = None
+
+
+def region_files(path: str | Path, min_score: float = 0.0) -> list[tuple[str, RegionFile]]:
     """List the images whose regions are in a folder or in a COCO file.
 
     Args:
         path: A folder with one file per image, called like the image, also in subfolders: ``.npz``
             with the integers ``instance_mask`` ``(H, W)``, or ``.png``, grey of 8 or 16 bits. Or a
-            COCO file with masks as RLE or polygons: ids are 1, 2, ... in the file's order, and a
-            mask hides those before it.
+            COCO file with masks as RLE or polygons: ids are 1, 2, ... in the file's order. A mask
+            hides those before it, or, if the annotations have a ``score``, those of a lower score.
+        min_score: Masks of a lower score are left out and get no id. Only for a COCO file with
+            scores.
 
     Returns:
         Path of each image without its ending, relative to the folder, and where its regions are.
 
     Raises:
         FileNotFoundError: There is nothing at this path.
-        ValueError: A folder without such files, or a file that is no COCO file.
+        ValueError: A folder without such files, a file that is no COCO file, or one without scores
+            for ``min_score``.
     """
     path = Path(path)
     if path.is_dir():
+        if min_score:
+            raise ValueError(f'min_score is for a COCO file with scores, but {path} is a folder')
         found = [
             (
                 file.relative_to(path).with_name(image_stem(file.with_suffix('').name)).as_posix(),
@@ -62,22 +82,32 @@ def region_files(path: str | Path) -> list[tuple[str, RegionFile]]:
         raise FileNotFoundError(f'no regions at {path}: name a folder of files, or a COCO file')
     try:
         content = json.loads(path.read_bytes())
-        masks: dict[Any, list[Any]] = {}
+        scored = any('score' in one for one in content['annotations'])
+        masks: dict[Any, list[tuple[Any, float]]] = {}
         for one in content['annotations']:
-            masks.setdefault(one['image_id'], []).append(one['segmentation'])
+            score = float(one['score']) if scored else 1.0
+            if math.isnan(score):
+                raise ValueError('a score is no number')
+            if score >= min_score:
+                masks.setdefault(one['image_id'], []).append((one['segmentation'], score))
         entries = []
         for image in content['images']:
             size = int(image['height']), int(image['width'])
             if min(size) < 1:
                 raise ValueError(f'{image["file_name"]} is {size[1]}x{size[0]} pixels')
             name = Path(image['file_name'])
-            entry = RegionFile(path, (size, masks.get(image['id'], [])))
+            drawn = masks.get(image['id'], [])
+            scores = [score for _, score in drawn] if scored else None
+            entry = RegionFile(path, CocoImage(size, [mask for mask, _ in drawn], scores))
             entries.append((name.with_name(image_stem(name)).as_posix(), entry))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f'{path} is no COCO file of masks ({type(error).__name__}: {error}): it needs images '
-            'with id, file_name, height and width, and annotations with image_id and segmentation'
+            'with id, file_name, height and width, and annotations with image_id and segmentation, '
+            'all or none with a score'
         ) from None
+    if min_score and not scored:
+        raise ValueError(f'min_score is for a COCO file with scores, but {path} has none')
     return entries
 
 
@@ -98,7 +128,7 @@ def read_regions(file: RegionFile | str | Path, unsegmented: int = 0) -> np.ndar
             message names it.
     """
     file = file if isinstance(file, RegionFile) else RegionFile(Path(file))
-    ids = _draw(file) if file.image is not None else _load(file.path)
+    ids = _load(file.path) if file.image is None else _draw(file.path, file.image)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or not ids.size:
         raise ValueError(
             f'{file.path} needs integers (H, W), one id per pixel, not {ids.dtype} {ids.shape}'
@@ -132,21 +162,59 @@ def _load(path: Path) -> np.ndarray:
         raise ValueError(f'{path} is no .npz file of regions: {error}') from None
 
 
-def _draw(file: RegionFile) -> np.ndarray:
-    """Paint the masks of an image of a COCO file."""
-    assert file.image is not None
-    (height, width), masks = file.image
-    ids = np.zeros((height, width), dtype=np.int32)
-    for number, mask in enumerate(masks, start=1):
-        try:
-            runs = mask
-            if isinstance(mask, list) or isinstance(mask['counts'], list):
-                runs = coco_masks.frPyObjects(mask, height, width)
-                runs = coco_masks.merge(runs) if isinstance(runs, list) else runs
-            ids[coco_masks.decode(runs) > 0] = number
-        except Exception as error:  # pycocotools raises bare ones
-            raise ValueError(
-                f'{file.path} has a mask that is neither RLE nor polygons of {height}x{width} '
-                f'pixels: {error}'
-            ) from None
+def paint(
+    masks: Sequence[np.ndarray], size: tuple[int, int], scores: Sequence[float] | None = None
+) -> np.ndarray:
+    """Regions of masks that overlap.
+
+    Args:
+        masks: ``(H, W)`` bool each.
+        size: ``(H, W)``.
+        scores: One per mask: a mask hides those of a lower score, and those before it of the same
+            (EntitySeg). If None, a mask hides those before it.
+
+    Returns:
+        ``(H, W)`` int32: 0 where there is no mask, else the place of the mask in the list, from 1.
+
+    Raises:
+        ValueError: A mask has another size.
+    """
+    order: Sequence[int] = range(len(masks))
+    if scores is not None:
+        order = sorted(order, key=lambda index: scores[index])
+    ids = np.zeros(size, dtype=np.int32)
+    for index in order:
+        mask = np.asarray(masks[index], dtype=bool)
+        if mask.shape != tuple(size):
+            raise ValueError(f'mask {index} is {mask.shape}, not {tuple(size)}')
+        ids[mask] = index + 1
     return ids
+
+
+class _Decoded(Sequence):
+    """The masks of an image of a COCO file, each decoded when it is asked for."""
+
+    def __init__(self, image: CocoImage) -> None:
+        self.image = image
+
+    def __len__(self) -> int:
+        return len(self.image.masks)
+
+    def __getitem__(self, index: Any) -> Any:
+        mask, size = self.image.masks[index], self.image.size
+        if isinstance(mask, list) or isinstance(mask['counts'], list):
+            runs = coco_masks.frPyObjects(mask, *size)
+            mask = coco_masks.merge(runs) if isinstance(runs, list) else runs
+        return coco_masks.decode(mask)
+
+
+def _draw(path: Path, image: CocoImage) -> np.ndarray:
+    """Paint the masks of an image of a COCO file."""
+    try:
+        return paint(_Decoded(image), image.size, image.scores)
+    except Exception as error:  # pycocotools raises bare ones
+        height, width = image.size
+        raise ValueError(
+            f'{path} has a mask that is neither RLE nor polygons of {height}x{width} pixels: '
+            f'{error}'
+        ) from None

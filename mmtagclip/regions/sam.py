@@ -20,6 +20,7 @@ from ..extras import require
 from ..registry import MODELS
 
 SIDE, PATCH = 1024, 16  # of SAM's square input and of its patches, in pixels
+ENTRIES = 2**22  # weights of attention that are held together: 16 MB
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # timm's name of each image encoder, and its width.
 MODEL_NAMES = {
@@ -59,7 +60,11 @@ class SAMImage:
 
 
 class ImageEncoder(nn.Module):
-    """SAM's image encoder, timm's, in the way in which segment-anything calls it."""
+    """SAM's image encoder, timm's, in the way in which segment-anything calls it.
+
+    Blocks in which all patches see each other are computed some rows at a time; at once, as in
+    timm, these take gigabytes.
+    """
 
     img_size = SIDE
 
@@ -73,15 +78,27 @@ class ImageEncoder(nn.Module):
 
     def last_input(self, images: Tensor) -> Tensor:
         """Input ``(B, 64, 64, width)`` of the last block."""
-        last = len(self.vit.blocks) - 1
-        (x,) = self.vit.forward_intermediates(
-            images, indices=[last - 1], stop_early=True, intermediates_only=True
-        )
-        return x.permute(0, 2, 3, 1)
+        x = self.vit.patch_embed(images) + self.vit.pos_embed
+        for block in self.vit.blocks[:-1]:
+            x = self._run(block, x)
+        return x
 
     def finish(self, last_input: Tensor) -> Tensor:
         """The features of what :meth:`last_input` returned."""
-        return self.vit.neck(self.vit.blocks[-1](last_input).permute(0, 3, 1, 2))
+        return self.vit.neck(self._run(self.vit.blocks[-1], last_input).permute(0, 3, 1, 2))
+
+    def _run(self, block: Any, x: Tensor) -> Tensor:
+        if block.window_size:
+            return block(x)
+        x = x + block.attn.proj(torch.stack([self._gathered(block, image) for image in x]))
+        return x + block.mlp(block.norm2(x))
+
+    @staticmethod
+    def _gathered(block: Any, x: Tensor) -> Tensor:
+        """What the heads of a block gather, ``(h, w, width)``, of its input ``(h, w, width)``."""
+        values, attention = block_attention(block, x, (x.shape[0], x.shape[1]))
+        gathered = torch.cat([rows @ values for rows in attention], dim=1)
+        return gathered.transpose(0, 1).reshape(x.shape)
 
 
 @MODELS.register_module()
@@ -210,34 +227,21 @@ class SAM(nn.Module):
         """Features ``(1, C, 64, 64)``, which the decoder of masks reads."""
         return self.image_encoder.finish(image.last_input)
 
-    def attention(self, image: SAMImage) -> tuple[Tensor, Iterator[Tensor]]:
+    def attention(self, image: SAMImage, entries: int = ENTRIES) -> tuple[Tensor, Iterator[Tensor]]:
         """Attention of the last block between the patches of the image, and its values.
 
         The softmax runs over the padding as well, which is then cut off: rows do not sum to 1.
 
+        Args:
+            image: Of :meth:`encode`.
+            entries: How many weights are held together, at most, or one row of the grid.
+
         Returns:
-            ``(heads, N, d)`` values, and of each head, one after the other, ``(N, N)`` attention;
-            ``N = h' * w'`` of :attr:`SAMImage.grid`.
+            ``(heads, N, d)`` values, and the attention in parts, of the first ``n`` patches
+            ``(heads, n, N)``, and so on; ``N = h' * w'`` of :attr:`SAMImage.grid`.
         """
         block = self.image_encoder.vit.blocks[-1]
-        rows, columns = image.grid
-        qkv = block.attn.qkv(block.norm1(image.last_input))[0]
-        q, k, v = qkv.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 3, 0, 1, 4)
-        q, v = (one[:, :rows, :columns] for one in (q, v))
-        return v.flatten(1, 2), (self._attention(*head) for head in zip(q, k, strict=True))
-
-    def _attention(self, q: Tensor, k: Tensor) -> Tensor:
-        """Attention of one head: queries ``(h', w', d)``, keys ``(64, 64, d)``."""
-        attention = self.image_encoder.vit.blocks[-1].attn
-        (rows, columns), (height, width) = q.shape[:2], k.shape[:2]
-        by_rows = get_rel_pos(height, height, attention.rel_pos_h)[:rows]
-        by_columns = get_rel_pos(width, width, attention.rel_pos_w)[:columns]
-        logits = (q.flatten(0, 1) * attention.scale) @ k.flatten(0, 1).T
-        logits = logits.view(rows, columns, height, width)
-        logits += torch.einsum('hwc,hkc->hwk', q, by_rows)[..., None]
-        logits += torch.einsum('hwc,wkc->hwk', q, by_columns)[:, :, None]
-        weights = logits.flatten(2).softmax(dim=-1).view(rows, columns, height, width)
-        return weights[:, :, :rows, :columns].reshape(rows * columns, rows * columns)
+        return block_attention(block, image.last_input[0], image.grid, entries)
 
     def library(self) -> Any:
         """The model as segment-anything knows it, for its predictor and its mask generator.
@@ -285,13 +289,50 @@ def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, height), max(1, width)
 
 
+def block_attention(
+    block: Any, x: Tensor, grid: tuple[int, int], entries: int = ENTRIES
+) -> tuple[Tensor, Iterator[Tensor]]:
+    """Attention of a block in which all patches see each other; see :meth:`SAM.attention`.
+
+    Args:
+        block: Of timm's encoder.
+        x: Its input ``(h, w, width)``.
+        grid: ``(h', w')``, the patches from the top left between which attention is wanted.
+        entries: How many weights are held together, at most, or one row of the grid.
+    """
+    rows, columns = grid
+    qkv = block.attn.qkv(block.norm1(x)).unflatten(2, (3, block.attn.num_heads, -1))
+    q, k, v = qkv.permute(2, 3, 0, 1, 4)
+    q, v = (one[:, :rows, :columns] for one in (q, v))
+    return v.flatten(1, 2), _attention_rows(block.attn, q, k, entries)
+
+
+def _attention_rows(attention: Any, q: Tensor, k: Tensor, entries: int) -> Iterator[Tensor]:
+    """Of queries ``(heads, h', w', d)`` and keys ``(heads, h, w, d)``."""
+    heads, rows, columns, _ = q.shape
+    height, width = k.shape[1:3]
+    by_rows = get_rel_pos(height, height, attention.rel_pos_h)[:rows]
+    by_columns = get_rel_pos(width, width, attention.rel_pos_w)[:columns]
+    k = k.flatten(1, 2).transpose(1, 2) * attention.scale
+    step = max(entries // (heads * columns * height * width), 1)
+    for first in range(0, rows, step):
+        some = q[:, first : first + step]
+        logits = (some.flatten(1, 2) @ k).unflatten(2, (height, width))
+        logits = logits.unflatten(1, (-1, columns))
+        logits += torch.einsum('nhwc,hkc->nhwk', some, by_rows[first : first + step])[..., None]
+        logits += torch.einsum('nhwc,wkc->nhwk', some, by_columns)[..., None, :]
+        weights = logits.flatten(3).softmax(dim=-1).view_as(logits)
+        del logits
+        yield weights[..., :rows, :columns].flatten(3).flatten(1, 2)
+
+
 def neighbours(
     values: Tensor,
     attention: Iterable[Tensor],
     factor: float = 1.2,
     negative: float | None = None,
     highest: float = 0.9,
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Which patches gather from which, by the attention of a block and the values that it moves.
 
     In each head, a patch keeps its attention to the patches whose values are more similar to its
@@ -299,13 +340,13 @@ def neighbours(
 
     Args:
         values: ``(heads, N, d)``.
-        attention: ``(N, N)`` of each head.
+        attention: In parts ``(heads, n, N)``, of all patches in order.
         factor: Factor of the mean similarity; published: 1.2.
         negative: What stands for a negative threshold; itself if None.
         highest: Highest threshold; published: 0.9.
 
-    Returns:
-        ``(N, N)`` float32, whose rows sum to 1.
+    Yields:
+        For each part ``(n, N)`` float32, whose rows sum to 1.
     """
     unit = F.normalize(values.float(), dim=-1)
     # The mean of cosines is the cosine with the mean.
@@ -313,11 +354,14 @@ def neighbours(
     if negative is not None:
         threshold = threshold.masked_fill(threshold < 0, negative)
     threshold = threshold.clamp(max=highest)
-    total = values.new_zeros(unit.shape[1], unit.shape[1], dtype=torch.float32)
-    for v, weights in zip(unit, attention, strict=True):
-        kept = v @ v.T > threshold
-        kept.fill_diagonal_(True)  # whatever the last digit of its own cosine is
-        total += weights.float() * kept
-    sums = total.sum(dim=1, keepdim=True)
-    total.diagonal()[sums[:, 0] == 0] = 1  # all of the patch's attention went elsewhere
-    return total / total.sum(dim=1, keepdim=True)
+    first = 0
+    for weights in attention:
+        some = slice(first, first + weights.shape[1])
+        kept = unit[:, some] @ unit.transpose(1, 2) > threshold[some]
+        # Itself, whatever the last digit of its own cosine is.
+        kept.diagonal(first, dim1=1, dim2=2).fill_(True)
+        total = (weights.float() * kept).sum(dim=0)
+        # Where all of a patch's attention went elsewhere, it keeps itself.
+        total.diagonal(first).add_(total.sum(dim=1) == 0)
+        yield total / total.sum(dim=1, keepdim=True)
+        first = some.stop

@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from mmtagclip.apis import list_images
+from mmtagclip.apis.inputs import read_ahead
 from mmtagclip.images import ImageTooLarge
 from tests.conftest import picture
 
@@ -177,3 +179,37 @@ def test_what_is_no_image_is_refused(tmp_path, photos):
         (image,) = list_images(np.zeros(shape, np.uint8))
         with pytest.raises(ValueError, match=r'image-0: an image is an array'):
             image.read()
+
+
+def test_one_batch_of_files_is_read_while_the_caller_works(tmp_path):
+    for index in range(7):
+        Image.fromarray(picture(4, 4 + index, index)).save(tmp_path / f'{index}.png')
+    images = list_images(tmp_path)
+    loaded, ahead = [], threading.Semaphore(0)
+
+    def load(image):
+        loaded.append(image)
+        ahead.release()
+        return image.read().shape[1]
+
+    batches = read_ahead(images, 2, load)
+    assert not loaded
+    assert next(batches) == [4, 5]
+    for _ in range(4):
+        assert ahead.acquire(timeout=60)
+    assert loaded == images[:4]
+    assert next(batches) == [6, 7]
+    batches.close()
+    count = len(loaded)
+    assert count <= 6
+    assert list(read_ahead(images, 3, load)) == [[4, 5, 6], [7, 8, 9], [10]]
+    assert loaded[count:] == images
+    assert list(read_ahead([], 2, load)) == []
+
+
+def test_images_in_memory_are_read_when_they_are_asked_for(photos):
+    pixels = picture(4, 5, 0)
+    batches = read_ahead(list_images([photos / 'b.jpg', pixels]), 1, lambda image: image.read())
+    next(batches)
+    pixels[:] = 7
+    assert (next(batches)[0] == 7).all()

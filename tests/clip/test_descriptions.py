@@ -160,7 +160,7 @@ def test_shares_of_a_class_add_up_to_one():
         ('a.json', '["bell"]', ValueError, 'holds no object'),
         ('a.json', '{}', ValueError, 'must map class names'),
         ('a.json', '{"bell":', ValueError, 'is neither JSON nor YAML'),
-        ('a.json', b'{"caf\xe9": ["x"]}', ValueError, 'is not UTF-8'),
+        ('a.json', b'{"caf\xe9": ["x"]}', ValueError, 'is not a UTF-8 text file'),
         ('b.json', None, FileNotFoundError, 'no file of descriptions at'),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmtagclip.clip import DenseEncoder, OrdinaryLastBlock, SelfOnlyLastBlock, load_clip
 from mmtagclip.clip import block as block_module
 from mmtagclip.clip import encoder as encoder_module
+from mmtagclip.clip.steps import Steps
 from tests import twins
 from tests.conftest import NARROW
 
@@ -153,9 +154,8 @@ def test_last_block_is_a_part(clip):
 def test_maps_are_made_only_where_they_are_needed(encoder, monkeypatch):
     made = []
     original = block_module.attention_map
-    monkeypatch.setattr(
-        'mmtagclip.clip.encoder.attention_map', lambda *args: made.append(1) or original(*args)
-    )
+    steps = Steps(attention_map=lambda *args: made.append(1) or original(*args))
+    monkeypatch.setattr(encoder, '_steps', steps)
     encoder(images(1, 32, 32))
     assert not made
     encoder(images(1, 32, 32), [(8, 9, 10)])

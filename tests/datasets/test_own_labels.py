@@ -107,6 +107,13 @@ def test_lines_that_are_no_yolo_labels(line, message, folder, tmp_path):
         read_tags(folder, tmp_path / 'labels', ['cat', 'dog'])
 
 
+def test_yolo_labels_that_are_no_text(folder, tmp_path):
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / 'labels' / 'a.txt').write_bytes(b'0 .5 .5 .1 .1 \xe9\n')
+    with pytest.raises(ValueError, match=r'labels/a\.txt is not a UTF-8 text file'):
+        read_tags(folder, tmp_path / 'labels', ['cat', 'dog'])
+
+
 def test_masks(folder, tmp_path):
     masks = tmp_path / 'masks'
     (masks / 'deep').mkdir(parents=True)

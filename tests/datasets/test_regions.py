@@ -9,7 +9,9 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from mmtagclip.datasets import LoadRegions
-from mmtagclip.regions import read_regions, region_files
+from mmtagclip.regions import paint, read_regions, region_files
+from tests.golden import GOLDEN
+from tests.golden.regions.stand_ins import region_map
 
 IDS = np.array([[0, 1, 1], [300, 300, 65535]])
 
@@ -52,7 +54,7 @@ def test_another_id_of_no_region(tmp_path):
         read_regions(path)
 
 
-def coco(tmp_path, segmentations, size=(2, 3)):
+def coco(tmp_path, segmentations, size=(2, 3), scores=None):
     height, width = size
     content = {
         'images': [
@@ -61,6 +63,8 @@ def coco(tmp_path, segmentations, size=(2, 3)):
         ],
         'annotations': [{'image_id': 5, 'segmentation': one} for one in segmentations],
     }
+    for one, score in zip(content['annotations'], scores or (), strict=False):
+        one['score'] = score
     path = tmp_path / 'regions.json'
     path.write_text(json.dumps(content))
     return path
@@ -82,6 +86,40 @@ def test_a_coco_file_of_run_lengths(tmp_path):
     wrong = coco(tmp_path, [{'size': [9, 9], 'counts': packed['counts']}])
     with pytest.raises(ValueError, match='mask that is neither RLE nor polygons of 2x3 pixels'):
         load(wrong, 'a.jpg')
+
+
+def test_masks_with_scores_are_painted_as_entity_seg_paints_them(tmp_path):
+    """The released regions: of a score of 0.5 and more, the highest on top."""
+    golden = np.load(GOLDEN / 'regions' / 'masks.npz')
+    cells = {'regions': 4, 'unsegmented': 0}
+    masks = [region_map(40, 56, seed, **cells) == 1 for seed in range(90, 96)]
+    scores = golden['entityseg/scores'].tolist()
+    kept = [index for index, score in enumerate(scores) if score >= 0.5]
+    numbers = [masks[one].astype(np.uint8) for one in kept]
+    ids = paint(numbers, (40, 56), [scores[one] for one in kept])
+    assert np.array_equal(ids, golden['entityseg/regions'])
+    packed = [coco_masks.encode(np.asfortranarray(one, dtype=np.uint8)) for one in masks]
+    packed = [{**one, 'counts': one['counts'].decode()} for one in packed]
+    path = coco(tmp_path, packed, (40, 56), scores)
+    assert np.array_equal(load(path, 'a.jpg', (40, 56), min_score=0.5)['regions'], ids)
+    assert load(path, 'a.jpg', (40, 56))['regions'].max() == 6
+    path = coco(tmp_path, packed, (40, 56), [0.5] * 6)  # equal ones in the file's order
+    expected = load(coco(tmp_path, packed, (40, 56)), 'a.jpg', (40, 56))['regions']
+    assert np.array_equal(load(path, 'a.jpg', (40, 56))['regions'], expected)
+
+
+def test_scores_that_are_missing_or_no_numbers(tmp_path):
+    with pytest.raises(ValueError, match=r'mask 1 is \(3, 2\), not \(2, 3\)'):
+        paint([np.zeros((2, 3)), np.zeros((3, 2))], (2, 3))
+    mask = [[0, 1, 1, 1, 1, 2, 0, 2]]
+    for scores in ([0.5], [0.5, float('nan')], [0.5, 'high'], [0.5, None]):
+        with pytest.raises(ValueError, match=r'is no COCO file of masks .* all or none with a sco'):
+            region_files(coco(tmp_path, [mask, mask], scores=scores))
+    with pytest.raises(ValueError, match=r'for a COCO file with scores, but .*\.json has none'):
+        LoadRegions(str(coco(tmp_path, [mask])), min_score=0.5)
+    write(tmp_path / 'folder/a.npz')
+    with pytest.raises(ValueError, match=r'for a COCO file with scores, but .* is a folder'):
+        LoadRegions(str(tmp_path / 'folder'), min_score=0.5)
 
 
 @pytest.mark.parametrize(

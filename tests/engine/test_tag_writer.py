@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 
 from mmtagclip.clip import Vocabulary
 from mmtagclip.engine import TagWriterHook, tag_writer
-from mmtagclip.files import read_lines
+from mmtagclip.files import split_lines
 from mmtagclip.records import ImageRecord
 from tests.forgetful import Forgetful
 
@@ -215,7 +215,10 @@ def test_several_ranks_write_what_one_writes(tmp_path, monkeypatch, images, worl
 @pytest.mark.parametrize('odd', ['\u2028', '\u2029', '\x85', '\x0b', '\x0c'])
 def test_names_with_line_ends_that_are_none(runner, tmp_path, odd):
     run(TagWriterHook(), runner, [[sample(0, f'a{odd}b.jpg', 'cat')], [sample(1, 'c.jpg')]])
-    records = [ImageRecord.from_json(line) for line in read_lines(tmp_path / 'tags.jsonl')]
+    records = [
+        ImageRecord.from_json(line)
+        for line in split_lines((tmp_path / 'tags.jsonl').read_text(encoding='utf-8'))
+    ]
     assert [record.image for record in records] == [f'a{odd}b.jpg', 'c.jpg']
 
 

@@ -27,6 +27,7 @@ from tests.conftest import TINY
 from tests.golden.regions.stand_ins import sam_state_dict
 from tests.golden.sam3 import TINY_SAM3, sam3_state_dict
 from tests.regions.test_bank import write
+from tests.regions.test_references import write_references
 from tests.sam import sam_config, save, tiny_sam2
 
 # Arguments that no result depends on; frameworks set most of them.
@@ -88,7 +89,17 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
     other_bank = str(write(folder / 'bank2.safetensors', vectors[:4], vectors[:4], **facts))
     if find_spec('faiss'):
         MemoryBank(bank).add_index('IVF2,Flat')
+    weights = {'obj_proj.weight': torch.ones(2, 128, 3, 3), 'obj_proj.bias': torch.zeros(2)}
+    save_file(weights, folder / 'pooling.safetensors')
+    pooling = {
+        'type': 'mmtagclip.LearntPooling',
+        'checkpoint': str(folder / 'pooling.safetensors'),
+    }
     bank_processor = {'type': 'mmtagclip.BankProcessor', 'bank': bank, 'source': timm}
+    references, other_references = (
+        str(write_references(folder / f'references{number}.safetensors', number))
+        for number in (1, 2)
+    )
     concepts = {
         'sam3': sam3_config,
         'classes': ['dog', 'cat'],
@@ -100,6 +111,9 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'HypernymContext': {'words': {'dog': ['canine', 'animal', 'thing']}, 'count': 1},
         'MarginBackground': {'threshold': 0.4},
         'MaximumBackground': {'threshold': 0.4},
+        'EncoderFeatures': {'encoder': encoder_config},
+        'ReferenceEncoder': {'encoder': encoder_config, 'source': timm},
+        'ReferenceProcessor': {'bank': references, 'source': timm},
         'RegionEncoder': {'encoder': encoder_config, 'source': timm},
         'SAM': sam,
         'SAMGatherer': {'sam': sam},
@@ -113,6 +127,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
         'DMAR': DMAR,
         'DirectSegmentor': {'encoder': encoder_config, 'head': TEXT_HEAD},
         'PIAAHead': {'scorer': GAUSS},
+        'PoolingTrainer': {'encoder': {**encoder_config, 'pooling': pooling}},
         'CorrCLIPLastBlock': {'source': timm},
         'ProxyLastBlock': {'source': timm},
         'SegTextHead': {**TEXT_HEAD, 'descriptions': ['a dog', 'a cat']},
@@ -142,6 +157,19 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'label_processor': {'type': 'mmtagclip.LabelClosing'},
         },
         'HypernymContext': {'words': {'dog': ['pet']}},
+        'EncoderFeatures': {'encoder': other_encoder},
+        'ReferenceEncoder': {
+            'encoder': other_encoder,
+            'source': other_timm,
+            'contexts': ['sky', 'tree'],
+            'templates': ['a {}'],
+            'side': 64,
+        },
+        'ReferenceProcessor': {
+            'bank': other_references,
+            'source': other_timm,
+            'join': 'product',
+        },
         'RegionEncoder': {
             'encoder': other_encoder,
             'source': other_timm,
@@ -177,8 +205,10 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'mean': (0.5, 0.5, 0.5),
             'std': (0.5, 0.5, 0.5),
             'text_cache': None,
+            'compiled': True,
             'tower': ...,  # open_clip's ViT takes no options of this kind
             'tokenizer': ...,  # text features count themselves
+            'pooling': pooling,
         },
         'CLSSeg': {
             'tagger': {**tagger, 'head': {**HEAD, 'threshold': 0.4}},
@@ -218,7 +248,15 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'merge': False,
             'spatial_layers': [3, 4],
         },
+        'LearntPooling': {
+            'checkpoint': ...,  # its weights count
+            'clip': ...,  # which only refuses a checkpoint
+        },
         'PIAAHead': {'scorer': {**GAUSS, 'score_temperature': 1.0}, **RULE},
+        'PoolingTrainer': {
+            'encoder': {**encoder_config, 'pooling': {**pooling, 'gamma': 0.3}},
+            'teacher': timm,
+        },
         'ProxyLastBlock': {'source': {**timm, 'checkpoint': str(folder / 'vit2.safetensors')}},
         'SegTextHead': {
             'classes': ['dog', 'fox'],
@@ -227,6 +265,8 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
             'descriptions': ['a hound', 'a cat'],
             'scoring': 'sigmoid',
             'replace': {'dog': 'hound'},
+            'average': 'probabilities',
+            'objectness_threshold': (0.5, {'average': 'probabilities'}),
         },
         'SlidingWindows': {'pad_to': 56, 'patch_size': 16},
         'TagCLIP': {
@@ -358,6 +398,7 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
         'tag_file': str(tmp_path / 'other.txt'),
         'path': str(tmp_path / 'others'),
         'classes': ...,  # tags count as they were read, by number
+        'min_score': ...,  # only for a COCO file, below
     }
     plain = described(TRANSFORMS, name, needed)
     assert described(TRANSFORMS, name, needed) == plain
@@ -372,6 +413,14 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
     if name == 'LoadRegions':
         (tmp_path / 'regions' / 'b.png').write_bytes(b'')
         assert differences(plain, described(TRANSFORMS, name, needed))
+        coco = tmp_path / 'regions.json'
+        mask = {'image_id': 1, 'segmentation': [], 'score': 1}
+        coco.write_text(json.dumps({'images': [], 'annotations': [mask]}))
+        every, some = (
+            described(TRANSFORMS, name, {'path': str(coco), 'min_score': score})
+            for score in (0.0, 0.5)
+        )
+        assert differences(every, some)
 
 
 @dataclasses.dataclass

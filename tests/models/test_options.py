@@ -9,6 +9,7 @@ import torch
 import mmtagclip.models  # noqa: F401, which registers the parts
 from mmtagclip.registry import MODELS
 from tests.regions.test_bank import write
+from tests.regions.test_references import write_references
 from tests.sam import last_block_config, sam_config
 
 # What frameworks set and nothing reads, and where weights come from, which their digest tells.
@@ -50,13 +51,19 @@ def test_options_are_attributes(name, encoder_config, sam3_config, tmp_path):
         'PIAAHead': {'scorer': SCORER},
         'CLSSeg': {'tagger': tagger, 'affinity': AFFINITY, 'templates': ['{}']},
         'DirectSegmentor': {'encoder': encoder_config, 'head': HEAD},
+        'PoolingTrainer': {
+            'encoder': {**encoder_config, 'pooling': {'type': 'mmtagclip.LearntPooling'}}
+        },
     }
     if name == 'BankProcessor':
         vectors = torch.eye(4)
         needed[name] = {'bank': write(tmp_path / 'bank.safetensors', vectors, vectors)}
     if name == 'SAMGatherer':
         needed[name] = {'sam': sam_config(tmp_path)}
-    if name == 'RegionEncoder':
+    if name == 'ReferenceProcessor':
+        bank = write_references(tmp_path / 'references.safetensors')
+        needed[name] = {'bank': bank, 'source': last_block_config(tmp_path)['source']}
+    if name in ('RegionEncoder', 'ReferenceEncoder'):
         source = last_block_config(tmp_path)['source']
         needed[name] = {'encoder': encoder_config, 'source': source}
     part = MODELS.build({**deepcopy(needed.get(name, {})), 'type': f'mmtagclip.{name}'})

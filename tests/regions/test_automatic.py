@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mmtagclip.regions import RegionSource, SAM2Regions, SAMRegions
-from mmtagclip.regions.automatic import paint
+from mmtagclip.regions import RegionSource, SAM2Regions, SAMRegions, paint
+from mmtagclip.regions.automatic import by_area
 from mmtagclip.registry import MODELS
 from tests.golden import GOLDEN
 from tests.golden.weights import smooth_image
@@ -32,7 +32,7 @@ def test_published_regions(sam):
     source.points_together = lambda image: 10  # however many are answered together
     masks = source.masks(IMAGE)
     assert sorted(one.sum() for one in masks) == sorted(MASKS['sam/area'])
-    ids = paint(masks, IMAGE.shape[:2])
+    ids = paint(by_area(masks), IMAGE.shape[:2])
     assert ids.dtype == np.int32
     assert np.array_equal(ids, MASKS['sam/regions'])
 
@@ -44,12 +44,12 @@ def test_small_masks_hide_large_ones_if_asked():
     published = np.zeros((6, 8), int)
     published[2:5, 4:] = 2
     published[:4, :6] = 3
-    assert np.array_equal(paint(masks, (6, 8)), published)
+    assert np.array_equal(paint(by_area(masks), (6, 8)), published)
     sane = np.zeros((6, 8), int)
     sane[:4, :6] = 1
     sane[2:5, 4:] = 2
     sane[1:3, 1:3] = 3
-    assert np.array_equal(paint(masks, (6, 8), small_over_large=True), sane)
+    assert np.array_equal(paint(by_area(masks, True), (6, 8)), sane)
     assert not paint([], (6, 8)).any()
 
 

@@ -29,7 +29,8 @@ def unit(rows, width, seed):
 def write(path, keys, values, **more):
     facts = {
         'rows': len(keys), 'key_dimension': keys.shape[1], 'dimension': values.shape[1],
-        'dtype': str(keys.dtype).removeprefix('torch.'), 'regions': 'abcdef0123456789',
+        'dtype': str(keys.dtype).removeprefix('torch.'), 'regions': 'r',
+        'content': 'abcdef0123456789',
         'encoder': {'name': 'n', 'architecture': 'a', 'weights': 'w'},
         'source': {'name': 's', 'weights': 'x'}, 'settings': {}, 'errors': {}, **more,
     }  # fmt: skip
@@ -169,9 +170,22 @@ def test_faiss_finds_what_an_exact_search_finds(tmp_path):
     made = exact.add_index('IVF8,Flat')
     queries = unit(5, 8, 3)
     all_lists = MemoryBank(path, 'faiss', nprobe=8)
+    with pytest.raises(ValueError, match='a query is not finite'):
+        all_lists.search(torch.full((1, 8), torch.nan))
     assert all_lists.search(queries, 20).tolist() == exact.search(queries, 20).tolist()
     few = MemoryBank(path, 'faiss', nprobe=1).search(queries, 300)
-    assert (few == -1).any()
+    for query, row in zip(queries, few, strict=True):
+        there = row >= 0
+        assert there.tolist() == sorted(there.tolist(), reverse=True)  # -1 is at the end
+        products = keys[row[there]] @ query
+        assert not there.all()
+        assert (products.diff() <= 1e-6).all()
+    # Short codes name the wrong rows; the more candidates, the fewer are missed.
+    exact.add_index('IVF8,PQ2x4')
+    expected = exact.search(queries, 20)
+    for candidates, same in ((1, False), (600, True)):
+        found = MemoryBank(path, 'faiss', 8, candidates).search(queries, 20)
+        assert torch.equal(found, expected) == same
     made.write_bytes(made.read_bytes()[:100])
     with pytest.raises(ValueError, match=r'faiss is no index of FAISS, or a damaged one'):
         MemoryBank(path, 'faiss')
@@ -192,8 +206,9 @@ def test_without_faiss_one_sentence_says_what_to_install(tmp_path, monkeypatch):
             call()
     with pytest.raises(ValueError, match='search must be one of exact, faiss, not'):
         MemoryBank(path, 'quick')
-    with pytest.raises(ValueError, match='nprobe must be at least 1'):
-        MemoryBank(path, nprobe=0)
+    for name in ('nprobe', 'candidates'):
+        with pytest.raises(ValueError, match=f'{name} must be at least 1, not 0'):
+            MemoryBank(path, **{name: 0})
 
 
 @pytest.mark.parametrize('size', [(1, 1), (2, 3), (5, 9), (16, 17)])

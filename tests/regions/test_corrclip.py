@@ -310,6 +310,79 @@ def test_an_id_of_no_region_is_none_in_every_window(encoders, dino):
     assert found == {False: [1] * 4 + [2] * 4, True: [0] * 4 + [1] * 4}
 
 
+@pytest.fixture(scope='module')
+def sane(encoder_config, dino):
+    """CorrCLIP on DINO, with map correction and without the bugs of the released code."""
+    return MODELS.build(
+        {
+            'type': 'mmtagclip.DirectSegmentor',
+            'encoder': {**encoder_config, 'last_block': CorrCLIPLastBlock(dino)},
+            'head': {'type': 'mmtagclip.SegTextHead', 'classes': list('abcde')},
+            'windows': {'type': 'mmtagclip.SlidingWindows', 'size': 64, 'stride': 32},
+            'label_processor': {'type': 'mmtagclip.MapCorrection'},
+        }
+    )
+
+
+HALVES = np.repeat([[3] * 48 + [5] * 48], 64, axis=0)
+SMALL = HALVES.copy()
+SMALL[9:12, 9:11] = 8  # between the pixels that DINO's patches read, 0, 8, 16, ...
+ODD = {
+    'none': np.zeros((64, 96), int),
+    'one': np.full((64, 96), 7),
+    'two': HALVES,
+    'below a patch': SMALL,
+    'one per pixel': np.arange(1, 64 * 96 + 1).reshape(64, 96),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('flat', [False, True])
+def test_odd_regions_have_one_answer_each(sane, flat):
+    image = torch.full((3, 64, 96), 0.3) if flat else network_input(64, 96, 64)
+    cosines, before, after = {}, {}, {}
+    for name, ids in ODD.items():
+        encoded = sane.encode(image, regions=ids)
+        cosines[name] = sane._cosines(encoded, sane.text)
+        assert torch.isfinite(cosines[name]).all()
+        before[name] = sane.segment(encoded, sane.names, None, None, False).labels
+        after[name] = sane.masks(encoded).pred_sem_seg.data[0]
+    # Without a region, and where each pixel is one, labels stay as they are.
+    assert torch.equal(after['none'], before['none'])
+    assert torch.equal(after['one per pixel'], before['one per pixel'])
+    assert (after['one'] == before['one'].flatten().bincount().argmax()).all()
+    for side in (slice(0, 48), slice(48, 96)):
+        most = before['two'][:, side].flatten().bincount().argmax()
+        assert (after['two'][:, side] == most).all()
+    # No patch reads the small region: only its labels are corrected.
+    assert torch.equal(cosines['below a patch'], cosines['two'])
+    within = torch.from_numpy(SMALL == 8)
+    most = before['two'][within].bincount().argmax()
+    assert torch.equal(after['below a patch'], torch.where(within, most, after['two']))
+    if not flat:  # where regions are alike, they are merged
+        assert not torch.equal(cosines['one'], cosines['two'])
+        assert not torch.equal(cosines['one'], cosines['none'])
+
+
+def test_regions_of_another_size_are_refused(sane):
+    image = network_input(64, 96, 64)
+    with pytest.raises(ValueError, match='is 96x64 pixels, but its regions are 64x96'):
+        sane.encode(image, regions=HALVES.T)
+    with pytest.raises(ValueError, match='needs the regions of the image'):
+        sane.encode(image)
+
+
+@torch.no_grad()
+def test_a_million_regions_have_no_more_tokens_than_there_are_patches(sane, monkeypatch):
+    monkeypatch.setattr(sane.encoder.last_block, 'merge', False)
+    ids = np.arange(1, 10**6 + 1).reshape(1000, 1000)
+    encoded = sane.encode(network_input(64, 64, 64), size=(1000, 1000), regions=ids)
+    assert torch.isfinite(sane._cosines(encoded, sane.text)).all()
+    companions = cut_companions(encoded, [Window(0, 0, 64, 64)], True, None)
+    context = sane.encoder.walk(encoded.image[None], lambda *_: None, companions)
+    assert context.riders.shape[1] == 16
+
+
 @torch.no_grad()
 @pytest.mark.parametrize('ids', [torch.zeros(1, 64, 96).long(), torch.arange(64 * 96)[None]])
 def test_an_image_of_one_colour_gives_finite_features(clip, ids):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmtagclip.regions import SAM
-from mmtagclip.regions.sam import neighbours, scaled
+from mmtagclip.regions.sam import block_attention, neighbours, scaled
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.golden import GOLDEN
@@ -36,7 +36,9 @@ def normal(seed, *shape):
 def test_published_thresholds(factor, refine):
     expected = torch.from_numpy(TRIDENT[f'threshold/{factor}/{refine}'])
     attention = normal(92, 2, 42, 42).softmax(-1)
-    found = neighbours(normal(91, 2, 42, 8), attention, factor, None if refine else 0.6)
+    parts = attention.split(10, dim=1)
+    found = neighbours(normal(91, 2, 42, 8), parts, factor, None if refine else 0.6)
+    found = torch.cat(list(found))
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
@@ -44,7 +46,8 @@ def test_published_thresholds(factor, refine):
 def test_thresholds_agree_with_the_loop(seed):
     values, attention = normal(seed, 3, 11, 4) + seed, normal(seed + 9, 3, 11, 11).softmax(-1)
     negative = 0.6 if seed % 2 else None
-    found = neighbours(values, attention, 0.8, negative, 0.95)
+    parts = attention.split([11, 4, 1, 3][seed], dim=1)
+    found = torch.cat(list(neighbours(values, parts, 0.8, negative, 0.95)))
     expected = twins.neighbours(values, attention, 0.8, negative, 0.95)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -52,20 +55,54 @@ def test_thresholds_agree_with_the_loop(seed):
 def test_a_patch_whose_attention_all_leaves_the_image_keeps_itself():
     attention = torch.zeros(1, 5, 5)
     attention[0, 0, 0] = 0.5
-    found = neighbours(torch.ones(1, 5, 3), attention)
-    assert torch.equal(found, torch.eye(5))
+    found = neighbours(torch.ones(1, 5, 3), attention.split(2, dim=1))
+    assert torch.equal(torch.cat(list(found)), torch.eye(5))
+
+
+@pytest.fixture(scope='module')
+def square(sam):
+    """A square image, which has no padding."""
+    with torch.no_grad():
+        return sam.encode(smooth_image(80, 80, 3))
 
 
 @torch.no_grad()
-def test_attention_is_what_the_library_weighs_values_with(sam):
-    """Of a square image, which has no padding: all of it, against timm's own output."""
-    image = sam.encode(smooth_image(80, 80, 3))
-    assert image.grid == (64, 64)
-    values, attention = sam.attention(image)
-    found = torch.cat([a @ v for a, v in zip(attention, values, strict=True)], dim=1)
+@pytest.mark.parametrize('entries', [1, 2 * 5 * 64**3])
+def test_attention_in_parts_is_what_the_library_weighs_values_with(sam, square, entries):
+    """All of it, against timm's own output."""
+    assert square.grid == (64, 64)
+    values, attention = sam.attention(square, entries)
+    found, rows = [], []
+    for part in attention:
+        rows.append(part.shape[1] // 64)
+        found.append((part @ values).transpose(0, 1).flatten(1))
+    assert rows == ([1] * 64 if entries == 1 else [5] * 12 + [4])
     block = sam.image_encoder.vit.blocks[-1]
-    expected = block.attn(block.norm1(image.last_input))
-    torch.testing.assert_close(block.attn.proj(found), expected[0].flatten(0, 1), atol=2e-5, rtol=0)
+    expected = block.attn(block.norm1(square.last_input))[0].flatten(0, 1)
+    torch.testing.assert_close(block.attn.proj(torch.cat(found)), expected, atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_attention_is_cut_to_the_patches_of_the_image(sam, square):
+    """Here to 17x23 of the 64x64, as if the others were padding."""
+    values, attention = sam.attention(square)
+    attention = torch.cat(list(attention), dim=1)
+    inside = torch.arange(64**2).view(64, 64)[:17, :23].flatten()
+    block = sam.image_encoder.vit.blocks[-1]
+    some, parts = block_attention(block, square.last_input[0], (17, 23), 2 * 7 * 23 * 64**2)
+    assert torch.equal(some, values[:, inside])
+    parts = list(parts)
+    assert [part.shape for part in parts] == [(2, n * 23, 17 * 23) for n in (7, 7, 3)]
+    expected = attention[:, inside][:, :, inside]
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_the_encoder_in_parts_is_the_librarys_own(sam):
+    """Two images, as segment-anything may ask for them."""
+    images = torch.randn(2, 3, 1024, 1024, generator=torch.Generator().manual_seed(1))
+    expected = sam.image_encoder.vit.forward_features(images)
+    torch.testing.assert_close(sam.image_encoder(images), expected, atol=2e-5, rtol=0)
 
 
 def test_sizes_are_rounded_as_in_released_code():

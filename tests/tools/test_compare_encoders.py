@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmtagclip.registry import MODELS
 from tests.processes import ROOT, run, run_script, slow
 
 SCRIPT = ROOT / 'tools/analysis_tools/compare_encoders.py'
@@ -91,8 +92,9 @@ def test_piaa_is_fitted_in_float32_and_scored_in_any_dtype(module, tmp_path, mon
 
 
 def test_cells_of_the_table_of_regions(module, tmp_path, monkeypatch):
-    """CorrCLIP with regions, the others without or with map correction."""
+    """CorrCLIP and a bank with regions, the others without or with map correction."""
     found = []
+    monkeypatch.setattr(module, 'make_bank', lambda kind, *_: tmp_path / kind)
     monkeypatch.setattr(module, 'make_regions', lambda folder: None)
     monkeypatch.setattr(module, 'test', lambda cfg, key: found.append(cfg) or {key: len(found)})
     args = argparse.Namespace(
@@ -103,7 +105,7 @@ def test_cells_of_the_table_of_regions(module, tmp_path, monkeypatch):
     corrected = {'objects, map correction', 'colours, map correction'}
     assert [set(row) for row in results['regions'].values()] == [
         *[{'no regions', *corrected}] * 2,
-        *[{'objects', 'colours', *corrected}] * 2,
+        *[{'objects', 'colours', *corrected}] * 3,
     ]
     cells = [(row, column) for row, cells in results['regions'].items() for column in cells]
     for (row, column), cfg in zip(cells, found, strict=True):
@@ -112,9 +114,33 @@ def test_cells_of_the_table_of_regions(module, tmp_path, monkeypatch):
         assert ('label_processor' in cfg.model) == ('map correction' in column)
         last_block = cfg.model.encoder.get('last_block', {}).get('type', '')
         assert ('CorrCLIP' in last_block) == ('CorrCLIP' in row)
+        bank = cfg.model.get('cosine_processor', {}).get('bank')
+        assert bank == (str(tmp_path / column.split(',')[0]) if 'bank' in row else None)
     again = len(found)
     module.cells(results, args, tmp_path)
     assert len(found) == again
+    args.images, results['regions'] = None, {}  # no scene is left for a bank
+    module.cells(results, args, tmp_path)
+    assert list(results['regions']) == list(module.SOURCES)
+
+
+def test_a_bank_is_made_of_the_other_scenes(module, tmp_path, monkeypatch):
+    """Two of 120, as files of the regions that the processor then finds in the bank."""
+    from mmtagclip.regions.bank import MemoryBank
+
+    scenes = sorted((ROOT / 'demo/data/JPEGImages').iterdir())[-2:]
+    (tmp_path / 'objects').mkdir()
+    for scene in scenes:
+        image = module.read_image(scene)
+        ids = np.ones(image.shape[:2], np.uint8)
+        ids[:20] = 2
+        module.write_image(tmp_path / 'objects' / f'{scene.stem}.png', ids)
+    args = argparse.Namespace(dtype='float32', images=118)
+    cfg = module.load_regions(module.BANK, 'objects', tmp_path, args)
+    bank = MemoryBank(cfg.model.cosine_processor.bank)
+    assert [path.rpartition('/')[2] for path in bank.images] == [one.name for one in scenes]
+    assert len(bank) == 4
+    MODELS.build(cfg.model)  # which refuses a bank of another encoder or source
 
 
 def test_regions_of_a_mask_are_its_connected_areas(module):

@@ -50,7 +50,8 @@ def make_bank(path: Path, rows: int, key_size: int, size: int) -> None:
         'encoder': nobody,
         'source': nobody,
         'settings': {},
-        'regions': f'{rows:08d}',
+        'regions': '',
+        'content': f'{rows:08d}',
         'errors': {},
     }
     keys, values = (
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--faiss', metavar='FACTORY', help="FAISS's index, such as IVF1000,PQ32")
     parser.add_argument('--nprobe', type=int, default=256)
+    parser.add_argument('--candidates', type=int, nargs='+', default=[20, 500])
     parser.add_argument('--scratch', type=Path, default=Path('work_dirs'))
     parser.add_argument('--out', type=Path)
     measuring.add_device(parser)
@@ -134,13 +136,14 @@ def main() -> None:
     if args.faiss:
         if not bank.index_path.exists():
             _, rows['index'] = measured(lambda: bank.add_index(args.faiss))
-        quick = MemoryBank(path, 'faiss', args.nprobe)
-        rows['faiss'] = []
-        for _ in range(args.repeats):
-            found, figures = measured(lambda: ask(quick))
-            rows['faiss'].append(figures)
-        same = (found[:, :, None] == exact[:, None]).any(dim=2)
-        rows['found'] = round(same.float().mean().item(), 3)
+        for candidates in args.candidates:
+            quick = MemoryBank(path, 'faiss', args.nprobe, candidates)
+            rows[f'faiss, {candidates} candidates'] = figures = []
+            for _ in range(args.repeats):
+                found, one = measured(lambda quick=quick: ask(quick))
+                figures.append(one)
+            same = (found[:, :, None] == exact[:, None]).any(dim=2)
+            figures.append({'found': round(same.float().mean().item(), 3)})
     text = json.dumps(rows, indent=2)
     print(text)
     if args.out is not None:

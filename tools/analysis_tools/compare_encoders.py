@@ -11,7 +11,9 @@ The table of regions (--kinds regions) has direct segmentation with regions of t
 are connected areas of one label in the scenes' own masks: an upper bound, which no real source
 reaches. "Colours" are those of scikit-image's segmentation by Felzenszwalb and Huttenlocher, which
 needs no weights. DINO's weights are not bundled: the features for CorrCLIP are the demo CLIP's own
-patches, value-only, or all the same, which leaves the regions alone.
+patches, value-only, or all the same, which leaves the regions alone. With --images, value-only
+attention is also measured with a memory bank of the regions of the scenes that are left, whose keys
+are these patches.
 """
 
 import argparse
@@ -27,10 +29,12 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmtagclip.apis.banks import build_bank
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.files import write_image, write_whole
 from mmtagclip.frameworks import segmentation  # noqa: F401  without its messages
 from mmtagclip.images import read_image, read_index_mask
+from mmtagclip.models import RegionEncoder
 from mmtagclip.regions import Affinity, AffinitySource
 from mmtagclip.registry import MODELS
 
@@ -45,6 +49,7 @@ ENCODERS = {
     'ITACLIP': 'itaclip',
     'SC-CLIP': 'scclip',
     'ExCEL (SVC)': 'svc',
+    'CLIP-DINOiser': 'clip-dinoiser',  # with --pooling only
 }
 # Column of the table and its config.
 TAGS = {
@@ -63,6 +68,8 @@ SOURCES = {
     "CorrCLIP, CLIP's own features": ('corrclip', {'type': 'mmtagclip.OwnFeatures'}),
     'CorrCLIP, regions alone': ('corrclip', {'type': 'mmtagclip.SameFeatures'}),
 }
+BANK = 'TagCLIP (value-only), memory bank'
+BANK_SIDE = 224  # of the scenes in it, in pixels
 # Its columns: which regions, and whether labels are corrected by them.
 REGIONS = {
     'no regions': ('none', False),
@@ -75,7 +82,7 @@ REGIONS = {
 
 @MODELS.register_module(force=True)
 class OwnFeatures(AffinitySource):
-    """Patches of the demo's CLIP, value-only."""
+    """Patches of the demo's CLIP, value-only; images are enlarged to whole patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +93,9 @@ class OwnFeatures(AffinitySource):
         mean, std = (
             torch.tensor(one)[:, None, None] for one in (self.encoder.mean, self.encoder.std)
         )
+        patch = self.encoder.patch_size
+        size = [-(-side // patch) * patch for side in pixels.shape[2:]]
+        pixels = torch.nn.functional.interpolate(pixels, size=size, mode='bilinear')
         found = self.encoder((pixels - mean) / std)
         return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))
 
@@ -121,11 +131,29 @@ def make_regions(folder: Path) -> None:
             write_image(folder / kind / f'{image.stem}.png', ids.astype(np.uint16))
 
 
+def make_bank(kind: str, work_dir: Path, args: argparse.Namespace) -> Path:
+    """Make a memory bank of the regions of the scenes that are not measured, if there is none."""
+    path = work_dir / f'{kind}.safetensors'
+    if not path.is_file():
+        encoder = load('direct_demo', 'tagclip', work_dir, args).model.encoder
+        windows = {'type': 'mmtagclip.WholeImage', 'cut': True}
+        model = RegionEncoder(encoder, OwnFeatures(), windows, side=BANK_SIDE).eval()
+        scenes = sorted((ROOT / 'demo/data/JPEGImages').iterdir())[args.images :]
+        build_bank(model, scenes, work_dir / kind, path, on_error='raise', show_progress=False)
+    return path
+
+
 def load_regions(row: str, column: str, work_dir: Path, args: argparse.Namespace) -> Config:
     """The config of one cell of the table of regions."""
-    method, source = SOURCES[row]
+    method, source = SOURCES['TagCLIP (value-only)' if row == BANK else row]
     kind, corrected = REGIONS[column]
     cfg = load('direct_demo', method, work_dir, args)
+    if row == BANK:
+        cfg.model.cosine_processor = {
+            'type': 'mmtagclip.BankProcessor',
+            'bank': str(make_bank(kind, work_dir, args)),
+            'source': {'type': 'mmtagclip.OwnFeatures'},
+        }
     if source is not None:
         alone = source['type'] == 'mmtagclip.SameFeatures'
         last_block = {'type': 'mmtagclip.CorrCLIPLastBlock', 'source': source, 'merge': not alone}
@@ -146,6 +174,8 @@ def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> C
     for key in ('last_block', 'positions'):
         owner.encoder.pop(key, None)
     owner.encoder.update(method.model.encoder, dtype=args.dtype)
+    if 'pooling' in owner.encoder:
+        owner.encoder.pooling = {'type': 'mmtagclip.LearntPooling', 'checkpoint': args.pooling}
     cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'ERROR', str(time.time_ns())
     for loader in (cfg.test_dataloader, cfg.get('train_dataloader')):
         if loader is not None:
@@ -184,10 +214,12 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
 
     if 'regions' in args.kinds:
         make_regions(work_dir)
-    for row, (_, source) in SOURCES.items() if 'regions' in args.kinds else ():
+    rows = [*SOURCES, *([BANK] if args.images else [])]
+    for row in rows if 'regions' in args.kinds else ():
+        needed = row not in ('TagCLIP (value-only)', 'SCLIP')
         for column, (kind, corrected) in REGIONS.items():
-            # CorrCLIP needs regions, and without it they change nothing but by map correction.
-            senseless = source is not None if kind == 'none' else source is None and not corrected
+            # Without CorrCLIP or a bank, regions change nothing but by map correction.
+            senseless = needed if kind == 'none' else not (needed or corrected)
             if senseless or column in results['regions'].get(row, {}):
                 continue
             done('regions', row, column, test(load_regions(row, column, work_dir, args), 'mIoU'))
@@ -253,9 +285,11 @@ def main() -> None:
         '--encoders',
         nargs='+',
         choices=ENCODERS,
-        default=list(ENCODERS),
         metavar='NAME',
-        help=f'some of: {", ".join(ENCODERS)} (default: all)',
+        help=f'some of: {", ".join(ENCODERS)} (default: all, CLIP-DINOiser if --pooling is given)',
+    )
+    parser.add_argument(
+        '--pooling', help='checkpoint of configs/pooling/pooling_demo.py, for CLIP-DINOiser'
     )
     parser.add_argument(
         '--kinds',
@@ -273,6 +307,10 @@ def main() -> None:
         help="dtype of the image tower for scores (default: 'float32')",
     )
     args = parser.parse_args()
+    if args.encoders is None:
+        args.encoders = [name for name in ENCODERS if args.pooling or name != 'CLIP-DINOiser']
+    if 'CLIP-DINOiser' in args.encoders and args.pooling is None:
+        parser.error('CLIP-DINOiser needs --pooling, a checkpoint of its training on the demo')
     settings = {'images': args.images, 'dtype': args.dtype}
     results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}, 'regions': {}}
     if args.out.is_file():

@@ -100,7 +100,8 @@ def overview(table: ConfigTable) -> str:
             if table.model(cell.method)['type'] != 'mmtagclip.DirectSegmentor':
                 continue
             further = [cell.method.variant, cell.backbone * (cell.backbone != BACKBONE)]
-            name = ', '.join([content['collection'], *filter(None, further)])
+            version = cell.method.plain.removeprefix(folder.replace('_', '-'))
+            name = ', '.join([content['collection'] + version, *filter(None, further)])
             for metric, value in cell.results.items():
                 source = metric.partition('(')[2].removesuffix(')')
                 rows.setdefault((name, source), {})[cell.data] = str(value)

@@ -106,6 +106,7 @@ class LastBlockContext:
         companions: What else is known of the images.
         prepared: What the policy's ``prepare`` returned.
         riders: ``(B, R, width)``, output of block L-1 of the tokens that rode along, if any.
+        middle: ``(B, N, width)``, what the encoder's pooling reads of its block, if it has one.
     """
 
     blocks: Sequence[Block]
@@ -118,6 +119,7 @@ class LastBlockContext:
     companions: Companions = field(default_factory=Companions)
     prepared: Any = None
     riders: Tensor | None = None
+    middle: Tensor | None = None
 
     @property
     def block(self) -> Block:

@@ -44,11 +44,15 @@ class OpenCLIPBlock(Block):
         block = self.module
         return block.ls_1(block.attn.out_proj(y.transpose(1, 2).flatten(2)).float())
 
+    def mlp_input(self, x: Tensor) -> Tensor:
+        """Apply ``ln_2``."""
+        return self.module.ln_2(x)
+
     def feed_forward(self, x: Tensor) -> Tensor:
         """See :class:`Block`."""
         block = self.module
         mlp: Any = block.mlp
-        y = block.ln_2(x).to(mlp.c_fc.weight.dtype)
+        y = self.mlp_input(x).to(mlp.c_fc.weight.dtype)
         if not isinstance(mlp.gelu, QuickGELU) or torch.is_grad_enabled():
             return block.ls_2(mlp(y).float())
         # x·sigmoid(1.702x) is silu(1.702x)/1.702. In place, it needs no extra memory.

@@ -99,10 +99,14 @@ class TimmBlock(Block):
             return y if block.gamma_1 is None else block.gamma_1 * y
         return block.ls1(y)
 
+    def mlp_input(self, x: Tensor) -> Tensor:
+        """Apply ``norm2``, unless it follows the MLP."""
+        return x if self.post_norm else self.module.norm2(x)
+
     def feed_forward(self, x: Tensor) -> Tensor:
         """See :class:`Block`."""
         block = self.module
-        y = self._mlp(x if self.post_norm else block.norm2(x))
+        y = self._mlp(self.mlp_input(x))
         if self.post_norm:
             return block.norm2(y)
         if self.is_eva:

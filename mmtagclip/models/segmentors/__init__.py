@@ -24,6 +24,7 @@ from .direct import DirectSegmentor
 from .label_processors import LabelClosing, MapCorrection
 from .maskclip import MaskCLIPRefinement
 from .post_processors import PAMR, PAR, DenseCRF
+from .references import ReferenceEncoder, ReferenceProcessor
 from .sam3 import Sam3
 from .sam_gatherer import SAMGatherer
 from .sam_refinement import SAMRefinement
@@ -54,6 +55,8 @@ __all__ = [
     'MaximumBackground',
     'NeighbourContext',
     'Preview',
+    'ReferenceEncoder',
+    'ReferenceProcessor',
     'RegionEncoder',
     'SAMGatherer',
     'SAMRefinement',

@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ...clip import Vocabulary
-from ...regions.bank import MemoryBank, region_means, unit_region_means
+from ...regions.bank import CANDIDATES, MemoryBank, region_means, unit_region_means
 from ...regions.features import AffinitySource
 from ...regions.grids import nearest
 from ...registry import MODELS
@@ -42,6 +42,7 @@ class BankProcessor(nn.Module):
         weight: Share of the neighbours' cosines in the sum, in [0, 1]; published: 0.5.
         search: ``'exact'`` or ``'faiss'``; see :class:`MemoryBank`.
         nprobe: See :class:`MemoryBank`.
+        candidates: See :class:`MemoryBank`.
         others: Further encoders with banks of the same regions, such as
             ``[dict(encoder=dict(type='mmtagclip.CLIPEncoder', ...), bank='other.safetensors')]``.
             The cosines are the mean of all of them.
@@ -63,6 +64,7 @@ class BankProcessor(nn.Module):
         weight: float = 0.5,
         search: str = 'exact',
         nprobe: int = 256,
+        candidates: int = CANDIDATES,
         others: Sequence[Mapping[str, Any]] = (),
         templates: str | Sequence[str] = 'templates_80',
     ) -> None:
@@ -71,7 +73,9 @@ class BankProcessor(nn.Module):
             raise ValueError(f'BankProcessor needs neighbours >= 1, not {neighbours}')
         if not 0 <= weight <= 1:
             raise ValueError(f'BankProcessor needs weight in [0, 1], not {weight}')
-        self.bank = bank if isinstance(bank, MemoryBank) else MemoryBank(bank, search, nprobe)
+        if not isinstance(bank, MemoryBank):
+            bank = MemoryBank(bank, search, nprobe, candidates)
+        self.bank = bank
         self.source: AffinitySource | None = build(source)
         self.neighbours = neighbours
         self.weight = weight
@@ -107,6 +111,9 @@ class BankProcessor(nn.Module):
             )
         self.bank.check_source(source)
 
+    def check_words(self, words: Vocabulary) -> None:
+        """Check nothing: neighbours are compared with any words."""
+
     @property
     def search(self) -> str:
         """How the bank is searched."""
@@ -116,6 +123,11 @@ class BankProcessor(nn.Module):
     def nprobe(self) -> int:
         """Lists of FAISS's index that are searched."""
         return self.bank.nprobe
+
+    @property
+    def candidates(self) -> int:
+        """How many rows FAISS's index names for a query."""
+        return self.bank.candidates
 
     @property
     def others(self) -> list[dict[str, Any]]:

@@ -22,15 +22,16 @@ class Preview(nn.Module):
         most: Most phrases that are kept. With at most so many phrases, there is no look.
 
     Raises:
-        ValueError: ``share`` or ``most`` is out of range.
+        ValueError: A number is out of range.
     """
 
     def __init__(self, side: int = 672, share: float = 0.2, most: int = 40) -> None:
         super().__init__()
         if not 0 < share <= 1:
             raise ValueError(f'Preview needs share in (0, 1], not {share}')
-        if most < 1:
-            raise ValueError(f'Preview needs most to be at least 1, not {most}')
+        for name, number in (('side', side), ('most', most)):
+            if number < 1:
+                raise ValueError(f'Preview needs {name} to be at least 1, not {number}')
         self.side, self.share, self.most = side, share, most
 
     def forward(self, presence: Tensor) -> list[int]:
@@ -63,11 +64,14 @@ class NeighbourContext(ContextTokens):
 
     Args:
         count: How many; fewer if there are not so many others.
+
+    Raises:
+        ValueError: ``count`` is below 1.
     """
 
     def __init__(self, count: int = 2) -> None:
         super().__init__()
-        self.count = count
+        self.count = _at_least_one(count, self)
 
     def forward(self, phrases: Sequence[Phrase], sam3: Sam3) -> list[Tensor]:
         """See :class:`ContextTokens`."""
@@ -98,7 +102,8 @@ class HypernymContext(ContextTokens):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file has another format; see :class:`mmtagclip.clip.Vocabulary`.
+        ValueError: The file has another format, see :class:`mmtagclip.clip.Vocabulary`; or
+            ``count`` is below 1.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class HypernymContext(ContextTokens):
     ) -> None:
         super().__init__()
         read = Vocabulary.load(words)
-        self.count = count
+        self.count = _at_least_one(count, self)
         self.words = {
             name: tuple(word for word in row if word != name)[:count]
             for name, row in zip(read.names, read.phrases, strict=True)
@@ -120,3 +125,12 @@ class HypernymContext(ContextTokens):
             else phrase.tokens.new_zeros(0, phrase.tokens.shape[1])
             for phrase in phrases
         ]
+
+
+def _at_least_one(count: int, part: ContextTokens) -> int:
+    if count < 1:
+        raise ValueError(
+            f'{type(part).__name__} needs count to be at least 1, not {count}: leave the context '
+            'out for no further tokens'
+        )
+    return count

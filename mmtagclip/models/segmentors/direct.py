@@ -74,7 +74,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
             (:class:`MaskCLIPRefinement`), or None; only for the whole image, and
             not with ``views``.
         cosine_processor: Config of the part that changes the cosines of the whole
-            image, at the size that is encoded (:class:`BankProcessor`), or None.
+            image, at the size that is encoded (:class:`BankProcessor`,
+            :class:`ReferenceProcessor`), or None.
         logit_processor: Config of the part that refines the cosines
             (:class:`PAMR`), or None. This option and the next need the original
             image: put ``mmtagclip.KeepImage`` in the pipeline and ``'original'``
@@ -162,8 +163,10 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self._check_gatherer()
         self._check_threshold(self.head.background_threshold)
         self.cosine_processor = build(cosine_processor)
+        self._check_pooling()
         if self.cosine_processor is not None:
             self.cosine_processor.attach(self.encoder)
+            self.cosine_processor.check_words(self.head.own.words)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)
         self.tagger = build_tagger(tagger, self.encoder, len(self.head.vocabulary))
@@ -214,13 +217,15 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         """See :meth:`TrainingFreeSegmentor.names_for`; each synonym is a separate word.
 
         Raises:
-            ValueError: As in the constructor, or the head has descriptions of its own
-                classes.
+            ValueError: As in the constructor, the head has descriptions of its own
+                classes, or the ``cosine_processor`` knows none of the words.
         """
         if classes is None and background is None:
             return self.names
         tagger = None if self.tagger is None else self.tagger.names_for(classes, background)
         words = self.head.words_for(classes, background)
+        if self.cosine_processor is not None:
+            self.cosine_processor.check_words(words.words)
         names = words.vocabulary.names
         return WordNames(
             vocabulary=words.vocabulary,
@@ -303,7 +308,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
     def _refined(self, encoded: EncodedImage, names: WordNames, rows: Sequence[int]) -> Tensor:
         """Cosines ``(K, h, w)`` of an image with some words, of the original size if refined."""
-        text = names.text[list(rows)]
+        # All of them as they are: a choice is sent to the device, which the host waits for.
+        text = names.text if len(rows) == len(names.text) else names.text[list(rows)]
         cosines = self._cosines(encoded, text)
         if self.cosine_processor is not None:
             words = names.words.words.phrases
@@ -384,6 +390,23 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
                 raise ValueError('a SAMRefinement without a gatherer needs a SAM: set sam')
             refinement.sam = self.gatherer.sam
 
+    def _check_pooling(self) -> None:
+        pooling = self.encoder.pooling
+        if pooling is not None and self.gatherer is not None:
+            raise ValueError(
+                'a gatherer takes the place of the pooling of the encoder: leave one of both out'
+            )
+        if self.head.objectness_threshold and (pooling is None or not pooling.objectness):
+            raise ValueError(
+                'objectness_threshold needs the objectness that the pooling of the encoder has '
+                'learnt: set a pooling with objectness, or objectness_threshold=0'
+            )
+        if self.head.average == 'probabilities' and self.cosine_processor is not None:
+            raise ValueError(
+                "a cosine_processor changes cosines, and average='probabilities' leaves none: "
+                "leave out the processor, or set average='cosines'"
+            )
+
     def _check_threshold(self, threshold: float | None) -> None:
         if threshold and getattr(self.patch_processor, 'key_smoothing', 0):
             raise ValueError(
@@ -432,4 +455,5 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         cosines = F.linear(features.patches, text)
         if self.patch_processor is not None:
             cosines = self.patch_processor(cosines, features, self.encoder)
+        cosines = self.head.patch_scores(cosines, features.objectness)
         return cosines.transpose(1, 2).unflatten(2, features.grid)

@@ -95,9 +95,9 @@ class SAMGatherer(nn.Module):
         Returns:
             ``(width, h', w')``.
         """
-        weights = neighbours(*self.sam.attention(image), self.factor, self.negative)
-        z = resize(spliced[None], image.grid)[0].flatten(1)
-        return (z @ weights.T).unflatten(1, image.grid)
+        z = resize(spliced[None], image.grid)[0].flatten(1).T
+        rows = neighbours(*self.sam.attention(image), self.factor, self.negative)
+        return torch.cat([weights @ z for weights in rows]).T.unflatten(1, image.grid)
 
     def gather_halves(self, spliced: Tensor, image: np.ndarray) -> Tensor:
         """The same of an image ``(H, W, 3)`` uint8 RGB, whose halves SAM sees one by one."""

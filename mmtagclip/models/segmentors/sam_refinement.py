@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -126,7 +127,7 @@ class SAMRefinement(LabelProcessor):
             label: resize(plane(masks, label)[None, None], half)[0, 0]
             for label in sorted(set(masks.plane_labels))
         }
-        top = torch.stack(list(small.values())).amax(dim=0)
+        top = reduce(torch.maximum, small.values())
         labels = F.interpolate(masks.labels[None, None].double(), size=half, mode='nearest')[0, 0]
         drawn = labels.masked_fill(top < self.coarse, -1).cpu().numpy()
         for label, one in small.items():

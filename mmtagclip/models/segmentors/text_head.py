@@ -15,6 +15,8 @@ from ..clip_encoder import CLIPEncoder
 from ..taggers.scoring import SCORINGS, check_scoring
 from .windows import resize
 
+AVERAGES = ('cosines', 'probabilities')
+
 
 @dataclass(frozen=True)
 class Words:
@@ -139,6 +141,11 @@ class SegTextHead(nn.Module):
             published: 0.05 to 0.2. Ignored without such descriptions.
         replace: Words that stand in for words of ``classes``, which keep their names:
             ``{'person': 'people'}`` (CorrCLIP).
+        average: What of patches is averaged over windows and views, and resized: their
+            ``'cosines'``, or their ``'probabilities'`` (CLIP-DINOiser).
+        objectness_threshold: Patches whose top probability is lower become background if the
+            encoder's pooling finds no object there. Needs ``average='probabilities'``. Published:
+            0.99.
 
     Attributes:
         own: The head's own words, which a call may replace by those of
@@ -163,8 +170,18 @@ class SegTextHead(nn.Module):
         description_weight: float = 0.1,
         scoring: str = 'softmax',
         replace: Mapping[str, str] | None = None,
+        average: str = 'cosines',
+        objectness_threshold: float = 0.0,
     ) -> None:
         super().__init__()
+        if average not in AVERAGES:
+            raise ValueError(f'average must be {" or ".join(AVERAGES)}, not {average!r}')
+        if objectness_threshold and average != 'probabilities':
+            raise ValueError(
+                'objectness_threshold compares probabilities of patches: set '
+                "average='probabilities'"
+            )
+        self.average = average
         if scoring not in SCORINGS[:2]:
             raise ValueError(f"scoring must be 'softmax' or 'sigmoid', not {scoring!r}")
         self.scoring = scoring
@@ -176,6 +193,7 @@ class SegTextHead(nn.Module):
         for key, value in {
             'background_threshold': background_threshold,
             'area_threshold': area_threshold,
+            'objectness_threshold': objectness_threshold,
             'description_weight': description_weight,
         }.items():
             if not 0 <= value <= 1:
@@ -197,6 +215,7 @@ class SegTextHead(nn.Module):
         self.logit_scale = logit_scale
         self.background_threshold = background_threshold
         self.area_threshold = area_threshold
+        self.objectness_threshold = objectness_threshold
         self.own = self._words(self.classes, self.background)
 
     @property
@@ -284,13 +303,36 @@ class SegTextHead(nn.Module):
             said = prompts if self.described.join == 'max' else one
         others = tuple(word for phrases in background.phrases for word in phrases)
         words = Words(classes, others, said)
-        for key in ('background_threshold', 'area_threshold'):
+        for key in ('background_threshold', 'area_threshold', 'objectness_threshold'):
             if getattr(self, key) and not words.with_background:
                 raise ValueError(
                     f'{key}={getattr(self, key)} needs words of a background, which takes '
                     'the pixels that classes lose'
                 )
         return words
+
+    def patch_scores(self, cosines: Tensor, objectness: Tensor | None) -> Tensor:
+        """What of patches is averaged, and what the other methods call ``cosines``.
+
+        Args:
+            cosines: ``(n, N, K)`` with some words, the background's first.
+            objectness: ``(n, N)`` logits, positive for objects.
+
+        Returns:
+            ``(n, N, K)``: the cosines, or probabilities, which need not sum to 1.
+        """
+        if self.average == 'cosines':
+            return cosines
+        logits = self.logit_scale * cosines
+        planes = (
+            logits.softmax(dim=-1)
+            if self.logit_bias is None
+            else (logits + self.logit_bias).sigmoid()
+        )
+        if self.objectness_threshold and objectness is not None:
+            unsure = planes.amax(dim=-1) < self.objectness_threshold
+            planes[..., 0].masked_fill_(unsure & (objectness <= 0), 1)
+        return planes
 
     def probabilities(
         self, cosines: Tensor, labels: Sequence[int], size: tuple[int, int]
@@ -307,13 +349,15 @@ class SegTextHead(nn.Module):
         """
         present, index = torch.tensor(list(labels)).unique(return_inverse=True)
         planes = cosines.new_zeros(len(present), *size)
-        terms = self._softmax_terms(cosines, size) if self.logit_bias is None else None
+        ready = self.average == 'probabilities'
+        softmax = not ready and self.logit_bias is None
+        terms = self._softmax_terms(cosines, size) if softmax else None
         for one, plane in zip(cosines, index.tolist(), strict=True):
             word = self._logits(one, size)
-            if terms is None:
-                word.sigmoid_()
-            else:
+            if terms is not None:
                 word.sub_(terms[0]).exp_().div_(terms[1])
+            elif not ready:
+                word.sigmoid_()
             torch.maximum(planes[plane], word, out=planes[plane])
             del word
         return planes, present.tolist()
@@ -347,7 +391,9 @@ class SegTextHead(nn.Module):
             del winners
             rows = [(row, label) for row, label in rows if kept[label]]
         level = None
-        if threshold and self.logit_bias is not None:
+        if threshold and self.average == 'probabilities':
+            level = cosines.new_full(size, threshold)
+        elif threshold and self.logit_bias is not None:
             level = cosines.new_full(size, threshold).logit_()
         elif threshold:
             level, total = self._softmax_terms(cosines, size)
@@ -394,8 +440,11 @@ class SegTextHead(nn.Module):
         return top, total
 
     def _logits(self, cosines: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits ``(H, W)`` of one word."""
-        logits = resize(cosines[None, None], size)[0, 0].mul_(self.logit_scale)
+        """Logits ``(H, W)`` of one word; its probabilities if these were averaged."""
+        maps = resize(cosines[None, None], size)[0, 0]
+        if self.average == 'probabilities':
+            return maps
+        logits = maps.mul_(self.logit_scale)
         return logits if self.logit_bias is None else logits.add_(self.logit_bias)
 
     def rule_out(self, planes: Tensor) -> Tensor:

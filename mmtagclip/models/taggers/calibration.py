@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...clip import DenseEncoder, Encoded, Names
 from ...clip.matching import NameFinder
-from ...files import read_lines, user_path
+from ...files import read_text, split_lines, user_path
 
 PREFIX = 'head.calibration.'  # in a tagger
 # Attributes that decide no score.
@@ -273,14 +273,7 @@ def read_compound_prompts(
             class.
     """
     path = user_path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no file of compound prompts at {path}')
-    try:
-        lines = read_lines(path, encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f'{path} is not a UTF-8 text file ({error.reason}): save it as UTF-8'
-        ) from None
+    lines = split_lines(read_text(path, 'file of compound prompts'))
     finder = NameFinder(phrases)
     prompts: dict[str, list[int]] = {}
     for number, line in enumerate(lines, start=1):

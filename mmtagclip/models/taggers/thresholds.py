@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files import split_lines, user_path
+from ...files import read_text, split_lines, user_path
 
 if TYPE_CHECKING:  # checking options needs no torch
     from torch import Tensor
@@ -128,14 +128,7 @@ def read_thresholds(source: ThresholdSource) -> dict[str, dict[str, float]] | li
     """
     if isinstance(source, str | Path):
         path = user_path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f'no file of thresholds at {path}')
-        try:
-            text = path.read_bytes().decode('utf-8-sig')
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f'{path} is not a UTF-8 text file ({error.reason}): give a file of thresholds'
-            ) from None
+        text = read_text(path, 'file of thresholds')
         return _of_table(text, path) if path.suffix.lower() == '.csv' else _of_lines(text, path)
     if isinstance(source, Mapping):
         return {

@@ -509,6 +509,15 @@ def test_features_of_images(build):
         ({'background_rule': {'type': 'mmtagclip.MaximumBackground', 'threshold': -1}}, 'not -1'),
         ({'preview': {'type': 'mmtagclip.Preview', 'share': 0}}, r'share in \(0, 1\], not 0'),
         ({'preview': {'type': 'mmtagclip.Preview', 'most': 0}}, 'most to be at least 1, not 0'),
+        ({'preview': {'type': 'mmtagclip.Preview', 'side': 0}}, 'side to be at least 1, not 0'),
+        (
+            {'context': [{'type': 'mmtagclip.NeighbourContext', 'count': 0}]},
+            'NeighbourContext needs count to be at least 1, not 0',
+        ),
+        (
+            {'context': [{'type': 'mmtagclip.HypernymContext', 'words': {}, 'count': -1}]},
+            'HypernymContext needs count to be at least 1, not -1',
+        ),
         (
             {'data_preprocessor': {'type': 'mmtagclip.CLIPDataPreprocessor', 'mean': (0.4,) * 3}},
             r'was trained with mean=\(0.5, 0.5, 0.5\)',

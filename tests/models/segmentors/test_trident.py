@@ -1,7 +1,10 @@
 """Trident: what its released code returned, properties of the sane options, and what is refused."""
 
+from copy import deepcopy
+
 import cv2
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,12 +20,15 @@ from mmtagclip.models.segmentors.sam_gatherer import (
     whole_patches,
 )
 from mmtagclip.models.segmentors.windows import SlidingWindows
-from mmtagclip.regions import Affinity
+from mmtagclip.regions import Affinity, ProxyLastBlock
 from mmtagclip.registry import MODELS
 from tests import twins
+from tests.conftest import TINY
 from tests.golden import GOLDEN
 from tests.golden.regions.stand_ins import soft_planes
 from tests.golden.weights import smooth_image
+from tests.models.segmentors.test_direct import batch
+from tests.regions.test_corrclip import Fixed
 from tests.sam import last_block_config, sam_config
 
 TRIDENT = np.load(GOLDEN / 'regions' / 'trident.npz')
@@ -127,6 +133,72 @@ def test_splice_agrees_with_the_loop_over_cells(segmentor):
     expected = twins.splice(outputs, [(y // 16, x // 16) for y, x in places], (6, 10))
     found = splice(segmentor.encoder, windows, x)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@pytest.fixture(scope='module')
+def patch_14(sam):
+    """Builds Trident with a CLIP of ViT-H/14's patches, on windows of 8x8 of them."""
+    torch.manual_seed(0)
+    tiny = deepcopy(TINY)
+    tiny['vision_cfg'].update(layers=2, patch_size=14)
+    model = open_clip.CLIP(**tiny)
+
+    def build(last_block, **options):
+        encoder = {
+            'type': 'mmtagclip.CLIPEncoder',
+            'model': model,
+            'mean': open_clip.OPENAI_DATASET_MEAN,
+            'std': open_clip.OPENAI_DATASET_STD,
+            'text_cache': False,
+            'positions': 'bicubic_scale',
+            'last_block': last_block,
+        }
+        head = {'type': 'mmtagclip.SegTextHead', 'classes': ['dog', 'cat'], 'templates': ['{}']}
+        windows = SlidingWindows(112, 56, max_windows=2)
+        return DirectSegmentor(encoder, head, windows, gatherer=SAMGatherer(sam), **options)
+
+    return build
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('grid, cells', [(7, 1), (14, 2)])
+def test_patches_of_14_pixels_are_spliced_on_a_multiple_of_their_grid(patch_14, grid, cells):
+    """DINO's grid of a window, of patches of 16 or 8 pixels, is no multiple of CLIP's 8x8."""
+    generator = torch.Generator().manual_seed(grid)
+    source = Fixed(torch.randn(1, 5, grid, grid, generator=generator))
+    encoder = patch_14(ProxyLastBlock(source, keep_grid=True)).encoder
+    image = fitted(network_input(smooth_image(90, 150, 1), 90), 14, 112)
+    assert image.shape == (3, 112, 154)
+    (outputs,) = last_block_outputs(encoder, [torch.stack([image[..., :112], image[..., 42:]])])
+    assert outputs.shape[2:] == (grid, grid)
+    outputs = F.interpolate(outputs, size=(8 * cells, 8 * cells), mode='bilinear')
+    expected = twins.splice(outputs, [(0, 0), (0, 3 * cells)], (8 * cells, 11 * cells))
+    found = splice(encoder, SlidingWindows(112, 56, max_windows=1), image)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_images_together_are_as_each_alone(patch_14, segmentor, sam, monkeypatch):
+    kept, encode = {}, sam.encode
+
+    def encode_once(image):
+        if image.tobytes() not in kept:
+            kept[image.tobytes()] = encode(image)
+        return kept[image.tobytes()]
+
+    monkeypatch.setattr(sam, 'encode', encode_once)
+    refinement = {'type': 'mmtagclip.SAMRefinement', 'min_area': 1, 'min_quality': -1e9}
+    whole = patch_14(
+        segmentor.encoder.last_block, label_processor=refinement, with_probabilities=True
+    )
+    sizes = (64, 96, 1), (98, 70, 2)
+    together = whole.test_step(batch(*sizes))
+    for size, one in zip(sizes, together, strict=True):
+        (alone,) = whole.test_step(batch(size))
+        assert torch.isfinite(one.probabilities.data).all()
+        assert len(one.pred_sem_seg.data.unique()) == 2
+        for key in ('pred_sem_seg', 'probabilities'):
+            assert torch.equal(one.get(key).data, alone.get(key).data)
 
 
 def test_the_mean_is_that_of_all_windows():

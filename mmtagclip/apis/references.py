@@ -1,0 +1,276 @@
+"""References of words, found in a folder of unlabelled images by a job that can be resumed."""
+
+from ..frameworks import segmentation  # noqa: F401
+
+# isort: split
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..clip import Vocabulary
+from ..files import write_whole
+from ..jobs.description import Source, digest, file_stamp, flatten
+from ..jobs.identity import identity
+from ..jobs.runner import (
+    Job,
+    Manifest,
+    only_clean_up_is_left,
+    read_results,
+    remove_results,
+    unfinished,
+)
+from ..models import ReferenceEncoder
+from ..records import ImageRecord
+from ..regions.bank import nearest, source_identity
+from ..regions.references import references_content
+from ..version import __version__
+from .call import NameSource, typed_names
+from .embedding import Embedder, EmbeddingFile, embed_images
+from .inputs import ImageInput, list_images
+
+ENDING = '.safetensors'
+
+
+def embeddings_beside(out: Path) -> Path:
+    """The file of the images' embeddings, if no other is named."""
+    return out.with_name(f'{out.stem}.embeddings{ENDING}')
+
+
+def build_references(
+    model: ReferenceEncoder,
+    inputs: Any,
+    out: str | Path,
+    classes: NameSource,
+    *,
+    embeddings: str | Path | None = None,
+    max_side: int | None = None,
+    on_error: str = 'skip',
+    replace: bool = False,
+    show_progress: bool = True,
+) -> dict[str, str]:
+    """Write a reference of each word to a file that appears when it is complete.
+
+    First the images are embedded, in a file that stays and serves other words, too; then one word
+    follows the other. Until the end, the references are in the folder ``OUT.unfinished``; started
+    again with the same arguments, a run that was stopped resumes.
+
+    Args:
+        model: What finds the references; see :func:`mmtagclip.apis.load_reference_encoder`.
+        inputs: See :func:`mmtagclip.apis.list_images`; files only.
+        out: The file, ``.safetensors``.
+        classes: The classes; each synonym is a separate word.
+        embeddings: File of the images' embeddings (:func:`mmtagclip.apis.embed_images`); made if it
+            is not there. Default: ``NAME.embeddings.safetensors`` for ``NAME.safetensors``.
+        max_side: Of the images whose embeddings are made; see :class:`mmtagclip.apis.Embedder`.
+        on_error: ``'raise'``, or ``'skip'`` images that can't be read.
+        replace: Whether to replace a file that is there.
+        show_progress: Whether to show progress bars.
+
+    Returns:
+        For each image that could not be read, by its path, the reason.
+
+    Raises:
+        FileExistsError: The file is there.
+        FileNotFoundError: There is no image.
+        TypeError: An image that is not a file.
+        ValueError: A word finds no image, the embeddings are of other images or of another encoder,
+            another run was begun there, or ``on_error='raise'`` and an image can't be read.
+    """
+    out = Path(out)
+    if out.suffix != ENDING:
+        raise ValueError(f'references are written to a {ENDING} file, not to {out}')
+    if on_error not in ('raise', 'skip'):
+        raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+        raise FileExistsError(f'{out} exists already; replace it, or name another file')
+    words = list(dict.fromkeys(word for one in typed_names(classes).phrases for word in one))
+    images = list_images(inputs)
+    path = embeddings_beside(out) if embeddings is None else Path(embeddings)
+    embedder = Embedder(model.encoder, max_side=max_side)
+    if not path.exists():
+        embed_images(embedder, images, path, on_error=on_error, show_progress=show_progress)
+    file = EmbeddingFile(path)
+    file.check(embedder)
+    search = _Search(model, file, images, words)
+    job = Job(
+        unfinished(out),
+        Manifest('references', words, flatten(search.description())),
+        search.sources(),
+        replace=replace,
+    )
+    errors = dict(file.facts['errors'])
+    errors |= search.run(job, on_error, show_progress)
+    records = {record.image: record for record in read_results(job.root)[1]}
+    facts = {
+        'version': __version__,
+        'words': words,
+        'encoder': model.encoder.identity,
+        'source': source_identity(model.source),
+        'settings': search.settings,
+        'images': {word: records[word].more['images'] for word in words},
+        'errors': errors,
+    }
+    references = torch.stack([_decoded(records[word]) for word in words])
+    levels = torch.tensor([records[word].more['levels'] for word in words])
+    write_whole(out, references_content(facts, references, levels))
+    remove_results(job.root)
+    return errors
+
+
+class _Search:
+    """The words, their images, and what is made of them."""
+
+    def __init__(
+        self,
+        model: ReferenceEncoder,
+        file: EmbeddingFile,
+        images: Sequence[ImageInput],
+        words: Sequence[str],
+    ) -> None:
+        self.model = model
+        # Those that others need come first.
+        self.words = list(dict.fromkeys([*model.contexts, *words]))
+        names = Vocabulary(tuple((word,) for word in self.words))
+        whole = model.encoder.encode_names(names, model.templates)
+        self.text = model.encoder.patch_text(whole)
+        self.images = _images_of(file, images, whole, self.words, model)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the references are found, as JSON values."""
+        model = self.model
+        return {
+            'count': model.count,
+            'contexts': list(model.contexts),
+            'min_cosine': model.min_cosine,
+            'side': model.side,
+            'published_slices': model.published_slices,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """What decides the references, besides the images."""
+        return {'model': identity(self.model), 'text': identity(self.text)}
+
+    def sources(self) -> list[Source]:
+        """Each word with a digest of its images, and of those of the contexts before it."""
+        found, before = [], []
+        for word in self.words:
+            own = [[one.name, file_stamp(str(one.source))] for one in self.images[word]]
+            found.append(Source(word, digest([*before, own])))
+            if word in self.model.contexts:
+                before.append(own)
+        return found
+
+    def run(self, job: Job, on_error: str, show_progress: bool) -> dict[str, str]:
+        """Find the references that are missing.
+
+        Returns:
+            The images that can't be read any more, with the reason.
+
+        Raises:
+            FileNotFoundError: Results were removed meanwhile.
+            ValueError: No image of a word can be read, or one and it is not to be skipped.
+        """
+        there = job.results()
+        contexts = [_decoded(there[word]) for word in self.model.contexts if word in there]
+        left = [index for index in range(len(self.words)) if index not in job.done]
+        errors: dict[str, str] = {}
+        try:
+            for index in tqdm(left, unit='word', disable=None if show_progress else True):
+                word = self.words[index]
+                record, reference = self._record(index, contexts, on_error, errors)
+                if word in self.model.contexts:
+                    contexts.append(reference)
+                job.add(index, record)
+        finally:
+            job.commit()
+        if not job.finish():
+            raise FileNotFoundError(f'results in {job.root} were removed meanwhile; start again')
+        return errors
+
+    def _record(
+        self, index: int, contexts: Sequence[Tensor], on_error: str, errors: dict[str, str]
+    ) -> tuple[ImageRecord, Tensor]:
+        """The record of a word, and its reference ``(C',)``."""
+        word = self.words[index]
+        places, used = [], []
+        for image in self.images[word]:
+            try:
+                places.append(self.model.places(image.read()))
+                used.append(image.name.encode(errors='backslashreplace').decode())
+            except (ValueError, OSError) as error:
+                if on_error == 'raise':
+                    raise
+                errors[image.name] = str(error)
+        if not places:
+            reason = errors[self.images[word][0].name]
+            raise ValueError(f'not one image of the word {word!r} can be read: {reason}')
+        device = places[0][0].device
+        others = torch.stack([one.to(device) for one in contexts]) if contexts else None
+        reference, levels = self.model.reference(places, self.text[index].to(device), others)
+        text = base64.b64encode(reference.cpu().numpy().astype('<f4').tobytes()).decode()
+        more = {'reference': text, 'levels': levels.tolist(), 'images': used}
+        return ImageRecord(word, more=more), reference
+
+
+def _images_of(
+    file: EmbeddingFile,
+    images: Sequence[ImageInput],
+    text: Tensor,
+    words: Sequence[str],
+    model: ReferenceEncoder,
+) -> Mapping[str, list[ImageInput]]:
+    """The images of each word, the most alike first.
+
+    Raises:
+        TypeError: An image that is not a file.
+        ValueError: The embeddings are of other images, or a word finds none.
+    """
+    by_name = {}
+    for image in images:
+        if not isinstance(image.source, Path):
+            raise TypeError(f'{image.name} is not a file, so a run over it could not resume')
+        by_name[image.name.encode(errors='backslashreplace').decode()] = image
+    names: list[str] = []
+    vectors = []
+    for some, rows in file.batches():
+        names += some
+        vectors.append(torch.from_numpy(np.array(rows)))
+    different = by_name.keys() ^ {*names, *file.facts['errors']}
+    if different:
+        raise ValueError(
+            f'{file.path} has embeddings of other images than those given, such as '
+            f'{min(different)}: name another file with --embeddings, or remove this one'
+        )
+    cosines, rows = nearest(text, vectors, model.count)
+    found = {
+        word: [
+            by_name[names[row]]
+            for row, cosine in zip(places, values, strict=True)
+            if cosine >= model.min_cosine
+        ]
+        for word, places, values in zip(words, rows.tolist(), cosines.tolist(), strict=True)
+    }
+    without = [
+        f'{word!r} (best cosine {values[0]:.3f})'
+        for word, values in zip(words, cosines.tolist(), strict=True)
+        if not found[word]
+    ]
+    if without:
+        raise ValueError(
+            f'no image has a cosine of {model.min_cosine} or more with {", ".join(without)}: add '
+            'images that show it, leave the word out, or set a lower min_cosine'
+        )
+    return found
+
+
+def _decoded(record: ImageRecord) -> Tensor:
+    return torch.frombuffer(
+        bytearray(base64.b64decode(record.more['reference'])), dtype=torch.float32
+    )

@@ -1,0 +1,132 @@
+"""What a process does with rows of a listing: fetch, predict, and pass the results on."""
+
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..images import SUFFIXES
+from .fetch import fetch
+from .places import file_system
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .predictor import BatchPredictor
+
+ROWS = 32  # fetched together, while those before are computed
+
+
+def predicted_images(predictor: 'BatchPredictor', rows: Any) -> Iterator['pa.Table']:
+    """Results of the images of a listing, a few rows at a time.
+
+    Args:
+        predictor: Of the columns ``id`` and ``image``.
+        rows: A table with ``id`` and ``path``.
+
+    Raises:
+        OSError: See :func:`~mmtagclip.batch.fetch.fetch`.
+    """
+    import pyarrow as pa
+
+    parts = [rows.slice(start, ROWS) for start in range(0, rows.num_rows, ROWS)]
+    with ThreadPoolExecutor(1) as pool:
+        ahead = [pool.submit(fetch, part.column('path').to_pylist()) for part in parts[:1]]
+        for number, part in enumerate(parts):
+            contents = ahead.pop().result()
+            for after in parts[number + 1 : number + 2]:
+                ahead.append(pool.submit(fetch, after.column('path').to_pylist()))
+            columns = [
+                part.column('id'),
+                part.column('path'),
+                pa.array(contents, pa.large_binary()),
+            ]
+            yield predictor(pa.Table.from_arrays(columns, ['id', 'image', 'bytes']))
+
+
+@dataclass
+class TarRead:
+    """What a tar held.
+
+    Attributes:
+        images: How many of its files are images.
+        errors: How many of these could not be read.
+        error: Why it ended early; None if it did not.
+    """
+
+    images: int = 0
+    errors: int = 0
+    error: str | None = None
+
+
+def predicted_tar(predictor: 'BatchPredictor', path: str, read: TarRead) -> Iterator['pa.Table']:
+    """Results of the images in a tar, a few rows at a time; the tar is read as a stream.
+
+    Args:
+        predictor: Of the column ``image``.
+        path: Path or address of the tar.
+        read: To be filled.
+
+    Raises:
+        OSError: The tar can't be reached now.
+    """
+    import pyarrow as pa
+
+    names: list[str] = []
+    contents: list[bytes] = []
+
+    def predicted() -> Any:
+        table = pa.table({'image': names, 'bytes': pa.array(contents, pa.large_binary())})
+        names.clear()
+        contents.clear()
+        results = predictor(table)
+        read.images += results.num_rows
+        read.errors += results.num_rows - results.column('error').null_count
+        return results
+
+    for name, content in members(path, read):
+        names.append(name)
+        contents.append(content)
+        if len(names) == ROWS:
+            yield predicted()
+    if names:
+        yield predicted()
+
+
+def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each image in a tar, until its end or a damaged place."""
+    system, inner = file_system(path)
+    if not system.exists(inner):
+        read.error = f'there is no tar {path}'
+        return
+    ended = False
+
+    class Member(tarfile.TarInfo):
+        @classmethod
+        def fromtarfile(cls, tarfile_: Any) -> Any:
+            nonlocal ended
+            try:
+                return super().fromtarfile(tarfile_)
+            except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+                ended = True  # an end mark; tarfile takes a missing one and a torn header for it
+                raise
+
+    try:
+        with (
+            system.open(inner, 'rb') as file,
+            tarfile.open(fileobj=file, mode='r|*', tarinfo=Member) as tar,
+        ):
+            for member in tar:
+                if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                    content = tar.extractfile(member)
+                    assert content is not None  # of a file
+                    yield member.name, content.read()
+        if not ended:
+            read.error = f'{path} is a damaged or truncated tar: it has no end mark'
+    except (tarfile.TarError, EOFError) as error:
+        read.error = f'{path} is a damaged or truncated tar: {error}'
+    except OSError as error:
+        if type(error).__name__ != 'BadGzipFile':
+            raise OSError(f'{path} could not be fetched: {error}') from error
+        read.error = f'{path} is a damaged or truncated tar: {error}'

@@ -1,0 +1,159 @@
+"""Listings of folders, lists, tars and stores."""
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from mmtagclip import cli
+from mmtagclip.batch import make_listing
+from mmtagclip.batch.fetch import fetch
+from mmtagclip.batch.listing import read_listing
+from mmtagclip.batch.places import Place, file_system
+
+
+def rows(folder):
+    return parquet.read_table(folder / 'listing.parquet').to_pylist()
+
+
+def test_a_folder_lists_its_images_in_order(tmp_path, folder, scenes):
+    listing = make_listing(folder, tmp_path / 'l')
+    paths = [str(folder / name) for name in sorted([*scenes, 'bad.jpg'])]
+    assert rows(tmp_path / 'l') == [{'id': n, 'path': path} for n, path in enumerate(paths)]
+    assert listing.kind == 'images'
+    assert listing.unread == '1 file was not read: 1 .mov'
+    again = read_listing(Place(str(tmp_path / 'l')))
+    assert again.kind == 'images'
+    assert again.ids.tolist() == listing.ids.tolist() == list(range(7))
+
+
+def test_lists_of_all_kinds_say_the_same(tmp_path, folder):
+    (tmp_path / 'a.txt').write_text('photos/x.jpg\n\n/abs/y.jpg\ns3://b/z.jpg\n')
+    (tmp_path / 'a.csv').write_text('n,file\n1,photos/x.jpg\n2,/abs/y.jpg\n3,s3://b/z.jpg\n')
+    table = pa.table({'file': ['photos/x.jpg', '/abs/y.jpg', 's3://b/z.jpg']})
+    (tmp_path / 'lists').mkdir()
+    parquet.write_table(table, tmp_path / 'lists' / 'p.parquet')
+    full = [f'{tmp_path}/photos/x.jpg', '/abs/y.jpg', 's3://b/z.jpg']
+    for source in ('a.txt', 'a.csv'):
+        make_listing(tmp_path / source, tmp_path / source[2:], 'file')
+        assert [row['path'] for row in rows(tmp_path / source[2:])] == full
+    make_listing([tmp_path / 'lists', tmp_path / 'a.txt'], tmp_path / 'both', 'file')
+    both = rows(tmp_path / 'both')
+    assert [row['path'] for row in both[1:]] == full[1:] + full
+    assert [row['id'] for row in both] == list(range(6))
+
+
+def test_ids_of_a_list_are_kept(tmp_path):
+    (tmp_path / 'a.csv').write_text('path,id\na.jpg,7\nb.jpg,3\n')
+    listing = make_listing(tmp_path / 'a.csv', tmp_path / 'l')
+    assert [row['id'] for row in rows(tmp_path / 'l')] == [7, 3]
+    assert listing.ids.tolist() == [7, 3]
+
+
+@pytest.mark.parametrize(
+    'text, error, match',
+    [
+        ('path,id\na.jpg,1\nb.jpg,2\nc.jpg,1\n', ValueError, 'the id 1 occurs more than once'),
+        ('path,id\na.jpg,1\nb.jpg,\n', ValueError, 'a row has no id'),
+        ('path,id\na.jpg,one\n', TypeError, 'ids must be whole numbers, not string'),
+        ('path,id\na.jpg,1\n,2\n', ValueError, "a row has no 'path'"),
+        ('file,id\na.jpg,1\n', ValueError, "has no column 'path': it has file, id; name"),
+        ('path\na.jpg\nb.tar\n', ValueError, 'has images and tars, such as b.tar'),
+        ('path\n', FileNotFoundError, 'no image in'),
+    ],
+)
+def test_bad_lists_leave_no_listing(tmp_path, text, error, match):
+    (tmp_path / 'a.csv').write_text(text)
+    with pytest.raises(error, match=match.replace('b.tar', '.*b.tar')):
+        make_listing(tmp_path / 'a.csv', tmp_path / 'l')
+    assert not (tmp_path / 'l' / 'listing.parquet').exists()
+
+
+def test_ids_in_some_lists_only(tmp_path):
+    (tmp_path / 'a.csv').write_text('path,id\na.jpg,1\n')
+    (tmp_path / 'b.txt').write_text('b.jpg\n')
+    with pytest.raises(ValueError, match='give it to all or to none'):
+        make_listing([tmp_path / 'a.csv', tmp_path / 'b.txt'], tmp_path / 'l')
+
+
+def test_sources_that_are_not_there(tmp_path):
+    for source, match in (('x.txt', 'there is no list'), ('x', 'no image, tar, list or folder')):
+        with pytest.raises(FileNotFoundError, match=match):
+            make_listing(tmp_path / source, tmp_path / 'l')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='no image in'):
+        make_listing(tmp_path / 'empty', tmp_path / 'l')
+
+
+def test_a_folder_of_tars(tmp_path):
+    for name in ('b.tar', 'a.tar', 'a.json'):
+        (tmp_path / name).touch()
+    listing = make_listing(tmp_path, tmp_path / 'l')
+    assert listing.kind == 'tars'
+    assert [row['path'] for row in rows(tmp_path / 'l')] == [
+        str(tmp_path / 'a.tar'),
+        str(tmp_path / 'b.tar'),
+    ]
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    (tmp_path / 'a\udcff.jpg').touch()
+    with pytest.raises(ValueError, match='a name that is not UTF-8'):
+        make_listing(tmp_path, tmp_path / 'l')
+
+
+@pytest.mark.parametrize('protocol, package, extra', [('s3', 's3fs', 's3'), ('gs', 'gcsfs', 'gs')])
+def test_addresses_without_the_package(monkeypatch, protocol, package, extra):
+    monkeypatch.setattr('mmtagclip.extras.find_spec', lambda name: None)
+    with pytest.raises(ImportError, match=f'{protocol}:// needs {package}: pip install .*{extra}'):
+        file_system(f'{protocol}://bucket/a')
+
+
+def test_an_unknown_protocol():
+    with pytest.raises(ValueError, match='nowhere://a can not be opened: Protocol not known'):
+        file_system('nowhere://a')
+
+
+def test_what_is_not_there_is_told_from_other_trouble(tmp_path, monkeypatch):
+    (tmp_path / 'a[1].jpg').write_bytes(b'a')
+    (tmp_path / 'empty').write_bytes(b'')
+    memory = fsspec.filesystem('memory')
+    memory.pipe_file('/m/b.jpg', b'b')
+    paths = [tmp_path / 'a[1].jpg', tmp_path / 'no', tmp_path, tmp_path / 'empty' / 'x']
+    addresses = ['memory://m/b.jpg', 'memory://m/c.jpg']
+    found = fetch([*map(str, paths), *addresses, str(tmp_path / 'empty')])
+    assert found == [b'a', None, None, None, b'b', None, b'']
+
+    calls = []
+
+    def overloaded(*_, **__):
+        calls.append(1)
+        if len(calls) != good:
+            raise OSError('503 Slow Down')
+        return b'b'
+
+    monkeypatch.setattr('mmtagclip.batch.fetch.PAUSES', (0, 0, 0))
+    monkeypatch.setattr(type(memory), 'cat_file', overloaded)
+    good = 3
+    assert fetch([str(paths[0]), addresses[0]]) == [b'a', b'b']
+    good = -1
+    with pytest.raises(OSError, match=r'memory://m/b\.jpg could not be fetched: 503 Slow Down'):
+        fetch([str(paths[0]), addresses[0]])
+
+
+def test_the_command(tmp_path, folder, capsys):
+    place = fsspec.filesystem('memory')
+    place.pipe_file('/photos/a/x.jpg', b'x')
+    place.pipe_file('/photos/y.png', b'y')
+    assert cli.main(['list', 'memory://photos', '--out', 'memory://listing']) == 0
+    assert '2 images in memory://listing/listing.parquet' in capsys.readouterr().err
+    with place.open('/listing/listing.parquet', 'rb') as file:
+        assert parquet.read_table(file).column('path').to_pylist() == [
+            'memory:///photos/a/x.jpg',
+            'memory:///photos/y.png',
+        ]
+    assert cli.main(['list', str(folder), '--out', 'memory://listing']) == 2
+    assert 'exists already' in capsys.readouterr().err
+    assert cli.main(['list', str(folder), '--out', str(tmp_path / 'l'), '--column', 'x']) == 0
+    assert np.asarray(read_listing(Place(str(tmp_path / 'l'))).ids).dtype == np.int64
