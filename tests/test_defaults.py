@@ -48,7 +48,7 @@ def of_functions():
         module = importlib.import_module(found.name)
         for path, function in functions(module):
             said = [
-                f'{parameter.name}={parameter.default!r}'
+                f'{parameter.name}={getattr(parameter.default, "__qualname__", repr(parameter.default))}'
                 for parameter in inspect.signature(function).parameters.values()
                 if parameter.default not in (None, parameter.empty, mmtagclip.__version__)
                 and 'factory' not in repr(parameter.default)
