@@ -1072,7 +1072,8 @@ def test_published_training_of_the_pooling():
     pooling = MODELS.build(cfg.model.encoder.pooling)
     assert (pooling.layer, pooling.gamma, pooling.channels) == (-3, 0.2, 256)
     teacher = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch16_224.dino'}
-    assert cfg.model.teacher == {**teacher, 'pretrained': True, 'tokens': 'v'}
+    options = {'pretrained': True, 'tokens': 'v', 'positions': 'bicubic_scale'}
+    assert cfg.model.teacher == {**teacher, **options}
     assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (6300, 16)
     rate = cfg.optim_wrapper.optimizer.lr
     assert rate == 5e-5
