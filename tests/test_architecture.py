@@ -43,7 +43,8 @@ WALLS = [
     ('datasets', ('mmtagclip.models', 'mmtagclip.engine', 'mmtagclip.apis')),
     ('visualization', ('mmtagclip.models', 'mmtagclip.engine', 'mmtagclip.apis')),
     ('engine', ('mmtagclip.apis', 'mmtagclip.web', 'mmtagclip.cli')),
-    ('apis', ('mmtagclip.web', 'mmtagclip.cli')),
+    ('apis', ('mmtagclip.web', 'mmtagclip.cli', 'mmtagclip.batch')),
+    ('batch', ('mmtagclip.web', 'mmtagclip.cli')),
 ]
 
 

@@ -29,6 +29,7 @@ TRIES = 3  # of a block, then it is left to the next pass
 RESTARTS = 30  # of a worker
 LOST_BLOCKS = 10  # in a pass, or a twentieth of its blocks; more end the job
 NEXT_PASS = 100  # times smaller blocks, down to one row
+STARTS = 3  # of Ray on this machine
 # Logical CPUs besides those of the workers: to read, to write, and to filter what is done. A
 # resumed job would wait for the last for ever.
 OTHER_CPUS = 3
@@ -197,22 +198,27 @@ class Cluster:
             quiet['num_cpus'] = max(os.cpu_count() or 1, wanted)
         else:
             del quiet['include_dashboard']
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                ray.init(address=self.address, **quiet)
-        except ConnectionError:
-            raise ConnectionError(
-                f'there is no Ray cluster at {self.address}: start one with `ray start --head`, or '
-                'leave --address out to use this machine'
-            ) from None
-        except RuntimeError as error:
-            if 'ersion mismatch' not in str(error):
-                raise
-            raise ValueError(
-                f'the cluster at {self.address} has another version of Ray or Python than this '
-                f'machine: {" ".join(str(error).split())}'
-            ) from None
+        for left in range(STARTS - 1, -1, -1):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')
+                    ray.init(address=self.address, **quiet)
+                return
+            except ConnectionError:
+                raise ConnectionError(
+                    f'there is no Ray cluster at {self.address}: start one with `ray start '
+                    '--head`, or leave --address out to use this machine'
+                ) from None
+            except Exception as error:
+                if 'ersion mismatch' in str(error):
+                    raise ValueError(
+                        f'the cluster at {self.address} has another version of Ray or Python '
+                        f'than this machine: {" ".join(str(error).split())}'
+                    ) from None
+                # Ray gives a node 30 seconds to start, which a busy machine may not keep.
+                if 'timed out during startup' not in str(error) or not left:
+                    raise
+                ray.shutdown()
 
     def _settle(self, has: Mapping[str, float]) -> None:
         cpus, gpus = int(has.get('CPU', 0)), has.get('GPU', 0)

@@ -125,11 +125,20 @@ def test_what_is_not_there_is_told_from_other_trouble(tmp_path, monkeypatch):
     found = fetch([*map(str, paths), *addresses, str(tmp_path / 'empty')])
     assert found == [b'a', None, None, None, b'b', None, b'']
 
-    def overloaded(*_, **__):
-        raise OSError('503 Slow Down')
+    calls = []
 
+    def overloaded(*_, **__):
+        calls.append(1)
+        if len(calls) != good:
+            raise OSError('503 Slow Down')
+        return b'b'
+
+    monkeypatch.setattr('mmtagclip.batch.fetch.PAUSES', (0, 0, 0))
     monkeypatch.setattr(type(memory), 'cat_file', overloaded)
-    with pytest.raises(OSError, match='memory://m/b.jpg could not be fetched: 503 Slow Down'):
+    good = 3
+    assert fetch([str(paths[0]), addresses[0]]) == [b'a', b'b']
+    good = -1
+    with pytest.raises(OSError, match=r'memory://m/b\.jpg could not be fetched: 503 Slow Down'):
         fetch([str(paths[0]), addresses[0]])
 
 
