@@ -318,6 +318,7 @@ def _one_pass(
     context = before.copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.use_datasource_v2 = False  # it starts 32 processes to read the end of one file
     context.max_errored_blocks = max(LOST_BLOCKS, blocks // 20)
     context.actor_task_retry_on_errors = [OSError]
     context.checkpoint_config = CheckpointConfig(
@@ -336,7 +337,7 @@ def _one_pass(
             dataset = ray.data.read_parquet(
                 f'{place.address}/_{LISTING}', filesystem=filesystem, columns=['id', 'path']
             )
-            dataset = dataset.repartition(target_num_rows_per_block=rows)
+            dataset = dataset.repartition(target_num_rows_per_block=rows, strict=True)
             dataset = dataset.map_batches(
                 TarWorker if tars else Worker,
                 batch_size=None,

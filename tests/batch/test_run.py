@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from mmtagclip import cli
-from mmtagclip.batch import ray_job, run
+from mmtagclip.batch import make_listing, ray_job, run
 from mmtagclip.batch.loop import TarRead, members
 from mmtagclip.batch.places import Place
 
@@ -162,8 +162,6 @@ def test_two_tars_of_one_name(tmp_path):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    from mmtagclip.batch import make_listing
-
     place = Place(str(tmp_path / 'out'))
     make_listing(paths[:2], place, name='_listing.parquet')
     assert ray_job.tar_stems(place) == {0: 'x/a', 1: 'y/a'}
