@@ -17,10 +17,10 @@ ray = pytest.importorskip('ray')
 
 from mmtagclip import cli  # noqa: E402
 from mmtagclip.batch import make_listing, ray_job, run  # noqa: E402
+from mmtagclip.batch.job import summarise  # noqa: E402
 from mmtagclip.batch.listing import read_listing  # noqa: E402
 from mmtagclip.batch.places import Place  # noqa: E402
-from mmtagclip.batch.run import summarise  # noqa: E402
-from tests.batch.test_run import make_tar  # noqa: E402
+from tests.batch.test_job import make_tar  # noqa: E402
 
 POISON = b'poison'
 LISTING = '_listing.parquet'
