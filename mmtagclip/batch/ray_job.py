@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import warnings
@@ -139,6 +140,20 @@ def import_ray() -> Any:
     return ray
 
 
+@contextlib.contextmanager
+def _mute() -> Iterator[None]:
+    """Hide what C++ writes to standard error: the level of its log, which import_ray sets."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 class Cluster:
     """Ray, started here or joined, for the duration of a ``with``.
 
@@ -200,7 +215,7 @@ class Cluster:
             del quiet['include_dashboard']
         for left in range(STARTS - 1, -1, -1):
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), _mute():
                     warnings.simplefilter('ignore')
                     ray.init(address=self.address, **quiet)
                 return
