@@ -283,6 +283,7 @@ ENCODERS = {
     'tagclip': VALUE_ONLY,
     'cls-seg': VALUE_ONLY,
     'maskclip': ('bicubic', *VALUE_ONLY[1:]),
+    'reco': ('bicubic_scale', *VALUE_ONLY[1:]),
     'clip-dinoiser': ('bicubic', *VALUE_ONLY[1:]),
     'sclip': ('bicubic_scale', 'SCLIP', {'residual': True, 'mlp': True}),
     'clearclip': ('bicubic_scale', 'ClearCLIP', {'residual': False, 'mlp': False}),
@@ -620,6 +621,8 @@ clip-dinoiser  -    80.9   -      35.9   -      24.6   31.1   20.0
 corrclip     74.8   88.8   44.2   48.8   43.7   31.6   49.4   26.9
 corrclip-v2  75.8   89.9   45.9   50.8   45.4   32.6   53.7   28.6
 corrclip-v2-bank  82.2   93.6   50.8   56.3   54.6   38.5   58.7   33.2
+data         cityscapes
+reco         19.3
 """  # noqa: E501
 
 
@@ -949,6 +952,8 @@ corrclip-v2-bank
   cocostuff171      336    336     112     40  0          0     -     80
   cityscapes        784    224     112     40  0          0     -     80
   ade20k            448    336     112     40  0          0     -     80
+reco
+  cityscapes        448    224     112     1   0          0     -     85
 """
 
 
@@ -1000,9 +1005,9 @@ def test_direct_published_values(
 
 
 def test_no_direct_config_is_left_out():
-    """Each encoder with each data set; PAMR for NACLIP, tags for three data sets."""
+    """Each encoder with each data set; PAMR for NACLIP, tags for three data sets; one of ReCo."""
     pairs = [row[:2] for row in published_rows()]
-    assert len(pairs) == len(set(pairs)) == 12 * len(DIRECT_CLASSES)
+    assert len(pairs) == len(set(pairs)) == 12 * len(DIRECT_CLASSES) + 1
     assert {Path(leaf).stem for leaf in DIRECT} == {
         *(published_name(*pair) for pair in pairs),
         *(published_name(*pair) + '_pamr' for pair in pairs if pair[0] == 'naclip'),
@@ -1067,7 +1072,8 @@ def test_published_training_of_the_pooling():
     pooling = MODELS.build(cfg.model.encoder.pooling)
     assert (pooling.layer, pooling.gamma, pooling.channels) == (-3, 0.2, 256)
     teacher = {'type': 'mmtagclip.TimmFeatures', 'model': 'vit_base_patch16_224.dino'}
-    assert cfg.model.teacher == {**teacher, 'pretrained': True, 'tokens': 'v'}
+    options = {'pretrained': True, 'tokens': 'v', 'positions': 'bicubic_scale'}
+    assert cfg.model.teacher == {**teacher, **options}
     assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (6300, 16)
     rate = cfg.optim_wrapper.optimizer.lr
     assert rate == 5e-5

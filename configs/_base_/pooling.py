@@ -13,6 +13,7 @@ model = dict(
         model='vit_base_patch16_224.dino',
         pretrained=True,
         tokens='v',
+        positions='bicubic_scale',  # as the released code's DINO resizes them
     ),
     data_preprocessor=dict(type='mmtagclip.CLIPDataPreprocessor'),
 )

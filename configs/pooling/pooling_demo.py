@@ -6,7 +6,7 @@ model = dict(
     gamma=0.7,
 )
 train_pipeline = _base_.train_pipeline
-train_pipeline[1:3] = [dict(type='RandomCrop', crop_size=(192, 192))]
+train_pipeline[1:3] = [dict(type='RandomCrop', crop_size=(160, 160))]
 train_dataloader = dict(
     num_workers=2,
     dataset=dict(

@@ -236,17 +236,20 @@ class MemoryBank(FeatureFile):
             )
         count = min(count, len(self))
         if self._index is not None:
-            return self._search_index(queries.float().cpu(), count).to(queries.device)
+            found = self._of_candidates(self._index, queries.float().cpu(), count)
+            return found.to(queries.device)
         rows = min(ROWS, max(256, PRODUCTS // max(1, len(queries))))
         _, found = nearest(queries.float(), self.keys(rows, queries.device), count)
         self._checked = True
         return found
 
-    def _search_index(self, queries: Tensor, count: int) -> Tensor:
+    def _of_candidates(self, index: Any, queries: Tensor, count: int) -> Tensor:
         """The nearest of the candidates that FAISS's index names, by exact products."""
+        if not torch.isfinite(queries).all():
+            raise ValueError('a query is not finite')
         candidates = min(max(count, self.candidates), len(self))
         nearest_rows = queries.new_full((len(queries), count), -1, dtype=torch.long)
-        found = torch.from_numpy(self._index.search(queries.numpy(), candidates)[1])
+        found = torch.from_numpy(index.search(queries.numpy(), candidates)[1])
         for query, rows, best in zip(queries, found, nearest_rows, strict=True):
             rows = rows[rows >= 0].sort().values
             keys = self._tensors['keys'][rows].float()

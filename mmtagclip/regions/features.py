@@ -97,7 +97,7 @@ class TimmFeatures(AffinitySource):
             ('fit', fit, ('up', 'nearest')),
         ):
             if value not in known:
-                raise ValueError(f'{key} must be one of {", ".join(known)}, not {value!r}')
+                raise ValueError(f'{key} must be {" or ".join(known)}, not {value!r}')
         if pretrained == (checkpoint is not None):
             raise ValueError(
                 f'set either pretrained=True or checkpoint (a file) for the weights of {model!r}'

@@ -128,7 +128,7 @@ def read_regions(file: RegionFile | str | Path, unsegmented: int = 0) -> np.ndar
             message names it.
     """
     file = file if isinstance(file, RegionFile) else RegionFile(Path(file))
-    ids = _draw(*file) if file.image is not None else _load(file.path)
+    ids = _load(file.path) if file.image is None else _draw(file.path, file.image)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer) or not ids.size:
         raise ValueError(
             f'{file.path} needs integers (H, W), one id per pixel, not {ids.dtype} {ids.shape}'

@@ -361,7 +361,7 @@ def neighbours(
         # Itself, whatever the last digit of its own cosine is.
         kept.diagonal(first, dim1=1, dim2=2).fill_(True)
         total = (weights.float() * kept).sum(dim=0)
-        sums = total.sum(dim=1, keepdim=True)
-        total.diagonal(first)[sums[:, 0] == 0] = 1  # all of the patch's attention went elsewhere
+        # Where all of a patch's attention went elsewhere, it keeps itself.
+        total.diagonal(first).add_(total.sum(dim=1) == 0)
         yield total / total.sum(dim=1, keepdim=True)
         first = some.stop

@@ -14,6 +14,7 @@ from mmtagclip.clip import (
     load_clip,
 )
 from mmtagclip.clip.onnx import DenseGraph, export_onnx
+from mmtagclip.clip.pooling import LearntPooling
 from tests.clip.towers.test_golden import encoder_of
 from tests.conftest import normalised
 
@@ -51,6 +52,14 @@ def test_any_number_and_size_of_images(both, size, batch):
     # A weight that is its map's mean but for round-off may be counted or not.
     assert np.mean(votes != features.attention.votes.numpy()) < 1e-3
     assert np.abs(votes - features.attention.votes.numpy()).max() <= 1
+
+
+def test_a_pooling_is_in_the_graph(clip, tmp_path):
+    encoder = DenseEncoder(load_clip(clip), pooling=LearntPooling(channels=4))
+    export_onnx(encoder, tmp_path / 'encoder.onnx', (8,))
+    images = normalised(encoder, 48, 112, 1)
+    patches = session(tmp_path / 'encoder.onnx').run(['patches'], {'images': images.numpy()})[0]
+    np.testing.assert_allclose(patches, encoder(images).patches, atol=1e-5)
 
 
 def test_the_file_says_how_images_are_normalised(both):

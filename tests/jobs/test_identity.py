@@ -398,6 +398,7 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
         'tag_file': str(tmp_path / 'other.txt'),
         'path': str(tmp_path / 'others'),
         'classes': ...,  # tags count as they were read, by number
+        'min_score': ...,  # only for a COCO file, below
     }
     plain = described(TRANSFORMS, name, needed)
     assert described(TRANSFORMS, name, needed) == plain
@@ -412,6 +413,14 @@ def test_every_option_of_a_transform_counts(name, tmp_path):
     if name == 'LoadRegions':
         (tmp_path / 'regions' / 'b.png').write_bytes(b'')
         assert differences(plain, described(TRANSFORMS, name, needed))
+        coco = tmp_path / 'regions.json'
+        mask = {'image_id': 1, 'segmentation': [], 'score': 1}
+        coco.write_text(json.dumps({'images': [], 'annotations': [mask]}))
+        every, some = (
+            described(TRANSFORMS, name, {'path': str(coco), 'min_score': score})
+            for score in (0.0, 0.5)
+        )
+        assert differences(every, some)
 
 
 @dataclasses.dataclass

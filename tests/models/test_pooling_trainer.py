@@ -114,6 +114,19 @@ def test_similarity_of_the_teacher_and_of_the_own_patches(trainer, encoder):
         trainer(Nothing()).similarity(images, (4, 6))
 
 
+def test_released_similarity_of_dino(trainer):
+    class Values(AffinitySource):
+        def forward(self, pixels):
+            values = GOLDEN['dino_qkv'][:, 1:].chunk(3, dim=-1)[2]
+            return Affinity(values.transpose(1, 2).unflatten(2, (5, 4)))
+
+    model = trainer(Values())
+    cosines = model.similarity(torch.zeros(2, 3, 40, 32), (5, 4))
+    kept = torch.where(cosines >= model.gamma, cosines, 0)
+    theirs = GOLDEN['dino_correlations'].flatten(2)
+    torch.testing.assert_close(kept, theirs, atol=2e-5, rtol=0)
+
+
 def test_objectness_of_masks(trainer):
     """Of the known pixels of a patch more than half have to show an object."""
     mask = torch.zeros(8, 32)

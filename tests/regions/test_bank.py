@@ -170,6 +170,8 @@ def test_faiss_finds_what_an_exact_search_finds(tmp_path):
     made = exact.add_index('IVF8,Flat')
     queries = unit(5, 8, 3)
     all_lists = MemoryBank(path, 'faiss', nprobe=8)
+    with pytest.raises(ValueError, match='a query is not finite'):
+        all_lists.search(torch.full((1, 8), torch.nan))
     assert all_lists.search(queries, 20).tolist() == exact.search(queries, 20).tolist()
     few = MemoryBank(path, 'faiss', nprobe=1).search(queries, 300)
     for query, row in zip(queries, few, strict=True):

@@ -165,16 +165,17 @@ def test_features_of_other_families(tmp_path, name):
 
 
 @pytest.mark.parametrize('positions', ['timm', 'bicubic_scale'])
-def test_queries_and_keys_of_the_last_block(dino, positions):
-    source = TimmFeatures(**dino, positions=positions, tokens='q+k')
+@pytest.mark.parametrize('tokens', ['q+k', 'v'])
+def test_queries_keys_and_values_of_the_last_block(dino, positions, tokens):
+    source = TimmFeatures(**dino, positions=positions, tokens=tokens)
     seen = []
     source.vit.blocks[-1].attn.qkv.register_forward_hook(lambda *call: seen.append(call[2]))
     pixels = torch.rand(2, 3, 64, 48)
     found = source(pixels).features
-    q, k, _ = seen[0].chunk(3, dim=-1)
-    expected = (q + k)[:, 1:].transpose(1, 2).unflatten(2, (4, 3))
+    q, k, v = seen[0].chunk(3, dim=-1)
+    expected = (q + k if tokens == 'q+k' else v)[:, 1:].transpose(1, 2).unflatten(2, (4, 3))
     torch.testing.assert_close(found, expected)
-    assert source.extra_repr().endswith('q+k')
+    assert source.extra_repr().endswith(f', {tokens}')
 
 
 def test_bad_arguments(weights):

@@ -2,13 +2,17 @@
 
 import json
 import sys
+from dataclasses import fields
 from functools import partial
+from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmtagclip.clip.steps import Steps
 from tests.clip.towers.test_golden import encoder_of
 from tests.conftest import picture
 from tests.processes import ROOT, run, run_script, slow
@@ -188,15 +192,22 @@ def test_figure_of_stored_points(tmp_path):
 
 
 @pytest.mark.usefixtures('tiny')
-def test_throughput(tmp_path):
-    process = run_script(FOLDER / 'throughput.py', '--quick', '--out', tmp_path)
+def test_throughput(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        torch, 'compile', lambda function, **options: compiled.append(options) or function
+    )
+    process = run_script(FOLDER / 'throughput.py', '--quick', '--compiled', '--out', tmp_path)
     assert process.returncode == 0, process.stderr
     content = json.loads((tmp_path / 'throughput.json').read_text())
     assert content['machine']['torch'] == torch.__version__
     rows = content['rows']
-    assert [row['what'] for row in rows] == ['encoder', 'tagger, 20 names', 'tagger, 80 names']
+    whats = ['encoder', 'tagger, 20 names', 'tagger, 80 names']
+    modes = ['float32', 'float32, compiled']
+    assert [(row['dtype'], row['what']) for row in rows] == list(product(modes, whats))
+    assert compiled == [{'dynamic': True}] * len(fields(Steps))
     assert all(row['images_per_second'] > 0 and row['share'] > 0 for row in rows)
-    assert all(0 < row['candidates'] <= 3 for row in rows[1:])
+    assert all(0 < row['candidates'] <= 3 for row in rows if row['what'] != 'encoder')
     lines = (tmp_path / 'throughput.md').read_text().splitlines()
     assert [line.split(' | ')[0] for line in lines[4:]] == [f'| {row["what"]}' for row in rows]
     assert not content['left_out']
@@ -209,6 +220,54 @@ def test_throughput_without_time(tmp_path):
     )
     assert process.returncode == 0, process.stderr
     assert 'Left out: float32 (no time left).' in (tmp_path / 'new/throughput.md').read_text()
+
+
+@pytest.mark.usefixtures('tiny')
+def test_rows_of_the_command_and_of_waits(tmp_path, measuring, monkeypatch):
+    import benchmark
+
+    seconds = {benchmark.IMPORT_RUN: [2.0], benchmark.TAG_RUN: [0.0, 9.0, 6.0, 3.0]}
+    monkeypatch.setattr(benchmark, 'run_python', lambda program, *words: seconds[program])
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', '--images', '1', '--parts', 'tag'])
+    tool = benchmark.Benchmark(benchmark.parse_args(), tmp_path)
+    assert {key: row.ratio for key, row in tool.tag()} == {'tag': 1.5, 'tag_start': 1.5}
+    assert len(list((tmp_path / 'scenes').iterdir())) == 200
+    seconds[benchmark.TAG_RUN][0] = 2.0
+    tool.scratch = tmp_path / 'again'
+    tool.scratch.mkdir()
+    with pytest.raises(RuntimeError, match='ended with exit code 2'):
+        list(tool.tag())
+    places = {'a: f': 1, 'b: g': 12}
+    monkeypatch.setattr(
+        benchmark,
+        'import_tests',
+        lambda name: SimpleNamespace(waits_of_a_batch=lambda tagger, count: places),
+    )
+    ((key, row),) = tool.waits()
+    assert (key, row.ratio, row.details) == ('waits', 2, {'places': ['a: f', 'b: g']})
+
+
+def test_programs_are_run_by_themselves(measuring):
+    import benchmark
+
+    program = 'import sys, mmtagclip; print("more"); print(1, *sys.argv[1:])'
+    assert benchmark.run_python(program, 2, 3.5) == [1, 2, 3.5]
+
+
+def test_a_part_of_a_map_counts_for_all_maps(encoder, measuring, monkeypatch):
+    seconds = []
+
+    def counted(function, repeats):
+        function()
+        seconds.append(repeats)
+        return 1.0
+
+    monkeypatch.setattr(measuring, 'seconds', counted)
+    monkeypatch.setattr(measuring, 'MAP_ENTRIES', 30)
+    parts = measuring.attention_steps(encoder, 48, 64)  # 13 tokens, two rows at a time
+    assert len(parts) == len(seconds) == 3
+    heads = encoder.visual.transformer.resblocks[0].attn.num_heads
+    assert set(parts.values()) == {encoder.num_blocks * heads * 13 / 2}
 
 
 @pytest.mark.parametrize('tool', ['benchmark.py', 'plot_cost.py', 'throughput.py'])

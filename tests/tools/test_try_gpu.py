@@ -39,6 +39,7 @@ def test_tests_first_then_measurements(stub, tmp_path):
         assert name in call
     assert all('--device cpu' in call for call in calls[1:])
     assert '--quick' in calls[1]
+    assert '--compiled --seconds ' in calls[1]
     assert process.returncode == 1  # the last of them failed
     assert process.stderr.strip() == 'error: not finished: cost'
     assert 'no memory' in process.stdout

@@ -10,12 +10,16 @@ are random: they are as fast as trained ones, but give more candidates for CWR.
 import argparse
 import copy
 import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from mmtagclip.clip import TextEncoder, Vocabulary, load_templates
+from mmtagclip.clip import DenseEncoder, TextEncoder, Vocabulary, load_clip, load_templates
+from mmtagclip.clip.text import GROUP, encode_text
 from mmtagclip.datasets import same_grid_batches
 from mmtagclip.files import write_whole
 
@@ -32,6 +37,37 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # How often each image is read to measure the loading.
 LOADING_ROUNDS = 4
 COCO, BACKGROUND = Vocabulary.load('coco'), Vocabulary.load('coco_background')
+# How many names a long list has: as many as RAM's.
+MANY = 4585
+# The largest image, pixels per side; and the blocks that encode it here, of one cost each.
+LARGE, LARGE_BLOCKS = 2048, 4
+SCENES = 200
+# Runs the command, and prints seconds: of all, of the model, and until its first result.
+TAG_RUN = """
+import sys, time
+begin = time.perf_counter()
+from mmtagclip import cli
+from mmtagclip.models import TagCLIP
+score, ends, inside = TagCLIP.score, [], []
+
+def timed(*args, **options):
+    start = time.perf_counter()
+    result = score(*args, **options)
+    ends.append(time.perf_counter())
+    inside.append(ends[-1] - start)
+    return result
+
+TagCLIP.score = timed
+code = cli.main(sys.argv[1:])
+print(code, time.perf_counter() - begin, sum(inside), ends[0] - begin)
+"""
+# What no command of this package does without, and what installed libraries import besides.
+IMPORT_RUN = """
+import time
+begin = time.perf_counter()
+import torch, open_clip, timm
+print(time.perf_counter() - begin)
+"""
 
 
 @dataclass
@@ -118,14 +154,16 @@ class Benchmark:
         return one / len(self.images), two / len(self.images), ratio
 
     def text(self) -> Iterator[tuple[str, Row]]:
-        """Text features of a few names without a cache."""
+        """Text features of one name without a cache, with many templates."""
+        yield self._text('text_cold', 1, 8)
+
+    def _text(self, key: str, count: int, target: float) -> tuple[str, Row]:
         encoder, templates = self.tagger.encoder, load_templates('templates_85')
         names = (COCO + BACKGROUND).names
-        count = min(self.options.images, len(names))
         sample = names[:: len(names) // count][:count]
 
-        def padded(name: str) -> torch.Tensor:
-            tokens = encoder.tokenizer([one.replace('{}', name) for one in templates])
+        def padded() -> torch.Tensor:  # one name: each costs as much as any other
+            tokens = encoder.tokenizer([one.replace('{}', sample[0]) for one in templates])
             tokens = tokens.to(self.device)
             with torch.no_grad():
                 unit = F.normalize(encoder.clip.encode_text(tokens), dim=-1)
@@ -134,23 +172,47 @@ class Benchmark:
         uncached = TextEncoder(encoder, templates, False)
         ours, other, ratio = measuring.pair(
             lambda: uncached.encode_classes([[name] for name in sample]),
-            lambda: [padded(name) for name in sample],
+            padded,
             max(1, self.repeats // 3),
         )
-        difference = max(
-            (uncached.encode_class([name]) - padded(name)).abs().max().item() for name in sample
+        difference = (uncached.encode_class([sample[0]]) - padded()).abs().max().item()
+        return key, Row(
+            f'text features, {len(templates)} prompts per name, of {count} name{"s"[: count - 1]}',
+            'every prompt padded to the whole context, one name at a time',
+            count / ratio,
+            at_least=target,
+            ours=ours,
+            other=count * other,
+            details={'names': count, 'max difference': difference},
         )
+
+    def names(self) -> Iterator[tuple[str, Row]]:
+        """Text features without a cache of many names, and of a long list with one template."""
+        yield self._text('text_cold_20', 20, 18)
+        encoder, template = self.tagger.encoder, 'a photo of a {}.'
+        names = Vocabulary.load('imagenet12k').names[:MANY]
+        uncached = TextEncoder(encoder, [template], False)
+        sample = names[:: MANY // 64]
+        classes = [(name,) for name in names]
+        groups = [classes[start : start + GROUP] for start in range(0, MANY, GROUP)]
+
+        def alone() -> None:
+            for name in sample:
+                tokens = encoder.tokenizer([template.replace('{}', name)]).to(self.device)
+                with torch.no_grad():
+                    F.normalize(encode_text(encoder.clip, tokens), dim=-1).cpu()
+
+        other = measuring.seconds(alone, 1) / len(sample) * MANY
+        ours = measuring.timed(lambda: [uncached.encode_classes(group) for group in groups])
         yield (
-            'text_cold',
+            'text_names',
             Row(
-                f'text features, {len(templates)} prompts per name, cut and in batches, of '
-                f'{len(sample)} names',
-                'every prompt padded to the whole context, one name at a time',
-                1 / ratio,
-                at_least=6,
+                f'text features of {MANY} names, one prompt per name',
+                'each name by itself, cut at its length',
+                other / ours,
+                at_least=12,
                 ours=ours,
                 other=other,
-                details={'names': len(sample), 'max difference': difference},
             ),
         )
 
@@ -225,31 +287,34 @@ class Benchmark:
                 )
 
     def dmar(self) -> Iterator[tuple[str, Row]]:
-        """DMAR beside the encoder."""
+        """DMAR beside the encoder, for the usual names and for a long list."""
         head, encoder = self.tagger.head, self.tagger.encoder
         encoded = [encoder(image, head.attention_layers, True) for image in self.images]
-        scores = [
-            (encoder.logit_scale * one.patches @ self.tagger.text.T).softmax(-1) for one in encoded
-        ]
-
-        def refine() -> None:
-            for one, coarse in zip(encoded, scores, strict=True):
-                head.dmar(coarse, one.attention, one.grid)
-
         encode = self.each(lambda image: encoder(image, head.attention_layers, True))
-        ours, other, ratio = measuring.pair(refine, encode, self.repeats)
-        count = len(self.images)
-        yield (
-            'dmar',
-            Row(
-                f'DMAR for {len(self.tagger.text)} names',
-                'the dense encoder',
-                ratio,
-                at_most=0.02,
-                ours=ours / count,
-                other=other / count,
-            ),
-        )
+        generator = torch.Generator().manual_seed(0)
+        many = F.normalize(torch.randn(MANY, encoder.dim, generator=generator), dim=-1)
+        for key, text, target in (
+            ('dmar', self.tagger.text, 0.02),
+            ('dmar_names', many.to(self.device), 0.25),
+        ):
+            scores = [(encoder.logit_scale * one.patches @ text.T).softmax(-1) for one in encoded]
+
+            def refine(scores: Any = scores) -> None:
+                for one, coarse in zip(encoded, scores, strict=True):
+                    head.dmar(coarse, one.attention, one.grid)
+
+            ours, other, ratio = measuring.pair(refine, encode, self.repeats)
+            yield (
+                key,
+                Row(
+                    f'DMAR for {len(text)} names',
+                    'the dense encoder',
+                    ratio,
+                    at_most=target,
+                    ours=ours / len(self.images),
+                    other=other / len(self.images),
+                ),
+            )
 
     def cwr(self) -> Iterator[tuple[str, Row]]:
         """CWR for artificial candidates beside as many plain forwards."""
@@ -284,9 +349,95 @@ class Benchmark:
                 ),
             )
 
+    def waits(self) -> Iterator[tuple[str, Row]]:
+        """Places where the host waits for a GPU in a batch, found without one by fake tensors."""
+        found = import_tests('test_host_waits').waits_of_a_batch(self.tagger, 6)
+        yield (
+            'waits',
+            Row(
+                'waits of the host for a GPU, in a batch of 6 images',
+                'one per batch',
+                len(found),
+                at_most=4,
+                details={'places': sorted(found)},
+            ),
+        )
+
+    def large(self) -> Iterator[tuple[str, Row]]:
+        """The dense encoder on a large image, where attention maps dominate.
+
+        Its limit is what the libraries reach: the attention's products in their own shapes, which
+        are narrow, the exponentials, and the sum over heads, each alone in the same run.
+        """
+        clip = copy.deepcopy(self.clip)
+        blocks = clip.visual.transformer.resblocks
+        clip.visual.transformer.resblocks = blocks[:LARGE_BLOCKS]
+        image = torch.randn(1, 3, LARGE, LARGE, generator=torch.Generator().manual_seed(0))
+        image = image.to(self.device)
+        narrow = ['bfloat16'] if measuring.has_bfloat16(self.device) else []
+        for dtype, target in (('float32', 1.8), *((one, 3) for one in narrow)):
+            encoder = DenseEncoder(load_clip(copy.deepcopy(clip)), dtype=dtype).to(self.device)
+            rate = measuring.matmul_rate(encoder.dtype, self.device)
+            floor = measuring.flops(encoder, LARGE, LARGE) / rate
+            steps = measuring.attention_steps(encoder, LARGE, LARGE)
+            ours = measuring.timed(
+                lambda encoder=encoder: encoder(image, (tuple(range(LARGE_BLOCKS)),), votes=True)
+            )
+            yield (
+                f'large_{dtype}',
+                Row(
+                    f'dense encoder on {LARGE}x{LARGE} pixels, {dtype}, {LARGE_BLOCKS} blocks',
+                    'its products at the rate of plain matrix products',
+                    ours / floor,
+                    at_most=target,
+                    ours=ours,
+                    other=floor,
+                    details={
+                        **{f'{key}, over the floor': one / floor for key, one in steps.items()},
+                        'GFLOP/s': rate / 1e9,
+                    },
+                ),
+            )
+
+    def tag(self) -> Iterator[tuple[str, Row]]:
+        """The command on scenes of the demo, its start included."""
+        folder = self.scratch / 'scenes'
+        folder.mkdir()
+        scenes = sorted((ROOT / 'demo/data/JPEGImages').iterdir())
+        for index in range(SCENES):
+            shutil.copy(scenes[index % len(scenes)], folder / f'{index:03}.jpg')
+        words = ['tag', folder, '--model', 'tagclip_demo', '--quiet', '--device', self.device]
+        words += ['--out', self.scratch / 'tags.jsonl']
+        (imports,) = run_python(IMPORT_RUN)
+        code, whole, model, first = run_python(TAG_RUN, *words)
+        if code != 0:
+            raise RuntimeError(f'mmtagclip tag ended with exit code {code:.0f}')
+        yield (
+            'tag',
+            Row(
+                f'`mmtagclip tag` over {SCENES} scenes, start included',
+                "the model's own time in it",
+                whole / model,
+                at_most=1.3,
+                ours=whole,
+                other=model,
+            ),
+        )
+        yield (
+            'tag_start',
+            Row(
+                'from the start of `mmtagclip tag` to its first result',
+                'importing torch, open_clip and timm alone',
+                first / imports,
+                at_most=1,
+                ours=first,
+                other=imports,
+            ),
+        )
+
     def twin(self) -> Iterator[tuple[str, Row]]:
         """The whole tagger beside its plain twin."""
-        twins = import_twins()
+        twins = import_tests('twins')
         encoder, head, text = self.tagger.encoder, self.tagger.head, self.tagger.text
         results: dict[str, list[torch.Tensor]] = {'ours': [], 'twin': []}
 
@@ -471,12 +622,30 @@ def loaded(path: Path) -> torch.Tensor:
     return measuring.normalise(measuring.load(path))
 
 
+def run_python(program: str, *arguments: object) -> list[float]:
+    """The numbers on the last line that a program prints, in a process of its own."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
+    command = [sys.executable, '-c', program, *map(str, arguments)]
+    process = subprocess.run(
+        command,
+        env={**os.environ, 'PYTHONPATH': path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return [float(word) for word in process.stdout.splitlines()[-1].split()]
+
+
 PARTS = (
     'text',
+    'names',
     'cache',
     'encoder',
     'dmar',
+    'waits',
     'cwr',
+    'large',
+    'tag',
     'twin',
     'floor',
     'bfloat16',
@@ -485,16 +654,14 @@ PARTS = (
 )
 
 
-def import_twins() -> Any:
-    """The plain versions that the tests compare with."""
-    if not (ROOT / 'tests' / 'twins.py').is_file():
+def import_tests(name: str) -> Any:
+    """A module of the tests, such as the plain versions that they compare with."""
+    if not (ROOT / 'tests' / f'{name}.py').is_file():
         raise SystemExit(
-            'error: the plain twin is in tests/twins.py: run this in a checkout of the repository'
+            f'error: this needs tests/{name}.py: run it in a checkout of the repository'
         )
     sys.path.insert(0, str(ROOT))
-    from tests import twins
-
-    return twins
+    return import_module(f'tests.{name}')
 
 
 def parse_args() -> argparse.Namespace:

@@ -49,6 +49,7 @@ ENCODERS = {
     'ITACLIP': 'itaclip',
     'SC-CLIP': 'scclip',
     'ExCEL (SVC)': 'svc',
+    'CLIP-DINOiser': 'clip-dinoiser',  # with --pooling only
 }
 # Column of the table and its config.
 TAGS = {
@@ -173,6 +174,8 @@ def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> C
     for key in ('last_block', 'positions'):
         owner.encoder.pop(key, None)
     owner.encoder.update(method.model.encoder, dtype=args.dtype)
+    if 'pooling' in owner.encoder:
+        owner.encoder.pooling = {'type': 'mmtagclip.LearntPooling', 'checkpoint': args.pooling}
     cfg.work_dir, cfg.log_level, cfg.experiment_name = str(work_dir), 'ERROR', str(time.time_ns())
     for loader in (cfg.test_dataloader, cfg.get('train_dataloader')):
         if loader is not None:
@@ -282,9 +285,11 @@ def main() -> None:
         '--encoders',
         nargs='+',
         choices=ENCODERS,
-        default=list(ENCODERS),
         metavar='NAME',
-        help=f'some of: {", ".join(ENCODERS)} (default: all)',
+        help=f'some of: {", ".join(ENCODERS)} (default: all, CLIP-DINOiser if --pooling is given)',
+    )
+    parser.add_argument(
+        '--pooling', help='checkpoint of configs/pooling/pooling_demo.py, for CLIP-DINOiser'
     )
     parser.add_argument(
         '--kinds',
@@ -302,6 +307,10 @@ def main() -> None:
         help="dtype of the image tower for scores (default: 'float32')",
     )
     args = parser.parse_args()
+    if args.encoders is None:
+        args.encoders = [name for name in ENCODERS if args.pooling or name != 'CLIP-DINOiser']
+    if 'CLIP-DINOiser' in args.encoders and args.pooling is None:
+        parser.error('CLIP-DINOiser needs --pooling, a checkpoint of its training on the demo')
     settings = {'images': args.images, 'dtype': args.dtype}
     results: dict[str, Any] = {**settings, 'tags': {}, 'masks': {}, 'regions': {}}
     if args.out.is_file():

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mmtagclip
 from mmtagclip.clip import DenseEncoder, load_clip
+from mmtagclip.clip.block import MAP_ENTRIES
 from mmtagclip.clip.towers import build_tower
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
 from mmtagclip.images import split_files
@@ -73,10 +74,12 @@ def load_model(weights: Path | None) -> Any:
     return open_clip.create_model(MODEL)
 
 
-def build_tagger(clip: Any, classes: Any, background: Any, dtype: str = 'float32') -> TagCLIP:
+def build_tagger(
+    clip: Any, classes: Any, background: Any, dtype: str = 'float32', compiled: bool = False
+) -> TagCLIP:
     """TagCLIP with its published settings and text features of one short template."""
     return TagCLIP(
-        encoder=CLIPEncoder(clip, dtype=dtype, text_cache=False),
+        encoder=CLIPEncoder(clip, dtype=dtype, text_cache=False, compiled=compiled),
         head=TagCLIPHead(dmar=DMAR(layers=(8, 9, 10)), cwr=CWR()),
         classes=classes,
         background=background,
@@ -189,6 +192,37 @@ def flops(encoder: DenseEncoder, height: int, width: int) -> float:
             x = block.ordinary(x)
         tower.read(tower.norm(x), grid)
     return counter.get_total_flops()
+
+
+def attention_steps(encoder: DenseEncoder, height: int, width: int) -> dict[str, float]:
+    """Seconds of the parts of all attention maps of an image, each alone on a part of one map.
+
+    The parts are the products of a head, which are as narrow as a head, its softmax in float32, and
+    the sum over heads. A part of a map is as large as those that the encoder works on.
+    """
+    tokens = encoder.tower.lead + height * width // encoder.patch_size**2
+    device, attn = next(encoder.parameters()).device, encoder.visual.transformer.resblocks[0].attn
+    heads, dim = attn.num_heads, attn.head_dim
+    rows = max(1, MAP_ENTRIES // tokens)
+    q, k, v = (
+        torch.randn(1, count, dim, device=device).to(encoder.dtype)
+        for count in (rows, tokens, tokens)
+    )
+    logits = torch.empty(1, rows, tokens, dtype=encoder.dtype, device=device)
+    weights, total = (torch.zeros(1, rows, tokens, device=device) for _ in range(2))
+    y = torch.empty_like(q)
+
+    def products() -> None:
+        torch.bmm(q, k.transpose(1, 2), out=logits)
+        torch.bmm(logits, v, out=y)
+
+    parts = {
+        'narrow products': products,
+        'exponentials': lambda: torch.softmax(logits, -1, dtype=torch.float32, out=weights),
+        'sum over heads': lambda: total.add_(weights),
+    }
+    count = encoder.num_blocks * heads * tokens / rows
+    return {key: seconds(part, 9) * count for key, part in parts.items()}
 
 
 def on_cuda(device: str) -> bool:

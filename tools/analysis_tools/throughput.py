@@ -29,7 +29,7 @@ from mmtagclip.clip.encoder import DTYPES
 from mmtagclip.files import write_whole
 
 LISTS = {20: 'voc', 80: 'coco'}
-BATCHES = (1, 8, 32, 64)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CANDIDATES = 3
 # A row takes these seconds, and at least this many rounds.
 SECONDS, ROUNDS = 0.7, 3
@@ -41,13 +41,15 @@ class Throughput:
     Args:
         clip: The model; it stays as it is.
         dtype: Of the image tower's products.
+        compiled: Whether ``torch.compile`` compiles its blocks.
         options: Of the command line.
     """
 
-    def __init__(self, clip: Any, dtype: str, options: argparse.Namespace) -> None:
-        self.dtype, self.device, self.size = dtype, options.device, tuple(options.size)
+    def __init__(self, clip: Any, dtype: str, compiled: bool, options: argparse.Namespace) -> None:
+        self.dtype = f'{dtype}, compiled' if compiled else dtype
+        self.device, self.size = options.device, tuple(options.size)
         self.batches, self.quick = options.batches, options.quick
-        self.tagger = measuring.build_tagger(clip, ['a'], [], dtype).to(self.device)
+        self.tagger = measuring.build_tagger(clip, ['a'], [], dtype, compiled).to(self.device)
         self.encoder, self.head = self.tagger.encoder, self.tagger.head
         self.rate = measuring.matmul_rate(DTYPES[dtype], self.device, options.matmul)
 
@@ -167,7 +169,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument('--dtypes', nargs='+', choices=DTYPES, default=list(DTYPES))
     parser.add_argument(
-        '--batches', nargs='+', type=int, default=BATCHES, help='(default: 1 8 32 64)'
+        '--compiled',
+        action='store_true',
+        help='measure everything with torch.compile, too, at the end',
+    )
+    parser.add_argument(
+        '--batches', nargs='+', type=int, default=BATCHES, help='(default: 1 2 4 8 16 32 64)'
     )
     parser.add_argument(
         '--size',
@@ -208,21 +215,28 @@ def main() -> None:
         'left_out': [],
     }
     clip = measuring.load_model(None)
-    for dtype in options.dtypes:
-        if time.perf_counter() > end:
-            content['left_out'].append(f'{dtype} (no time left)')
-        else:
-            measure(clip, dtype, options, content, end)
-        write(options.out, content)
+    for compiled in sorted({False, options.compiled}):
+        for dtype in options.dtypes:
+            if time.perf_counter() > end:
+                words = f'{dtype}, compiled' if compiled else dtype
+                content['left_out'].append(f'{words} (no time left)')
+            else:
+                measure(clip, dtype, compiled, options, content, end)
+            write(options.out, content)
     print(table(content))
 
 
 def measure(
-    clip: Any, dtype: str, options: argparse.Namespace, content: dict[str, Any], end: float
+    clip: Any,
+    dtype: str,
+    compiled: bool,
+    options: argparse.Namespace,
+    content: dict[str, Any],
+    end: float,
 ) -> None:
-    """Add the rows of one dtype."""
+    """Add the rows of one dtype, compiled or not."""
     try:
-        throughput = Throughput(clip, dtype, options)
+        throughput = Throughput(clip, dtype, compiled, options)
         content['matmul'][dtype] = throughput.rate
         for row in throughput.rows():
             content['rows'].append(row)

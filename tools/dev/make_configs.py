@@ -100,7 +100,7 @@ def overview(table: ConfigTable) -> str:
             if table.model(cell.method)['type'] != 'mmtagclip.DirectSegmentor':
                 continue
             further = [cell.method.variant, cell.backbone * (cell.backbone != BACKBONE)]
-            version = cell.method.plain.removeprefix(folder)
+            version = cell.method.plain.removeprefix(folder.replace('_', '-'))
             name = ', '.join([content['collection'] + version, *filter(None, further)])
             for metric, value in cell.results.items():
                 source = metric.partition('(')[2].removesuffix(')')

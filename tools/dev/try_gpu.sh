@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: run the CUDA tests, then measure, all within a time limit.
 #
-#     bash tools/dev/try_gpu.sh [--device cuda] [--seconds 200] [--out work_dirs/gpu] [--quick]
+#     bash tools/dev/try_gpu.sh [--device cuda] [--seconds 600] [--out work_dirs/gpu] [--quick]
 #
 # The most important comes first; what doesn't fit into the time is left out. summary.md in the
 # folder is the table to send. PYTHON names another interpreter. --device cpu tries out the script.
 set -uo pipefail
-device=cuda limit=200 out=work_dirs/gpu quick=
+device=cuda limit=600 out=work_dirs/gpu quick=
 while [ $# -gt 0 ]; do
     case $1 in
         --device) device=$2; shift ;;
@@ -44,10 +44,10 @@ step() {  # NAME SECONDS COMMAND...: output goes to NAME.txt; interrupted after 
     fi
 }
 
-step tests "$(left $((limit * 11 / 20)))" "$python" -m pytest -q -rP -p no:cacheprovider \
+step tests "$(left $((limit * 7 / 10)))" "$python" -m pytest -q -rP -p no:cacheprovider \
     tests/test_cuda.py ${quick:+-k 'LastBlock and (Ordinary or SelfOnly)'}
 step throughput "$(left 3)" "$python" tools/analysis_tools/throughput.py --device "$device" \
-    --out "$out" --seconds "$(left 25)" ${quick:+--quick}
+    --out "$out" --compiled --seconds "$((limit * 7 / 10 - SECONDS))" ${quick:+--quick}
 step benchmark "$(left 3)" "$python" tools/analysis_tools/benchmark.py --device "$device" \
     --out "$out/benchmark.json" ${quick:+--images 1 --repeats 1 --parts dmar}
 step cost "$(left 3)" "$python" tools/analysis_tools/plot_cost.py --device "$device" \

@@ -308,7 +308,8 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
 
     def _refined(self, encoded: EncodedImage, names: WordNames, rows: Sequence[int]) -> Tensor:
         """Cosines ``(K, h, w)`` of an image with some words, of the original size if refined."""
-        text = names.text[list(rows)]
+        # All of them as they are: a choice is sent to the device, which the host waits for.
+        text = names.text if len(rows) == len(names.text) else names.text[list(rows)]
         cosines = self._cosines(encoded, text)
         if self.cosine_processor is not None:
             words = names.words.words.phrases

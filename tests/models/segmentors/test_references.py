@@ -127,7 +127,9 @@ def test_masks_of_a_call_and_other_words(segmentor):
     assert labels.shape == (1, 40, 56)
     assert segmentor.needs_original
     segmentor.names_for(['dog', 'fox'])  # one of them has a reference
-    with pytest.raises(ValueError, match="a.safetensors has no reference for 'sky', 'owl', 'fox'"):
+    with pytest.raises(
+        ValueError, match=r"a\.safetensors has no reference for 'sky', 'owl', 'fox'"
+    ):
         segmentor.names_for(['owl', 'fox'])
     with pytest.raises(ValueError, match="no reference for 'sky', 'owl', 'fox' and 1 more: make"):
         segmentor.names_for(['owl', 'fox', 'elk'])
