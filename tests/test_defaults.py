@@ -101,7 +101,8 @@ def test_defaults_are_those_that_were_last_looked_at(found):
         for line in difflib.unified_diff(known, found, 'recorded', 'now', n=0, lineterm='')
         if not line.startswith('@')
     ]
-    assert changed == [], 'if that was intended: python -m tests.test_defaults'
+    what_to_do = 'if that was intended, run python -m tests.test_defaults'
+    assert not changed, '\n'.join([*changed, what_to_do])
 
 
 if __name__ == '__main__':
