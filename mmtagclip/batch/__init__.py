@@ -9,9 +9,9 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .cost import Plan, plan
+    from .job import Summary, run
     from .listing import make_listing
     from .predictor import BatchPredictor
-    from .run import Summary, run
 
 __all__ = ['BatchPredictor', 'Plan', 'Summary', 'make_listing', 'plan', 'run']
 __getattr__, __dir__ = lazy_names(
@@ -20,6 +20,6 @@ __getattr__, __dir__ = lazy_names(
         '.cost': ('Plan', 'plan'),
         '.listing': ('make_listing',),
         '.predictor': ('BatchPredictor',),
-        '.run': ('Summary', 'run'),
+        '.job': ('Summary', 'run'),
     },
 )

@@ -242,9 +242,9 @@ class _Reader:
         with system.open(inner, 'rb') as file:
             if source.lower().endswith('.txt'):
                 lines = (line.rstrip('\r\n') for line in io.TextIOWrapper(file, 'utf-8-sig'))
-                paths = (full(line) for line in lines if line.strip())
+                named = (full(line) for line in lines if line.strip())
                 try:
-                    while part := list(itertools.islice(paths, ROWS)):
+                    while part := list(itertools.islice(named, ROWS)):
                         yield None, part
                 except UnicodeDecodeError:
                     raise ValueError(f'{source} is not UTF-8 text') from None

@@ -20,6 +20,7 @@ from ..apis.tag_inferencer import TagInferencer
 from ..exports.parquet import result_fields, result_row
 from ..extras import require
 from ..jobs.runner import Manifest
+from ..models.taggers.open_names import OpenNames
 from ..models.taggers.thresholds import read_thresholds
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class BatchPredictor:
             self.options['thresholds'] = read_thresholds(self.options['thresholds'])
         call = call_class(None, **self.options)
         self.names: Any
-        if names is None:
+        if not names:
             options_of_names = {one: getattr(call, one) for one in self.inferencer.name_options}
             self.names = self.inferencer.names_for(**options_of_names)
         else:  # from another process of this job, which is trusted as any argument is
@@ -156,7 +157,12 @@ class BatchPredictor:
         return manifest_of(self.inferencer, self.options, self.batch_size, self.names)
 
     def packed_names(self) -> bytes:
-        """The names with their text features, for the argument ``names`` of other processes."""
+        """The names with their text features, for the argument ``names`` of other processes.
+
+        Empty for names that are chosen for each image: they hold the encoder.
+        """
+        if isinstance(self.names, OpenNames):
+            return b''
         buffer = io.BytesIO()
         torch.save(self.names, buffer)
         return buffer.getvalue()

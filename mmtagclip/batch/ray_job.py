@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import warnings
@@ -139,6 +140,20 @@ def import_ray() -> Any:
     return ray
 
 
+@contextlib.contextmanager
+def _mute() -> Iterator[None]:
+    """Hide what C++ writes to standard error: the level of its log, which import_ray sets."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 class Cluster:
     """Ray, started here or joined, for the duration of a ``with``.
 
@@ -200,7 +215,7 @@ class Cluster:
             del quiet['include_dashboard']
         for left in range(STARTS - 1, -1, -1):
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), _mute():
                     warnings.simplefilter('ignore')
                     ray.init(address=self.address, **quiet)
                 return
@@ -318,6 +333,7 @@ def _one_pass(
     context = before.copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.use_datasource_v2 = False  # it starts 32 processes to read the end of one file
     context.max_errored_blocks = max(LOST_BLOCKS, blocks // 20)
     context.actor_task_retry_on_errors = [OSError]
     context.checkpoint_config = CheckpointConfig(
@@ -336,7 +352,7 @@ def _one_pass(
             dataset = ray.data.read_parquet(
                 f'{place.address}/_{LISTING}', filesystem=filesystem, columns=['id', 'path']
             )
-            dataset = dataset.repartition(target_num_rows_per_block=rows)
+            dataset = dataset.repartition(target_num_rows_per_block=rows, strict=True)
             dataset = dataset.map_batches(
                 TarWorker if tars else Worker,
                 batch_size=None,

@@ -7,6 +7,7 @@ import pytest
 
 from mmtagclip.batch import BatchPredictor
 from mmtagclip.exports.jsonl import mask_entries
+from mmtagclip.models.taggers.open_names import OpenNames
 
 
 def table_of(contents, **more):
@@ -115,3 +116,8 @@ def test_bad_options(options, error, match, monkeypatch):
 def test_a_column_that_is_not_there(tagger):
     with pytest.raises(ValueError, match="the table has no column 'bytes': it has id, image"):
         tagger(pa.table({'id': [1], 'image': ['a']}))
+
+
+def test_names_that_are_chosen_for_each_image_are_not_packed(tagger, monkeypatch):
+    monkeypatch.setattr(tagger, 'names', object.__new__(OpenNames))  # which hold the encoder
+    assert tagger.packed_names() == b''

@@ -24,9 +24,9 @@ import pyarrow as pa
 
 from mmtagclip import cli
 from mmtagclip.batch import make_listing, ray_job
+from mmtagclip.batch.job import summarise
 from mmtagclip.batch.listing import read_listing
 from mmtagclip.batch.places import Place
-from mmtagclip.batch.run import summarise
 
 IMAGES, ROWS = 48, 4
 LISTING = '_listing.parquet'

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from mmtagclip import cli
-from mmtagclip.batch import ray_job, run
+from mmtagclip.batch import make_listing, plan, ray_job, run
 from mmtagclip.batch.loop import TarRead, members
 from mmtagclip.batch.places import Place
 
@@ -162,8 +162,6 @@ def test_two_tars_of_one_name(tmp_path):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    from mmtagclip.batch import make_listing
-
     place = Place(str(tmp_path / 'out'))
     make_listing(paths[:2], place, name='_listing.parquet')
     assert ray_job.tar_stems(place) == {0: 'x/a', 1: 'y/a'}
@@ -180,3 +178,22 @@ def test_a_plan(tmp_path, folder, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert '7, of which 7 were tried (1 unreadable)' in text
     assert '2 workers' in text
+
+
+def test_a_plan_of_tars(tmp_path, scenes):
+    contents = dict(list(scenes.items())[:3])
+    for name in ('a.tar', 'b.tar'):
+        make_tar(tmp_path / name, contents)
+    found = plan(tmp_path, model='tagclip_demo', workers=2, rows_per_file=5)
+    assert found.trial == 3
+    assert found.errors == 0
+    assert found.read == sum(map(len, contents.values())) / 3
+    size = (tmp_path / 'a.tar').stat().st_size
+    assert found.images == round(2 * size / found.read)
+    assert found.hours == pytest.approx(found.images / found.rate / 2 / 3600)
+    assert found.lost == pytest.approx(found.images / 8 / found.rate + found.loading)
+    make_tar(tmp_path / 'a.tar', {'a.txt': b''})
+    with pytest.raises(ValueError, match=r'a\.tar has no image'):
+        plan(tmp_path, model='tagclip_demo')
+    with pytest.raises(ValueError, match='workers must be at least 1, not 0'):
+        plan(tmp_path, model='tagclip_demo', workers=0)
