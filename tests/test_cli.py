@@ -605,6 +605,18 @@ def test_exit_codes_are_documented():
         assert {int(number) for number in re.findall(pattern, listed)} == codes
 
 
+@pytest.mark.parametrize(
+    ('port', 'is_one'), [(-1, False), (65536, False), (0, True), (65535, True)]
+)
+def test_ports_of_the_page(port, is_one, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr('mmtagclip.web.server.serve', lambda *_, **options: served.append(options))
+    code = mmtagclip('web', '--port', str(port), '--host', '0.0.0.0')
+    assert (code == 2) != is_one
+    said = f'--port must be in 0 to 65535, not {port}'
+    assert (said in capsys.readouterr().err) != is_one
+
+
 def test_names_that_begin_with_a_tilde(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / '~x').mkdir()

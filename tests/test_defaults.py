@@ -15,6 +15,7 @@ import pytest
 
 import mmtagclip
 from mmtagclip.cli import make_parser
+from mmtagclip.engine.options import add_run_options
 
 FILE = Path(__file__).parent / 'defaults.txt'
 # What an option of the command line is, besides its help.
@@ -76,7 +77,10 @@ def of_commands(parser, name='mmtagclip'):
 
 
 def defaults():
-    return [*of_commands(make_parser()), *sorted(of_functions())]
+    tools = argparse.ArgumentParser()
+    add_run_options(tools)
+    commands = [*of_commands(make_parser()), *of_commands(tools, 'tools/test.py')]
+    return [*commands, *sorted(of_functions())]
 
 
 @pytest.fixture(scope='module')

@@ -100,7 +100,7 @@ def test_an_odd_exif_entry_costs_nothing_but_itself(odd, place):
 
 
 @pytest.mark.parametrize('value', range(10))
-def test_orientations_are_those_of_pillow(value):
+def test_orientations_are_those_of_pillow(value, tmp_path):
     data = content('jpg', exif=exif(turned(value)))
     with Image.open(io.BytesIO(data)) as image:
         from PIL import ImageOps
@@ -109,6 +109,9 @@ def test_orientations_are_those_of_pillow(value):
     pixels = read_image(data)
     np.testing.assert_array_equal(pixels, expected)
     assert pixels.flags.c_contiguous
+    path = tmp_path / 'a.jpg'
+    path.write_bytes(data)
+    assert image_size(path) == pixels.shape[:2]
 
 
 @pytest.mark.filterwarnings('ignore::UserWarning')
@@ -223,6 +226,22 @@ def test_the_size_in_the_header_of_a_jpeg_xl(size, container):
     assert jxl_size(data) == size[::-1]
     # EXIF does not count in a JPEG XL.
     np.testing.assert_array_equal(read_image(data), picture(*size, 3))
+
+
+@needs('JXL')
+def test_a_long_box_of_a_jpeg_xl():
+    """A box of length 1 has its length after its name; a box of length 0 reaches the end."""
+    data = content('jxl', 24, 32, effort=1)
+    padding = (1).to_bytes(4, 'big') + b'free' + (16 + 300).to_bytes(8, 'big') + bytes(300)
+    code = (16 + len(data)).to_bytes(8, 'big') + data
+    boxes = [
+        (8 + len(data)).to_bytes(4, 'big') + b'jxlc' + data,
+        (1).to_bytes(4, 'big') + b'jxlc' + code,
+        (12 + len(data)).to_bytes(4, 'big') + b'jxlp' + bytes(4) + data,
+        bytes(4) + b'jxlc' + data,
+    ]
+    for box in boxes:
+        assert jxl_size(images.JXL_CONTAINER + padding + box) == (32, 24)
 
 
 def test_ratios_in_the_header_of_a_jpeg_xl():

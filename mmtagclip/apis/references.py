@@ -100,7 +100,7 @@ def build_references(
     search = _Search(model, file, images, words)
     job = Job(
         unfinished(out),
-        Manifest('references', words, flatten(search.description())),
+        Manifest('references', tuple(words), flatten(search.description())),
         search.sources(),
         replace=replace,
     )
@@ -159,7 +159,8 @@ class _Search:
 
     def sources(self) -> list[Source]:
         """Each word with a digest of its images, and of those of the contexts before it."""
-        found, before = [], []
+        found: list[Source] = []
+        before: list[Any] = []
         for word in self.words:
             own = [[one.name, file_stamp(str(one.source))] for one in self.images[word]]
             found.append(Source(word, digest([*before, own])))
@@ -239,9 +240,9 @@ def _images_of(
         by_name[image.name.encode(errors='backslashreplace').decode()] = image
     names: list[str] = []
     vectors = []
-    for some, rows in file.batches():
+    for some, embeddings in file.batches():
         names += some
-        vectors.append(torch.from_numpy(np.array(rows)))
+        vectors.append(torch.from_numpy(np.array(embeddings)))
     different = by_name.keys() ^ {*names, *file.facts['errors']}
     if different:
         raise ValueError(

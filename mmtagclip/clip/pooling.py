@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..files import user_path
 from .last_blocks import LastBlockContext
 from .loading import read_state_dict, weights_digest
 
@@ -42,6 +43,7 @@ class LearntPooling(nn.Module):
         block: The block that it reads, from 0.
 
     Raises:
+        FileNotFoundError: There is no checkpoint.
         ValueError: ``channels`` is not positive.
     """
 
@@ -59,6 +61,12 @@ class LearntPooling(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f'LearntPooling needs channels >= 1, not {channels}')
+        if checkpoint is not None and not user_path(checkpoint).is_file():
+            raise FileNotFoundError(
+                f'no pooling at {checkpoint}: copy checkpoints/last.pt of '
+                'https://github.com/wysoczanska/clip_dinoiser there, or train one with '
+                'tools/train.py and a config of configs/pooling'
+            )
         self._checkpoint = checkpoint
         self._clip = clip
         self.layer = layer
@@ -75,7 +83,6 @@ class LearntPooling(nn.Module):
         """Make or load the weights for an encoder.
 
         Raises:
-            FileNotFoundError: There is no checkpoint.
             ValueError: The encoder does not have the block, or the checkpoint holds something
                 else or was trained with another CLIP.
         """

@@ -85,9 +85,10 @@ class CLIPEncoder(DenseEncoder):
         pooling: ConfigDict | dict | LearntPooling | None = None,
         compiled: bool | Mapping[str, Any] = False,
     ) -> None:
+        # First, so that a missing file is missed before weights are downloaded.
+        pooling = MODELS.build(pooling) if isinstance(pooling, dict) else pooling
         clip = load_clip(model, pretrained, checkpoint, quick_gelu, tokenizer, download)
         policy = MODELS.build(last_block) if isinstance(last_block, dict) else last_block
-        pooling = MODELS.build(pooling) if isinstance(pooling, dict) else pooling
         super().__init__(clip, policy, dtype, positions, tower, mean, std, pooling, compiled)
         self.text_cache = text_cache
         self._text_encoders: dict[tuple[str, ...], TextEncoder] = {}

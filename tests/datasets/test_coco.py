@@ -16,6 +16,7 @@ from mmtagclip.datasets.coco import MAX_PIXELS, image_size, object_mask
         ([[0, 0, 4, 0, 4, True]], 'in or near the image'),
         ([[0, 0, 4, 0, 4]], 'at least 3 corners'),
         ([[0, 0, 4, 0]], 'at least 3 corners'),
+        ([[0, 0, 4, 0, 4, 4, 1]], 'at least 3 corners'),
         ([0, 0, 4, 0, 4, 4], 'lists of at least 3 corners'),
         (['abcdef'], 'lists of at least 3 corners'),
         ({'size': [6, 8], 'counts': [49]}, 'annotation 7: its run lengths are damaged'),

@@ -94,6 +94,7 @@ def test_yolo_labels_beside_images_of_another_folder(tmp_path):
         ('2 .5 .5 .1 .1', 'unknown class 2; there are 2, from 0'),
         ('dog .5 .5 .1 .1', 'neither "class x y width height" nor'),
         ('0 .5 .5 .1 .1 .9', 'neither'),
+        ('0 .5 .5 .1 .1 .9 .9 .1', 'neither'),
         ('0 .5 .5 .1 x', 'neither'),
         ('0 .5 .5 .1 nan', 'neither'),
         ('-1 .5 .5 .1 .1', 'neither'),

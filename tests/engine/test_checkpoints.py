@@ -166,7 +166,10 @@ RESNET = 'https://download.openmmlab.com/pretrain/third_party/resnet50_v1c-2cccc
     'config, name, url',
     [
         ({'load_from': RESNET}, RESNET, RESNET),
-        ({'model': {'pretrained': OPEN}}, OPEN, 'https://.*/resnet50_v1c-2cccc1ad[.]pth'),
+        *(
+            ({'model': {'pretrained': one}}, one, 'https://.*/resnet50_v1c-2cccc1ad[.]pth')
+            for one in (OPEN, OPEN.replace('open-mmlab', 'openmmlab'))
+        ),
         (
             {'model': {'backbone': {'init_cfg': {'type': 'Pretrained', 'checkpoint': RESNET}}}},
             RESNET,

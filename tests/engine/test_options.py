@@ -1,12 +1,13 @@
 """Options of tools/test.py and tools/train.py: lists of names, and downloads."""
 
 import argparse
+import os
 
 import pytest
 from mmengine.config import Config
 
 from mmtagclip.engine import CfgOptions
-from mmtagclip.engine.options import runner_of
+from mmtagclip.engine.options import add_run_options, parse_run, runner_of
 
 
 @pytest.fixture
@@ -59,3 +60,19 @@ def test_a_run_downloads_nothing_without_asking(train, monkeypatch, tmp_path):
     args = argparse.Namespace(download=False, trust_checkpoint=False, launcher='none')
     with pytest.raises(SystemExit, match=r'^error: the weights of ViT-B-16-quickgelu \(o'):
         runner_of(Config({'model': {'encoder': encoder}}), args, train)
+
+
+def test_a_run_without_its_config_is_refused(monkeypatch, capsys, tmp_path):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_run_options(parser)
+    monkeypatch.setenv('LOCAL_RANK', '')  # so that it is as it was afterwards
+    monkeypatch.delenv('LOCAL_RANK')
+    monkeypatch.setattr('sys.argv', ['test.py', str(tmp_path / 'a.py'), '--local-rank', '3'])
+    with pytest.raises(SystemExit):
+        parse_run(parser)
+    assert f'no config file at {tmp_path / "a.py"}' in capsys.readouterr().err
+    (tmp_path / 'a.py').touch()
+    args = parse_run(parser)
+    assert (args.launcher, args.download, args.trust_checkpoint) == ('none', False, False)
+    assert os.environ['LOCAL_RANK'] == '3'

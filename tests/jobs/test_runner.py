@@ -16,7 +16,16 @@ import pytest
 
 from mmtagclip.jobs.description import Source
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
-from mmtagclip.jobs.runner import Job, Manifest, check_folder, read_results, remove_results
+from mmtagclip.jobs.runner import (
+    Job,
+    Manifest,
+    _cut,
+    _few,
+    check_folder,
+    is_half_removed,
+    read_results,
+    remove_results,
+)
 from mmtagclip.records import ImageRecord
 from tests.forgetful import Forgetful, restore
 from tests.processes import ROOT, run
@@ -714,3 +723,53 @@ def test_a_power_failure_at_any_moment_loses_nothing_that_was_safe(tmp_path, mon
                 assert check_folder(again) == []
             if number == finished:
                 assert whole.items() <= content(again).items()
+
+
+@pytest.mark.parametrize('state', ['begun', 'committed', 'finished', 'half removed'])
+def test_nothing_is_left_of_results_that_are_removed(tmp_path, state):
+    root = tmp_path / 'out'
+    job = begin(root, images=sources(2))
+    assert not is_half_removed(root)
+    if state != 'begun':
+        for index in range(2):
+            job.add(index, record(index), files(index))
+        job.commit()
+    if state in ('finished', 'half removed'):
+        assert job.finish()
+    if state == 'half removed':
+        (root / 'labels.jsonl').unlink()
+    assert is_half_removed(root) == (state == 'half removed')
+    remove_results(root)
+    if state == 'half removed':  # whose lines are gone: nothing says which files are ours
+        assert not (root / 'manifest.json').exists()
+    else:
+        assert not root.exists()
+    assert not is_half_removed(root)
+
+
+def test_damaged_lines_and_missing_files_are_listed(tmp_path):
+    assert work(tmp_path, count=3)
+    assert check_folder(tmp_path) == []
+    path = tmp_path / 'labels.jsonl'
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace(b'dog', b'cat') + lines[2])
+    (tmp_path / 'masks/ü0.png').unlink()
+    (tmp_path / 'masks/ü2.png').write_bytes(b'other')
+    assert check_folder(tmp_path) == [
+        f'{tmp_path / "masks/ü0.png"}, of {name(0)}, is missing',
+        f'{path}, line 2 is damaged',
+        f'{tmp_path / "masks/ü2.png"}, of {name(2)}, is damaged',
+    ]
+    path.write_bytes(lines[0])
+    assert check_folder(tmp_path)[-1] == f'{path} has 1 lines for 3 images'
+
+
+@pytest.mark.parametrize(('count', 'said'), [(1, '0'), (3, '0, 1, 2'), (4, '0, 1, 2, ...')])
+def test_a_few_of_many_names(count, said):
+    assert _few(set('0123'[:count])) == said
+
+
+@pytest.mark.parametrize(('length', 'kept'), [(199, 199), (200, 200), (201, 200)])
+def test_names_are_cut_to_what_every_file_system_holds(length, kept):
+    assert _cut('a' * length) == 'a' * kept
+    assert _cut('ü' * length) == 'ü' * min(length, 100)

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -11,6 +13,7 @@ from mmtagclip.clip import LearntPooling
 from mmtagclip.labels import IGNORED
 from mmtagclip.models import CLIPEncoder, PoolingTrainer
 from mmtagclip.regions import Affinity, AffinitySource
+from mmtagclip.registry import DATASETS
 from tests.golden import seeds
 from tests.processes import ROOT, run_script
 
@@ -204,3 +207,23 @@ def test_the_loss_falls_and_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     )
     assert one.digest == other.digest
     assert one.channels == 256
+
+
+@pytest.mark.parametrize('masks', [False, True])
+def test_samples_of_the_configs_for_a_folder(masks):
+    name = f'pooling{"-objects" * masks}_vit-base-p16_laion2b_folder'
+    train = Config.fromfile(ROOT / f'configs/pooling/{name}.py').train_dataloader.dataset
+    data = ROOT / 'demo/data'
+    prefix = str(data / 'JPEGImages')
+    if masks:
+        folders = {'img_path': prefix, 'seg_map_path': str(data / 'SegmentationClass')}
+        train = {**train.dataset, 'data_prefix': folders, 'classes': str(data / 'classes.txt')}
+    else:
+        train = {**train, 'data_prefix': prefix}
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        one = DATASETS.build(train)[3]
+    assert one['inputs'].shape == (3, 448, 448)
+    assert ('gt_sem_seg' in one['data_samples']) == masks
+    if masks:
+        assert one['data_samples'].gt_sem_seg.data.shape == (1, 448, 448)
+        assert len(one['data_samples'].gt_sem_seg.data.unique()) > 1

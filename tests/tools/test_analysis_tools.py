@@ -247,6 +247,18 @@ def test_rows_of_the_command_and_of_waits(tmp_path, measuring, monkeypatch):
     assert (key, row.ratio, row.details) == ('waits', 2, {'places': ['a: f', 'b: g']})
 
 
+def test_seconds_may_be_those_of_the_process(measuring, monkeypatch):
+    import benchmark
+
+    moments = iter([10.0, 13.0])
+    monkeypatch.setattr(measuring, 'clock', lambda: next(moments))
+    assert measuring.timed(lambda: None) == 3
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', '--cpu-time'])
+    with pytest.raises(SystemExit):
+        benchmark.parse_args()
+
+
 def test_programs_are_run_by_themselves(measuring):
     import benchmark
 

@@ -143,6 +143,36 @@ def test_a_bank_is_made_of_the_other_scenes(module, tmp_path, monkeypatch):
     MODELS.build(cfg.model)  # which refuses a bank of another encoder or source
 
 
+def test_further_rows_of_masks(module, tmp_path, monkeypatch):
+    found, made = [], []
+    monkeypatch.setattr(module, 'test', lambda cfg, key: found.append(cfg) or {key: len(found)})
+    monkeypatch.setattr(module, 'load_reference_encoder', lambda config: None)
+
+    def make(model, scenes, bank, *rest, **more):
+        made.append(bank)
+        bank.touch()
+
+    monkeypatch.setattr(module, 'build_references', make)
+    args = argparse.Namespace(
+        out=tmp_path / 'out.json', dtype='float32', images=60, kinds=['further'], encoders=()
+    )
+    results = {'tags': {}, 'masks': {}, 'regions': {}}
+    module.cells(results, args, tmp_path)
+    assert [set(row) for row in results['masks'].values()] == [
+        {'direct', 'tag-guided'},
+        {'CLS-SEG'},
+        {'CLS-SEG'},
+    ]
+    assert [cfg.model.get('cosine_processor', {}).get('bank') for cfg in found] == [
+        *[str(tmp_path / 'references.safetensors')] * 2,
+        *[None] * 2,
+    ]
+    assert made == [tmp_path / 'references.safetensors']
+    maps = [cfg.model.get('cam', {}).get('type') for cfg in found]
+    assert maps == [None, None, *['mmtagclip.SurgeryCAM'] * 2]
+    assert found[3].model.cam.last_block.type == 'mmtagclip.SVCLastBlock'
+
+
 def test_regions_of_a_mask_are_its_connected_areas(module):
     labels = np.array([[0, 0, 7, 0], [7, 7, 7, 0], [255, 3, 3, 7]])
     ids = module.object_regions(labels)

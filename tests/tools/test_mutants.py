@@ -123,6 +123,25 @@ def test_tests_of_a_file():
         mutants.tests_of('setup.py', ROOT)
 
 
+def test_all_files_of_the_package_have_tests():
+    for path in sorted((ROOT / 'mmtagclip').rglob('*.py')):
+        found = mutants.tests_of(str(path.relative_to(ROOT)), ROOT)
+        assert found[-1 - (path.name == '__init__.py')] == 'tests/test_defaults.py'
+        assert all((ROOT / one).is_file() for one in found)
+        assert len(found) > 1
+
+
+@pytest.mark.parametrize(
+    ('line', 'lines'),
+    [(1, [1]), (3, [2, 3]), (4, [4]), (5, [5, 6]), (6, [5, 6]), (8, [8]), (9, [9])],
+)
+def test_the_statement_of_a_fault(line, lines):
+    text = 'x = 1\ndef f(\n    a=2):\n    if a:\n        g(a,\n          3)\n\nif x: f()\ny = 2\n'
+    fault = mutants.Fault('a.py', 0, 1, 'y', line, '')
+    assert list(mutants.statement(fault, text)) == lines
+    assert list(mutants.statement(mutants.Fault('a.txt', 0, 1, 'y', line, ''), text)) == [line]
+
+
 @pytest.fixture
 def toy(tmp_path):
     """A repository of one module and its tests, which see some of its faults."""

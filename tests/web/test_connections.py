@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.responses import Response
 
+from mmtagclip.web.connections import make_server
 from mmtagclip.web.guard import HEADERS
 from mmtagclip.web.limits import Limits
 
@@ -149,3 +150,12 @@ def test_what_is_no_http_is_refused_with_the_headers(start, request_):
     assert head.startswith(b'HTTP/1.1 4')
     assert all(f'{key}: {value}'.encode() in head for key, value in HEADERS.items())
     assert json.loads(body)['error']
+
+
+def test_how_the_server_is_set_up():
+    config = make_server(None, port=7).config
+    assert (config.port, config.ws, config.server_header) == (7, 'none', False)
+    assert config.h11_max_incomplete_event_size == 32_768
+    assert config.timeout_graceful_shutdown == 5
+    assert config.log_level == 'warning'
+    assert config.http.limits == Limits()

@@ -29,6 +29,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmtagclip.apis import build_references, load_reference_encoder
 from mmtagclip.apis.banks import build_bank
 from mmtagclip.clip import DenseEncoder, load_clip
 from mmtagclip.files import write_image, write_whole
@@ -61,6 +62,14 @@ TAGS = {
     'PIAA+DMAR+CWR': 'piaa-dmar-cwr_demo',
 }
 MASKS = {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo', 'CLS-SEG': 'cls-seg_demo'}
+# Further rows of the table of masks, and the config of each column: value-only attention with other
+# maps, or with references of the classes. These are found in the same scenes, without labels.
+REFERENCES = 'ReCo (value-only, references of the classes)'
+FURTHER = {
+    REFERENCES: {'direct': 'direct_demo', 'tag-guided': 'tag-guided_demo'},
+    'surgery maps': {'CLS-SEG': 'cls-seg_demo_surgery'},
+    'surgery maps of SVC (ExCEL)': {'CLS-SEG': 'cls-seg_demo_svc'},
+}
 # Row of the table of regions, and the method and source of its encoder.
 SOURCES = {
     'TagCLIP (value-only)': ('tagclip', None),
@@ -166,6 +175,24 @@ def load_regions(row: str, column: str, work_dir: Path, args: argparse.Namespace
     return cfg
 
 
+def load_further(row: str, column: str, work_dir: Path, args: argparse.Namespace) -> Config:
+    """The config of one cell of the further rows."""
+    cfg = load(FURTHER[row][column], 'tagclip', work_dir, args)
+    if row == REFERENCES:
+        bank = work_dir / 'references.safetensors'
+        finder = Config.fromfile(ROOT / 'configs/_base_/banks/reco-demo.py')
+        if not bank.is_file():
+            names = str(ROOT / 'demo/data/classes.txt')
+            scenes, model = ROOT / 'demo/data/JPEGImages', load_reference_encoder(finder)
+            build_references(model, scenes, bank, names, max_side=1024, show_progress=False)
+        cfg.model.cosine_processor = {
+            'type': 'mmtagclip.ReferenceProcessor',
+            'bank': str(bank),
+            'source': finder.model.source,
+        }
+    return cfg
+
+
 def load(name: str, encoder: str, work_dir: Path, args: argparse.Namespace) -> Config:
     """The config of one cell."""
     cfg = Config.fromfile(ROOT / f'configs/demo/{name}.py')
@@ -223,7 +250,11 @@ def cells(results: dict[str, Any], args: argparse.Namespace, work_dir: Path) -> 
             if senseless or column in results['regions'].get(row, {}):
                 continue
             done('regions', row, column, test(load_regions(row, column, work_dir, args), 'mIoU'))
-    if args.kinds == ['regions']:
+    for row, columns in FURTHER.items() if 'further' in args.kinds else ():
+        for column in columns:
+            if column not in results['masks'].get(row, {}):
+                done('masks', row, column, test(load_further(row, column, work_dir, args), 'mIoU'))
+    if 'encoders' not in args.kinds:
         return
     for number, encoder in enumerate(args.encoders):
         checkpoint = work_dir / f'{number}.pth'
@@ -294,9 +325,10 @@ def main() -> None:
     parser.add_argument(
         '--kinds',
         nargs='+',
-        choices=('encoders', 'regions'),
-        default=['encoders', 'regions'],
-        help='tags and masks of the encoders, masks with regions, or both (default: both)',
+        choices=('encoders', 'further', 'regions'),
+        default=['encoders', 'further', 'regions'],
+        help='tags and masks of the encoders, masks of other maps and with references, or masks '
+        'with regions (default: all)',
     )
     parser.add_argument(
         '--images', type=int, help='number of scenes, from the first, at least 60 (default: all)'

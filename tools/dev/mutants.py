@@ -49,6 +49,8 @@ ELSEWHERE = {
     'mmtagclip/__main__.py': 'tests/test_start.py',
     'mmtagclip/apis/banks.py': 'tests/test_cli_bank.py',
     'mmtagclip/apis/region_run.py': 'tests/test_cli_regions.py',
+    'mmtagclip/devices.py': 'tests/test_cli.py',
+    'mmtagclip/extras.py': 'tests/test_cli.py',
     'mmtagclip/label_config.py': 'tests/test_label_studio.py',
     'mmtagclip/version.py': 'tests/test_packaging.py',
     'mmtagclip/vocabularies/': 'tests/clip/test_vocabulary.py',

@@ -96,22 +96,6 @@ def test_another_call_with_other_names(inferencer):
     assert result.classes == ('background', 'dog', 'pizza')
 
 
-@pytest.mark.parametrize(
-    'found, message',
-    [
-        ([{'tag': 'dog', 'score': 0.5}], 'a.jpg has damaged instances'),
-        ([{'tag': 3, 'score': 0.5, 'segmentation': {'size': [2, 2], 'counts': [0, 4]}}], '"tag"'),
-        ([{'tag': 'a', 'score': 0.5, 'segmentation': {'size': [2, 2], 'counts': [4]}}], 'no pixel'),
-        ([{'tag': 'a', 'score': 0.5, 'segmentation': {'size': [3, 2], 'counts': [0, 6]}}], 'size'),
-        (3, 'damaged'),
-    ],
-)
-def test_damaged_instances_of_a_record(found, message):
-    record = ImageRecord('a.jpg', size=(2, 2), more={'instances': found})
-    with pytest.raises(ValueError, match=message):
-        read_instances(record)
-
-
 def test_one_encoding_answers_several_questions(inferencer, results, monkeypatch):
     analysis = Analysis(inferencer, np.asarray(Image.open(SCENES[0])), 'scene')
     monkeypatch.setattr(inferencer.model.sam3.model.vision_encoder, 'forward', None)  # would fail

@@ -187,7 +187,7 @@ def test_images_together_are_as_each_alone(patch_14, segmentor, sam, monkeypatch
         return kept[image.tobytes()]
 
     monkeypatch.setattr(sam, 'encode', encode_once)
-    refinement = {'type': 'mmtagclip.SAMRefinement', 'min_area': 1, 'min_quality': -1e9}
+    refinement = {'type': 'mmtagclip.SAMRefinement', 'min_area': 50, 'min_quality': -1e9}
     whole = patch_14(
         segmentor.encoder.last_block, label_processor=refinement, with_probabilities=True
     )
