@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-# The first of the large packages that only this package imports, and everything heavy needs.
-LARGE = 'open_clip'
-
 
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]]
@@ -42,20 +39,16 @@ def lazy_names(
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Import the large packages without Python's garbage collector.
+    """Import modules without Python's garbage collector.
 
-    They make two million objects that stay. Otherwise the collector looks at them again and again,
-    which takes a third of the time of the imports, and at the program's end. So they are frozen
-    (:func:`gc.freeze`). The caller's garbage is collected before.
+    The large packages make two million objects that stay. Otherwise the collector looks at them
+    again and again, which takes a third of the time of the imports.
     """
-    if LARGE in sys.modules or not gc.isenabled():
+    if not gc.isenabled():
         yield
         return
-    gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        if LARGE in sys.modules:
-            gc.freeze()
         gc.enable()

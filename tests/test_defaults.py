@@ -40,6 +40,11 @@ def functions(module):
                 yield path, function
 
 
+def shown(value):
+    """A default as text, without an address in memory."""
+    return getattr(value, '__qualname__', repr(value))
+
+
 def of_functions():
     """One line for each public function of the package that has defaults."""
     for found in pkgutil.walk_packages(mmtagclip.__path__, 'mmtagclip.'):
@@ -48,7 +53,7 @@ def of_functions():
         module = importlib.import_module(found.name)
         for path, function in functions(module):
             said = [
-                f'{parameter.name}={parameter.default!r}'
+                f'{parameter.name}={shown(parameter.default)}'
                 for parameter in inspect.signature(function).parameters.values()
                 if parameter.default not in (None, parameter.empty, mmtagclip.__version__)
                 and 'factory' not in repr(parameter.default)

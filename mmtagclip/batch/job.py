@@ -223,7 +223,7 @@ def portable(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute_file(path: str | os.PathLike) -> str:
-    there = user_path(path)
+    there = user_path(os.fspath(path))
     return os.path.abspath(there) if there.exists() else str(path)
 
 

@@ -298,7 +298,7 @@ def run_passes(
     if listing.kind == 'images':
         # A few blocks for each worker, so that all have something to do until the end.
         rows = max(1, min(rows_per_file, math.ceil(missing / (4 * cluster.workers))))
-    counter = ray.remote(Counter).options(num_cpus=0).remote()
+    counter: Any = ray.remote(Counter).options(num_cpus=0).remote()
     names_there = ray.put(names)
     with _progress(counter, listing, missing, quiet):
         while True:
@@ -335,7 +335,7 @@ def _one_pass(
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # it starts 32 processes to read the end of one file
     context.max_errored_blocks = max(LOST_BLOCKS, blocks // 20)
-    context.actor_task_retry_on_errors = [OSError]
+    context.actor_task_retry_on_errors = [OSError]  # type: ignore[list-item]
     context.checkpoint_config = CheckpointConfig(
         'id',
         f'{place.address}/{CHECKPOINT}',
@@ -379,8 +379,9 @@ def _of_job(error: Exception) -> Exception:
     while cause is not None:
         if isinstance(cause, ray.exceptions.RayTaskError) and cause.cause is not None:
             cause = cause.cause
-        if type(cause) in (OSError, ValueError, FileNotFoundError, TypeError, ImportError):
-            return type(cause)(str(cause))
+        for kind in (OSError, ValueError, FileNotFoundError, TypeError, ImportError):
+            if type(cause) is kind:
+                return kind(str(cause))
         cause = cause.__cause__
     return RuntimeError(f'the job ended early: {str(error).strip().splitlines()[-1]}')
 

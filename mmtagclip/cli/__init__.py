@@ -8,6 +8,7 @@ refusals are quick.
 """
 
 import argparse
+import gc
 import io
 import os
 import re
@@ -91,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CRASHED
+    finally:
+        if arguments is None:  # the program ends here: nobody needs a last look at every object
+            gc.freeze()
 
 
 def _sentence(error: Exception) -> str | None:
