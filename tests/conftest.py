@@ -38,6 +38,10 @@ def pytest_collection_finish():
     """All that was imported stays: mmengine's data sets search the garbage when they are built."""
     gc.collect()
     gc.freeze()
+    # Autograd's first use starts a thread for each device, and a process with such threads can't be
+    # forked. From the first fake tensors on, torch counts a device that is not there.
+    if not torch.cuda.is_available():
+        torch.ones((), requires_grad=True).backward()
 
 
 # A start of a Python process imports torch and the frameworks: 8 seconds of CPU time. More starts

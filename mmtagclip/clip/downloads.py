@@ -37,6 +37,7 @@ REPOSITORIES = {
     ),
     'vit_base_patch16_224.dino (timm)': 'timm/vit_base_patch16_224.dino',
     'vit_base_patch8_224.dino (timm)': 'timm/vit_base_patch8_224.dino',
+    'vit_small_patch16_224.dino (timm)': 'timm/vit_small_patch16_224.dino',
     'vit_large_patch16_radio_v3.c_radio (timm)': 'timm/vit_large_patch16_radio_v3.c_radio',
 }
 # Repositories of the Hugging Face hub whose files are given only to those who accepted a licence,
