@@ -190,12 +190,8 @@ class Embedder:
 
     def _input(self, pixels: np.ndarray) -> Tensor:
         device = next(self.encoder.parameters()).device
-        mean, std = (
-            torch.tensor(values, device=device)[:, None, None]
-            for values in (self.encoder.mean, self.encoder.std)
-        )
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)
-        return (image.float() / 255 - mean) / std
+        return self.encoder.normalise(image.float() / 255)
 
 
 def embed_images(

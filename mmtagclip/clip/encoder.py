@@ -24,6 +24,8 @@ from .pooling import LearntPooling
 from .steps import Steps
 from .towers import POSITIONS, Tower, build_tower
 
+# Modes of torch.compile with CUDA graphs, which keep a result only until the next one.
+GRAPH_MODES = ('max-autotune', 'reduce-overhead')
 # Most tokens that a CPU encodes together. Products of more rows are no faster, and the system
 # allocates the memory of their results again each time.
 CPU_TOKENS = 2048
@@ -191,8 +193,8 @@ class DenseEncoder(nn.Module):
         std: Its standard deviation; the same.
         pooling: What averages alike patches behind the projection; nothing does by default.
         compiled: Whether ``torch.compile`` compiles the blocks, at their first use; or its
-            options, such as ``{'mode': 'max-autotune'}``. Needs a C++ compiler on a CPU. Results
-            differ by round-off.
+            options, such as ``{'mode': 'max-autotune-no-cudagraphs'}``. Needs a C++ compiler on a
+            CPU. Results differ by round-off.
 
     Attributes:
         tower: The image tower, read patch by patch.
@@ -261,9 +263,13 @@ class DenseEncoder(nn.Module):
             raise ValueError(
                 f'compiled must be True, False or options of torch.compile, not {compiled!r}'
             )
+        if isinstance(compiled, Mapping) and compiled.get('mode') in GRAPH_MODES:
+            raise ValueError(
+                f'the steps of a block are compiled one by one, which the CUDA graphs of mode '
+                f'{compiled["mode"]!r} do not allow: use max-autotune-no-cudagraphs'
+            )
         self.compiled = compiled if isinstance(compiled, bool) else dict(compiled)
-        options = {} if self.compiled is True else self.compiled
-        self._steps = Steps() if options is False else Steps.compiled(options)
+        self._steps: Steps | None = None
         self.pooling = pooling
         if pooling is not None:
             pooling.attach(self)
@@ -271,7 +277,15 @@ class DenseEncoder(nn.Module):
     @property
     def steps(self) -> Steps:
         """The steps of the blocks; a tracer, as of the export to ONNX, sees them as they are."""
-        return Steps() if torch.jit.is_tracing() else self._steps
+        if not self.compiled or torch.jit.is_tracing():
+            return Steps()
+        if self._steps is None:
+            self._steps = Steps.compiled({} if self.compiled is True else self.compiled)
+        return self._steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was compiled, which can't be pickled and is compiled again."""
+        return {**self.__dict__, '_steps': None}
 
     def _policy(self, last_block: LastBlock | None) -> LastBlock | None:
         """The policy of block L-1, with its layers for the model's depth."""
@@ -699,10 +713,19 @@ class DenseEncoder(nn.Module):
 
     def pixels(self, images: Tensor) -> Tensor:
         """Undo the normalisation: RGB in [0, 1]."""
-        mean, std = (
-            torch.tensor(one, device=images.device).view(3, 1, 1) for one in (self.mean, self.std)
-        )
+        mean, std = self._normalisation(images.device)
         return images * std + mean
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Normalise RGB in [0, 1] as the model was trained."""
+        mean, std = self._normalisation(pixels.device)
+        return (pixels - mean) / std
+
+    def _normalisation(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            torch.tensor(one, device=device).view(3, 1, 1) for one in (self.mean, self.std)
+        )
+        return mean, std
 
 
 def _record(

@@ -47,7 +47,7 @@ class LearntPooling(nn.Module):
         ValueError: ``channels`` is not positive.
     """
 
-    identity: Tensor | None
+    identity: Tensor
 
     def __init__(
         self,
@@ -87,6 +87,8 @@ class LearntPooling(nn.Module):
                 else or was trained with another CLIP.
         """
         count = encoder.num_blocks
+        if not count:
+            raise ValueError(f'{encoder.name} is convolutional: a LearntPooling reads a block')
         self.block = self.layer + count if self.layer < 0 else self.layer
         if not 0 <= self.block < count - 1:
             raise ValueError(
@@ -102,10 +104,10 @@ class LearntPooling(nn.Module):
         self.obj_proj = nn.Conv2d(width, self.channels, 3, padding=1, padding_mode='replicate')
         if self.objectness:
             self.bkg_decoder = nn.Conv2d(width, 1, 1)
-        says_clip = state is None or 'identity' in state
-        self.register_buffer('identity', self._identity(encoder) if says_clip else None)
+        ours = self._identity(encoder)
+        self.register_buffer('identity', ours)
         if state is not None:
-            self.load_state_dict(state)
+            self.load_state_dict({'identity': ours, **state})
 
     def _identity(self, encoder: 'DenseEncoder') -> Tensor:
         """What it is trained with: a tensor, so that a checkpoint holds nothing but tensors."""
@@ -147,13 +149,14 @@ class LearntPooling(nn.Module):
         """
         identity = state_dict.get(f'{prefix}identity')
         if identity is not None:
-            assert self.identity is not None
             theirs, ours = (json.loads(bytes(one.tolist())) for one in (identity, self.identity))
             if {**theirs, 'name': None} != {**ours, 'name': None}:
+                others = [key for key in ('weights', 'architecture') if theirs[key] != ours[key]]
                 raise ValueError(
                     f'the pooling was trained with block {theirs["block"]} of {theirs["name"]}, '
-                    f'not with block {ours["block"]} of {ours["name"]}: use that CLIP and layer, '
-                    'or train another pooling with tools/train.py'
+                    f'not with block {ours["block"]} of this {ours["name"]}'
+                    f'{", which has other " * bool(others)}{" and ".join(others)}: use that CLIP '
+                    'and layer, or train another pooling with tools/train.py'
                 )
             # The same except for the CLIP's name, on which nothing depends.
             state_dict = {**state_dict, f'{prefix}identity': self.identity}

@@ -219,7 +219,8 @@ class EncoderFeatures(AffinitySource):
     def extra_repr(self) -> str:
         """What determines the features besides the weights."""
         identity = self.encoder.identity
-        return ', '.join(identity[key] for key in ('name', 'last_block', 'positions'))
+        keys = sorted(identity.keys() - {'name', 'weights'})  # weights are told apart beside it
+        return ', '.join(f'{key}={identity[key]}' for key in keys)
 
     def forward(self, pixels: Tensor) -> Affinity:
         """Features of the patches, of unit length."""
@@ -229,9 +230,5 @@ class EncoderFeatures(AffinitySource):
             pixels = F.interpolate(
                 pixels, size=(height, width), mode='bicubic', align_corners=False
             )
-        mean, std = (
-            torch.tensor(one, device=pixels.device)[:, None, None]
-            for one in (self.encoder.mean, self.encoder.std)
-        )
-        found = self.encoder((pixels - mean) / std)
+        found = self.encoder(self.encoder.normalise(pixels))
         return Affinity(found.patches.transpose(1, 2).unflatten(2, found.grid))

@@ -20,7 +20,8 @@ from ..extras import require
 from ..registry import MODELS
 
 SIDE, PATCH = 1024, 16  # of SAM's square input and of its patches, in pixels
-ENTRIES = 2**22  # weights of attention that are held together: 16 MB
+# Weights of attention that are held together: 16 MB stay in a CPU's cache, 256 MB keep a GPU busy.
+ENTRIES = {'cpu': 2**22, 'other': 2**26}
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # timm's name of each image encoder, and its width.
 MODEL_NAMES = {
@@ -227,14 +228,17 @@ class SAM(nn.Module):
         """Features ``(1, C, 64, 64)``, which the decoder of masks reads."""
         return self.image_encoder.finish(image.last_input)
 
-    def attention(self, image: SAMImage, entries: int = ENTRIES) -> tuple[Tensor, Iterator[Tensor]]:
+    def attention(
+        self, image: SAMImage, entries: int | None = None
+    ) -> tuple[Tensor, Iterator[Tensor]]:
         """Attention of the last block between the patches of the image, and its values.
 
         The softmax runs over the padding as well, which is then cut off: rows do not sum to 1.
 
         Args:
             image: Of :meth:`encode`.
-            entries: How many weights are held together, at most, or one row of the grid.
+            entries: How many weights are held together, at most, or one row of the grid. By
+                default as many as suit the device.
 
         Returns:
             ``(heads, N, d)`` values, and the attention in parts, of the first ``n`` patches
@@ -290,7 +294,7 @@ def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def block_attention(
-    block: Any, x: Tensor, grid: tuple[int, int], entries: int = ENTRIES
+    block: Any, x: Tensor, grid: tuple[int, int], entries: int | None = None
 ) -> tuple[Tensor, Iterator[Tensor]]:
     """Attention of a block in which all patches see each other; see :meth:`SAM.attention`.
 
@@ -298,9 +302,11 @@ def block_attention(
         block: Of timm's encoder.
         x: Its input ``(h, w, width)``.
         grid: ``(h', w')``, the patches from the top left between which attention is wanted.
-        entries: How many weights are held together, at most, or one row of the grid.
+        entries: See there.
     """
     rows, columns = grid
+    if entries is None:
+        entries = ENTRIES['cpu' if x.device.type == 'cpu' else 'other']
     qkv = block.attn.qkv(block.norm1(x)).unflatten(2, (3, block.attn.num_heads, -1))
     q, k, v = qkv.permute(2, 3, 0, 1, 4)
     q, v = (one[:, :rows, :columns] for one in (q, v))

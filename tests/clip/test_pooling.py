@@ -95,7 +95,11 @@ def test_another_clip_is_refused(encoder, released, tmp_path):
 
     with pytest.raises(ValueError, match=r'last.pt was trained with ViT-B-16 \(laion\), not with'):
         load(released, clip='ViT-B-16 (laion)')
-    assert load(released, clip='CLIP').channels == 10
+    started = load(released, clip='CLIP')
+    assert started.channels == 10
+    fresh = LearntPooling()
+    fresh.attach(encoder)
+    assert torch.equal(started.identity, fresh.identity)  # what is trained from it says its CLIP
     wide = {**STATE, 'obj_proj.weight': torch.zeros(10, 768, 3, 3)}
     torch.save({'model_state_dict': wide}, tmp_path / 'wide.pt')
     with pytest.raises(ValueError, match='a CLIP of width 768, not with CLIP, whose width is 24'):
@@ -118,10 +122,14 @@ def test_a_trained_file_says_its_clip_and_block(encoder, tmp_path):
     assert again.channels == 4
     assert again.objectness
     assert again.digest == trained.digest
-    with pytest.raises(ValueError, match='trained with block 5 of CLIP, not with block 4 of CLIP'):
+    with pytest.raises(
+        ValueError, match='with block 5 of CLIP, not with block 4 of this CLIP: use'
+    ):
         LearntPooling(path, layer=-4).attach(encoder)
     other = seeds.encoder(quick_gelu=True)
-    with pytest.raises(ValueError, match='trained with block 5 of CLIP, not with block 5 of CLIP'):
+    with pytest.raises(
+        ValueError, match='not with block 5 of this CLIP, which has other weights and architecture'
+    ):
         LearntPooling(path).attach(other)
 
 

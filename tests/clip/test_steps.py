@@ -1,6 +1,7 @@
 """Compiled blocks: the same results for all image sizes, from a few compilations."""
 
 import logging
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -97,6 +98,20 @@ def test_a_tracer_sees_the_plain_steps():
 def test_anything_but_options_is_refused():
     with pytest.raises(ValueError, match=r"compiled must be True, False or options .*, not 'yes'"):
         DenseEncoder(load_clip(tiny()), compiled='yes')
+
+
+@pytest.mark.parametrize('mode', ['max-autotune', 'reduce-overhead'])
+def test_modes_with_graphs_are_refused(mode):
+    with pytest.raises(ValueError, match=f"CUDA graphs of mode '{mode}' do not allow: use max-"):
+        DenseEncoder(load_clip(tiny()), compiled={'mode': mode})
+
+
+def test_it_can_be_pickled():
+    encoder = DenseEncoder(load_clip(tiny()), compiled=True)
+    assert encoder.steps is encoder.steps
+    again = pickle.loads(pickle.dumps(encoder))
+    assert again.compiled is True
+    assert again.steps != Steps()
 
 
 @slow

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.models import AffinitySource, ProxyLastBlock, TimmFeatures
+from mmtagclip.clip import DenseEncoder, LearntPooling, load_clip
+from mmtagclip.models import AffinitySource, EncoderFeatures, ProxyLastBlock, TimmFeatures
+from tests.clip.test_encoder import tiny
 from tests.golden import GOLDEN
 from tests.golden.weights import dino_state_dict, smooth_image
 from tests.regions.conftest import SMALL, vit
@@ -200,3 +201,16 @@ def test_bad_arguments(weights):
         TimmFeatures('eva02_tiny_patch14_224', checkpoint=weights[8], positions='bicubic_scale')
     with pytest.raises(NotImplementedError):
         AffinitySource()(None)
+
+
+def test_a_clip_s_own_patches_are_told_apart_by_what_makes_them():
+    def text(gamma, name='CLIP'):
+        pooling = LearntPooling(gamma=gamma, layer=0)
+        encoder = DenseEncoder(load_clip(tiny()), pooling=pooling)
+        for parameter in pooling.parameters():
+            torch.nn.init.zeros_(parameter)
+        encoder.name = name
+        return EncoderFeatures(encoder).extra_repr()
+
+    assert text(0.2) != text(0.7)
+    assert text(0.2) == text(0.2, 'the same in another folder')

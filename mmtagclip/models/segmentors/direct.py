@@ -394,7 +394,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         pooling = self.encoder.pooling
         if pooling is not None and self.gatherer is not None:
             raise ValueError(
-                'a gatherer takes the place of the pooling of the encoder: leave one of both out'
+                'a gatherer takes the place of the pooling of the encoder: leave one of them out'
             )
         if self.head.objectness_threshold and (pooling is None or not pooling.objectness):
             raise ValueError(
