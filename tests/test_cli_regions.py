@@ -90,9 +90,10 @@ def test_a_stopped_run_resumes_and_another_is_refused(
     assert len(bright) == 6
 
 
-def test_shards_share_the_images(photos, tmp_path, bright):
+def test_shards_share_the_images(photos, tmp_path, bright, capsys):
     out = tmp_path / 'out'
-    assert regions(photos, '--out', out, '--shard', '1/2') == 0
+    assert main(['regions', str(photos), '--out', str(out), '--shard', '1/2']) == 0
+    assert 'share 1/2 is done; others are not yet' in capsys.readouterr().err
     assert len(bright) == 1
     assert not (out / 'labels.jsonl').exists()
     assert regions(photos, '--out', out, '--shard', '0/2') == 0
