@@ -118,6 +118,12 @@ def test_tests_of_a_file():
         'tests/tools/test_analysis_tools.py',
     ]
     assert 'tests/models/taggers/test_golden.py' in of['mmtagclip/models/taggers/dmar.py']
+    command = mutants.tests_of('mmtagclip/cli/thresholds.py', ROOT)
+    assert command[0] == 'tests/test_cli.py'
+    assert command[-2:] == [  # of its name, then of everything
+        'tests/models/taggers/test_thresholds.py',
+        'tests/test_defaults.py',
+    ]
     assert of['mmtagclip/labels.py'] == ['tests/test_labels.py', 'tests/test_defaults.py']
     with pytest.raises(FileNotFoundError, match=r'no tests mirror setup\.py: name some with'):
         mutants.tests_of('setup.py', ROOT)

@@ -154,7 +154,7 @@ def changes(fault: Fault, text: str) -> bool:
 
 
 def tests_of(path: str, tree: Path) -> list[str]:
-    """Tests that mirror a file: its own first, then the others of that folder.
+    """Tests that mirror a file: its own first, the others of that folder, and those of its name.
 
     Args:
         path: Relative to the tree.
@@ -164,6 +164,10 @@ def tests_of(path: str, tree: Path) -> list[str]:
         FileNotFoundError: There are none.
     """
     parts = Path(path).with_suffix('').parts
+    # A command's tests are beside those of the function that it calls.
+    namesakes = sorted(
+        str(file.relative_to(tree)) for file in (tree / 'tests').rglob(f'test_{parts[-1]}.py')
+    )
     everywhere = []
     if parts[0] == 'mmtagclip':
         parts = parts[1:]
@@ -182,7 +186,7 @@ def tests_of(path: str, tree: Path) -> list[str]:
             ]
         if others:
             own_first = sorted(others, key=lambda file: file != own)
-            return [*map(str, own_first), *everywhere]
+            return list(dict.fromkeys([*map(str, own_first), *namesakes, *everywhere]))
         parts = parts[:-1]
     raise FileNotFoundError(f'no tests mirror {path}: name some with --tests')
 
