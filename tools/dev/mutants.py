@@ -39,6 +39,7 @@ from typing import Any
 
 import coverage
 import pytest
+from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent.parent
 # Modules that are imported once, before the first fork; then those of the package are forgotten.
@@ -533,6 +534,8 @@ def _child(root: Path, tests: Sequence[str], plugin: Any) -> None:
         os.environ['PYTHONDONTWRITEBYTECODE'] = '1'
         sys.dont_write_bytecode = isinstance(plugin, Order)
         if isinstance(plugin, Recorder):  # before pytest imports conftest.py
+            # Its thread and the recording of lines can wait for one another forever.
+            tqdm.monitor_interval = 0
             plugin.coverage.start()
         status = int(pytest.main(['-x', '-q', '-p', 'no:cacheprovider', *tests], plugins=[plugin]))
     finally:
