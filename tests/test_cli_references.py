@@ -84,6 +84,7 @@ def test_the_references_are_those_of_the_nearest_images(bank, images, model):
         'a.safetensors',
     ]
     assert found.facts['words'] == ['dog', 'cat', 'big, red bus']
+    assert found.facts['settings']['templates'] == ['a {}.']
     names, vectors = next(EmbeddingFile(bank.with_name('a.embeddings.safetensors')).batches())
     words = ['sky', 'cat', 'dog']
     texts = model.encoder.encode_names(Vocabulary.load(words), ['a {}.'])

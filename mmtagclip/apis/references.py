@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clip import Vocabulary
+from ..clip import Vocabulary, load_templates
 from ..files import write_whole
 from ..jobs.description import Source, digest, file_stamp, flatten
 from ..jobs.identity import identity
@@ -149,6 +149,7 @@ class _Search:
             'count': model.count,
             'contexts': list(model.contexts),
             'min_cosine': model.min_cosine,
+            'templates': list(load_templates(model.templates)),
             'side': model.side,
             'published_slices': model.published_slices,
         }
