@@ -79,8 +79,9 @@ def build_references(
         FileExistsError: The file is there.
         FileNotFoundError: There is no image.
         TypeError: An image that is not a file.
-        ValueError: A word finds no image, the embeddings are of other images or of another encoder,
-            another run was begun there, or ``on_error='raise'`` and an image can't be read.
+        ValueError: A word finds no image; the embeddings are of other images, of another encoder or
+            of another ``max_side``; images have changed since; another run was begun there; or
+            ``on_error='raise'`` and an image can't be read.
     """
     out = Path(out)
     if out.suffix != ENDING:
@@ -97,6 +98,11 @@ def build_references(
         embed_images(embedder, images, path, on_error=on_error, show_progress=show_progress)
     file = EmbeddingFile(path)
     file.check(embedder)
+    if file.facts['max_side'] != max_side:
+        raise ValueError(
+            f'{path} has embeddings made with max_side={file.facts["max_side"]}, not {max_side}: '
+            'remove it, or name another file with --embeddings'
+        )
     search = _Search(model, file, images, words)
     job = Job(
         unfinished(out),
@@ -104,9 +110,11 @@ def build_references(
         search.sources(),
         replace=replace,
     )
-    errors = dict(file.facts['errors'])
-    errors |= search.run(job, on_error, show_progress)
+    search.run(job, on_error, show_progress)
     records = {record.image: record for record in read_results(job.root)[1]}
+    errors = dict(file.facts['errors'])
+    for record in records.values():  # also those of an earlier process
+        errors |= record.more.get('errors', {})
     facts = {
         'version': __version__,
         'words': words,
@@ -169,11 +177,8 @@ class _Search:
                 before.append(own)
         return found
 
-    def run(self, job: Job, on_error: str, show_progress: bool) -> dict[str, str]:
+    def run(self, job: Job, on_error: str, show_progress: bool) -> None:
         """Find the references that are missing.
-
-        Returns:
-            The images that can't be read any more, with the reason.
 
         Raises:
             FileNotFoundError: Results were removed meanwhile.
@@ -182,11 +187,10 @@ class _Search:
         there = job.results()
         contexts = [_decoded(there[word]) for word in self.model.contexts if word in there]
         left = [index for index in range(len(self.words)) if index not in job.done]
-        errors: dict[str, str] = {}
         try:
             for index in tqdm(left, unit='word', disable=None if show_progress else True):
                 word = self.words[index]
-                record, reference = self._record(index, contexts, on_error, errors)
+                record, reference = self._record(index, contexts, on_error)
                 if word in self.model.contexts:
                     contexts.append(reference)
                 job.add(index, record)
@@ -194,30 +198,31 @@ class _Search:
             job.commit()
         if not job.finish():
             raise FileNotFoundError(f'results in {job.root} were removed meanwhile; start again')
-        return errors
 
     def _record(
-        self, index: int, contexts: Sequence[Tensor], on_error: str, errors: dict[str, str]
+        self, index: int, contexts: Sequence[Tensor], on_error: str
     ) -> tuple[ImageRecord, Tensor]:
         """The record of a word, and its reference ``(C',)``."""
         word = self.words[index]
         places, used = [], []
+        errors: dict[str, str] = {}
         for image in self.images[word]:
+            name = _stored(image)
             try:
                 places.append(self.model.places(image.read()))
-                used.append(image.name.encode(errors='backslashreplace').decode())
+                used.append(name)
             except (ValueError, OSError) as error:
                 if on_error == 'raise':
                     raise
-                errors[image.name] = str(error)
+                errors[name] = str(error)
         if not places:
-            reason = errors[self.images[word][0].name]
+            reason = next(iter(errors.values()))
             raise ValueError(f'not one image of the word {word!r} can be read: {reason}')
         device = places[0][0].device
         others = torch.stack([one.to(device) for one in contexts]) if contexts else None
         reference, levels = self.model.reference(places, self.text[index].to(device), others)
         text = base64.b64encode(reference.cpu().numpy().astype('<f4').tobytes()).decode()
-        more = {'reference': text, 'levels': levels.tolist(), 'images': used}
+        more = {'reference': text, 'levels': levels.tolist(), 'images': used, 'errors': errors}
         return ImageRecord(word, more=more), reference
 
 
@@ -238,7 +243,7 @@ def _images_of(
     for image in images:
         if not isinstance(image.source, Path):
             raise TypeError(f'{image.name} is not a file, so a run over it could not resume')
-        by_name[image.name.encode(errors='backslashreplace').decode()] = image
+        by_name[_stored(image)] = image
     names: list[str] = []
     vectors = []
     for some, embeddings in file.batches():
@@ -250,6 +255,7 @@ def _images_of(
             f'{file.path} has embeddings of other images than those given, such as '
             f'{min(different)}: name another file with --embeddings, or remove this one'
         )
+    file.check_files(images)
     cosines, rows = nearest(text, vectors, model.count)
     found = {
         word: [
@@ -270,6 +276,11 @@ def _images_of(
             'images that show it, leave the word out, or set a lower min_cosine'
         )
     return found
+
+
+def _stored(image: ImageInput) -> str:
+    """An image's name as files have it."""
+    return image.name.encode(errors='backslashreplace').decode()
 
 
 def _decoded(record: ImageRecord) -> Tensor:
