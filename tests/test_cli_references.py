@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -168,9 +169,23 @@ def interrupted(reference, after):
 def test_a_word_that_finds_no_image_is_named(bank, images, model, tmp_path, monkeypatch):
     monkeypatch.setattr(model, 'min_cosine', 0.99)
     usual = {'embeddings': bank.with_name('a.embeddings.safetensors'), 'show_progress': False}
-    with pytest.raises(ValueError, match=r"no image has a cosine of 0.99 or more with 'sky' \(be"):
+    with pytest.raises(ValueError, match=r"of 0.99 or more with 'sky' \(of model.contexts, best"):
+        build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
+    with pytest.raises(
+        ValueError, match=r", 'dog' \(best cosine .*: add images that show it, leave"
+    ):
         build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_word_with_half_of_all_images_is_warned_of(bank, images, model, tmp_path, monkeypatch):
+    usual = {'embeddings': bank.with_name('a.embeddings.safetensors'), 'show_progress': False}
+    with pytest.warns(UserWarning, match='may have 3 of only 5 images, so words share most of th'):
+        build_references(model, images, tmp_path / 'a.safetensors', 'dog', **usual)
+    monkeypatch.setattr(model, 'count', 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
 
 
 def test_images_that_can_not_be_read(images, model, tmp_path, monkeypatch, capsys):

@@ -4,7 +4,8 @@ from ..frameworks import segmentation  # noqa: F401
 
 # isort: split
 import base64
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,12 @@ def build_references(
         raise ValueError(
             f'{path} has embeddings made with max_side={file.facts["max_side"]}, not {max_side}: '
             'remove it, or name another file with --embeddings'
+        )
+    if 2 * model.count >= len(images):
+        warnings.warn(
+            f'a word may have {model.count} of only {len(images)} images, so words share most of '
+            'them: add images, or set a lower count',
+            stacklevel=2,
         )
     search = _Search(model, file, images, words)
     job = Job(
@@ -245,10 +252,13 @@ def _images_of(
             raise TypeError(f'{image.name} is not a file, so a run over it could not resume')
         by_name[_stored(image)] = image
     names: list[str] = []
-    vectors = []
-    for some, embeddings in file.batches():
-        names += some
-        vectors.append(torch.from_numpy(np.array(embeddings)))
+
+    def vectors() -> Iterator[Tensor]:
+        for some, embeddings in file.batches():
+            names.extend(some)
+            yield torch.from_numpy(np.array(embeddings))
+
+    cosines, rows = nearest(text, vectors(), model.count)
     different = by_name.keys() ^ {*names, *file.facts['errors']}
     if different:
         raise ValueError(
@@ -256,7 +266,6 @@ def _images_of(
             f'{min(different)}: name another file with --embeddings, or remove this one'
         )
     file.check_files(images)
-    cosines, rows = nearest(text, vectors, model.count)
     found = {
         word: [
             by_name[names[row]]
@@ -266,7 +275,7 @@ def _images_of(
         for word, places, values in zip(words, rows.tolist(), cosines.tolist(), strict=True)
     }
     without = [
-        f'{word!r} (best cosine {values[0]:.3f})'
+        f'{word!r} ({"of model.contexts, " * (word in model.contexts)}best cosine {values[0]:.3f})'
         for word, values in zip(words, cosines.tolist(), strict=True)
         if not found[word]
     ]

@@ -184,7 +184,8 @@ class ReferenceEncoder(nn.Module):
         count: How many images a word has at most; published: 50.
         contexts: Words that are often around others, whose references are found first, each with
             those before it. A word that is a context has that reference.
-        min_cosine: Images whose cosine with a word is lower are not the word's.
+        min_cosine: Images whose cosine with a word is lower are not the word's. A trained CLIP's
+            cosines are hardly ever below 0, so that 0 refuses none: look at those of your images.
         templates: Prompt templates; published: ``'templates_85'``.
         side: Side in pixels of an image's centre, of which the shorter side is this; published:
             224.
