@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,7 @@ def test_the_references_are_those_of_the_nearest_images(bank, images, model):
         'a.safetensors',
     ]
     assert found.facts['words'] == ['dog', 'cat', 'big, red bus']
+    assert found.facts['settings']['templates'] == ['a {}.']
     names, vectors = next(EmbeddingFile(bank.with_name('a.embeddings.safetensors')).batches())
     words = ['sky', 'cat', 'dog']
     texts = model.encoder.encode_names(Vocabulary.load(words), ['a {}.'])
@@ -130,6 +132,29 @@ def test_a_run_that_was_stopped_resumes(bank, images, config, tmp_path, monkeypa
     assert [one.name for one in tmp_path.iterdir()] == ['b.safetensors']
 
 
+@pytest.mark.usefixtures('built_once')
+def test_a_resumed_run_knows_what_was_unreadable_before(bank, images, tmp_path, monkeypatch):
+    words = ['references', images, '--classes', WORDS, '--model', 'tagclip_demo', '--embeddings']
+    words += [bank.with_name('a.embeddings.safetensors'), '--out']
+    read, plain = ReferenceEncoder.places, ReferenceEncoder.reference
+    unread = ReferenceBank(bank).facts['images']['dog'][0]
+
+    def places(self, pixels):
+        if np.array_equal(pixels, read_image(unread)):
+            raise ValueError(f'{unread}: the disk is gone')
+        return read(self, pixels)
+
+    whole, out = tmp_path / 'a.safetensors', tmp_path / 'b.safetensors'
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferenceEncoder, 'places', places)
+        assert mmtagclip(*words, whole) == 1
+        patch.setattr(ReferenceEncoder, 'reference', interrupted(plain, 3))
+        assert mmtagclip(*words, out) == 130
+    assert ReferenceBank(whole).facts['errors'] == {unread: f'{unread}: the disk is gone'}
+    assert mmtagclip(*words, out) == 1
+    assert ReferenceBank(out).facts['errors'] == ReferenceBank(whole).facts['errors']
+
+
 def interrupted(reference, after):
     def call(self, *args):
         if len(call.calls) == after:
@@ -144,9 +169,23 @@ def interrupted(reference, after):
 def test_a_word_that_finds_no_image_is_named(bank, images, model, tmp_path, monkeypatch):
     monkeypatch.setattr(model, 'min_cosine', 0.99)
     usual = {'embeddings': bank.with_name('a.embeddings.safetensors'), 'show_progress': False}
-    with pytest.raises(ValueError, match=r"no image has a cosine of 0.99 or more with 'sky' \(be"):
+    with pytest.raises(ValueError, match=r"of 0.99 or more with 'sky' \(of model.contexts, best"):
+        build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
+    with pytest.raises(
+        ValueError, match=r", 'dog' \(best cosine .*: add images that show it, leave"
+    ):
         build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_word_with_half_of_all_images_is_warned_of(bank, images, model, tmp_path, monkeypatch):
+    usual = {'embeddings': bank.with_name('a.embeddings.safetensors'), 'show_progress': False}
+    with pytest.warns(UserWarning, match='may have 3 of only 5 images, so words share most of th'):
+        build_references(model, images, tmp_path / 'a.safetensors', 'dog', **usual)
+    monkeypatch.setattr(model, 'count', 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        build_references(model, images, tmp_path / 'b.safetensors', 'dog', **usual)
 
 
 def test_images_that_can_not_be_read(images, model, tmp_path, monkeypatch, capsys):
@@ -161,8 +200,11 @@ def test_images_that_can_not_be_read(images, model, tmp_path, monkeypatch, capsy
     found = ReferenceBank(out).facts
     assert len(found['images']['dog']) == 3
     assert list(found['errors']) == [f'{folder}/a.png']
-    for path in folder.iterdir():  # after they were embedded
-        path.write_bytes(b'broken')
+
+    def unread(self, image):  # after they were embedded
+        raise ValueError('a broken png')
+
+    monkeypatch.setattr(ReferenceEncoder, 'places', unread)
     out = tmp_path / 'c.safetensors'
     usual = {'embeddings': tmp_path / 'b.embeddings.safetensors', 'show_progress': False}
     with pytest.raises(ValueError, match="not one image of the word 'sky' can be read: "):
@@ -182,6 +224,20 @@ def test_embeddings_of_other_images_or_another_encoder(bank, images, model, tmp_
     other.write_bytes(content.replace(digest.encode(), b'0' * len(digest)))
     with pytest.raises(ValueError, match='whose weights are not those of this'):
         build_references(model, images, out, 'dog', embeddings=other, show_progress=False)
+
+
+def test_embeddings_of_another_side_or_changed_files(images, model, tmp_path):
+    folder = tmp_path / 'images'
+    shutil.copytree(images, folder)
+    build_references(model, folder, tmp_path / 'a.safetensors', 'dog', show_progress=False)
+    out = tmp_path / 'b.safetensors'
+    usual = {'embeddings': tmp_path / 'a.embeddings.safetensors', 'show_progress': False}
+    build_references(model, folder, out, 'dog', **usual)
+    with pytest.raises(ValueError, match=r'made with max_side=None, not 64: remove it, or name an'):
+        build_references(model, folder, out, 'dog', max_side=64, replace=True, **usual)
+    write_image(folder / 'a.png', smooth_image(40, 72, 9))
+    with pytest.raises(ValueError, match=r'images have changed since their embeddings in .*a\.emb'):
+        build_references(model, folder, out, 'dog', replace=True, **usual)
 
 
 @pytest.mark.parametrize(

@@ -643,6 +643,22 @@ def models_of(folder):
     return yaml.safe_load((CONFIGS / folder / 'metafile.yml').read_text())['Models']
 
 
+def test_references_fit_their_segmentors():
+    """Levels depend on the encoder's last block and positions, and on the templates."""
+
+    def models(bank, config):
+        for path in (f'_base_/banks/{bank}.py', config):
+            yield Config.fromfile(CONFIGS / path).model
+
+    ours, theirs = models('reco', 'reco/reco_vit-base-p16_openai_cityscapes.py')
+    assert ours.encoder == theirs.encoder
+    assert theirs.head.templates == 'templates_85'  # a ReferenceEncoder's
+    ours, theirs = models('reco-demo', 'demo/direct_demo.py')
+    one, other = (MODELS.build(model.encoder).identity for model in (ours, theirs))
+    assert one == other
+    assert ours.templates == theirs.head.templates
+
+
 def test_published_figures():
     """All metafiles together have these figures, and no other."""
     found = {}

@@ -7,7 +7,7 @@ _base_ = [
 ]
 model = dict(
     encoder=_base_.backbone.encoder,
-    head=dict(**_base_.parts.SegTextHead, templates='templates_85', logit_scale=1.0),
+    head=dict(**_base_.parts.SegTextHead, logit_scale=1.0),
     cosine_processor=dict(join='product'),
 )
 test_pipeline = _base_.test_pipeline

@@ -35,7 +35,7 @@ from ..devices import check_device
 from ..extras import require
 from ..files import make_folder, safetensors_content, write_whole
 from ..images import PatchGrid
-from ..jobs.description import Source, file_stamp, flatten
+from ..jobs.description import Source, digest, file_stamp, flatten
 from ..jobs.runner import (
     Job,
     Manifest,
@@ -255,7 +255,8 @@ def embed_images(
         'version': __version__,
     }
     job = {**{key: facts[key] for key in ('encoder', 'max_side')}, 'patches': patches}
-    sources = [Source(image.name, file_stamp(str(image.source))) for image in images]
+    sources = _sources(images)
+    facts['files'] = digest(dict(sources))
     run = Job(unfinished(out), Manifest('embeddings', (), flatten(job)), sources, replace=replace)
     _embed_missing(run, embedder, images, patches, batch_size, on_error, show_progress)
     _, records = read_results(run.root)
@@ -269,6 +270,10 @@ def embed_images(
     write_whole(out, write(rows, facts), scratch=run.work)
     remove_results(run.root)
     return errors
+
+
+def _sources(images: Sequence[ImageInput]) -> list[Source]:
+    return [Source(image.name, file_stamp(str(image.source))) for image in images]
 
 
 def check_embedding_file(out: Path) -> None:
@@ -450,7 +455,8 @@ class EmbeddingFile:
     Attributes:
         facts: ``model`` (its name as it was given, or empty), ``dimension``, ``max_side`` of the
             :class:`Embedder`, ``encoder`` (digests of its weights and architecture, and more),
-            ``errors`` (images that could not be read, with the reason).
+            ``files`` (digest of the images' names, sizes and times), ``errors`` (images that could
+            not be read, with the reason).
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -517,6 +523,21 @@ class EmbeddingFile:
                     f'of this {ours["name"]}: name the model that made the file, or embed the '
                     'images again'
                 )
+
+    def check_files(self, images: Sequence[ImageInput]) -> None:
+        """Refuse embeddings of files that were changed since; files of 0.6.0 do not tell.
+
+        Args:
+            images: All images, files only.
+
+        Raises:
+            ValueError: One was changed.
+        """
+        if self.facts.get('files') not in (None, digest(dict(_sources(images)))):
+            raise ValueError(
+                f'images have changed since their embeddings in {self.path} were made: name '
+                'another file with --embeddings, or remove this one'
+            )
 
     def _metadata(self) -> dict[str, str]:
         if self.path.suffix == '.parquet':

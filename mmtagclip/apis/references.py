@@ -4,7 +4,8 @@ from ..frameworks import segmentation  # noqa: F401
 
 # isort: split
 import base64
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clip import Vocabulary
+from ..clip import Vocabulary, load_templates
 from ..files import write_whole
 from ..jobs.description import Source, digest, file_stamp, flatten
 from ..jobs.identity import identity
@@ -79,8 +80,9 @@ def build_references(
         FileExistsError: The file is there.
         FileNotFoundError: There is no image.
         TypeError: An image that is not a file.
-        ValueError: A word finds no image, the embeddings are of other images or of another encoder,
-            another run was begun there, or ``on_error='raise'`` and an image can't be read.
+        ValueError: A word finds no image; the embeddings are of other images, of another encoder or
+            of another ``max_side``; images have changed since; another run was begun there; or
+            ``on_error='raise'`` and an image can't be read.
     """
     out = Path(out)
     if out.suffix != ENDING:
@@ -97,6 +99,17 @@ def build_references(
         embed_images(embedder, images, path, on_error=on_error, show_progress=show_progress)
     file = EmbeddingFile(path)
     file.check(embedder)
+    if file.facts['max_side'] != max_side:
+        raise ValueError(
+            f'{path} has embeddings made with max_side={file.facts["max_side"]}, not {max_side}: '
+            'remove it, or name another file with --embeddings'
+        )
+    if 2 * model.count >= len(images):
+        warnings.warn(
+            f'a word may have {model.count} of only {len(images)} images, so words share most of '
+            'them: add images, or set a lower count',
+            stacklevel=2,
+        )
     search = _Search(model, file, images, words)
     job = Job(
         unfinished(out),
@@ -104,9 +117,11 @@ def build_references(
         search.sources(),
         replace=replace,
     )
-    errors = dict(file.facts['errors'])
-    errors |= search.run(job, on_error, show_progress)
+    search.run(job, on_error, show_progress)
     records = {record.image: record for record in read_results(job.root)[1]}
+    errors = dict(file.facts['errors'])
+    for record in records.values():  # also those of an earlier process
+        errors |= record.more.get('errors', {})
     facts = {
         'version': __version__,
         'words': words,
@@ -149,6 +164,7 @@ class _Search:
             'count': model.count,
             'contexts': list(model.contexts),
             'min_cosine': model.min_cosine,
+            'templates': list(load_templates(model.templates)),
             'side': model.side,
             'published_slices': model.published_slices,
         }
@@ -168,11 +184,8 @@ class _Search:
                 before.append(own)
         return found
 
-    def run(self, job: Job, on_error: str, show_progress: bool) -> dict[str, str]:
+    def run(self, job: Job, on_error: str, show_progress: bool) -> None:
         """Find the references that are missing.
-
-        Returns:
-            The images that can't be read any more, with the reason.
 
         Raises:
             FileNotFoundError: Results were removed meanwhile.
@@ -181,11 +194,10 @@ class _Search:
         there = job.results()
         contexts = [_decoded(there[word]) for word in self.model.contexts if word in there]
         left = [index for index in range(len(self.words)) if index not in job.done]
-        errors: dict[str, str] = {}
         try:
             for index in tqdm(left, unit='word', disable=None if show_progress else True):
                 word = self.words[index]
-                record, reference = self._record(index, contexts, on_error, errors)
+                record, reference = self._record(index, contexts, on_error)
                 if word in self.model.contexts:
                     contexts.append(reference)
                 job.add(index, record)
@@ -193,30 +205,31 @@ class _Search:
             job.commit()
         if not job.finish():
             raise FileNotFoundError(f'results in {job.root} were removed meanwhile; start again')
-        return errors
 
     def _record(
-        self, index: int, contexts: Sequence[Tensor], on_error: str, errors: dict[str, str]
+        self, index: int, contexts: Sequence[Tensor], on_error: str
     ) -> tuple[ImageRecord, Tensor]:
         """The record of a word, and its reference ``(C',)``."""
         word = self.words[index]
         places, used = [], []
+        errors: dict[str, str] = {}
         for image in self.images[word]:
+            name = _stored(image)
             try:
                 places.append(self.model.places(image.read()))
-                used.append(image.name.encode(errors='backslashreplace').decode())
+                used.append(name)
             except (ValueError, OSError) as error:
                 if on_error == 'raise':
                     raise
-                errors[image.name] = str(error)
+                errors[name] = str(error)
         if not places:
-            reason = errors[self.images[word][0].name]
+            reason = next(iter(errors.values()))
             raise ValueError(f'not one image of the word {word!r} can be read: {reason}')
         device = places[0][0].device
         others = torch.stack([one.to(device) for one in contexts]) if contexts else None
         reference, levels = self.model.reference(places, self.text[index].to(device), others)
         text = base64.b64encode(reference.cpu().numpy().astype('<f4').tobytes()).decode()
-        more = {'reference': text, 'levels': levels.tolist(), 'images': used}
+        more = {'reference': text, 'levels': levels.tolist(), 'images': used, 'errors': errors}
         return ImageRecord(word, more=more), reference
 
 
@@ -237,19 +250,22 @@ def _images_of(
     for image in images:
         if not isinstance(image.source, Path):
             raise TypeError(f'{image.name} is not a file, so a run over it could not resume')
-        by_name[image.name.encode(errors='backslashreplace').decode()] = image
+        by_name[_stored(image)] = image
     names: list[str] = []
-    vectors = []
-    for some, embeddings in file.batches():
-        names += some
-        vectors.append(torch.from_numpy(np.array(embeddings)))
+
+    def vectors() -> Iterator[Tensor]:
+        for some, embeddings in file.batches():
+            names.extend(some)
+            yield torch.from_numpy(np.array(embeddings))
+
+    cosines, rows = nearest(text, vectors(), model.count)
     different = by_name.keys() ^ {*names, *file.facts['errors']}
     if different:
         raise ValueError(
             f'{file.path} has embeddings of other images than those given, such as '
             f'{min(different)}: name another file with --embeddings, or remove this one'
         )
-    cosines, rows = nearest(text, vectors, model.count)
+    file.check_files(images)
     found = {
         word: [
             by_name[names[row]]
@@ -259,7 +275,7 @@ def _images_of(
         for word, places, values in zip(words, rows.tolist(), cosines.tolist(), strict=True)
     }
     without = [
-        f'{word!r} (best cosine {values[0]:.3f})'
+        f'{word!r} ({"of model.contexts, " * (word in model.contexts)}best cosine {values[0]:.3f})'
         for word, values in zip(words, cosines.tolist(), strict=True)
         if not found[word]
     ]
@@ -269,6 +285,11 @@ def _images_of(
             'images that show it, leave the word out, or set a lower min_cosine'
         )
     return found
+
+
+def _stored(image: ImageInput) -> str:
+    """An image's name as files have it."""
+    return image.name.encode(errors='backslashreplace').decode()
 
 
 def _decoded(record: ImageRecord) -> Tensor:

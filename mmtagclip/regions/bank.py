@@ -88,8 +88,8 @@ class FeatureFile:
             same = ours['name'] == theirs['name']
             raise ValueError(
                 f'{self._path} has {self.of_source} of {theirs["name"]}, but the queries are of '
-                f'{"other weights of it" if same else ours["name"]}: {self.another} with this '
-                'source'
+                f'{"other weights of the same model" if same else ours["name"]}: {self.another} '
+                'with this source'
             )
 
 
@@ -354,7 +354,7 @@ class MemoryBank(FeatureFile):
         if not whole.all():
             row = rows[int((~whole).nonzero()[0])]
             raise ValueError(
-                f'{self._path} is damaged: the {what} of row {row} has not the length 1'
+                f'{self._path} is damaged: the {what} of row {row} does not have length 1'
             )
 
     def _release(self) -> None:

@@ -84,7 +84,7 @@ class ReferenceBank(FeatureFile):
                 raise ValueError(f'it has no float32 {name} of shape {(rows, columns)}')
         length = (self.references.norm(dim=1) - 1).abs() < LENGTH_ERROR  # False for NaN
         if not length.all() or not torch.isfinite(self.levels).all():
-            raise ValueError('a reference has not the length 1, or a level is not finite')
+            raise ValueError('a reference does not have length 1, or a level is not finite')
 
     @property
     def path(self) -> Path:

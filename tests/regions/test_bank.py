@@ -114,7 +114,9 @@ def test_another_encoder_source_or_other_regions_are_refused(encoder, tmp_path):
         bank(encoder=theirs).check_encoder(encoder)
     with pytest.raises(ValueError, match='has keys of s, but the queries are of Linear'):
         bank().check_source(source)
-    with pytest.raises(ValueError, match='queries are of other weights of it: make a bank'):
+    with pytest.raises(
+        ValueError, match='queries are of other weights of the same model: make a bank'
+    ):
         bank(source={**ours, 'weights': 'x'}).check_source(source)
     with pytest.raises(ValueError, match='has not the same regions of the same images as'):
         good.check_regions(bank(regions='x'))
@@ -150,7 +152,7 @@ def test_damaged_and_unfinished_banks_are_refused(tmp_path):
         broken[place] ^= 0x40
         path.write_bytes(broken)
         bank = MemoryBank(path)
-        with pytest.raises(ValueError, match=f'is damaged: the {what} has not the length 1'):
+        with pytest.raises(ValueError, match=f'is damaged: the {what} does not have length 1'):
             bank.values(bank.search(keys, 30))
 
 

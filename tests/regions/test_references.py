@@ -163,7 +163,7 @@ def test_other_files_are_refused(change, message, tmp_path):
 def test_damaged_and_missing_files(tmp_path):
     for references in (2 * torch.eye(3)[:2], torch.full((2, 3), float('nan'))):
         path = write_references(tmp_path / 'a.safetensors', references=references)
-        with pytest.raises(ValueError, match='has not the length 1'):
+        with pytest.raises(ValueError, match='does not have length 1'):
             ReferenceBank(path)
     save_file({'references': torch.eye(2)}, path)
     with pytest.raises(ValueError, match='its metadata lacks'):

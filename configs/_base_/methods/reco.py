@@ -3,6 +3,7 @@
 # images. With join='product', a reference of every word and head.logit_scale=1, as published.
 _base_ = './direct.py'
 model = dict(
+    head=dict(templates='templates_85'),  # as of the references
     cosine_processor=dict(
         type='mmtagclip.ReferenceProcessor',
         bank='data/references.safetensors',

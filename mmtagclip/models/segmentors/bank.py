@@ -93,8 +93,12 @@ class BankProcessor(nn.Module):
             self.encoders.append(encoder)
             self.banks.append(theirs)
 
-    def attach(self, encoder: CLIPEncoder) -> None:
+    def attach(self, encoder: CLIPEncoder, templates: str | Sequence[str] | None = None) -> None:
         """Check that the bank fits the segmentor's encoder.
+
+        Args:
+            encoder: The segmentor's.
+            templates: Ignored.
 
         Raises:
             ValueError: It is of another encoder or source, or there is no source.

@@ -165,7 +165,7 @@ class DirectSegmentor(TrainingFreeSegmentor[WordNames]):
         self.cosine_processor = build(cosine_processor)
         self._check_pooling()
         if self.cosine_processor is not None:
-            self.cosine_processor.attach(self.encoder)
+            self.cosine_processor.attach(self.encoder, self.head.templates)
             self.cosine_processor.check_words(self.head.own.words)
         self.logit_processor = build(logit_processor)
         self.post_processor = build(post_processor)

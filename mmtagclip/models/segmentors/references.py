@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ...clip import Vocabulary
+from ...clip import Vocabulary, load_templates
 from ...regions.features import AffinitySource
 from ...regions.references import (
     SHARPNESS,
@@ -28,6 +28,8 @@ from .windows import resize
 
 CONTEXTS = ('tree', 'sky', 'building', 'road', 'person')
 JOINS = ('better', 'product')
+# Of an encoder's identity, besides its weights: what the levels of cosines depend on.
+LEVEL_KEYS = ('last_block', 'positions', 'tower', 'pooling')
 
 
 @MODELS.register_module()
@@ -72,14 +74,43 @@ class ReferenceProcessor(nn.Module):
         self.join = join
         self.side = side
 
-    def attach(self, encoder: CLIPEncoder) -> None:
+    def attach(self, encoder: CLIPEncoder, templates: str | Sequence[str] | None = None) -> None:
         """Check that the bank fits the segmentor's encoder.
 
+        Args:
+            encoder: The segmentor's.
+            templates: Prompt templates of the segmentor's words, if they are known.
+
         Raises:
-            ValueError: It is of another encoder or source.
+            ValueError: It is of another encoder or source; or, to join by the better, of another
+                last block, other positions, another tower or pooling, or other templates.
         """
         self.bank.check_encoder(encoder)
         self.bank.check_source(self.source)
+        if self.join == 'better':
+            self._check_levels(encoder, templates)
+
+    def _check_levels(self, encoder: CLIPEncoder, templates: str | Sequence[str] | None) -> None:
+        """Refuse a bank whose levels are not those of the segmentor's cosines."""
+        start = f"{self.bank.path} does not fit join='better': its references have "
+        ours, theirs = encoder.identity, self.bank.facts['encoder']
+        for key in LEVEL_KEYS:
+            own, other = ours.get(key, 'none'), theirs.get(key, 'none')
+            if own != other:
+                raise ValueError(
+                    f'{start}the {key} {other}, but the segmentor has {own}: make references with '
+                    'this encoder'
+                )
+        others = self.bank.facts['settings'].get('templates')
+        if templates is None or others is None:
+            return
+        owns = list(load_templates(templates))
+        if owns != others:
+            raise ValueError(
+                f'{start}{len(others)} templates such as {others[0]!r}, but the segmentor has '
+                f'{len(owns)} others such as {owns[0]!r}: make references with these templates, or '
+                'set head.templates'
+            )
 
     def check_words(self, words: Vocabulary) -> None:
         """Refuse words that the bank does not have.
@@ -153,7 +184,8 @@ class ReferenceEncoder(nn.Module):
         count: How many images a word has at most; published: 50.
         contexts: Words that are often around others, whose references are found first, each with
             those before it. A word that is a context has that reference.
-        min_cosine: Images whose cosine with a word is lower are not the word's.
+        min_cosine: Images whose cosine with a word is lower are not the word's. A trained CLIP's
+            cosines are hardly ever below 0, so that 0 refuses none: look at those of your images.
         templates: Prompt templates; published: ``'templates_85'``.
         side: Side in pixels of an image's centre, of which the shorter side is this; published:
             224.

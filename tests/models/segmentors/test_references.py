@@ -153,6 +153,29 @@ def test_references_of_another_encoder_or_source_are_refused(segmentor, encoder_
         )
 
 
+def test_levels_of_other_cosines_are_refused(segmentor, encoder_config, tmp_path):
+    head = {'type': 'mmtagclip.SegTextHead', 'classes': CLASSES, 'templates': ['a {}', 'b {}']}
+    of = {'encoder': segmentor.encoder.identity, 'source': source_identity(Colours())}
+    path = write_references(tmp_path / 'a.safetensors', **of, settings={'templates': ['a {}']})
+    for options, message in [
+        (
+            {'last_block': {'type': 'mmtagclip.SCLIPLastBlock'}},
+            r'a\.safetensors .* the last_block SelfOnly.*, but the segmentor has SCLIPLastBlock.*: '
+            'make references with this encoder',
+        ),
+        ({'positions': 'bicubic'}, 'the positions bilinear, but the segmentor has bicubic: make'),
+        ({}, r"has 2 others such as 'a \{\}': make references with these templates, or set head"),
+    ]:
+        encoder = {**encoder_config, **options}
+        with pytest.raises(ValueError, match=message):
+            DirectSegmentor(encoder, head, cosine_processor=ReferenceProcessor(path, Colours()))
+    same = {**head, 'templates': ['a {}']}
+    DirectSegmentor(encoder_config, same, cosine_processor=ReferenceProcessor(path, Colours()))
+    # A product uses no levels.
+    encoder = DirectSegmentor({**encoder_config, 'positions': 'bicubic'}, head).encoder
+    ReferenceProcessor(path, Colours(), 'product').attach(encoder, head['templates'])
+
+
 def test_bad_options(segmentor):
     bank = segmentor.cosine_processor.bank
     with pytest.raises(ValueError, match="join must be one of better, product, not 'sum'"):
