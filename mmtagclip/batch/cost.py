@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..exports.parquet import parquet_content
+from .checks import check_counts
 from .fetch import fetch
-from .listing import listing_rows, make_listing, parquet_content
+from .listing import listing_rows, make_listing
 from .loop import TarRead, members
 from .places import Place, file_system
 from .predictor import BatchPredictor
@@ -100,9 +102,7 @@ def plan(
     Raises:
         ValueError: A number below 1, or the first tar has no image; see also ``run``.
     """
-    for name, number in (('workers', workers), ('rows_per_file', rows_per_file)):
-        if number < 1:
-            raise ValueError(f'{name} must be at least 1, not {number}')
+    check_counts(workers=workers, rows_per_file=rows_per_file)
     import pyarrow as pa
 
     start = time.monotonic()
@@ -115,12 +115,13 @@ def plan(
     start = time.monotonic()
     if listing.kind == 'tars':
         found = []
-        for found_one in members(paths[0], TarRead()):
+        read_tar = TarRead()
+        for found_one in members(paths[0], read_tar):
             found.append(found_one)
             if len(found) == TRIAL:
                 break
         if not found:
-            raise ValueError(f'{paths[0]} has no image, so nothing can be tried')
+            raise ValueError(read_tar.error or f'{paths[0]} has no image, so nothing can be tried')
         names, contents = [list(one) for one in zip(*found, strict=True)]
     else:
         names, contents = paths, fetch(paths)

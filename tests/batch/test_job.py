@@ -149,8 +149,8 @@ def test_the_size_of_a_cluster(monkeypatch):
     assert half.workers == 4
     for count, gpus, has, match in (
         (2, 0, {'CPU': 4}, '2 workers need 5 CPUs, and the cluster has 4'),
-        (None, 0, {'CPU': 2}, '1 workers need 4 CPUs, and the cluster has 2'),
-        (1, 1, {'CPU': 8}, 'each worker needs 1 GPUs, and the cluster has 0'),
+        (None, 0, {'CPU': 2}, '1 worker needs 4 CPUs, and the cluster has 2'),
+        (1, 1, {'CPU': 8}, 'each worker needs 1 GPU, and the cluster has 0'),
         (3, 1, {'CPU': 8, 'GPU': 2}, '3 workers need 3 GPUs, and the cluster has 2'),
     ):
         with pytest.raises(ValueError, match=match):

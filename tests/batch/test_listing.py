@@ -73,7 +73,7 @@ def test_bad_lists_leave_no_listing(tmp_path, text, error, match):
 def test_ids_in_some_lists_only(tmp_path):
     (tmp_path / 'a.csv').write_text('path,id\na.jpg,1\n')
     (tmp_path / 'b.txt').write_text('b.jpg\n')
-    with pytest.raises(ValueError, match='give it to all or to none'):
+    with pytest.raises(ValueError, match='add it to all or remove it'):
         make_listing([tmp_path / 'a.csv', tmp_path / 'b.txt'], tmp_path / 'l')
 
 

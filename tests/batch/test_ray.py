@@ -29,6 +29,7 @@ LISTING = '_listing.parquet'
 class Sizes:
     """Stands for a predictor: the size of each file. A poisoned one kills the process."""
 
+    batch_size = 1
     result_schema = pa.schema([('size', pa.int64()), ('error', pa.string())])
 
     def __init__(self, poisonous, names, key):
@@ -225,7 +226,7 @@ def test_clusters_that_can_not_be_joined(monkeypatch, error, kind, match):
 
 
 def test_a_small_machine_counts_as_more_cpus(monkeypatch):
-    """A job that resumes on 2 logical CPUs would wait for ever."""
+    """A job that resumes on 2 logical CPUs would wait forever."""
     asked = {}
     monkeypatch.setattr(ray, 'init', lambda **options: asked.update(options))
     monkeypatch.setattr(ray, 'is_initialized', lambda: False)
