@@ -17,12 +17,12 @@ from .predictor import BatchPredictor
 
 TRIAL = 200
 SIZED = 20  # tars whose size is asked for
-IDS = 8  # bytes of an id
+IDS = 45  # bytes of memory for each id, in the driver at the peak
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a job, estimated.
+    """The cost of a job, estimated; without the start of the engine.
 
     Attributes:
         images: How many there are; of tars, about.
@@ -70,13 +70,14 @@ class Plan:
         lines = {
             'images': f'{self.images}, of which {self.trial} were tried ({self.errors} unreadable)',
             'one worker': f'{self.rate:.2f} images/s, after {self.loading:.0f} s to load',
-            f'{self.workers} workers': f'{self.hours:.2g} h',
+            f'{self.workers} worker'
+            + 's' * (self.workers > 1): f'{self.hours:.2g} h, without the start of the engine',
             'read': f'{self.images * self.read / 1e9:.3g} GB',
             'written': f'{self.images * self.written / 1e9:.3g} GB',
             'cores for decoding': f'{self.decoding * self.rate * self.workers:.2g}',
             'a killed worker': f'loses up to {self.lost:.0f} s of its work',
             'a killed job': f'loses up to that of each worker; a resumed one reads '
-            f'{self.images * IDS / 1e9:.2g} GB of ids, and no image that is done',
+            f'no image that is done, and needs {self.images * IDS / 1e9:.2g} GB for ids',
         }
         return '\n'.join(f'{name:20}{text}' for name, text in lines.items())
 

@@ -101,7 +101,7 @@ def run(
         address: Of the Ray cluster; ``'local'`` starts Ray on this machine.
         workers: How many actors; as many as fit if None. Each has one thread and loads the model.
         gpus_per_worker: GPUs of each, also a part of one; one if the cluster has any, if None.
-        rows_per_file: Most rows of a file, which is also what a killed worker loses at most.
+        rows_per_file: Most rows of a file; a killed worker loses at most one file.
         column: See :func:`make_listing`.
         quiet: Whether to show no progress.
         **settings: Of :class:`BatchPredictor`: ``model``, ``classes`` and so on, but for ``key``,

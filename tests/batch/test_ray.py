@@ -99,7 +99,8 @@ def listed(tmp_path, contents):
 def passes(cluster, place, listing, poisonous=False, rows=4):
     done = ray_job.done_ids(place, listing.kind)
     build = functools.partial(Sizes, poisonous)
-    return ray_job.run_passes(cluster, place, listing, build, b'', rows, done, quiet=True)
+    computed, _ = ray_job.run_passes(cluster, place, listing, build, b'', rows, done, quiet=True)
+    return computed
 
 
 def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
@@ -109,7 +110,7 @@ def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
     contents['14.jpg'] = POISON
     contents['15.jpg'] = None
     place, listing = listed(tmp_path, contents)
-    with pytest.raises(RuntimeError, match='the job ended early'):
+    with pytest.raises(ray_job.JobError, match='the job ended early'):
         passes(cluster, place, listing, poisonous=True)
     there = summarise(place, listing)
     assert there.num_missing in (4, 8, 12)  # whole blocks
@@ -119,6 +120,8 @@ def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
     checkpoint = Path(place.address, ray_job.CHECKPOINT)
     first = min(checkpoint.iterdir())
     first.rename(first.with_suffix('.pending.parquet'))
+    torn = next(Path(place.address).glob(f'{first.stem}*.parquet'))
+    torn.write_bytes(torn.read_bytes()[:50])
     computed = passes(cluster, place, listing)
     assert computed == there.num_missing + 4
     whole = summarise(place, listing)
