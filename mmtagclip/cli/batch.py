@@ -118,7 +118,7 @@ def is_job(args: argparse.Namespace) -> bool:
     if args.out is None or not args.out.endswith('.parquet'):
         raise ValueError(
             f'{found[0] if found else args.out}: lists, tars and stores need --out x.parquet or '
-            '--engine ray'
+            '--engine ray; otherwise nothing is downloaded'
         )
     return True
 
