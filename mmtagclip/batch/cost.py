@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from ..exports.parquet import parquet_content
+from .checks import check_counts
 from .fetch import fetch
-from .listing import listing_rows, make_listing, parquet_content
+from .listing import listing_rows, make_listing
 from .loop import TarRead, members
 from .places import Place, file_system
 from .predictor import BatchPredictor
 
 TRIAL = 200
 SIZED = 20  # tars whose size is asked for
-IDS = 8  # bytes of an id
+IDS = 45  # bytes of memory for each id, in the driver at the peak
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of a job, estimated.
+    """The cost of a job, estimated; without the start of the engine.
 
     Attributes:
         images: How many there are; of tars, about.
@@ -68,13 +70,14 @@ class Plan:
         lines = {
             'images': f'{self.images}, of which {self.trial} were tried ({self.errors} unreadable)',
             'one worker': f'{self.rate:.2f} images/s, after {self.loading:.0f} s to load',
-            f'{self.workers} workers': f'{self.hours:.2g} h',
+            f'{self.workers} worker'
+            + 's' * (self.workers > 1): f'{self.hours:.2g} h, without the start of the engine',
             'read': f'{self.images * self.read / 1e9:.3g} GB',
             'written': f'{self.images * self.written / 1e9:.3g} GB',
             'cores for decoding': f'{self.decoding * self.rate * self.workers:.2g}',
             'a killed worker': f'loses up to {self.lost:.0f} s of its work',
             'a killed job': f'loses up to that of each worker; a resumed one reads '
-            f'{self.images * IDS / 1e9:.2g} GB of ids, and no image that is done',
+            f'no image that is done, and needs {self.images * IDS / 1e9:.2g} GB for ids',
         }
         return '\n'.join(f'{name:20}{text}' for name, text in lines.items())
 
@@ -100,9 +103,7 @@ def plan(
     Raises:
         ValueError: A number below 1, or the first tar has no image; see also ``run``.
     """
-    for name, number in (('workers', workers), ('rows_per_file', rows_per_file)):
-        if number < 1:
-            raise ValueError(f'{name} must be at least 1, not {number}')
+    check_counts(workers=workers, rows_per_file=rows_per_file)
     import pyarrow as pa
 
     start = time.monotonic()
@@ -115,12 +116,13 @@ def plan(
     start = time.monotonic()
     if listing.kind == 'tars':
         found = []
-        for found_one in members(paths[0], TarRead()):
+        read_tar = TarRead()
+        for found_one in members(paths[0], read_tar):
             found.append(found_one)
             if len(found) == TRIAL:
                 break
         if not found:
-            raise ValueError(f'{paths[0]} has no image, so nothing can be tried')
+            raise ValueError(read_tar.error or f'{paths[0]} has no image, so nothing can be tried')
         names, contents = [list(one) for one in zip(*found, strict=True)]
     else:
         names, contents = paths, fetch(paths)

@@ -1,5 +1,7 @@
 """Fetch the content of files; what is not there is told from what can't be reached now."""
 
+import errno
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -46,6 +48,47 @@ def fetch(paths: Sequence[str]) -> list[bytes | None]:
     return contents
 
 
+def is_there(path: str) -> bool:
+    """Whether there is a file or folder.
+
+    Raises:
+        OSError: It can't be told now.
+    """
+    system, inner = file_system(path)
+    try:
+        if 'http' in system.protocol:  # its `info` takes any trouble for a file that is not there
+            return system.exists(inner, strict=True)
+        system.info(inner)
+        return True
+    except Exception as error:  # not `exists`, which takes any trouble for "no"
+        if _is_gone(error):
+            return False
+        raise OSError(f'{path} could not be fetched: {error}') from error
+
+
+def digest_of(path: str) -> str:
+    """Digest of a file's content, 32 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    system, inner = file_system(path)
+    if system.isdir(inner):
+        return ''
+    if not is_there(path):
+        raise FileNotFoundError(f'there is no list {path}')
+    with system.open(inner, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()[:32]
+
+
+def _is_gone(error: Any) -> bool:
+    """Whether an error says that there is no such file, and never will be."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return True
+    no_name = isinstance(error, ValueError) and 'null byte' in str(error)
+    return no_name or isinstance(error, GONE)
+
+
 def _fetch(
     system: Any, group: list[tuple[int, str]], contents: list[bytes | None]
 ) -> dict[int, Exception]:
@@ -60,6 +103,6 @@ def _fetch(
     for place, ((number, _), content) in enumerate(zip(group, found, strict=True)):
         if isinstance(content, bytes):
             contents[number] = content
-        elif not isinstance(content, GONE):
+        elif not _is_gone(content):
             failed[place] = content
     return failed

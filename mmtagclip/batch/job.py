@@ -7,18 +7,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..apis.model_zoo import encoder_configs, load_config
-from ..files import user_path, write_whole
+from ..exports.parquet import parquet_content
+from ..files import user_path
 from ..jobs.runner import Manifest
 from . import ray_job
-from .listing import LISTING, Listing, listing_rows, make_listing, parquet_content, read_listing
+from .checks import check_counts
+from .fetch import digest_of
+from .listing import LISTING, Listing, is_list, listing_rows, make_listing, read_listing
 from .loop import TarRead, predicted_images, predicted_tar
-from .places import Place, absolute
+from .places import Place, absolute, write_at
 from .predictor import BatchPredictor
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ class Summary:
         computed: Images of this run.
         unread: What was left out of folders, a sentence; empty if nothing.
         examples: What was wrong with the first few images.
+        reason: The last error of a worker in this run; empty if there was none, or its process
+            died.
+        listed: That the listing of an earlier start was used, a sentence; empty if it was not.
     """
 
     images: int
@@ -52,6 +57,8 @@ class Summary:
     computed: int = 0
     unread: str = ''
     examples: tuple[str, ...] = ()
+    reason: str = ''
+    listed: str = ''
 
     @property
     def is_whole(self) -> bool:
@@ -94,7 +101,7 @@ def run(
         address: Of the Ray cluster; ``'local'`` starts Ray on this machine.
         workers: How many actors; as many as fit if None. Each has one thread and loads the model.
         gpus_per_worker: GPUs of each, also a part of one; one if the cluster has any, if None.
-        rows_per_file: Most rows of a file, which is also what a killed worker loses at most.
+        rows_per_file: Most rows of a file; a killed worker loses at most one file.
         column: See :func:`make_listing`.
         quiet: Whether to show no progress.
         **settings: Of :class:`BatchPredictor`: ``model``, ``classes`` and so on, but for ``key``,
@@ -108,33 +115,34 @@ def run(
         FileExistsError: The output holds other things, or is complete but its checkpoint is gone.
         FileNotFoundError: There is no such source, model or weights.
         ImportError: Ray, pyarrow or a file system's package is not installed.
-        OSError: An image could not be fetched, again and again.
-        RuntimeError: The job ended early; what was done is safe.
+        OSError: An image could not be fetched, again and again; or the job ended early, and what
+            was done is safe.
         ValueError: A bad option, or the output was begun with another model, weights, names or
             options.
     """
     if engine not in ('ray', None):
         raise ValueError(f"engine must be 'ray' or None, not {engine!r}")
-    if rows_per_file < 1:
-        raise ValueError(f'rows_per_file must be at least 1, not {rows_per_file}')
+    check_counts(rows_per_file=rows_per_file)
     if engine is None:
-        return _run_here(source, Path(out), column, settings)
+        return _run_here(source, os.fspath(out), column, settings)
     cluster = ray_job.Cluster(address, workers, gpus_per_worker)
     place = Place(os.fspath(out))
-    stored = _begun(place)
+    stored, listed = _begun(place), ''
     settings = portable(settings)
     predictor = BatchPredictor(**settings)
     manifest = _manifest(predictor, source, column)
     if stored is not None:
         manifest.check_same(stored, place.address)
         listing = read_listing(place, f'_{LISTING}')
+        listed = f'listed at the first start: {len(listing.ids)} {listing.kind}'
     else:
         listing = make_listing(source, place, column, f'_{LISTING}')
         if listing.kind == 'tars':
             ray_job.tar_stems(place)  # refuses two of one name
         place.write(MANIFEST, replace(manifest, num_images=len(listing.ids)).encode())
+    ray_job.clean(place, listing.kind)
     done = ray_job.done_ids(place, listing.kind)
-    start, computed = time.monotonic(), 0
+    start, computed, reason = time.monotonic(), 0, ''
     if not _is_whole(done, listing):
         if len(done) and not place.files(ray_job.CHECKPOINT):
             raise FileExistsError(
@@ -146,19 +154,22 @@ def run(
         with cluster:
             device = 'cuda' if cluster.gpus else 'cpu'
             build = functools.partial(BatchPredictor, **settings, device=device, threads=1)
-            computed = ray_job.run_passes(
+            computed, reason = ray_job.run_passes(
                 cluster, place, listing, build, names, rows_per_file, np.unique(done), quiet
             )
     seconds = time.monotonic() - start
     summary = summarise(place, listing)
     if summary.is_whole:
         place.remove(ray_job.CHECKPOINT)
-    return replace(summary, seconds=seconds, computed=computed, unread=listing.unread)
+    return replace(
+        summary, seconds=seconds, computed=computed, unread=listing.unread, reason=reason,
+        listed=listed,
+    )  # fmt: skip
 
 
-def _run_here(source: Sources, out: Path, column: str, settings: dict[str, Any]) -> Summary:
+def _run_here(source: Sources, out: str, column: str, settings: dict[str, Any]) -> Summary:
     """Without an engine: one file, in the order of the source."""
-    if out.suffix != '.parquet':
+    if not out.endswith('.parquet'):
         raise ValueError(f'without an engine the output is a file that ends in .parquet, not {out}')
     with tempfile.TemporaryDirectory() as folder:
         place = Place(folder)
@@ -169,7 +180,7 @@ def _run_here(source: Sources, out: Path, column: str, settings: dict[str, Any])
         tables = _tables(predictor, place, listing, damaged)
         first = next(tables, None)
         if first is None:
-            raise FileNotFoundError(f'no image in {_texts(source)[0]}')
+            raise OSError(damaged[0] if damaged else f'no image in {_texts(source)[0]}')
         count = [0, 0]
         examples: list[str] = []
         start = time.monotonic()
@@ -182,7 +193,7 @@ def _run_here(source: Sources, out: Path, column: str, settings: dict[str, Any])
                 examples.extend(wrong.slice(0, NAMED).to_pylist())
                 yield table
 
-        write_whole(out, parquet_content(counted(), first.schema))
+        write_at(out, parquet_content(counted(), first.schema))
     return Summary(
         count[0], count[1] + len(damaged), seconds=time.monotonic() - start, computed=count[0],
         unread=listing.unread, examples=(*damaged, *examples)[:NAMED],
@@ -229,10 +240,9 @@ def _absolute_file(path: str | os.PathLike) -> str:
 
 def _manifest(predictor: BatchPredictor, source: Sources, column: str) -> Manifest:
     manifest = predictor.manifest
-    return replace(
-        manifest,
-        job={**manifest.job, 'source': [absolute(one) for one in _texts(source)], 'column': column},
-    )
+    sources = [absolute(one) for one in _texts(source)]
+    lists = {f'content of {one}': digest_of(one) for one in sources if is_list(one)}
+    return replace(manifest, job={**manifest.job, 'source': sources, 'column': column, **lists})
 
 
 def _texts(source: Sources) -> list[str]:
@@ -264,37 +274,36 @@ def summarise(place: Place, listing: Listing) -> Summary:
     """Count what is there, and find what is not.
 
     Raises:
-        RuntimeError: A row is there twice, or of no image.
+        JobError: A row is there twice, or of no image.
     """
-    from pyarrow import parquet
+    import pyarrow as pa
+    from pyarrow import compute
 
-    done = ray_job.done_ids(place, listing.kind)
-    missing = np.setdiff1d(listing.ids, done)
-    if len(np.unique(done)) != len(done) or len(done) + len(missing) != len(listing.ids):
-        raise RuntimeError(
-            f'{place.address} has {len(done)} rows of {len(listing.ids)} images, some of them twice'
-        )
+    tars = listing.kind == 'tars'
     images = errors = 0
     examples: list[str] = []
-    tars = listing.kind == 'tars'
-    folder = f'{ray_job.LEDGER}/' if tars else ''
-    columns = ['error', 'images', 'errors'] if tars else ['error']
-    for name in place.files(folder.rstrip('/'), '.parquet'):
-        if name.startswith('_'):
-            continue
-        with place.open(folder + name) as file:
-            table = parquet.read_table(file, columns=columns)
+    ids = [np.zeros(0, np.int64)]
+    columns = ['id', 'error', *(['images', 'errors'] if tars else [])]
+    for table in ray_job.done_rows(place, listing.kind, columns):
+        ids.append(table.column('id').to_numpy())
         wrong = table.column('error').drop_null()
         errors += len(wrong)
-        examples += wrong.slice(0, NAMED).to_pylist()
+        examples += wrong.slice(0, NAMED - len(examples)).to_pylist()
         if tars:
             images += sum(table.column('images').to_pylist())
             errors += sum(table.column('errors').to_pylist())
         else:
             images += table.num_rows
+    done = np.concatenate(ids)
+    missing = np.setdiff1d(listing.ids, done)
+    if len(np.unique(done)) != len(done) or len(done) + len(missing) != len(listing.ids):
+        raise ray_job.JobError(
+            f'{place.address} has {len(done)} rows of {len(listing.ids)} images, some of them '
+            'twice: write to another folder'
+        )
     named = []
     if len(missing):
-        wanted = set(missing[:NAMED].tolist())
+        wanted = pa.array(missing[:NAMED])
         for batch in listing_rows(place, f'_{LISTING}'):
-            named += [one['path'] for one in batch.to_pylist() if one['id'] in wanted]
-    return Summary(images, errors, tuple(named), len(missing), examples=tuple(examples[:NAMED]))
+            named += batch.filter(compute.is_in(batch['id'], wanted))['path'].to_pylist()
+    return Summary(images, errors, tuple(named), len(missing), examples=tuple(examples))

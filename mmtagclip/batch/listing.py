@@ -3,16 +3,18 @@
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..exports.parquet import parquet_content
 from ..extras import require
 from ..images import OPTIONAL as OPTIONAL_FORMATS
 from ..images import SUFFIXES, missing_formats, no_image, unread_sentence
+from .fetch import is_there
 from .places import Place, absolute, file_system, is_address
 
 if TYPE_CHECKING:
@@ -85,10 +87,7 @@ def make_listing(
             parts.append(ids)
             yield pa.table([ids, [path for _, path in part]], schema=schema)
 
-    if place.is_local:
-        place.write(name, parquet_content(tables(), schema))
-    else:  # made before it is sent: a wrong row must not leave a part of a listing
-        place.write(name, list(parquet_content(tables(), schema)))
+    place.write(name, parquet_content(tables(), schema))
     return Listing(reader.kind, np.concatenate(parts), reader.unread)
 
 
@@ -100,7 +99,7 @@ def read_listing(place: Place, name: str = LISTING) -> Listing:
     """
     from pyarrow import parquet
 
-    with place.open(name) as file:
+    with place.open(name, columns=True) as file:
         table = parquet.read_table(file, columns=['id'])
     with place.open(name) as file:
         first = next(parquet.ParquetFile(file).iter_batches(1, columns=['path']))
@@ -146,8 +145,8 @@ class _Reader:
                     self._numbered = ids is None
                 elif self._numbered != (ids is None):
                     raise ValueError(
-                        f'{source}: some of the lists have a column "id" and others have not: '
-                        'give it to all or to none'
+                        f'{source}: some lists have an "id" column, others do not: add it to all '
+                        'or remove it'
                     )
                 if ids is None:
                     ids = np.arange(number, number + len(paths))
@@ -189,10 +188,10 @@ class _Reader:
         if system.isdir(inner):
             yield from self._folder(source, system, inner)
         elif not is_list(source):
-            if not system.exists(inner):
+            if not is_there(source):
                 raise FileNotFoundError(f'no image, tar, list or folder at {source}')
             yield None, [absolute(source)]
-        elif not system.exists(inner):
+        elif not is_there(source):
             raise FileNotFoundError(f'there is no list {source}')
         else:
             yield from self._list(source, system, inner)
@@ -226,7 +225,10 @@ class _Reader:
             yield from self._list(self._named(path, source, system), system, path)
 
     def _named(self, path: str, source: str, system: Any) -> str:
-        return system.unstrip_protocol(path) if is_address(source) else path
+        if not is_address(source):
+            return path
+        _, chained, rest = absolute(source).partition('::')
+        return system.unstrip_protocol(path) + chained + rest
 
     def _list(
         self, source: str, system: Any, inner: str
@@ -234,8 +236,8 @@ class _Reader:
         folder = absolute(source).rpartition('/')[0]
 
         def full(path: str) -> str:
-            if is_address(path) or os.path.isabs(path):
-                return path
+            if '://' in path or os.path.isabs(path):
+                return absolute(path)
             joined = f'{folder}/{path}'
             return joined if is_address(joined) else os.path.normpath(joined)
 
@@ -297,43 +299,7 @@ class _Reader:
             raise ValueError(f'{source}: a row has no id')
         if not pa.types.is_integer(ids.type):
             raise TypeError(
-                f'{source}: ids must be whole numbers, not {ids.type}; call the column otherwise '
-                'to have the rows numbered'
+                f'{source}: ids must be whole numbers, not {ids.type}; rename the column to number '
+                'the rows'
             )
         return ids.cast(pa.int64()).to_numpy(), listed
-
-
-class _Sink(io.RawIOBase):
-    """A file whose bytes are taken out as they come."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.place = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        part = bytes(content)
-        self.parts.append(part)
-        self.place += len(part)
-        return len(part)
-
-    def tell(self) -> int:
-        return self.place
-
-    def take(self) -> list[bytes]:
-        parts, self.parts = self.parts, []
-        return parts
-
-
-def parquet_content(tables: Iterable[Any], schema: Any) -> Iterator[bytes]:
-    """The bytes of a Parquet file, part by part; each table becomes a row group."""
-    from pyarrow import parquet
-
-    sink = _Sink()
-    with parquet.ParquetWriter(sink, schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-            yield from sink.take()
-    yield from sink.take()

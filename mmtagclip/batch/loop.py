@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..exports.results import printable
 from ..images import SUFFIXES
-from .fetch import fetch
+from .fetch import fetch, is_there
 from .places import file_system
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from .predictor import BatchPredictor
 
-ROWS = 32  # fetched together, while those before are computed
+ROWS = 32  # fetched together, while those before are computed; more if batches are large
 
 
 def predicted_images(predictor: 'BatchPredictor', rows: Any) -> Iterator['pa.Table']:
@@ -30,7 +31,8 @@ def predicted_images(predictor: 'BatchPredictor', rows: Any) -> Iterator['pa.Tab
     """
     import pyarrow as pa
 
-    parts = [rows.slice(start, ROWS) for start in range(0, rows.num_rows, ROWS)]
+    together = max(ROWS, 4 * predictor.batch_size)
+    parts = [rows.slice(start, together) for start in range(0, rows.num_rows, together)]
     with ThreadPoolExecutor(1) as pool:
         ahead = [pool.submit(fetch, part.column('path').to_pylist()) for part in parts[:1]]
         for number, part in enumerate(parts):
@@ -88,7 +90,7 @@ def predicted_tar(predictor: 'BatchPredictor', path: str, read: TarRead) -> Iter
     for name, content in members(path, read):
         names.append(name)
         contents.append(content)
-        if len(names) == ROWS:
+        if len(names) == max(ROWS, 4 * predictor.batch_size):
             yield predicted()
     if names:
         yield predicted()
@@ -97,7 +99,7 @@ def predicted_tar(predictor: 'BatchPredictor', path: str, read: TarRead) -> Iter
 def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
     """Name and content of each image in a tar, until its end or a damaged place."""
     system, inner = file_system(path)
-    if not system.exists(inner):
+    if not is_there(path):
         read.error = f'there is no tar {path}'
         return
     ended = False
@@ -121,7 +123,7 @@ def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
                 if member.isfile() and member.name.lower().endswith(SUFFIXES):
                     content = tar.extractfile(member)
                     assert content is not None  # of a file
-                    yield member.name, content.read()
+                    yield printable(member.name), content.read()
         if not ended:
             read.error = f'{path} is a damaged or truncated tar: it has no end mark'
     except (tarfile.TarError, EOFError) as error:

@@ -17,14 +17,20 @@ PACKAGES = {
 }
 
 
+LOCAL = 'file://'
+
+
 def is_address(text: str) -> bool:
     """Whether a text is an address, such as ``s3://bucket/a.jpg``, and not a path."""
-    return '://' in text
+    return '://' in text and not text.startswith(LOCAL)
 
 
 def absolute(text: str) -> str:
     """A path that means the same in every process, or an address as it is."""
-    return text if is_address(text) else os.path.abspath(user_path(text))
+    if not is_address(text):
+        return os.path.abspath(user_path(text.removeprefix(LOCAL)))
+    head, chained, last = text.rpartition('::')  # a file in another, such as zip://a.jpg::/b.zip
+    return f'{head}::{absolute(last)}' if chained else text
 
 
 def file_system(text: str) -> tuple[Any, str]:
@@ -43,9 +49,17 @@ def file_system(text: str) -> tuple[Any, str]:
         if package is not None:
             require(*package, f'{part.partition("://")[0]}://')
     try:
-        return fsspec.core.url_to_fs(text)
+        return fsspec.core.url_to_fs(absolute(text))
     except ValueError as error:
         raise ValueError(f'{text} can not be opened: {error}') from None
+
+
+def write_at(address: str, content: Iterable[bytes]) -> None:
+    """Write a file of a path or an address; it appears whole."""
+    if is_address(address):
+        write_whole_to(*file_system(address), content)
+    else:
+        write_whole(absolute(address), content)
 
 
 class Place:
@@ -110,9 +124,15 @@ class Place:
         else:
             write_whole_to(self.filesystem, self.path(name), content)
 
-    def open(self, name: str) -> Any:
-        """Open a file to read bytes."""
-        return self.filesystem.open(self.path(name), 'rb')
+    def open(self, name: str, columns: bool = False) -> Any:
+        """Open a file to read bytes.
+
+        Args:
+            name: Of the file.
+            columns: Whether only parts are read. Reading ahead would fetch the whole from a store.
+        """
+        options = {'cache_type': 'none'} if columns and not self.is_local else {}
+        return self.filesystem.open(self.path(name), 'rb', **options)
 
     def remove(self, name: str) -> None:
         """Remove a folder of it with all that is in it."""

@@ -22,6 +22,7 @@ from ..extras import require
 from ..jobs.runner import Manifest
 from ..models.taggers.open_names import OpenNames
 from ..models.taggers.thresholds import read_thresholds
+from .checks import check_counts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,11 +98,7 @@ class BatchPredictor:
         **options: Any,
     ) -> None:
         require('pyarrow', 'parquet', 'a table of results')
-        for name, number in (
-            ('batch_size', batch_size), ('threads', threads), ('decoders', decoders)
-        ):  # fmt: skip
-            if number is not None and number < 1:
-                raise ValueError(f'{name} must be at least 1, not {number}')
+        check_counts(batch_size=batch_size, threads=threads, decoders=decoders)
         self.key = (key,) if isinstance(key, str) else tuple(key)
         self.content = content
         self.batch_size, self.threads, self.decoders = batch_size, threads, decoders

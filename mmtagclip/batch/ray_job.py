@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from ..exports.parquet import parquet_content
 from ..extras import require
-from .listing import LISTING, Listing, parquet_content
+from .checks import check_counts
+from .listing import LISTING, Listing
 from .loop import TarRead, predicted_images, predicted_tar
 from .places import Place
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHECKPOINT = '_checkpoint'
+PENDING = '.pending.parquet'
 LEDGER = '_ledger'
 # Bounds, so that a worker that dies again and again ends the job. Ray's defaults are endless.
 TRIES = 3  # of a block, then it is left to the next pass
@@ -32,23 +35,36 @@ LOST_BLOCKS = 10  # in a pass, or a twentieth of its blocks; more end the job
 NEXT_PASS = 100  # times smaller blocks, down to one row
 STARTS = 3  # of Ray on this machine
 # Logical CPUs besides those of the workers: to read, to write, and to filter what is done. A
-# resumed job would wait for the last for ever.
+# resumed job would wait for the last forever.
 OTHER_CPUS = 3
 
 
+class JobError(OSError):
+    """A job that ended early; what was done is safe."""
+
+
 class Counter:
-    """Counts finished images; an actor of Ray."""
+    """Counts finished images, and keeps the last error; an actor of Ray."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.error = ''
 
     def add(self, number: int) -> None:
         """Count."""
         self.count += number
 
+    def fail(self, error: str) -> None:
+        """Keep an error."""
+        self.error = error
+
     def value(self) -> int:
         """The count."""
         return self.count
+
+    def last_error(self) -> str:
+        """The last error of a worker; empty if there was none."""
+        return self.error
 
 
 class Worker:
@@ -70,6 +86,14 @@ class Worker:
 
     def __call__(self, rows: 'pa.Table') -> Iterator['pa.Table']:
         """Results of a block of a listing."""
+        try:
+            yield from self.results(rows)
+        except Exception as error:  # Ray drops it with the block
+            self.counter.fail.remote(f'{type(error).__name__}: {error}')
+            raise
+
+    def results(self, rows: 'pa.Table') -> Iterator['pa.Table']:
+        """The same."""
         for results in predicted_images(self.predictor, rows):
             self.counter.add.remote(results.num_rows)
             yield results
@@ -99,7 +123,7 @@ class TarWorker(Worker):
         super().__init__(build, names, counter)
         self.out, self.stems = Place(out), stems
 
-    def __call__(self, rows: 'pa.Table') -> Iterator['pa.Table']:
+    def results(self, rows: 'pa.Table') -> Iterator['pa.Table']:
         """Rows of the ledger for some tars."""
         import pyarrow as pa
 
@@ -176,8 +200,7 @@ class Cluster:
     def __init__(self, address: str, workers: int | None, gpus: float | None) -> None:
         require('ray', 'ray', '--engine ray')
         require('pyarrow', 'ray', '--engine ray')
-        if workers is not None and workers < 1:
-            raise ValueError(f'workers must be at least 1, not {workers}')
+        check_counts(workers=workers)
         if gpus is not None and not 0 <= gpus < math.inf:
             raise ValueError(f'gpus_per_worker must be at least 0, not {gpus}')
         self.address, self._workers, self._gpus = address, workers, gpus
@@ -240,7 +263,7 @@ class Cluster:
         self.gpus = float(gpus >= 1) if self._gpus is None else self._gpus
         if self.gpus > gpus:
             raise ValueError(
-                f'each worker needs {self.gpus:g} GPUs, and the cluster has {gpus:g}: '
+                f'each worker needs {_number(self.gpus, "GPU")}, and the cluster has {gpus:g}: '
                 '--gpus-per-worker 0 uses CPUs'
             )
         fit = cpus - OTHER_CPUS
@@ -249,14 +272,20 @@ class Cluster:
         workers = max(1, fit) if self._workers is None else self._workers
         if workers + OTHER_CPUS > cpus:
             raise ValueError(
-                f'{workers} workers need {workers + OTHER_CPUS} CPUs, and the cluster has {cpus}: '
+                f'{_number(workers, "worker")} {"needs" if workers == 1 else "need"} '
+                f'{workers + OTHER_CPUS} CPUs, and the cluster has {cpus}: '
                 f'one for each worker, and {OTHER_CPUS} to read, to write and to find what is done'
             )
         if self.gpus and workers * self.gpus > gpus:
             raise ValueError(
-                f'{workers} workers need {workers * self.gpus:g} GPUs, and the cluster has {gpus:g}'
+                f'{_number(workers, "worker")} {"needs" if workers == 1 else "need"} '
+                f'{_number(workers * self.gpus, "GPU")}, and the cluster has {gpus:g}'
             )
         self.workers = workers
+
+
+def _number(count: float, what: str) -> str:
+    return f'{count:g} {what}' + ('' if count == 1 else 's')
 
 
 def run_passes(
@@ -268,7 +297,7 @@ def run_passes(
     rows_per_file: int,
     done: np.ndarray,
     quiet: bool,
-) -> int:
+) -> tuple[int, str]:
     """Compute what is missing, in blocks that get smaller if some were lost.
 
     A block whose worker dies several times is left out of a pass, so that it does not hold up the
@@ -285,20 +314,24 @@ def run_passes(
         quiet: Whether to show no progress.
 
     Returns:
-        How many images were computed, with those that were computed again.
+        How many images were computed, with those that were computed again; and the last error of a
+        worker, empty if there was none.
 
     Raises:
+        JobError: Too many blocks were lost.
         OSError: An image could not be fetched, again and again.
-        RuntimeError: Too many blocks were lost.
     """
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     missing = len(listing.ids) - len(done)
     rows = 1
     if listing.kind == 'images':
         # A few blocks for each worker, so that all have something to do until the end.
         rows = max(1, min(rows_per_file, math.ceil(missing / (4 * cluster.workers))))
-    counter: Any = ray.remote(Counter).options(num_cpus=0).remote()
+    # On the driver's node: it must outlive the others.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    counter: Any = ray.remote(Counter).options(num_cpus=0, scheduling_strategy=here).remote()
     names_there = ray.put(names)
     with _progress(counter, listing, missing, quiet):
         while True:
@@ -306,10 +339,11 @@ def run_passes(
                 cluster, place, listing, build, [names_there], counter, rows,
                 math.ceil(missing / rows),
             )  # fmt: skip
+            clean(place, listing.kind)
             found = done_ids(place, listing.kind)
             missing = len(listing.ids) - len(np.unique(found))
             if rows == 1 or (missing == 0 and len(found) == len(listing.ids)):
-                return ray.get(counter.value.remote())
+                return ray.get(counter.value.remote()), ray.get(counter.last_error.remote())
             rows = max(1, rows // NEXT_PASS)
 
 
@@ -383,7 +417,11 @@ def _of_job(error: Exception) -> Exception:
             if type(cause) is kind:
                 return kind(str(cause))
         cause = cause.__cause__
-    return RuntimeError(f'the job ended early: {str(error).strip().splitlines()[-1]}')
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return JobError(
+        f'the job ended early: {lines[-1] if lines else type(error).__name__}. Run the same '
+        'command again to resume'
+    )
 
 
 @contextlib.contextmanager
@@ -427,23 +465,53 @@ def _progress(counter: Any, listing: Listing, missing: int, quiet: bool) -> Iter
 
 def done_ids(place: Place, kind: str) -> np.ndarray:
     """Ids of the rows that are there, as often as they are there."""
+    found = [table.column('id').to_numpy() for table in done_rows(place, kind, ['id'])]
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def done_rows(place: Place, kind: str, columns: list[str]) -> Iterator['pa.Table']:
+    """Columns of each file of rows, but for files whose writing was not committed."""
     from pyarrow import parquet
 
-    folder = LEDGER if kind == 'tars' else ''
-    found = [np.zeros(0, np.int64)]
-    for name in place.files(folder, '.parquet'):
-        if name.startswith('_'):
-            continue
-        with place.open(f'{folder}/{name}'.lstrip('/')) as file:
-            found.append(parquet.read_table(file, columns=['id']).column('id').to_numpy())
-    return np.concatenate(found)
+    pending = tuple(_pending(place))
+    for name in _row_files(place, kind):
+        if not name.rpartition('/')[2].startswith(pending):
+            with place.open(name, columns=True) as file:
+                yield parquet.read_table(file, columns=columns)
+
+
+def clean(place: Place, kind: str) -> None:
+    """Remove files whose writing was not committed; only while no job runs."""
+    pending = _pending(place)
+    for name in _row_files(place, kind):
+        if name.rpartition('/')[2].startswith(tuple(pending)):
+            place.remove(name)
+    for name in place.files(CHECKPOINT, PENDING):
+        place.remove(f'{CHECKPOINT}/{name}')
+
+
+def _pending(place: Place) -> list[str]:
+    """How the names of files begin whose writing was not committed: torn ones, or not there.
+
+    Ray writes ``X.pending.parquet`` to the checkpoint, then ``X_....parquet``, and then renames the
+    first to ``X.parquet``. A store copies and removes instead: if both are there, it is committed.
+    """
+    names = set(place.files(CHECKPOINT, '.parquet'))
+    stems = [name.removesuffix(PENDING) for name in names if name.endswith(PENDING)]
+    return [stem for stem in stems if f'{stem}.parquet' not in names]
+
+
+def _row_files(place: Place, kind: str) -> list[str]:
+    folder = f'{LEDGER}/' if kind == 'tars' else ''
+    names = place.files(folder.rstrip('/'), '.parquet')
+    return [folder + name for name in names if not name.startswith('_')]
 
 
 def tar_stems(place: Place) -> dict[int, str]:
     """Path of each tar's file in the output, without ending, by the tar's id.
 
     Raises:
-        ValueError: Two tars would have the same file.
+        ValueError: Two tars would have the same file, or one a file of the job.
     """
     from .listing import TAR_ENDINGS, listing_rows
 
@@ -458,6 +526,8 @@ def tar_stems(place: Place) -> dict[int, str]:
     for one, path in paths.items():
         stem = '/'.join(path.split('/')[common:])
         stem = next(stem[: -len(end)] for end in TAR_ENDINGS if stem.lower().endswith(end))
+        if stem.startswith('_'):  # such as _listing.tar
+            raise ValueError(f'{path} would have the output {stem}.parquet: rename it without "_"')
         if stem in taken:
             raise ValueError(f'{taken[stem]} and {path} would have the same output {stem}.parquet')
         taken[stem] = path

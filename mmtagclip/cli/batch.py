@@ -1,14 +1,22 @@
 """``mmtagclip list``, and ``tag`` and ``segment`` of listings, stores and many machines."""
 
 import argparse
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..extras import require
-from .common import OK, SOME_UNREADABLE, add_command, note
+from .common import OK, SOME_UNREADABLE, add_command, check_place, note
 
-# Options of tag and segment that have no meaning for a folder of Parquet files.
+# Options of tag and segment that have no meaning without an engine, and their defaults.
+NEED_ENGINE = {
+    'plan': False,
+    'workers': None,
+    'gpus_per_worker': None,
+    'address': 'local',
+    'rows_per_file': 10_000,
+}
+# The same, of those that have none for a folder of Parquet files.
 REFUSED = {'vis': None, 'sheets': None, 'overwrite': False, 'on_error': 'skip'}
 
 
@@ -79,7 +87,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=10_000,
         metavar='N',
-        help='most rows of a file; a killed worker loses as many at most (default: 10000)',
+        help='most rows of a file; a killed worker loses at most one file (default: 10000)',
     )
     group.add_argument(
         '--plan', action='store_true', help='try 200 images and print what all would cost'
@@ -95,15 +103,24 @@ def is_job(args: argparse.Namespace) -> bool:
     """
     if getattr(args, 'engine', None) is not None:
         return True
-    for option in ('plan', 'workers', 'gpus_per_worker'):
-        if getattr(args, option, None) not in (None, False):
+    for option, default in NEED_ENGINE.items():
+        if getattr(args, option) != default:
             raise ValueError(f'--{option.replace("_", "-")} needs --engine ray')
-    if args.out is None or not args.out.endswith('.parquet'):
-        return False
     from ..batch.listing import is_list, is_tar
     from ..batch.places import is_address
 
-    return any(is_address(one) or is_list(one) or is_tar(one) for one in args.images)
+    found = [one for one in args.images if is_address(one) or is_list(one) or is_tar(one)]
+    stored = args.out is not None and is_address(args.out)
+    if not found and args.column != 'path':
+        raise ValueError('--column names a column of a list, and there is no list')
+    if not found and not stored:
+        return False
+    if args.out is None or not args.out.endswith('.parquet'):
+        raise ValueError(
+            f'{found[0] if found else args.out}: lists, tars and stores need --out x.parquet or '
+            '--engine ray; otherwise nothing is downloaded'
+        )
+    return True
 
 
 def check_job(args: argparse.Namespace) -> None:
@@ -122,16 +139,29 @@ def check_job(args: argparse.Namespace) -> None:
             raise ValueError(f'{words} does not go with lists, stores and --engine: leave it out')
     if args.engine and args.device is not None:
         raise ValueError('--engine chooses the device by --gpus-per-worker: leave --device out')
-    if args.rows_per_file < 1:
-        raise ValueError(f'--rows-per-file must be at least 1, not {args.rows_per_file}')
-    if args.workers is not None and args.workers < 1:
-        raise ValueError(f'--workers must be at least 1, not {args.workers}')
+    from ..batch.checks import check_counts
+
+    check_counts(**{'--rows-per-file': args.rows_per_file, '--workers': args.workers})
     if args.gpus_per_worker is not None and args.gpus_per_worker < 0:
         raise ValueError(f'--gpus-per-worker must be at least 0, not {args.gpus_per_worker}')
     if args.engine and not args.plan and args.out in (None, '-'):
         raise ValueError('--engine ray writes a folder of Parquet files: name it with --out')
-    if not args.engine and Path(args.out).exists():
-        raise FileExistsError(f'{args.out} exists already: remove it, or name another file')
+    if args.out in (None, '-'):
+        return
+    _check_folder(args.out if args.engine else os.path.dirname(args.out))
+    if not args.engine:
+        from ..batch.fetch import is_there
+
+        if is_there(args.out):
+            raise FileExistsError(f'{args.out} exists already: remove it, or name another file')
+
+
+def _check_folder(out: str) -> None:
+    """Refuse a folder of this machine that can't be made or written to."""
+    from ..batch.places import absolute, is_address
+
+    if not is_address(out):
+        check_place('--out', absolute(out))
 
 
 def run_job(args: argparse.Namespace, config: Any, options: dict[str, Any]) -> int:
@@ -180,9 +210,13 @@ def run_job(args: argparse.Namespace, config: Any, options: dict[str, Any]) -> i
         quiet=args.quiet,
         **settings,
     )
+    if summary.listed:
+        note(args, summary.listed)
     note(args, f'{summary} in {args.out}')
     _tell(summary.examples, summary.errors, 'could not be read')
     _tell(summary.missing, summary.num_missing, 'have no row: run the same command again')
+    if summary.num_missing and summary.reason:
+        print(f'mmtagclip: the last error of a worker: {summary.reason}', file=sys.stderr)
     if summary.unread:
         print(f'mmtagclip: {summary.unread}', file=sys.stderr)
     return SOME_UNREADABLE if summary.errors or summary.num_missing else OK
@@ -201,6 +235,7 @@ def run(args: argparse.Namespace) -> int:
     from ..batch.listing import LISTING, make_listing
     from ..batch.places import Place
 
+    _check_folder(args.out)
     place = Place(args.out)
     if place.read(LISTING) is not None:
         raise FileExistsError(f'{place.address}/{LISTING} exists already: name another folder')

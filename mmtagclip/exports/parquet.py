@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,13 @@ def write(results: Results, out: Path, options: Options, scratch: Path | None = 
     Class names are in the table's metadata, as JSON under ``classes``.
     """
     import pyarrow as pa
-    from pyarrow import parquet
 
     columns = [pa.field('image', pa.string()), *result_fields(results.kind, results.all_scores)]
     schema = pa.schema(columns, metadata={'classes': json.dumps(results.classes)})
-    buffer = io.BytesIO()
-    with parquet.ParquetWriter(buffer, schema) as writer:
-        rows = (_row(results, entry) for entry in results)
-        while part := list(islice(rows, ROWS)):
-            writer.write_table(pa.Table.from_pylist(part, schema=schema))
-    write_whole(out, buffer.getvalue(), scratch=scratch)
+    rows = (_row(results, entry) for entry in results)
+    parts = iter(lambda: list(islice(rows, ROWS)), [])
+    tables = (pa.Table.from_pylist(part, schema=schema) for part in parts)
+    write_whole(out, parquet_content(tables, schema), scratch=scratch)
 
 
 def result_fields(kind: str, all_scores: bool) -> list[Any]:
@@ -101,6 +99,42 @@ def _row(results: Results, entry: Entry) -> dict[str, Any]:
     """The row of an image."""
     row = result_row(entry.record, entry.size, entry.mask, results.labels, results.with_background)
     return {'image': printable(entry.record.image), **row}
+
+
+class _Sink(io.RawIOBase):
+    """A file whose bytes are taken out as they come."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.place = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        part = bytes(content)
+        self.parts.append(part)
+        self.place += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self.place
+
+    def take(self) -> list[bytes]:
+        parts, self.parts = self.parts, []
+        return parts
+
+
+def parquet_content(tables: Iterable[Any], schema: Any) -> Iterator[bytes]:
+    """The bytes of a Parquet file, part by part; each table becomes a row group."""
+    from pyarrow import parquet
+
+    sink = _Sink()
+    with parquet.ParquetWriter(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+            yield from sink.take()
+    yield from sink.take()
 
 
 FORMAT = Format(

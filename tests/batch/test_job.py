@@ -1,16 +1,22 @@
 """Jobs in this process, and what is refused before an engine starts."""
 
+import http.server
 import io
+import shutil
 import tarfile
+import threading
+from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from mmtagclip import cli
-from mmtagclip.batch import make_listing, plan, ray_job, run
-from mmtagclip.batch.loop import TarRead, members
+from mmtagclip.batch import Summary, make_listing, plan, ray_job, run
+from mmtagclip.batch.job import summarise
+from mmtagclip.batch.loop import TarRead, members, predicted_images
 from mmtagclip.batch.places import Place
 
 
@@ -45,6 +51,17 @@ def test_one_file_without_an_engine_has_the_command_lines_rows(tmp_path, folder,
     assert 'exists already' in capsys.readouterr().err
 
 
+def test_one_file_in_a_store(folder, capsys):
+    words = ['tag', str(folder), '--out', 'memory://results/t.parquet', '--quiet']
+    words += ['--model', 'tagclip_demo', '--device', 'cpu']
+    assert cli.main(words) == 1
+    with fsspec.filesystem('memory').open('/results/t.parquet', 'rb') as file:
+        assert parquet.read_table(file).num_rows == 7
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    assert 'memory://results/t.parquet exists already' in capsys.readouterr().err
+
+
 def test_a_store_and_tars_without_an_engine(tmp_path, scenes):
     memory = fsspec.filesystem('memory')
     contents = dict(list(scenes.items())[:2])
@@ -61,10 +78,52 @@ def test_a_store_and_tars_without_an_engine(tmp_path, scenes):
     assert 'b.tar is a damaged or truncated tar' in of_tars.examples[0]
     stored = parquet.read_table(tmp_path / 's.parquet').to_pylist()
     packed = parquet.read_table(tmp_path / 't.parquet').to_pylist()
+    (tmp_path / 'c.tar').write_bytes(b'')
+    with pytest.raises(OSError, match=r'c\.tar is a damaged or truncated tar'):
+        run(tmp_path / 'c.tar', tmp_path / 'u.parquet', **model)
     for one, other in zip(stored, packed, strict=False):
         assert one['image'].endswith(other['image'])
         assert one['scores'] == other['scores']
         assert other['tar'] == str(tmp_path / 'a.tar')
+
+
+def test_a_name_in_a_tar_that_is_not_utf_8(tmp_path):
+    make_tar(tmp_path / 'a.tar', {'caf\udce9.jpg': b'a', 'b.jpg': b'b'})
+    read = TarRead()
+    found = [name for name, _ in members(str(tmp_path / 'a.tar'), read)]
+    assert found == ['caf\\udce9.jpg', 'b.jpg']
+    assert read.error is None
+
+
+def test_a_tar_that_can_not_be_reached_now(monkeypatch):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if 'no' in self.path else 503)
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        with pytest.raises(OSError, match=r'/a\.tar could not be fetched: 503'):
+            list(members(f'{address}/a.tar', TarRead()))
+        read = TarRead()
+        assert list(members(f'{address}/no.tar', read)) == []
+        assert read.error == f'there is no tar {address}/no.tar'
+        server.shutdown()
+    memory = type(fsspec.filesystem('memory'))
+
+    def overloaded(*_, **__):
+        raise PermissionError('403')
+
+    monkeypatch.setattr(memory, 'info', overloaded)
+    with pytest.raises(OSError, match=r'memory://a\.tar could not be fetched: 403'):
+        list(members('memory://a.tar', TarRead()))
 
 
 def test_tars_that_end_early_are_told(tmp_path):
@@ -95,6 +154,15 @@ def test_tars_that_end_early_are_told(tmp_path):
     [
         (['--workers', '2'], '--workers needs --engine ray'),
         (['--plan'], '--plan needs --engine ray'),
+        (['--address', 'auto'], '--address needs --engine ray'),
+        (['--rows-per-file', '5'], '--rows-per-file needs --engine ray'),
+        (['--column', 'file'], '--column names a column of a list, and there is no list'),
+        (['s3://b/x', '--out', 't.csv'], 's3://b/x: lists, tars and stores need --out x.parquet'),
+        (['--out', 's3://b/t.csv'], 's3://b/t.csv: lists, tars and stores need --out x.parquet'),
+        (['a.txt'], 'a.txt: lists, tars and stores need --out x.parquet or --engine ray'),
+        (['--engine', 'ray', '--out', f'{__file__}/x'], 'is a file, so nothing can be written'),
+        (['--engine', 'ray', '--out', __file__], 'is a file, so nothing can be written'),
+        (['a.txt', '--out', f'{__file__}/x.parquet'], 'is a file, so nothing can be written'),
         (['--engine', 'ray'], 'name it with --out'),
         (['--engine', 'ray', '--out', 'x', '--vis', 'v'], '--vis does not go with'),
         (['--engine', 'ray', '--out', 'x', '--overwrite'], '--overwrite does not go with'),
@@ -107,7 +175,7 @@ def test_tars_that_end_early_are_told(tmp_path):
 )
 def test_bad_options(words, match, capsys, monkeypatch):
     monkeypatch.setattr('mmtagclip.extras.find_spec', lambda name: True)
-    assert cli.main(['tag', 'photos', '--model', 'tagclip_demo', *words]) == 2
+    assert cli.main(['tag', 'photos', *words, '--model', 'tagclip_demo']) == 2
     assert match in capsys.readouterr().err
 
 
@@ -149,8 +217,8 @@ def test_the_size_of_a_cluster(monkeypatch):
     assert half.workers == 4
     for count, gpus, has, match in (
         (2, 0, {'CPU': 4}, '2 workers need 5 CPUs, and the cluster has 4'),
-        (None, 0, {'CPU': 2}, '1 workers need 4 CPUs, and the cluster has 2'),
-        (1, 1, {'CPU': 8}, 'each worker needs 1 GPUs, and the cluster has 0'),
+        (None, 0, {'CPU': 2}, '1 worker needs 4 CPUs, and the cluster has 2'),
+        (1, 1, {'CPU': 8}, 'each worker needs 1 GPU, and the cluster has 0'),
         (3, 1, {'CPU': 8, 'GPU': 2}, '3 workers need 3 GPUs, and the cluster has 2'),
     ):
         with pytest.raises(ValueError, match=match):
@@ -169,6 +237,129 @@ def test_two_tars_of_one_name(tmp_path):
     with pytest.raises(ValueError, match=r'would have the same output y/a\.parquet'):
         ray_job.tar_stems(place)
     assert np.array_equal(ray_job.done_ids(place, 'tars'), [])
+    (tmp_path / 'x' / '_listing.tar').touch()
+    make_listing(tmp_path / 'x' / '_listing.tar', place, name='_listing.parquet')
+    with pytest.raises(ValueError, match=r'_listing\.tar would have the output _listing\.parquet'):
+        ray_job.tar_stems(place)
+
+
+def with_rows(place, numbers, name):
+    """A file of rows as a job on Ray leaves it, with its checkpoint; returns both paths."""
+    rows = pa.table({'id': numbers, 'error': pa.array([None] * len(numbers), pa.string())})
+    checkpoint = Path(place.address, ray_job.CHECKPOINT)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    paths = Path(place.address, f'{name}_0.parquet'), checkpoint / f'{name}.parquet'
+    for path in paths:
+        parquet.write_table(rows, path)
+    return paths
+
+
+def test_a_file_that_was_being_written(tmp_path):
+    (tmp_path / 'a.txt').write_text('a.jpg\nb.jpg\nc.jpg\n')
+    place = Place(str(tmp_path / 'out'))
+    listing = make_listing(tmp_path / 'a.txt', place, name='_listing.parquet')
+    with_rows(place, [0], 'x')
+    torn, checkpoint = with_rows(place, [1, 2], 'y')
+    torn.write_bytes(torn.read_bytes()[:50])
+    pending = checkpoint.rename(checkpoint.with_suffix('.pending.parquet'))
+    assert ray_job.done_ids(place, 'images').tolist() == [0]
+    summary = summarise(place, listing)
+    assert summary.missing == (str(tmp_path / 'b.jpg'), str(tmp_path / 'c.jpg'))
+    ray_job.clean(place, 'images')
+    assert not torn.exists()
+    assert not pending.exists()
+    # A store copies the checkpoint before it removes the pending one.
+    whole, checkpoint = with_rows(place, [1, 2], 'z')
+    shutil.copy(checkpoint, checkpoint.with_suffix('.pending.parquet'))
+    assert summarise(place, listing).is_whole
+    ray_job.clean(place, 'images')
+    assert whole.exists()
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ['x.parquet', 'z.parquet']
+    with_rows(place, [2], 'w')
+    with pytest.raises(ray_job.JobError, match='has 4 rows of 3 images, some of them twice'):
+        summarise(place, listing)
+
+
+def test_columns_are_read_without_the_rest(monkeypatch):
+    place = Place('memory://columns')
+    monkeypatch.setattr(place, 'filesystem', Recorder())
+    place.open('a', columns=True)
+    place.open('a')
+    assert place.filesystem.options == [{'cache_type': 'none'}, {}]
+
+
+class Recorder:
+    """A file system that only keeps how it was asked to open files."""
+
+    def __init__(self):
+        self.options = []
+
+    def open(self, path, mode, **options):
+        """Keep the options."""
+        self.options.append(options)
+
+
+@pytest.mark.parametrize(
+    'text, match', [('', 'early: KeyError. Run'), ('a\n b \n\n', 'early: b. Run the same command')]
+)
+def test_the_sentence_of_a_job_that_ended_early(text, match):
+    pytest.importorskip('ray')
+    error = ray_job._of_job(KeyError() if not text else RuntimeError(text))
+    assert isinstance(error, OSError)
+    assert match in str(error)
+
+
+def test_a_list_that_grew(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr('mmtagclip.extras.find_spec', lambda name: True)
+    monkeypatch.setattr(ray_job.Cluster, '__enter__', lambda self: self)
+    monkeypatch.setattr(ray_job.Cluster, '__exit__', lambda self, *_: None)
+    monkeypatch.setattr(ray_job, 'run_passes', lambda *_: (0, 'OSError: full'))
+    (tmp_path / 'a.txt').write_text('a.jpg\n')
+    options = {'model': 'tagclip_demo', 'out': tmp_path / 'out'}
+    first = run(tmp_path / 'a.txt', **options)
+    assert (first.listed, first.reason) == ('', 'OSError: full')
+    again = run(tmp_path / 'a.txt', **options)
+    assert again.listed == 'listed at the first start: 1 images'
+    (tmp_path / 'a.txt').write_text('a.jpg\nb.jpg\n')
+    with pytest.raises(ValueError, match=r'content of .*a\.txt was'):
+        run(tmp_path / 'a.txt', **options)
+
+
+def test_why_rows_are_missing_is_printed(tmp_path, folder, capsys, monkeypatch):
+    monkeypatch.setattr('mmtagclip.extras.find_spec', lambda name: True)
+    summary = Summary(6, 0, ('a.jpg',), 1, reason='OSError: full', listed='listed')
+    monkeypatch.setattr('mmtagclip.batch.run', lambda *_, **__: summary)
+    out = str(tmp_path / 'out')
+    words = ['tag', str(folder), '--engine', 'ray', '--out', out, '--model', 'tagclip_demo']
+    assert cli.main(words) == 1
+    *_, missing, reason = capsys.readouterr().err.splitlines()
+    assert missing == 'mmtagclip: have no row: run the same command again: a.jpg'
+    assert reason == 'mmtagclip: the last error of a worker: OSError: full'
+
+
+def test_a_worker_tells_its_error():
+    class Remote:
+        def remote(self, text):
+            told.append(text)
+
+    told = []
+    worker = object.__new__(ray_job.Worker)
+    worker.counter = type('Counter', (), {'fail': Remote()})
+    with pytest.raises(AttributeError):
+        list(worker(None))
+    assert 'AttributeError: ' in told[0]
+
+
+def test_as_many_rows_together_as_batches_need(tmp_path):
+    class Predictor:
+        batch_size = 20
+
+        def __call__(self, table):
+            return table
+
+    (tmp_path / 'a.jpg').touch()
+    rows = pa.table({'id': range(100), 'path': [str(tmp_path / 'a.jpg')] * 100})
+    assert [one.num_rows for one in predicted_images(Predictor(), rows)] == [80, 20]
 
 
 def test_a_plan(tmp_path, folder, capsys, monkeypatch):

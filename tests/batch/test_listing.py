@@ -1,5 +1,7 @@
 """Listings of folders, lists, tars and stores."""
 
+import zipfile
+
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -8,7 +10,7 @@ from pyarrow import parquet
 
 from mmtagclip import cli
 from mmtagclip.batch import make_listing
-from mmtagclip.batch.fetch import fetch
+from mmtagclip.batch.fetch import fetch, is_there
 from mmtagclip.batch.listing import read_listing
 from mmtagclip.batch.places import Place, file_system
 
@@ -73,7 +75,7 @@ def test_bad_lists_leave_no_listing(tmp_path, text, error, match):
 def test_ids_in_some_lists_only(tmp_path):
     (tmp_path / 'a.csv').write_text('path,id\na.jpg,1\n')
     (tmp_path / 'b.txt').write_text('b.jpg\n')
-    with pytest.raises(ValueError, match='give it to all or to none'):
+    with pytest.raises(ValueError, match='add it to all or remove it'):
         make_listing([tmp_path / 'a.csv', tmp_path / 'b.txt'], tmp_path / 'l')
 
 
@@ -113,6 +115,24 @@ def test_addresses_without_the_package(monkeypatch, protocol, package, extra):
 def test_an_unknown_protocol():
     with pytest.raises(ValueError, match='nowhere://a can not be opened: Protocol not known'):
         file_system('nowhere://a')
+
+
+def test_names_that_no_file_can_have_are_not_there():
+    assert fetch(['/a\0.jpg', f'/{"x" * 300}.jpg']) == [None, None]
+    assert not is_there(f'/{"x" * 300}.jpg')
+
+
+def test_addresses_of_files_and_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+        archive.writestr('b/c.jpg', b'c')
+    make_listing(f'zip://::{tmp_path}/a.zip', tmp_path / 'z')
+    (row,) = rows(tmp_path / 'z')
+    assert row['path'] == f'zip://b/c.jpg::{tmp_path}/a.zip'
+    (tmp_path / 'd.jpg').write_bytes(b'd')
+    make_listing(f'file://{tmp_path}/d.jpg', tmp_path / 'f')
+    assert rows(tmp_path / 'f') == [{'id': 0, 'path': f'{tmp_path}/d.jpg'}]
+    assert fetch([row['path'], f'file://{tmp_path}/d.jpg']) == [b'c', b'd']
+    assert Place(f'file://{tmp_path}').is_local
 
 
 def test_what_is_not_there_is_told_from_other_trouble(tmp_path, monkeypatch):

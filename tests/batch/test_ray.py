@@ -29,6 +29,7 @@ LISTING = '_listing.parquet'
 class Sizes:
     """Stands for a predictor: the size of each file. A poisoned one kills the process."""
 
+    batch_size = 1
     result_schema = pa.schema([('size', pa.int64()), ('error', pa.string())])
 
     def __init__(self, poisonous, names, key):
@@ -98,7 +99,8 @@ def listed(tmp_path, contents):
 def passes(cluster, place, listing, poisonous=False, rows=4):
     done = ray_job.done_ids(place, listing.kind)
     build = functools.partial(Sizes, poisonous)
-    return ray_job.run_passes(cluster, place, listing, build, b'', rows, done, quiet=True)
+    computed, _ = ray_job.run_passes(cluster, place, listing, build, b'', rows, done, quiet=True)
+    return computed
 
 
 def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
@@ -108,7 +110,7 @@ def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
     contents['14.jpg'] = POISON
     contents['15.jpg'] = None
     place, listing = listed(tmp_path, contents)
-    with pytest.raises(RuntimeError, match='the job ended early'):
+    with pytest.raises(ray_job.JobError, match='the job ended early'):
         passes(cluster, place, listing, poisonous=True)
     there = summarise(place, listing)
     assert there.num_missing in (4, 8, 12)  # whole blocks
@@ -118,6 +120,8 @@ def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
     checkpoint = Path(place.address, ray_job.CHECKPOINT)
     first = min(checkpoint.iterdir())
     first.rename(first.with_suffix('.pending.parquet'))
+    torn = next(Path(place.address).glob(f'{first.stem}*.parquet'))
+    torn.write_bytes(torn.read_bytes()[:50])
     computed = passes(cluster, place, listing)
     assert computed == there.num_missing + 4
     whole = summarise(place, listing)
@@ -225,7 +229,7 @@ def test_clusters_that_can_not_be_joined(monkeypatch, error, kind, match):
 
 
 def test_a_small_machine_counts_as_more_cpus(monkeypatch):
-    """A job that resumes on 2 logical CPUs would wait for ever."""
+    """A job that resumes on 2 logical CPUs would wait forever."""
     asked = {}
     monkeypatch.setattr(ray, 'init', lambda **options: asked.update(options))
     monkeypatch.setattr(ray, 'is_initialized', lambda: False)

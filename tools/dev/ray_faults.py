@@ -36,6 +36,7 @@ POISON = b'poison'
 class Sleeper:
     """Stands for a predictor: the size of each file, after a while."""
 
+    batch_size = 1
     result_schema = pa.schema([('size', pa.int64()), ('error', pa.string())])
 
     def __init__(self, folder: str, names: bytes, key: str | tuple[str, ...]) -> None:
@@ -74,6 +75,7 @@ def job(folder: Path, nodes: int) -> None:
             while len(list(folder.glob('*.pid'))) < 2 or not place.files('', '.parquet')[1:]:
                 time.sleep(0.2)
             cluster.remove_node(second, allow_graceful=False)
+            (folder / 'removed').touch()
 
         threading.Thread(target=remove, daemon=True).start()
     with ray_job.Cluster(address, nodes, 0) as found:
@@ -147,7 +149,8 @@ def node(folder: Path) -> bool:
     """One of two nodes is removed."""
     with_images(folder)
     ended = start(folder, nodes=2).wait() == 0
-    return ended and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
+    removed = (folder / 'removed').exists()
+    return ended and removed and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
 
 
 def poison(folder: Path) -> bool:
@@ -215,15 +218,18 @@ def options(folder: Path) -> bool:
         'ray',
         '--quiet',
     ]
-    ray_job.run_passes, kept = lambda *_, **__: 0, ray_job.run_passes
+    ray_job.run_passes, kept = lambda *_, **__: (0, ''), ray_job.run_passes
     ray_job.Cluster.__enter__ = lambda self: self  # type: ignore[method-assign]
     ray_job.Cluster.__exit__ = lambda self, *_: None  # type: ignore[method-assign]
     codes = [
         cli.main([*words, '--out', str(folder / out), *more])
         for out, more in (('mine', []), ('out', []), ('out', ['--top', '1']))
     ]
+    (folder / 'out' / '_manifest.json').unlink()  # then it is a folder of other things
+    (folder / 'out' / 'a.parquet').touch()
+    codes.append(cli.main([*words, '--out', str(folder / 'out')]))
     ray_job.run_passes = kept
-    return codes == [2, 1, 2]
+    return codes == [2, 1, 2, 2]
 
 
 FAULTS = {one.__name__: one for one in (driver, actor, node, poison, tar, store, options)}
