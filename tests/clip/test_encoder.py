@@ -155,7 +155,7 @@ def test_maps_are_made_only_where_they_are_needed(encoder, monkeypatch):
     made = []
     original = block_module.attention_map
     steps = Steps(attention_map=lambda *args: made.append(1) or original(*args))
-    monkeypatch.setattr(encoder, '_steps', steps)
+    monkeypatch.setattr(DenseEncoder, 'steps', steps)
     encoder(images(1, 32, 32))
     assert not made
     encoder(images(1, 32, 32), [(8, 9, 10)])
