@@ -2,14 +2,10 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..images import unread_sentence
 from .common import (
-    OK,
-    SOME_UNREADABLE,
     TAGGER,
     add_command,
     add_images,
@@ -22,6 +18,7 @@ from .common import (
     config_of,
     images_beside,
     note,
+    report,
     weights_of,
 )
 
@@ -113,9 +110,5 @@ def run(args: argparse.Namespace) -> int:
         on_error=args.on_error,
         replace=args.overwrite,
     )
-    for reason in errors.values():
-        print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
-    if unread:
-        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
-    note(args, f'calibration by {len(images) - len(errors)} images in {out}')
-    return SOME_UNREADABLE if errors else OK
+    text = f'calibration by {len(images) - len(errors)} images in {out}'
+    return report(args, errors, unread, text)

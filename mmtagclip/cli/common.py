@@ -9,6 +9,7 @@ from typing import Any
 
 from ..devices import check_device
 from ..files import user_path
+from ..images import unread_sentence
 
 TAGGER = 'tagclip_vit-base-p16_openai_folder'
 SEGMENTOR = 'cls-seg_vit-base-p16_openai_coco-object'
@@ -66,7 +67,10 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 MAX_SIDE = "longest side; larger images are shrunk for the encoder (default: the config's)"
 
-
+EMBEDDED_SIDE = (
+    'embed images at their own shape, shrunk to this longest side (default: squeezed to the '
+    'size that CLIP was trained with)'
+)
 CHECKPOINT = "file with the encoder's weights, in place of those that the model names"
 
 
@@ -238,6 +242,26 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise ValueError(f'--shard must be I/N with 0 <= I < N, such as 0/4, not {text!r}')
     return int(index), int(count)
+
+
+def report(args: argparse.Namespace, errors: Any, unread: list[Path], text: str) -> int:
+    """Say what a run could not read and what it made.
+
+    Args:
+        args: The command line.
+        errors: Why each image could not be read, by its name.
+        unread: Files that are not read, of :func:`images_beside`.
+        text: What was made.
+
+    Returns:
+        The exit code.
+    """
+    for reason in errors.values():
+        print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
+    if unread:
+        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
+    note(args, text)
+    return SOME_UNREADABLE if errors else OK
 
 
 def note(args: argparse.Namespace, text: str) -> None:

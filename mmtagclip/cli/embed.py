@@ -2,15 +2,12 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..extras import require
-from ..images import unread_sentence
 from .common import (
-    OK,
-    SOME_UNREADABLE,
+    EMBEDDED_SIDE,
     TAGGER,
     add_command,
     add_images,
@@ -22,6 +19,7 @@ from .common import (
     config_of,
     images_beside,
     note,
+    report,
 )
 
 
@@ -53,11 +51,7 @@ examples:
         default=TAGGER,
         help=f'model whose encoder is used (see mmtagclip models) or config (default: {TAGGER})',
     )
-    add_model_options(
-        parser,
-        'embed images at their own shape, shrunk to this longest side (default: squeezed to the '
-        'size that CLIP was trained with)',
-    )
+    add_model_options(parser, EMBEDDED_SIDE)
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -98,9 +92,5 @@ def run(args: argparse.Namespace) -> int:
         replace=args.overwrite,
         show_progress=not args.quiet,
     )
-    for reason in errors.values():
-        print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
-    if unread:
-        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
-    note(args, f'embeddings of {len(images) - len(errors)} images in {out}')
-    return SOME_UNREADABLE if errors else OK
+    text = f'embeddings of {len(images) - len(errors)} images in {out}'
+    return report(args, errors, unread, text)

@@ -1,14 +1,11 @@
 """``mmtagclip references``."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..images import unread_sentence
 from .common import (
-    OK,
-    SOME_UNREADABLE,
+    EMBEDDED_SIDE,
     add_command,
     add_images,
     add_model_options,
@@ -18,7 +15,7 @@ from .common import (
     check_place,
     config_of,
     images_beside,
-    note,
+    report,
 )
 
 MODEL = 'configs/_base_/banks/reco.py'
@@ -57,11 +54,7 @@ examples:
     parser.add_argument(
         '--model', help=f'config of a ReferenceEncoder (default: {MODEL}, with CLIP and DINO)'
     )
-    add_model_options(
-        parser,
-        'embed images at their own shape, shrunk to this longest side (default: squeezed to the '
-        'size that CLIP was trained with)',
-    )
+    add_model_options(parser, EMBEDDED_SIDE)
     add_reading(parser)
 
 
@@ -100,11 +93,7 @@ def run(args: argparse.Namespace) -> int:
         replace=args.overwrite,
         show_progress=not args.quiet,
     )
-    for reason in errors.values():
-        print(f'mmtagclip: could not read: {reason}', file=sys.stderr)
-    if unread:
-        print(f'mmtagclip: {unread_sentence(unread)}', file=sys.stderr)
     from ..regions.references import ReferenceBank
 
-    note(args, f'{len(ReferenceBank(out).facts["words"])} references in {out}')
-    return SOME_UNREADABLE if errors else OK
+    text = f'{len(ReferenceBank(out).facts["words"])} references in {out}'
+    return report(args, errors, unread, text)
