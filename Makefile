@@ -11,7 +11,7 @@ $(VENV)/.installed: Makefile pyproject.toml requirements/torch.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements/torch.txt \
-		-e '.[onedl,crf,web,onnx,heic,jxl,parquet,sam,faiss,docs,dev]'
+		-e '.[onedl,crf,web,onnx,heic,jxl,parquet,http,sam,faiss,docs,dev]'
 	# pip compiles with one core. A few packages bring files that are no Python: no error.
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/python*/site-packages || true
 	touch $@

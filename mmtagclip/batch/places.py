@@ -10,6 +10,8 @@ from ..files import user_path, write_whole, write_whole_to
 
 # The package that reads addresses of a protocol, and the extra that brings it.
 PACKAGES = {
+    'http': ('aiohttp', 'http'),
+    'https': ('aiohttp', 'http'),
     's3': ('s3fs', 's3'),
     's3a': ('s3fs', 's3'),
     'gs': ('gcsfs', 'gs'),

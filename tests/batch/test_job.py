@@ -95,7 +95,20 @@ def test_a_name_in_a_tar_that_is_not_utf_8(tmp_path):
     assert read.error is None
 
 
-def test_a_tar_that_can_not_be_reached_now(monkeypatch):
+def test_a_tar_in_a_store_that_refuses(monkeypatch):
+    memory = type(fsspec.filesystem('memory'))
+
+    def overloaded(*_, **__):
+        raise PermissionError('403')
+
+    monkeypatch.setattr(memory, 'info', overloaded)
+    with pytest.raises(OSError, match=r'memory://a\.tar could not be fetched: 403'):
+        list(members('memory://a.tar', TarRead()))
+
+
+def test_a_tar_that_can_not_be_reached_now():
+    pytest.importorskip('aiohttp')
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(404 if 'no' in self.path else 503)
@@ -116,14 +129,6 @@ def test_a_tar_that_can_not_be_reached_now(monkeypatch):
         assert list(members(f'{address}/no.tar', read)) == []
         assert read.error == f'there is no tar {address}/no.tar'
         server.shutdown()
-    memory = type(fsspec.filesystem('memory'))
-
-    def overloaded(*_, **__):
-        raise PermissionError('403')
-
-    monkeypatch.setattr(memory, 'info', overloaded)
-    with pytest.raises(OSError, match=r'memory://a\.tar could not be fetched: 403'):
-        list(members('memory://a.tar', TarRead()))
 
 
 def test_tars_that_end_early_are_told(tmp_path):

@@ -105,7 +105,15 @@ def test_a_name_that_is_not_utf_8(tmp_path):
         make_listing(tmp_path, tmp_path / 'l')
 
 
-@pytest.mark.parametrize('protocol, package, extra', [('s3', 's3fs', 's3'), ('gs', 'gcsfs', 'gs')])
+@pytest.mark.parametrize(
+    'protocol, package, extra',
+    [
+        ('s3', 's3fs', 's3'),
+        ('gs', 'gcsfs', 'gs'),
+        ('http', 'aiohttp', 'http'),
+        ('https', 'aiohttp', 'http'),
+    ],
+)
 def test_addresses_without_the_package(monkeypatch, protocol, package, extra):
     monkeypatch.setattr('mmtagclip.extras.find_spec', lambda name: None)
     with pytest.raises(ImportError, match=f'{protocol}:// needs {package}: pip install .*{extra}'):
