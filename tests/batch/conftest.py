@@ -34,3 +34,11 @@ def tagger():
     from mmtagclip.batch import BatchPredictor
 
     return BatchPredictor('tagclip_demo', threads=1)
+
+
+@pytest.fixture(scope='session')
+def segmentor():
+    """Predicts masks; leave it as it is."""
+    from mmtagclip.batch import BatchPredictor
+
+    return BatchPredictor('cls-seg_demo', threads=1)

@@ -194,6 +194,23 @@ def test_a_bucket_has_the_command_lines_rows(tmp_path, cluster, store, folder, t
     assert 'begun by another job: options.top was not there, now it is 1' in capsys.readouterr().err
 
 
+def test_masks_have_the_predictors_rows(tmp_path, cluster, folder, segmentor, capsys):
+    words = ['--engine', 'ray', '--out', str(tmp_path / 'out'), '--workers', '1']
+    assert cli.main(['segment', str(folder), '--model', 'cls-seg_demo', *words]) == 1
+    assert '7 images, 1 errors, 0 missing' in capsys.readouterr().err
+    found = parquet.read_table(tmp_path / 'out').sort_by('id').to_pylist()
+    paths = sorted(folder.glob('*.jpg'))
+    table = pa.table(
+        {
+            'id': range(len(paths)),
+            'image': [str(path) for path in paths],
+            'bytes': [path.read_bytes() for path in paths],
+        }
+    )
+    assert found == segmentor(table).to_pylist()
+    assert sum(bool(row['masks']) for row in found) == 6
+
+
 def test_an_output_without_its_checkpoint(tmp_path, folder, monkeypatch):
     """Rows that no checkpoint knows would be computed and written again."""
     out = tmp_path / 'out'
