@@ -191,6 +191,29 @@ def test_figure_of_stored_points(tmp_path):
     assert (tmp_path / 'figure.png').stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures('measuring')
+def test_exponentials_are_drawn_where_they_were_measured(tmp_path):
+    import plot_cost
+
+    points = [
+        {'axis': 'side', 'value': side, 'what': what, 'seconds': 2.0, 'floor': 1.0, 'bytes': 2**20}
+        for what in ('x', 'y')
+        for side in (1, 2)
+    ]
+    for one, value in zip(points, (3.0, 4.0), strict=False):
+        one['exponentials'] = value
+    plot_cost.draw(points, tmp_path / 'figure.png')
+    lines = plot_cost.plt.gcf().axes[0].lines
+    assert [line.get_label() for line in lines] == [
+        'x',
+        'its floor',
+        'exponentials alone',
+        'y',
+        'its floor',
+    ]
+    assert lines[2].get_ydata().tolist() == [3, 4]
+
+
 @pytest.mark.usefixtures('tiny')
 def test_throughput(tmp_path, monkeypatch):
     compiled = []

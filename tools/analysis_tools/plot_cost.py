@@ -3,7 +3,8 @@
     python tools/analysis_tools/plot_cost.py --out docs/cost.json --figure docs/cost.png
 
 The bound (floor) is the number of floating point operations divided by the rate of plain matrix
-products in the same run. Weights and images are random, because only sizes matter here. The
+products in the same run. Softmax is not in it: the seconds that a library needs for the exponentials
+of all attention maps, measured in the same run, are drawn beside it. Weights and images are random, because only sizes matter here. The
 largest image takes minutes; --max-side leaves it out. If --out exists and --measure is not given,
 the script only draws the figure again.
 """
@@ -89,6 +90,7 @@ class Measurement:
         operations: float,
         rate: float,
         images: int = 1,
+        **details: float,
     ) -> dict[str, Any]:
         """Time and memory of one call."""
         once: list[float] = []
@@ -101,6 +103,7 @@ class Measurement:
             'seconds': seconds / images,
             'floor': operations / rate / images,
             'bytes': memory,
+            **details,
         }
 
     def side(self) -> Iterator[dict[str, Any]]:
@@ -115,6 +118,7 @@ class Measurement:
                     lambda e=encoder, x=one: e(x, LAYERS, votes=True),
                     measuring.flops(encoder, side, side),
                     self.rates[name],
+                    exponentials=measuring.attention_steps(encoder, side, side)['exponentials'],
                 )
 
     def classes(self) -> Iterator[dict[str, Any]]:
@@ -181,6 +185,9 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
             colour = f'C{number}'
             time.plot(values, [one['seconds'] for one in mine], 'o-', color=colour, label=what)
             time.plot(values, [one['floor'] for one in mine], ':', color=colour, label='its floor')
+            if all('exponentials' in one for one in mine):
+                needed = [one['exponentials'] for one in mine]
+                time.plot(values, needed, '--', color=colour, label='exponentials alone')
             if all(one['bytes'] for one in mine):
                 memory.plot(
                     values, [one['bytes'] / 2**20 for one in mine], 'o-', color=colour, label=what
