@@ -51,7 +51,19 @@ def test_no_message_names_an_index_that_lacks_the_package():
     for path in [*(ROOT / 'mmtagclip').rglob('*.py'), *(ROOT / 'docs').rglob('*.md')]:
         assert 'mmtagclip[' not in path.read_text(), path
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-    for extra in ('heic', 'jxl', 'parquet', 'web', 'onnx', 'crf', 'onedl', 'ray', 's3', 'gs', 'http'):
+    for extra in (
+        'heic',
+        'jxl',
+        'parquet',
+        'web',
+        'onnx',
+        'crf',
+        'onedl',
+        'ray',
+        's3',
+        'gs',
+        'http',
+    ):
         assert extra in project['project']['optional-dependencies']
         assert install(extra).startswith(f"pip install -e '.[{extra}]' ")
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmtagclip.palette import BASE, appearance, class_colours, difference
+from mmtagclip.palette import BASE, BLINDNESS, appearance, class_colours, difference
 
 
 def apart(count):
@@ -43,3 +43,13 @@ def test_appearance():
     # Red and green differ in little but lightness without the cones for green.
     red, green = appearance([(200, 0, 0)]), appearance([(0, 130, 0)])
     assert np.linalg.norm((red - green)[2, 0, 1:]) < np.linalg.norm((red - green)[0, 0, 1:]) / 4
+
+
+def test_grey_is_grey_without_any_cones():
+    """The published matrices keep greys, so a mistyped figure of them shows."""
+    assert np.allclose(np.array(BLINDNESS).sum(-1), 1, rtol=0, atol=2e-6)
+    # Tritanopia mixes blue and green, the two others red and green.
+    looks = appearance([(0, 130, 0), (0, 0, 200), (200, 0, 0)])
+    assert [difference(looks[[kind], :1], looks[[kind], 1:]).argmin() for kind in range(4)] == [
+        1, 1, 1, 0,
+    ]  # fmt: skip

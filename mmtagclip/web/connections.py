@@ -30,8 +30,7 @@ class BoundedProtocol(H11Protocol):
         """Begin the time of the first request, and make room for the connection."""
         super().connection_made(transport)
         self._begin()
-        self._paused: float | None = None  # since when the client does not read
-        self._closing: float | None = None
+        self._unread: tuple[float, int] | None = None  # since when, and bytes, nothing is written
         others: list[Any] = []
         if len(self.connections) > self.limits.connections:
             # One that was closed just now is in the set until the event loop's next round.
@@ -69,12 +68,12 @@ class BoundedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
-        self._paused = self.loop.time()
+        self._wait_for_reader()
         super().pause_writing()
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._paused = None
+        self._unread = None
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -91,8 +90,9 @@ class BoundedProtocol(H11Protocol):
             reason=STATUS_PHRASES[status],
         )
         with suppress(h11.LocalProtocolError):  # part of an answer is sent already
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b'')
+            events = response, h11.Data(data=body), h11.EndOfMessage()
+            # In one piece: what the client still sends would cut off a second one.
+            self.transport.write(b''.join(self.conn.send(event) or b'' for event in events))
         self.transport.close()
 
     @property
@@ -113,15 +113,20 @@ class BoundedProtocol(H11Protocol):
         self.since = self.loop.time()
         self._received = 0
 
+    def _wait_for_reader(self) -> None:
+        self._unread = self.loop.time(), self.transport.get_write_buffer_size()
+
     def _watch(self) -> None:
         now = self.loop.time()
         patience = self.limits.header_seconds
-        if self.transport.is_closing():  # and what was written is not read
-            self._closing = now if self._closing is None else self._closing
-            if now - self._closing > patience:
-                self.transport.abort()
-        elif self._paused is not None:
-            if now - self._paused > patience:
+        if self._unread is None and self.transport.is_closing():
+            self._wait_for_reader()
+        if self._unread is not None:
+            since, size = self._unread
+            patience += (
+                max(0, size - self.transport.get_write_buffer_size()) / self.limits.body_rate
+            )
+            if now - since > patience:
                 self.transport.abort()
         elif self.is_idle:
             if now - self.since > patience and not self._received:

@@ -27,8 +27,8 @@ class Limits:
         connections: Number of open connections.
         header_seconds: Time for the headers of a request, and for a client that stops reading.
         body_seconds: Time for the body of a request.
-        body_rate: Bytes per second below which a body is too slow, on average after the first
-            ``header_seconds``.
+        body_rate: Bytes per second below which a body, or the reading of an answer, is too slow,
+            on average after the first ``header_seconds``.
     """
 
     upload_bytes: int = 20_000_000

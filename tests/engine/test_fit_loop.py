@@ -13,7 +13,7 @@ from mmengine.runner import load_checkpoint
 from mmseg.structures import SegDataSample
 from torch.utils.data import DataLoader
 
-from mmtagclip.engine import FitLoop
+from mmtagclip.engine import FitLoop, fit_loop
 from mmtagclip.engine.fit_loop import BankFiles
 from mmtagclip.jobs.description import Source
 from mmtagclip.models.taggers.piaa import PatchBank
@@ -292,3 +292,32 @@ def test_a_bank_survives_a_power_failure(tmp_path, monkeypatch):
             )
             assert seen in ({0}, {0, 1})
     assert seen == {0, 1}
+
+
+def test_banks_of_two_processes_are_one(segmentor_config, tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    text, *patches = (
+        torch.nn.functional.normalize(torch.randn(count, 8, generator=generator), dim=-1)
+        for count in (3, 40, 50)
+    )
+    whole, *parts = (PatchBank(text, 6, 60.0) for _ in range(3))
+    for bank, content in zip(parts, patches, strict=True):
+        bank.add(content)
+        whole.add(content)
+    kept = {id(one): [one.clone()] for one in (parts[0].features, parts[0].entropies)}
+    for key, other in zip(kept, (parts[1].features, parts[1].entropies), strict=True):
+        kept[key].append(other)
+    monkeypatch.setattr(fit_loop, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(fit_loop, 'all_gather', lambda one: kept[id(one)])
+    FitLoop._gather(None, parts[0])
+    assert torch.equal(parts[0].features, whole.features)
+    assert torch.equal(parts[0].entropies, whole.entropies)
+
+
+def test_a_fit_is_one_epoch_without_dropout(segmentor_config, tmp_path):
+    segmentor = MODELS.build(segmentor_config).train()
+    runner = SimpleNamespace(model=segmentor, work_dir=str(tmp_path))
+    loop = FitLoop(runner, loader())
+    assert (loop.epoch, loop.max_epochs, loop.iter, loop.max_iters) == (0, 1, 0, IMAGES)
+    fit(segmentor, loader(), tmp_path)
+    assert not segmentor.training

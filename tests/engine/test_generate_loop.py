@@ -18,6 +18,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from safetensors.torch import save_file
 
+from mmtagclip.frameworks import pretrain  # noqa: F401
 from mmtagclip.jobs.pseudo_labels import read_pseudo_labels
 from mmtagclip.records import ImageRecord
 from mmtagclip.registry import MODELS
@@ -604,3 +605,10 @@ def test_other_words_in_the_same_file_are_another_job(tag_config, tmp_path):
     (tmp_path / 'background.txt').write_text('sky\ngrass\n')
     with pytest.raises(ValueError, match=r'begun by another job: .*model\.background\.phrases was'):
         generate(config, tmp_path)
+
+
+def test_labels_are_made_without_dropout(tag_config, tmp_path):
+    runner = Runner.from_cfg(Config({**deepcopy(tag_config), 'work_dir': str(tmp_path)}))
+    runner.model.train()
+    runner.test()
+    assert not runner.model.training

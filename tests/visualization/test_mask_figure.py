@@ -6,6 +6,7 @@ import pytest
 from mmtagclip.palette import appearance, class_colours, difference
 from mmtagclip.visualization import contact_sheet, draw_masks, mask_legend
 from mmtagclip.visualization.contact_sheet import wrap
+from mmtagclip.visualization.mask_figure import _box, _places
 from tests.conftest import picture
 
 CLASSES = ['background', 'dog', 'cat', 'traffic light']
@@ -150,3 +151,41 @@ def test_no_line_is_too_wide_and_no_word_lost(seed):
     assert all(len(line) <= width for line in lines)
     if not any(line.endswith('…') for line in lines):
         assert ''.join(lines).replace(' ', '') == ''.join(words)
+
+
+def test_where_a_name_may_be():
+    """On a region that is large enough, else above, below, right or left of it."""
+    here = np.zeros((100, 200), bool)
+    here[20:61, 50:151] = True
+    (large,) = _places(here, width=40, height=10)
+    beside = [(100.5, 9), (100.5, 72), (177, large[0][1]), (24, large[0][1])]
+    x, y = large[0]
+    assert large == [(x, y), *beside]
+    assert y == 40
+    assert 69 < x < 131  # as deep in the region as can be
+    (small,) = _places(here, width=90, height=30)
+    assert small[4] == (x, y)
+    assert small[:2] == [(100.5, -1), (100.5, 82)]
+
+
+def test_which_regions_of_a_class_have_a_name():
+    """The largest one, and others of 2 % of the image."""
+    here = np.zeros((100, 100), bool)
+    here[:10, :10] = here[90:, :20] = here[50:60, 50:70] = here[50:59, :20] = True
+    ends = [places[-1] for places in _places(here, width=40, height=10)]
+    assert len(ends) == 2
+    assert {y > 80 for _, y in ends} == {True, False}
+    here[90:] = here[50:] = False
+    assert len([*_places(here, width=4, height=2)]) == 1  # however small it is
+
+
+@pytest.mark.parametrize(
+    'centre, box',
+    [
+        ((50, 40), (40, 35, 60, 45)),
+        ((0, 0), (4, 4, 24, 14)),
+        ((100, 80), (76, 66, 96, 76)),
+    ],
+)
+def test_a_name_stays_in_the_drawing(centre, box):
+    assert _box(centre, 20, 10, (100, 80)) == box

@@ -1,7 +1,9 @@
 """Connections that are slow, many or broken, over sockets of this machine."""
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -159,3 +161,61 @@ def test_how_the_server_is_set_up():
     assert config.timeout_graceful_shutdown == 5
     assert config.log_level == 'warning'
     assert config.http.limits == Limits()
+
+
+def test_the_longest_idle_connection_makes_room(start):
+    address = start(connections=2)
+    request = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    first, second = (socket.create_connection(address) for _ in range(2))
+    for connection in (second, first):
+        connection.sendall(request)
+        assert connection.recv(100).startswith(b'HTTP/1.1 200')
+    with socket.create_connection(address) as third:
+        third.sendall(request)
+        assert third.recv(100).startswith(b'HTTP/1.1 200')
+        assert closes(second) is not None
+        assert closes(first, within=0.3) is None
+    first.close()
+
+
+def test_a_new_connection_is_refused_where_all_are_at_work(serve):
+    release = threading.Event()
+
+    async def app(scope, receive, send):
+        while scope['type'] == 'http' and not release.is_set():
+            await asyncio.sleep(0.01)
+        await Response(b'x')(scope, receive, send)
+
+    app.state = SimpleNamespace(server=SimpleNamespace(limits=Limits(connections=2)))
+    host, port = serve(app).removeprefix('http://').split(':')
+    request = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    working = [socket.create_connection((host, int(port))) for _ in range(2)]
+    for connection in working:
+        connection.sendall(request)
+    time.sleep(0.3)
+    with socket.create_connection((host, int(port))) as third:
+        third.sendall(request)
+        head, body = closes(third).split(b'\r\n\r\n')
+    assert head.startswith(b'HTTP/1.1 429')
+    assert b'retry-after: 5' in head.lower()
+    assert json.loads(body)['error'] == 'The server is busy: try again in a few seconds'
+    release.set()
+    for connection in working:
+        assert connection.recv(100).startswith(b'HTTP/1.1 200')
+        connection.close()
+
+
+@pytest.mark.parametrize('close', [b'', b'Connection: close\r\n'])
+@pytest.mark.parametrize('rate, whole', [(20_000, True), (10**9, False)])
+def test_a_client_that_reads_slowly_has_time(start, close, rate, whole):
+    address = start(read=False, size=20_000_000, header_seconds=0.5, body_rate=rate)
+    connection = socket.create_connection(address)
+    connection.sendall(b'GET / HTTP/1.1\r\nHost: a\r\n' + close + b'\r\n')
+    connection.settimeout(5)
+    said = 0
+    for share in range(4_000_000, 20_000_001, 4_000_000):
+        time.sleep(0.4)
+        while said < share and (piece := connection.recv(65536)):
+            said += len(piece)
+    assert (said >= 20_000_000) == whole
+    connection.close()
