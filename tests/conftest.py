@@ -4,12 +4,14 @@ import gc
 import os
 import sys
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 from yapf.yapflib import yapf_api
 
@@ -32,6 +34,24 @@ def check_syntax(text, **options):
 
 
 yapf_api.FormatCode = check_syntax
+
+CONFIGS = str(Path(__file__).parents[1] / 'configs')
+parse = Config._file2dict
+
+
+@cache
+def parsed(filename, *arguments, **options):
+    return parse(filename, *arguments, **options)
+
+
+def parse_once(filename, *arguments, **options):
+    """Parse each file of configs/ once: tests read hundreds of configs with the same few bases."""
+    filename = os.path.abspath(filename)
+    parser = parsed if filename.startswith(CONFIGS) else parse
+    return deepcopy(parser(filename, *arguments, **options))
+
+
+Config._file2dict = staticmethod(parse_once)
 
 
 def pytest_collection_finish():
