@@ -99,6 +99,32 @@ def test_a_notice_where_the_demo_s_model_meets_other_images(photos, capsys):
         assert 'pictograms' not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'quiet, terminal, out, shown',
+    [
+        (False, False, None, True),
+        (False, True, None, False),  # a bar would get between the lines of results
+        (False, True, 'a.jsonl', True),
+        (True, False, None, False),
+        (True, True, None, False),
+    ],
+)
+def test_when_progress_is_shown(tmp_path, monkeypatch, quiet, terminal, out, shown):
+    def stop(self, *arguments, show_progress, **options):
+        raise ValueError(f'show_progress={show_progress}')
+
+    from mmtagclip.apis import TagInferencer
+
+    monkeypatch.setattr(TagInferencer, '__init__', stop)
+    errors = io.StringIO()
+    words = ['tag', SCENES / '000040.jpg', *TAG[:2]] + ['--quiet'] * quiet
+    words += [] if out is None else ['--out', tmp_path / out]
+    monkeypatch.setattr(sys, 'stderr', errors)
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: terminal, raising=False)
+    assert mmtagclip(*words) == 2
+    assert f'show_progress={shown}' in errors.getvalue()
+
+
 def test_json_lines_equal_the_inferencers(photos, demo_tagger, tmp_path):
     out = tmp_path / 'new' / 'tags.jsonl'
     assert mmtagclip('tag', photos, *TAG, '--out', out, '--batch-size', 2) == 0

@@ -240,3 +240,10 @@ def test_a_link_under_the_name_of_a_part_is_not_followed(runner, tmp_path):
     (tmp_path / 'tags.jsonl.part-1-of-1').symlink_to(tmp_path / 'target')
     run(TagWriterHook(), runner, [[sample(0, 'a.jpg')]])
     assert (tmp_path / 'target').read_text() == 'theirs'
+
+
+def test_scores_of_other_classes_are_refused():
+    sample = DataSample().set_pred_score(torch.tensor([0.5, 0.25]))
+    assert tag_writer.class_scores(['a', 'b'], sample) == {'a': 0.5, 'b': 0.25}
+    with pytest.raises(ValueError, match='zip'):
+        tag_writer.class_scores(['a'], sample)
