@@ -24,7 +24,8 @@ type: install
 	$(BIN)/mypy
 
 test: lint type
-	$(BIN)/python -m pytest -n 2 --durations 25
+	# Two processes on two cores: more threads, in what the tests start, would wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25
 
 # Every warning is an error. The pages are in docs/_build/html.
 docs: install

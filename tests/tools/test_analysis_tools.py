@@ -334,3 +334,22 @@ def test_one_axis_is_measured_anew(tmp_path):
     assert kept == {'axis': 'batch', 'value': 1, **old}
     assert {(one['axis'], one['value']) for one in new} == {('side', 224)}
     assert all(0 < one['floor'] < 10 * one['seconds'] for one in new)
+
+
+@pytest.mark.parametrize('length, calls', [(0.5, 3), (1.5, 2)])
+def test_a_short_first_round_does_not_count(measuring, monkeypatch, length, calls):
+    times = iter(range(100))
+    called = []
+    # Ours takes `length`, the other twice as long; the first round of each ten times as long.
+    lengths = [10 * length, 20 * length] if length > 1 else [length, 2 * length]
+    lengths += [length, 2 * length] * 2
+
+    def timed(function):
+        function()
+        return lengths[next(times)]
+
+    monkeypatch.setattr(measuring, 'timed', timed)
+    found = measuring.pair(lambda: called.append('ours'), lambda: called.append('other'), 2)
+    assert called == ['ours', 'other'] * calls
+    assert found[2] == 0.5
+    assert found[0] == (5.5 * length if length > 1 else length)

@@ -3,10 +3,10 @@
     python tools/analysis_tools/plot_cost.py --out docs/cost.json --figure docs/cost.png
 
 The bound (floor) is the number of floating point operations divided by the rate of plain matrix
-products in the same run. Softmax is not in it: the seconds that a library needs for the exponentials
-of all attention maps, measured in the same run, are drawn beside it. Weights and images are random, because only sizes matter here. The
-largest image takes minutes; --max-side leaves it out. If --out exists and --measure is not given,
-the script only draws the figure again.
+products in the same run. Softmax is not in it: the seconds of the exponentials of all attention
+maps, measured in the same run, are drawn beside it. Weights and images are random, because only
+sizes matter here. The largest image takes minutes; --max-side leaves it out. If --out exists and
+--measure is not given, the script only draws the figure again.
 """
 
 import argparse
