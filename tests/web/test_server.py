@@ -469,3 +469,43 @@ def test_an_address_that_is_taken_is_said_before_the_model_is_built():
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f'can not listen on 127.0.0.1:{port}: Address already'):
             serve_page('nothing', '127.0.0.1', port, None, config=None)
+
+
+def test_what_listens_and_for_whom(monkeypatch):
+    """A port is free again at once; a page for others than this machine takes any host."""
+    from mmtagclip.web import server as module
+
+    seen = {}
+
+    class Server:
+        def run(self, sockets):
+            (socket_,) = sockets
+            seen['reuse'] = socket_.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            seen['port'] = socket_.getsockname()[1]
+            socket_.close()
+
+    def make_app(model, title, limits, hosts):
+        seen.update(model=model, title=title, side=limits.encoder_side, hosts=hosts)
+
+    def build(config, weights, device, **options):
+        return config, weights, device, options
+
+    monkeypatch.setattr(module, 'make_server', lambda app, limits: Server())
+    monkeypatch.setattr(module, 'make_app', make_app)
+    monkeypatch.setattr(module, 'inferencer_class', lambda config: build)
+    monkeypatch.setattr(module.gc, 'freeze', lambda: None)
+    interval = sys.getswitchinterval()
+    addresses = []
+    try:
+        for host in ('127.0.0.1', '0.0.0.0'):
+            serve_page('a', host, 0, 'cpu', 'config', 300, addresses.append, weights='w')
+            assert seen['reuse']
+            assert addresses[-1] == f'http://{host}:{seen["port"]}'
+            assert seen['side'] == 300
+            options = {'max_side': 300, 'show_progress': False}
+            assert seen['model'] == ('config', 'w', 'cpu', options)
+            local = ('localhost', '127.0.0.1', '[::1]', host)
+            assert seen['hosts'] == (local if host == '127.0.0.1' else ('*',))
+        assert sys.getswitchinterval() < interval
+    finally:
+        sys.setswitchinterval(interval)
