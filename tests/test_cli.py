@@ -816,3 +816,31 @@ def test_a_checkpoint_is_that_of_every_encoder():
     for encoder in (config.model.encoder, config.model.tagger.encoder):
         assert encoder.pretrained is None
         assert encoder.checkpoint == 'ViT-B-16.pt'
+
+
+@pytest.mark.parametrize(
+    'classes, captions, names, expected',
+    [
+        (None, None, None, None),
+        ('dog,cat', None, None, None),
+        ('auto', None, None, ('imagenet12k', None, 100)),
+        ('auto:coco', 'captions.jsonl', 7, ('coco', 'captions.jsonl', 7)),
+        ('dog', 'captions.jsonl', None, '--captions needs --classes auto'),
+        (None, None, 7, '--names needs --classes auto'),
+    ],
+)
+def test_names_that_are_chosen_for_each_image(monkeypatch, classes, captions, names, expected):
+    from mmtagclip import models
+    from mmtagclip.cli.images import auto_names
+
+    def made(words, captions=None, count=100):
+        return words, captions, count
+
+    monkeypatch.setattr(models, 'AutoNames', made)
+    monkeypatch.setattr('mmtagclip.clip.parse_names', lambda text: text)
+    args = argparse.Namespace(classes=classes, captions=captions, names=names)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            auto_names(args)
+    else:
+        assert auto_names(args) == expected

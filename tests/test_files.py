@@ -5,13 +5,16 @@ import stat
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
 
 from mmtagclip.files import (
     append_lines,
     make_folder,
     read_text,
     real_path,
+    safetensors_content,
     split_lines,
     sync_folder,
     user_path,
@@ -194,3 +197,27 @@ def test_text_of_a_user_is_refused(content, message, tmp_path):
 def test_text_of_a_user_without_its_mark(tmp_path):
     (tmp_path / 'a.txt').write_bytes(b'\xef\xbb\xbfa\r\nb\x0b\n')
     assert read_text(tmp_path / 'a.txt', 'list') == 'a\nb\x0b\n'
+
+
+@pytest.mark.parametrize('length', range(9))
+def test_safetensors_are_read_by_their_library(tmp_path, length):
+    """Also one of a length and of types that need no filling, and an empty one."""
+    numbers, halves = np.arange(6, dtype='<f4').reshape(2, 3), np.arange(5, dtype='<f2')
+    content = b''.join(
+        safetensors_content(
+            {
+                'a': ('F32', (2, 3), [numbers[:1].tobytes(), numbers[1:].tobytes()]),
+                'b': ('F16', (5,), [halves.tobytes()]),
+                'c': ('U8', (0,), []),
+            },
+            {'about': 'x' * length},
+            'advice',
+        )
+    )
+    assert int.from_bytes(content[:8], 'little') % 8 == 0  # numbers are where they can be mapped
+    (tmp_path / 'a.safetensors').write_bytes(content)
+    with safe_open(tmp_path / 'a.safetensors', 'np') as file:
+        assert file.metadata() == {'about': 'x' * length}
+        assert np.array_equal(file.get_tensor('a'), numbers)
+        assert np.array_equal(file.get_tensor('b'), halves)
+        assert file.get_tensor('c').shape == (0,)

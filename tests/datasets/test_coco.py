@@ -49,3 +49,9 @@ def test_pixels_of_an_object():
     np.testing.assert_array_equal(found, expected)
     assert not object_mask({'segmentation': []}, image).any()
     assert object_mask({'segmentation': {'size': [6, 8], 'counts': [47, 1]}}, image).sum() == 1
+
+
+def test_a_triangle_is_the_smallest_polygon():
+    found = object_mask({'segmentation': [[1, 1, 5, 1, 1, 5]]}, {'height': 6, 'width': 8})
+    assert found[1, 1]
+    assert 6 <= found.sum() <= 10

@@ -1,8 +1,8 @@
 """Jobs on Ray while something dies: is every image there once in the end?
 
 ``python tools/dev/ray_faults.py driver actor node --times 10`` repeats each fault and prints what
-it found. Without names all faults are tried. A stand-in that sleeps takes the model's place, so
-that minutes suffice.
+it found. Without names all faults are tried. One start of Ray serves all jobs of a fault, except
+where the driver is killed. A stand-in that sleeps takes the model's place, so that minutes suffice.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -55,38 +56,41 @@ class Sleeper:
         return pa.table([*(table.column(key) for key in self.key), sizes, errors], names)
 
 
-def job(folder: Path, nodes: int) -> None:
-    """One start of a job, in this process."""
+def job(folders: list[Path], nodes: int) -> None:
+    """One start of a program that does a job after another, in this process."""
     ray = ray_job.import_ray()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    place = Place(str(folder / 'out'))
-    listing = read_listing(place, LISTING)
-    done = ray_job.done_ids(place, listing.kind)
-    address = 'local'
+    address, several = 'local', None
     if nodes > 1:
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 4})
-        second = cluster.add_node(num_cpus=2)
-        cluster.wait_for_nodes()
-        address = cluster.address
-
-        def remove() -> None:
-            while len(list(folder.glob('*.pid'))) < 2 or not place.files('', '.parquet')[1:]:
-                time.sleep(0.2)
-            cluster.remove_node(second, allow_graceful=False)
-            (folder / 'removed').touch()
-
-        threading.Thread(target=remove, daemon=True).start()
+        several = Cluster(initialize_head=True, head_node_args={'num_cpus': 4})
+        address = several.address
     with ray_job.Cluster(address, nodes, 0) as found:
-        build = functools.partial(Sleeper, str(folder))
-        ray_job.run_passes(found, place, listing, build, b'', ROWS, done, quiet=True)
-    print(summarise(place, listing))
+        for folder in folders:
+            place = Place(str(folder / 'out'))
+            listing = read_listing(place, LISTING)
+            done = ray_job.done_ids(place, listing.kind)
+            if several is not None:
+                second = several.add_node(num_cpus=2)
+                several.wait_for_nodes()
+                words = several, second, folder, place
+                threading.Thread(target=remove, args=words, daemon=True).start()
+            build = functools.partial(Sleeper, str(folder))
+            ray_job.run_passes(found, place, listing, build, b'', ROWS, done, quiet=True)
 
 
-def start(folder: Path, nodes: int = 1) -> subprocess.Popen:
-    """One start of a job, in a process of its own."""
-    words = [sys.executable, __file__, '--job', str(folder), '--nodes', str(nodes)]
+def remove(cluster: Any, second: Any, folder: Path, place: Place) -> None:
+    """Remove a node once both have a worker and there are results."""
+    while len(list(folder.glob('*.pid'))) < 2 or not place.files('', '.parquet')[1:]:
+        time.sleep(0.2)
+    cluster.remove_node(second, allow_graceful=False)
+    (folder / 'removed').touch()
+
+
+def start(folders: list[Path], nodes: int = 1) -> subprocess.Popen:
+    """Start the program in a process of its own."""
+    words = [sys.executable, __file__, '--nodes', str(nodes), '--job', *map(str, folders)]
     return subprocess.Popen(words, start_new_session=True)
 
 
@@ -118,67 +122,85 @@ def result(folder: Path) -> str:
     return str(summarise(place, read_listing(place, LISTING)))
 
 
-def driver(folder: Path) -> bool:
-    """The driver is killed, and started again."""
-    with_images(folder)
-    process = start(folder)
-    checkpoint = folder / 'out' / ray_job.CHECKPOINT
-    wait_for(lambda: checkpoint.exists() and any(checkpoint.iterdir()), process)
-    killed = process.poll() is None
-    process.kill()
-    process.wait()
-    before = len(ray_job.done_ids(Place(str(folder / 'out')), 'images'))
-    assert start(folder).wait() == 0
-    return killed and before < IMAGES and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
+def is_whole(folder: Path) -> bool:
+    """Whether every image has one row."""
+    return result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
 
 
-def actor(folder: Path) -> bool:
-    """A worker is killed."""
-    with_images(folder)
-    process = start(folder)
-    wait_for(lambda: any(folder.glob('*.pid')), process)
-    time.sleep(random.random())
-    pids = list(folder.glob('*.pid'))
-    os.kill(int(pids[0].stem), signal.SIGKILL)
+def driver(folders: list[Path]) -> list[bool]:
+    """The driver is killed during each job, and started again."""
+    killed = []
+    for folder in folders:
+        with_images(folder)
+    for folder in folders:
+        process = start(folders)
+        checkpoint = folder / 'out' / ray_job.CHECKPOINT
+        wait_for(lambda: checkpoint.exists() and any(checkpoint.iterdir()), process)  # noqa: B023
+        at_work = process.poll() is None
+        process.kill()
+        process.wait()
+        before = len(ray_job.done_ids(Place(str(folder / 'out')), 'images'))
+        killed.append(at_work and before < IMAGES)
+    assert start(folders).wait() == 0
+    return [one and is_whole(folder) for one, folder in zip(killed, folders, strict=True)]
+
+
+def actor(folders: list[Path]) -> list[bool]:
+    """A worker is killed during each job."""
+    for folder in folders:
+        with_images(folder)
+    process = start(folders)
+    for folder in folders:
+        wait_for(lambda: any(folder.glob('*.pid')), process)  # noqa: B023
+        time.sleep(random.random())
+        pids = list(folder.glob('*.pid'))
+        os.kill(int(pids[0].stem), signal.SIGKILL)
     ended = process.wait() == 0
-    again = len(list(folder.glob('*.pid'))) == 2
-    return ended and again and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
+    return [
+        ended and len(list(folder.glob('*.pid'))) == 2 and is_whole(folder) for folder in folders
+    ]
 
 
-def node(folder: Path) -> bool:
-    """One of two nodes is removed."""
-    with_images(folder)
-    ended = start(folder, nodes=2).wait() == 0
-    removed = (folder / 'removed').exists()
-    return ended and removed and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
+def node(folders: list[Path]) -> list[bool]:
+    """One of two nodes is removed during each job."""
+    for folder in folders:
+        with_images(folder)
+    ended = start(folders, nodes=2).wait() == 0
+    return [ended and (folder / 'removed').exists() and is_whole(folder) for folder in folders]
 
 
-def poison(folder: Path) -> bool:
+def poison(folders: list[Path]) -> list[bool]:
     """An image kills every process that reads it."""
-    with_images(folder, poison=True)
-    ended = start(folder).wait() == 0
-    return ended and result(folder) == f'{IMAGES - 1} images, 0 errors, 1 missing'
+    for folder in folders:
+        with_images(folder, poison=True)
+    ended = start(folders).wait() == 0
+    one_missing = f'{IMAGES - 1} images, 0 errors, 1 missing'
+    return [ended and result(folder) == one_missing for folder in folders]
 
 
-def tar(folder: Path) -> bool:
+def tar(folders: list[Path]) -> list[bool]:
     """A tar ends early."""
-    for number in range(4):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode='w') as packed:
-            for image in range(3):
-                member = tarfile.TarInfo(f'{image}.jpg')
-                member.size = 600
-                packed.addfile(member, io.BytesIO(b'x' * 600))
-        content = buffer.getvalue()
-        end = random.randrange(1, 3 * 1536) if number == 2 else len(content)
-        (folder / f'{number}.tar').write_bytes(content[:end])
-    listed(folder, [f'{number}.tar' for number in range(4)])
-    ended = start(folder).wait() == 0
-    said = result(folder)
-    return ended and said.endswith('images, 1 errors, 0 missing') and int(said.split()[0]) >= 9
+    for folder in folders:
+        for number in range(4):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode='w') as packed:
+                for image in range(3):
+                    member = tarfile.TarInfo(f'{image}.jpg')
+                    member.size = 600
+                    packed.addfile(member, io.BytesIO(b'x' * 600))
+            content = buffer.getvalue()
+            end = random.randrange(1, 3 * 1536) if number == 2 else len(content)
+            (folder / f'{number}.tar').write_bytes(content[:end])
+        listed(folder, [f'{number}.tar' for number in range(4)])
+    ended = start(folders).wait() == 0
+    said = [result(folder) for folder in folders]
+    return [
+        ended and one.endswith('images, 1 errors, 0 missing') and int(one.split()[0]) >= 9
+        for one in said
+    ]
 
 
-def store(folder: Path) -> bool:
+def store(folders: list[Path]) -> list[bool]:
     """A store answers one of ten requests with 503."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -197,14 +219,21 @@ def store(folder: Path) -> bool:
 
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        listed(folder, [f'http://127.0.0.1:{server.server_port}/{n}.jpg' for n in range(IMAGES)])
-        ended = start(folder).wait() == 0
+        names = [f'http://127.0.0.1:{server.server_port}/{number}.jpg' for number in range(IMAGES)]
+        for folder in folders:
+            listed(folder, names)
+        ended = start(folders).wait() == 0
         server.shutdown()
-    return ended and result(folder) == f'{IMAGES} images, 0 errors, 0 missing'
+    return [ended and is_whole(folder) for folder in folders]
 
 
-def options(folder: Path) -> bool:
+def options(folders: list[Path]) -> list[bool]:
     """An output of other options, and one that holds other things, are refused."""
+    return [refuses_others(folder) for folder in folders]
+
+
+def refuses_others(folder: Path) -> bool:
+    """Whether an output of a job is taken by the same job alone."""
     with_images(folder)
     (folder / 'mine').mkdir()
     (folder / 'mine' / 'thing').touch()
@@ -240,7 +269,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('faults', nargs='*', choices=[*FAULTS, []], help='which')
     parser.add_argument('--times', type=int, default=10)
-    parser.add_argument('--job', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--job', type=Path, nargs='+', help=argparse.SUPPRESS)
     parser.add_argument('--nodes', type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job is not None:
@@ -248,10 +277,11 @@ def main() -> int:
         return 0
     failed = 0
     for name in args.faults or FAULTS:
-        good = 0
-        for _ in range(args.times):
-            with tempfile.TemporaryDirectory() as folder:
-                good += FAULTS[name](Path(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            folders = [Path(scratch, str(number)) for number in range(args.times)]
+            for folder in folders:
+                folder.mkdir()
+            good = sum(FAULTS[name](folders))
         failed += good < args.times
         print(f'{name}: {good} of {args.times}', flush=True)
     return int(failed > 0)
