@@ -476,10 +476,7 @@ class Job:
     def _stems(self) -> dict[str, str]:
         """Names of the files of each image, short enough for every file system."""
         stems = dict(zip(self._stamps, output_stems(list(self._stamps)), strict=True))
-        short = {
-            name: '/'.join(map(_cut, stem.split('/'))) if len(stem) > LONGEST_STEM // 4 else stem
-            for name, stem in stems.items()
-        }
+        short = {name: '/'.join(map(_cut, stem.split('/'))) for name, stem in stems.items()}
         count = Counter(stem.casefold() for stem in short.values())
         return {
             name: stem
