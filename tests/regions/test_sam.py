@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmtagclip.regions import SAM
-from mmtagclip.regions.sam import block_attention, neighbours, scaled
+from mmtagclip.regions.sam import ENTRIES, block_attention, neighbours, scaled
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.golden import GOLDEN
@@ -150,3 +150,11 @@ def test_refusals(config, tmp_path, monkeypatch):
     bare = build(checkpoint=path, masks=False)  # which needs no such package
     with pytest.raises(ValueError, match='set masks=True'):
         bare.library()
+
+
+def test_how_much_attention_is_held_together():
+    """16 MB on a CPU and 256 MB on a GPU, in float32."""
+    assert {key: 4 * count for key, count in ENTRIES.items()} == {
+        'cpu': 16 * 2**20,
+        'other': 256 * 2**20,
+    }
