@@ -17,18 +17,22 @@ from pathlib import Path
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
+MODELS = {'tag': 'tagclip_demo', 'segment': 'cls-seg_demo'}
+
+
 def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='images')
     parser.add_argument('--workers', type=int, nargs='*', default=[1, 2])
+    parser.add_argument('--command', choices=MODELS, default='tag')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         paths = sorted(str(path.resolve()) for path in args.folder.glob('*.jpg'))
         names = Path(scratch, 'names.txt')
         names.write_text('\n'.join(paths))
         ways = {
-            '`mmtagclip tag`, one process': (args.folder, 'a.parquet'),
+            f'`mmtagclip {args.command}`, one process': (args.folder, 'a.parquet'),
             'the batch predictor on a list, one process': (names, 'b.parquet'),
         }
         engine = {
@@ -39,7 +43,8 @@ def main() -> None:
         }  # fmt: skip
         print('| | seconds | CPU s | peak GB |\n|---|---|---|---|')
         for title, (source, out, *more) in (ways | engine).items():
-            words = ['tag', source, '--model', 'tagclip_demo', '--out', Path(scratch, out), *more]
+            words = [args.command, source, '--model', MODELS[args.command]]
+            words += ['--out', Path(scratch, out), *more]
             seconds, cpu, peak = measured([str(word) for word in words])
             print(f'| {title} | {seconds:.0f} | {cpu:.0f} | {peak / 1e9:.2f} |', flush=True)
 
