@@ -25,7 +25,7 @@ type: install
 
 test: lint type
 	# Two processes on two cores: more threads, in what the tests start, would wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 25
 
 # Every warning is an error. The pages are in docs/_build/html.
 docs: install
