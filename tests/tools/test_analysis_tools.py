@@ -340,20 +340,19 @@ def test_one_axis_is_measured_anew(tmp_path):
     assert all(0 < one['floor'] < 10 * one['seconds'] for one in new)
 
 
-@pytest.mark.parametrize('length, calls', [(0.5, 3), (1.5, 2)])
-def test_a_short_first_round_does_not_count(measuring, monkeypatch, length, calls):
-    times = iter(range(100))
+@pytest.mark.parametrize(
+    'length, repeats, calls, ours',
+    [(0.5, 2, 3, 0.5), (1.5, 2, 3, 1.5), (0.05, 1, 2, 0.05), (1.5, 1, 1, 15)],
+)
+def test_which_rounds_count(measuring, monkeypatch, length, repeats, calls, ours):
     called = []
-    # Ours takes `length`, the other twice as long; the first round of each ten times as long.
-    lengths = [10 * length, 20 * length] if length > 1 else [length, 2 * length]
-    lengths += [length, 2 * length] * 2
+    lengths = iter([10 * length, 20 * length, *[length, 2 * length] * 3])  # slow at first
 
     def timed(function):
         function()
-        return lengths[next(times)]
+        return next(lengths)
 
     monkeypatch.setattr(measuring, 'timed', timed)
-    found = measuring.pair(lambda: called.append('ours'), lambda: called.append('other'), 2)
+    found = measuring.pair(lambda: called.append('ours'), lambda: called.append('other'), repeats)
     assert called == ['ours', 'other'] * calls
-    assert found[2] == 0.5
-    assert found[0] == (5.5 * length if length > 1 else length)
+    assert found == (ours, 2 * ours, 0.5)
