@@ -101,7 +101,8 @@ def made_candidates(count: int, grid: tuple[int, int], names: int) -> torch.Tens
 def pair(ours: Callable[[], Any], other: Callable[[], Any], repeats: int) -> tuple[float, ...]:
     """Time two functions in turn, after one round that does not count.
 
-    A single round on a CPU counts itself if both take more than a second: there is little to warm up.
+    A single round on a CPU counts itself if both take more than a second: there is little to warm
+    up.
 
     Returns:
         Median seconds of ours, of the other, and the median of ours/other
