@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 from copy import deepcopy
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +35,18 @@ def check_syntax(text, **options):
 yapf_api.FormatCode = check_syntax
 
 CONFIGS = str(Path(__file__).parents[1] / 'configs')
-parse = Config._file2dict
-
-
-@cache
-def parsed(filename, *arguments, **options):
-    return parse(filename, *arguments, **options)
+parse, parsed = Config._file2dict, {}
 
 
 def parse_once(filename, *arguments, **options):
     """Parse each file of configs/ once: tests read hundreds of configs with the same few bases."""
-    filename = os.path.abspath(filename)
-    parser = parsed if filename.startswith(CONFIGS) else parse
-    return deepcopy(parser(filename, *arguments, **options))
+    key = os.path.abspath(filename), arguments, tuple(options.items())
+    if key in parsed:
+        return deepcopy(parsed[key])
+    found = parse(filename, *arguments, **options)
+    if key[0].startswith(CONFIGS) and not found[2]:  # its text depends on no environment variable
+        parsed[key] = deepcopy(found)
+    return found
 
 
 Config._file2dict = staticmethod(parse_once)
