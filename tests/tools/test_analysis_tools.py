@@ -29,8 +29,7 @@ except ImportError:  # torch before 2.3
 FOLDER = ROOT / 'tools/analysis_tools'
 # Ratios of the pictures and parts below on a quiet machine, one thread; see CONTRIBUTING.md.
 RATIOS = ROOT / 'tests/tools/ratios.json'
-# Parts of the benchmark that are compared; those of many forwards only with MMTAGCLIP_SLOW.
-PARTS = [('text', 'encoder', 'dmar'), pytest.param(('cwr', 'floor'), marks=slow)]
+PARTS = ('text', 'encoder', 'dmar', 'cwr', 'floor')
 # A ratio may get worse by this factor, since other programs run beside the tests.
 MARGIN = 2
 
@@ -93,8 +92,8 @@ def test_peak_memory_sees_what_is_freed_again(measuring):
     assert measuring.peak_memory(lambda: None) < size * 0.1
 
 
-@pytest.mark.parametrize('parts', PARTS)
-def test_ratios_have_not_got_worse(photographs, tmp_path, parts):
+@slow
+def test_ratios_have_not_got_worse(photographs, tmp_path):
     out = tmp_path / 'benchmark.json'
     process = run(
         sys.executable,
@@ -108,7 +107,7 @@ def test_ratios_have_not_got_worse(photographs, tmp_path, parts):
         '--repeats',
         1,
         '--parts',
-        *parts,
+        *PARTS,
         '--check',
         MARGIN,
         '--against',
@@ -118,10 +117,8 @@ def test_ratios_have_not_got_worse(photographs, tmp_path, parts):
     )
     assert process.returncode == 0, process.stdout + process.stderr
     rows, earlier = (json.loads(path.read_text())['rows'] for path in (out, RATIOS))
-    expected = {key for key in earlier if any(part in key for part in parts)}
-    assert expected - {'encoder_bfloat16'} <= set(rows) <= expected
-    if 'text' in parts:
-        assert rows['text_cold']['details']['max difference'] < 1e-6
+    assert set(rows) | {'encoder_bfloat16'} == set(earlier) | {'encoder_bfloat16'}
+    assert rows['text_cold']['details']['max difference'] < 1e-6
 
 
 @pytest.mark.usefixtures('tiny')
