@@ -101,17 +101,11 @@ def made_candidates(count: int, grid: tuple[int, int], names: int) -> torch.Tens
 def pair(ours: Callable[[], Any], other: Callable[[], Any], repeats: int) -> tuple[float, ...]:
     """Time two functions in turn, after one round that does not count.
 
-    A single round on a CPU counts itself if both take more than a second: there is little to warm
-    up.
-
     Returns:
         Median seconds of ours, of the other, and the median of ours/other
         within each round.
     """
-    rounds = [(timed(ours), timed(other))]
-    if repeats > 1 or torch.cuda.is_initialized() or min(rounds[0]) < 1:
-        rounds = []
-    rounds += [(timed(ours), timed(other)) for _ in range(repeats - len(rounds))]
+    rounds = [(timed(ours), timed(other)) for _ in range(repeats + 1)][1:]
     return (
         median(one for one, _ in rounds),
         median(two for _, two in rounds),
