@@ -44,7 +44,9 @@ def parse_once(filename, *arguments, **options):
     if key in parsed:
         return deepcopy(parsed[key])
     found = parse(filename, *arguments, **options)
-    if key[0].startswith(CONFIGS) and not found[2]:  # its text depends on no environment variable
+    # found[1] is the text of the file and its bases. One that names an environment variable is read
+    # each time; found[2], the variables used, lacks those that were not set.
+    if key[0].startswith(CONFIGS) and '{{$' not in found[1]:
         parsed[key] = deepcopy(found)
     return found
 
