@@ -1282,6 +1282,14 @@ def names_of(dataset):
     return [*background, *Vocabulary.load(path).names]
 
 
+def test_folder_configs_follow_the_environment(monkeypatch):
+    leaf = CONFIGS / 'pseudo_labels/masks_vit-base-p16_openai_folder.py'
+    monkeypatch.delenv('PHOTOS', raising=False)
+    assert Config.fromfile(leaf).test_dataloader.dataset.data_prefix == 'data/photos'
+    monkeypatch.setenv('PHOTOS', 'holiday')
+    assert Config.fromfile(leaf).test_dataloader.dataset.data_prefix == 'holiday'
+
+
 def test_there_are_students_and_generators():
     names = {Path(leaf).stem for leaf in STUDENTS}
     assert names >= {
