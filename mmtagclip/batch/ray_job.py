@@ -392,7 +392,11 @@ def _one_pass(
                 batch_size=None,
                 batch_format='pyarrow',
                 fn_constructor_kwargs=arguments,
-                compute=ActorPoolStrategy(size=min(cluster.workers, max(1, blocks))),
+                compute=ActorPoolStrategy(
+                    size=min(cluster.workers, max(1, blocks)),
+                    # What waits at a worker dies with it. No later pass would take it up.
+                    max_tasks_in_flight_per_actor=1 if rows == 1 else None,
+                ),
                 num_cpus=1,
                 num_gpus=cluster.gpus or None,
                 max_restarts=RESTARTS,

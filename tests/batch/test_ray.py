@@ -134,15 +134,16 @@ def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch):
     assert read_listing(place, LISTING).ids.tolist() == list(range(16))
 
 
-def test_a_poisoned_image_is_missing_and_all_others_are_there(tmp_path, cluster, monkeypatch):
+def test_poisoned_images_are_missing_and_all_others_are_there(tmp_path, cluster, monkeypatch):
+    """One that waits behind a poisoned one must not die with it."""
     monkeypatch.setattr(ray_job, 'TRIES', 1)
     contents = {f'{number}.jpg': b'x' for number in range(8)}
-    contents['5.jpg'] = POISON
+    contents |= {'1.jpg': POISON, '4.jpg': POISON}
     place, listing = listed(tmp_path, contents)
     passes(cluster, place, listing, poisonous=True)
     summary = summarise(place, listing)
-    assert (summary.images, summary.num_missing) == (7, 1)
-    assert summary.missing == (str(tmp_path / '5.jpg'),)
+    assert (summary.images, summary.num_missing) == (6, 2)
+    assert summary.missing == (str(tmp_path / '1.jpg'), str(tmp_path / '4.jpg'))
 
 
 def test_tars_have_a_file_each(tmp_path, cluster):
