@@ -34,6 +34,8 @@ RESTARTS = 30  # of a worker
 LOST_BLOCKS = 10  # in a pass, or a twentieth of its blocks; more end the job
 NEXT_PASS = 100  # times smaller blocks, down to one row
 STARTS = 3  # of Ray on this machine
+# Lines that Ray prints to standard output: workers that start, that die, and tasks tried again.
+NOTICES = 'worker processes have been started|worker died or was killed|retries remaining'
 # Logical CPUs besides those of the workers: to read, to write, and to filter what is done. A
 # resumed job would wait for the last forever.
 OTHER_CPUS = 3
@@ -155,8 +157,8 @@ class TarWorker(Worker):
 
 
 def import_ray() -> Any:
-    """Ray, without its notices of workers that start, which go to standard output."""
-    os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', 'worker processes have been started')
+    """Ray, without :data:`NOTICES`."""
+    os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', NOTICES)
     os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal')
     import ray
     import ray.data
