@@ -24,22 +24,27 @@ def test_each_beginning_is_one_node(seed):
     beginnings = {
         tuple(row[: end + 1]) for row, n in zip(prompts, lengths, strict=True) for end in range(n)
     }
-    found = [
-        tuple(tree.tokens[path[: depth + 1]])
-        for path, depth in zip(tree.paths, tree.depths, strict=True)
-    ]
+    found = [None] * len(tree.tokens)
+    nodes = iter(range(len(found)))
+    for start, stage in zip(range(0, 99, prefixes.STEP), tree.stages, strict=False):
+        for place in stage.places:
+            row, column = divmod(place, prefixes.STEP)
+            path = stage.paths[row, : start + column + 1]
+            node = next(nodes)
+            assert path[-1] == node
+            assert tree.depths[node] == start + column
+            found[node] = tuple(tree.tokens[path])
+    assert not any(nodes)
     assert len(found) == len(beginnings)
     assert set(found) == beginnings
     for row, length, end in zip(prompts, lengths, tree.ends, strict=True):
         assert found[end] == tuple(row[:length])
-    last = tree.paths[np.arange(len(found)), tree.depths]
-    assert (last == np.arange(len(found))).all()
 
 
-@pytest.mark.parametrize('rows, nodes', [(256, 1024), (5, 7)])
-def test_features_are_those_of_whole_prompts(encoder, monkeypatch, rows, nodes):
+@pytest.mark.parametrize('rows, paths', [(256, 512), (5, 3)])
+def test_features_are_those_of_whole_prompts(encoder, monkeypatch, rows, paths):
     monkeypatch.setattr(prefixes, 'ROWS', rows)
-    monkeypatch.setattr(prefixes, 'NODES', nodes)
+    monkeypatch.setattr(prefixes, 'PATHS', paths)
     clip = encoder.clip
     texts = ['a dog', 'a dog and a cat', 'a', 'the cat ' * 12, 'a photo of a dog.']
     tokens = encoder.tokenizer(texts)
