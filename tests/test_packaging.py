@@ -38,6 +38,14 @@ def test_the_citation_names_the_paper_as_the_readme_does():
         assert f'{author["family-names"]}, {author["given-names"]}' in readme
 
 
+def test_the_version_is_the_changelogs_and_the_citations():
+    changelog = (ROOT / 'CHANGELOG.md').read_text()
+    version, date = re.search(r'^## (\S+) - (\S+)$', changelog, re.M).groups()
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert __version__ == version == citation['version']
+    assert str(citation['date-released']) == date
+
+
 def test_mim_finds_every_model_by_the_name_of_its_config():
     """It looks for the file name below the whole folder, and refuses two of one name."""
     count = Counter(path.name for path in (ROOT / 'configs').rglob('*.py'))
