@@ -1,9 +1,12 @@
 """A table of encoded images becomes a table of results, as the command line has them."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pyarrow as pa
 import pytest
+import torch
 
 from mmtagclip.batch import BatchPredictor
 from mmtagclip.exports.jsonl import mask_entries
@@ -76,6 +79,24 @@ def test_batches_of_one_grid_keep_the_order(tagger, scenes):
         one.column('scores').to_pylist(), four.column('scores').to_pylist(), strict=True
     ):
         assert a == pytest.approx(b, abs=2e-6)
+
+
+def test_more_threads_move_scores_by_less_than_2e_6(tagger, scenes):
+    # In a process of its own: one that has threads can't be forked, as other tests do.
+    with ProcessPoolExecutor(1, get_context('fork')) as pool:
+        two = pool.submit(with_two_threads, table_of(scenes)).result(timeout=120)
+    one = tagger(table_of(scenes))
+    assert one.column('tags') == two.column('tags')
+    for a, b in zip(
+        one.column('scores').to_pylist(), two.column('scores').to_pylist(), strict=True
+    ):
+        assert a == pytest.approx(b, abs=2e-6)
+
+
+def with_two_threads(table):
+    predictor = BatchPredictor('tagclip_demo', threads=2)
+    assert torch.get_num_threads() == 2
+    return predictor(table)
 
 
 def test_options_make_the_names_and_the_rule(scenes, tagger):
