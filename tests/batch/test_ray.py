@@ -258,7 +258,7 @@ def test_a_small_machine_counts_as_more_cpus(monkeypatch):
     monkeypatch.setattr(ray, 'init', lambda **options: asked.update(options))
     monkeypatch.setattr(ray, 'is_initialized', lambda: False)
     monkeypatch.setattr(ray, 'cluster_resources', lambda: {'CPU': asked['num_cpus']})
-    monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 3}, raising=False)
     with ray_job.Cluster('local', None, None) as found:
-        assert asked['num_cpus'] == 1 + ray_job.OTHER_CPUS == 4
-        assert found.workers == 1
+        assert asked['num_cpus'] == 2 + ray_job.OTHER_CPUS == 5
+        assert found.workers == 2
