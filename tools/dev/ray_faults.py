@@ -60,22 +60,23 @@ def job(folders: list[Path], nodes: int) -> None:
     """One start of a program that does a job after another, in this process."""
     ray = ray_job.import_ray()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    address, several = 'local', None
+    address, several, second = 'local', None, None
     if nodes > 1:
         from ray.cluster_utils import Cluster
 
         several = Cluster(initialize_head=True, head_node_args={'num_cpus': 4})
-        address = several.address
+        address, second = several.address, several.add_node(num_cpus=2)
     with ray_job.Cluster(address, nodes, 0) as found:
         for folder in folders:
             place = Place(str(folder / 'out'))
             listing = read_listing(place, LISTING)
             done = ray_job.done_ids(place, listing.kind)
             if several is not None:
-                second = several.add_node(num_cpus=2)
+                second = second or several.add_node(num_cpus=2)
                 several.wait_for_nodes()
                 words = several, second, folder, place
                 threading.Thread(target=remove, args=words, daemon=True).start()
+                second = None
             build = functools.partial(Sleeper, str(folder))
             ray_job.run_passes(found, place, listing, build, b'', ROWS, done, quiet=True)
 
