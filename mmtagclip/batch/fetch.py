@@ -4,13 +4,12 @@ import errno
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .places import file_system
+from .places import GONE, file_system, open_at, reached
 
 PAUSES = (0.0, 0.5, 2.0)  # seconds before each try of a file
-GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def fetch(paths: Sequence[str]) -> list[bytes | None]:
@@ -54,16 +53,42 @@ def is_there(path: str) -> bool:
     Raises:
         OSError: It can't be told now.
     """
+    # Not `exists`, which takes any trouble for "no"; of http, `info` does.
+    return _told(
+        path,
+        lambda system, inner: (
+            system.exists(inner, strict=True)
+            if 'http' in system.protocol
+            else bool(system.info(inner))
+        ),
+    )
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder.
+
+    Raises:
+        OSError: It can't be told now.
+    """
+    return _told(
+        path,
+        lambda system, inner: (
+            system.isdir(inner)
+            if 'http' in system.protocol
+            else system.info(inner)['type'] == 'directory'
+        ),
+    )
+
+
+def _told(path: str, ask: Callable[[Any, str], bool]) -> bool:
     system, inner = file_system(path)
-    try:
-        if 'http' in system.protocol:  # its `info` takes any trouble for a file that is not there
-            return system.exists(inner, strict=True)
-        system.info(inner)
-        return True
-    except Exception as error:  # not `exists`, which takes any trouble for "no"
-        if _is_gone(error):
-            return False
-        raise OSError(f'{path} could not be fetched: {error}') from error
+    with reached(path):
+        try:
+            return ask(system, inner)
+        except Exception as error:
+            if _is_gone(error):
+                return False
+            raise
 
 
 def digest_of(path: str) -> str:
@@ -71,13 +96,13 @@ def digest_of(path: str) -> str:
 
     Raises:
         FileNotFoundError: There is no such file.
+        OSError: It can't be read now.
     """
-    system, inner = file_system(path)
-    if system.isdir(inner):
+    if is_folder(path):
         return ''
     if not is_there(path):
         raise FileNotFoundError(f'there is no list {path}')
-    with system.open(inner, 'rb') as file:
+    with open_at(path) as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()[:32]
 
 

@@ -14,8 +14,8 @@ from ..exports.parquet import parquet_content
 from ..extras import require
 from ..images import OPTIONAL as OPTIONAL_FORMATS
 from ..images import SUFFIXES, missing_formats, no_image, unread_sentence
-from .fetch import is_there
-from .places import Place, absolute, file_system, is_address
+from .fetch import is_folder, is_there
+from .places import Place, absolute, file_system, is_address, open_at, reached
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -184,9 +184,8 @@ class _Reader:
 
     def _source(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
         """Ids, or None, and paths, part by part."""
-        system, inner = file_system(source)
-        if system.isdir(inner):
-            yield from self._folder(source, system, inner)
+        if is_folder(source):
+            yield from self._folder(source)
         elif not is_list(source):
             if not is_there(source):
                 raise FileNotFoundError(f'no image, tar, list or folder at {source}')
@@ -194,14 +193,14 @@ class _Reader:
         elif not is_there(source):
             raise FileNotFoundError(f'there is no list {source}')
         else:
-            yield from self._list(source, system, inner)
+            yield from self._list(source)
 
-    def _folder(
-        self, source: str, system: Any, inner: str
-    ) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+    def _folder(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+        system, inner = file_system(source)
         missing = {suffix for kind in missing_formats() for suffix in OPTIONAL_FORMATS[kind]}
         readable = tuple(suffix for suffix in SUFFIXES if suffix not in missing)
-        found = sorted(system.find(inner))
+        with reached(source):
+            found = sorted(system.find(inner))
         chosen = [path for path in found if path.lower().endswith(readable)]
         if not chosen:
             chosen = [path for path in found if is_tar(path)]
@@ -222,7 +221,7 @@ class _Reader:
         if not lists:
             raise FileNotFoundError(no_image(source, [Path(path) for path in found]))
         for path in lists:
-            yield from self._list(self._named(path, source, system), system, path)
+            yield from self._list(self._named(path, source, system))
 
     def _named(self, path: str, source: str, system: Any) -> str:
         if not is_address(source):
@@ -230,9 +229,7 @@ class _Reader:
         _, chained, rest = absolute(source).partition('::')
         return system.unstrip_protocol(path) + chained + rest
 
-    def _list(
-        self, source: str, system: Any, inner: str
-    ) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+    def _list(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
         folder = absolute(source).rpartition('/')[0]
 
         def full(path: str) -> str:
@@ -241,9 +238,10 @@ class _Reader:
             joined = f'{folder}/{path}'
             return joined if is_address(joined) else os.path.normpath(joined)
 
-        with system.open(inner, 'rb') as file:
+        with open_at(source) as file:
             if source.lower().endswith('.txt'):
-                lines = (line.rstrip('\r\n') for line in io.TextIOWrapper(file, 'utf-8-sig'))
+                text = io.TextIOWrapper(io.BufferedReader(file), 'utf-8-sig')
+                lines = (line.rstrip('\r\n') for line in text)
                 named = (full(line) for line in lines if line.strip())
                 try:
                     while part := list(itertools.islice(named, ROWS)):

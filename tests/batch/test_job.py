@@ -102,7 +102,7 @@ def test_a_tar_in_a_store_that_refuses(monkeypatch):
         raise PermissionError('403')
 
     monkeypatch.setattr(memory, 'info', overloaded)
-    with pytest.raises(OSError, match=r'memory://a\.tar could not be fetched: 403'):
+    with pytest.raises(OSError, match=r'memory://a\.tar can not be reached: 403'):
         list(members('memory://a.tar', TarRead()))
 
 
@@ -123,7 +123,7 @@ def test_a_tar_that_can_not_be_reached_now():
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f'http://127.0.0.1:{server.server_port}'
-        with pytest.raises(OSError, match=r'/a\.tar could not be fetched: 503'):
+        with pytest.raises(OSError, match=r'/a\.tar can not be reached: 503'):
             list(members(f'{address}/a.tar', TarRead()))
         read = TarRead()
         assert list(members(f'{address}/no.tar', read)) == []
@@ -302,6 +302,7 @@ class Recorder:
     def open(self, path, mode, **options):
         """Keep the options."""
         self.options.append(options)
+        return io.BytesIO()
 
 
 @pytest.mark.parametrize(

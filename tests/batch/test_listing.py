@@ -1,5 +1,7 @@
 """Listings of folders, lists, tars and stores."""
 
+import io
+import os
 import zipfile
 
 import fsspec
@@ -10,9 +12,9 @@ from pyarrow import parquet
 
 from mmtagclip import cli
 from mmtagclip.batch import make_listing
-from mmtagclip.batch.fetch import fetch, is_there
+from mmtagclip.batch.fetch import digest_of, fetch, is_there
 from mmtagclip.batch.listing import read_listing
-from mmtagclip.batch.places import Place, file_system
+from mmtagclip.batch.places import Place, file_system, write_at
 
 
 def rows(folder):
@@ -168,6 +170,77 @@ def test_what_is_not_there_is_told_from_other_trouble(tmp_path, monkeypatch):
     good = -1
     with pytest.raises(OSError, match=r'memory://m/b\.jpg could not be fetched: 503 Slow Down'):
         fetch([str(paths[0]), addresses[0]])
+
+
+class Refused(Exception):
+    """What a store raises that knows no ``OSError``."""
+
+
+def refuse(*_, **__):
+    raise Refused('503')
+
+
+@pytest.mark.parametrize(
+    'method, use',
+    [
+        ('ls', lambda place: place.files()),
+        ('ls', lambda place: place.is_empty()),
+        ('cat_file', lambda place: place.read('a.txt')),
+        ('put_file', lambda place: place.write('b.txt', b'')),
+        ('put_file', lambda place: write_at('memory://troubled/b.txt', b'')),
+        ('open', lambda place: place.open('a.txt')),
+        ('rm', lambda place: place.remove('a.txt')),
+        ('open', lambda place: digest_of('memory://troubled/a.txt')),
+        ('info', lambda place: digest_of('memory://troubled/a.txt')),
+        ('info', lambda place: make_listing('memory://troubled', place)),
+        ('ls', lambda place: make_listing('memory://troubled', place)),
+        ('open', lambda place: make_listing('memory://troubled/a.txt', place)),
+    ],
+)
+def test_trouble_of_a_store_names_the_place(monkeypatch, method, use):
+    memory = fsspec.filesystem('memory')
+    memory.pipe_file('/troubled/a.txt', b'a.jpg')
+    place = Place('memory://troubled')
+    monkeypatch.setattr(type(memory), method, refuse)
+    if method == 'ls':
+        monkeypatch.setattr(type(memory), 'find', refuse)
+    with pytest.raises(OSError, match=r'memory:///?troubled.* can not be reached: 503'):
+        use(place)
+
+
+def test_a_list_that_can_not_be_read_to_its_end(monkeypatch, tmp_path):
+    memory = fsspec.filesystem('memory')
+    memory.pipe_file('/troubled/a.csv', b'path\na.jpg\n')
+    monkeypatch.setattr(type(memory), 'open', lambda *_, **__: Torn(b'path\na'))
+    with pytest.raises(OSError, match=r'memory://troubled/a\.csv can not be reached: 503'):
+        make_listing('memory://troubled/a.csv', tmp_path)
+
+
+class Torn(io.BytesIO):
+    """A file of a store that fails at its end."""
+
+    def read(self, size=-1):
+        """What there is; then an error."""
+        return super().read(size) or refuse()
+
+
+def test_stores_without_access(monkeypatch, tmp_path, capsys, folder):
+    s3fs = pytest.importorskip('s3fs')
+    for name in [name for name in os.environ if name.startswith('AWS_')]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('AWS_EC2_METADATA_DISABLED', 'true')
+    monkeypatch.setenv('AWS_SHARED_CREDENTIALS_FILE', os.devnull)
+    monkeypatch.setenv('AWS_CONFIG_FILE', os.devnull)
+    s3fs.S3FileSystem.clear_instance_cache()
+    for words in (
+        ['list', 's3://b/x', '--out', str(tmp_path / 'l')],
+        ['list', str(folder), '--out', 's3://b/x'],
+    ):
+        assert cli.main(words) == 2
+        assert 's3://b/x' in (error := capsys.readouterr().err)
+        assert error.endswith(': Unable to locate credentials\n')
+        assert error.count('\n') == 1
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_the_command(tmp_path, folder, capsys):
