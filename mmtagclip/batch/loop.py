@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..exports.results import printable
 from ..images import SUFFIXES
 from .fetch import fetch, is_there
-from .places import file_system
+from .places import open_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,8 +97,11 @@ def predicted_tar(predictor: 'BatchPredictor', path: str, read: TarRead) -> Iter
 
 
 def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each image in a tar, until its end or a damaged place."""
-    system, inner = file_system(path)
+    """Name and content of each image in a tar, until its end or a damaged place.
+
+    Raises:
+        OSError: It can't be reached now.
+    """
     if not is_there(path):
         read.error = f'there is no tar {path}'
         return
@@ -116,7 +119,7 @@ def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
 
     try:
         with (
-            system.open(inner, 'rb') as file,
+            open_at(path) as file,
             tarfile.open(fileobj=file, mode='r|*', tarinfo=Member) as tar,
         ):
             for member in tar:
@@ -127,8 +130,4 @@ def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
         if not ended:
             read.error = f'{path} is a damaged or truncated tar: it has no end mark'
     except (tarfile.TarError, EOFError) as error:
-        read.error = f'{path} is a damaged or truncated tar: {error}'
-    except OSError as error:
-        if type(error).__name__ != 'BadGzipFile':
-            raise OSError(f'{path} could not be fetched: {error}') from error
         read.error = f'{path} is a damaged or truncated tar: {error}'

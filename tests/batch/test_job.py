@@ -21,14 +21,15 @@ from mmtagclip.batch.places import Place
 
 
 def make_tar(path, contents):
-    """Write a tar, and return its bytes."""
+    """Write a tar if there is a path, and return its bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode='w') as tar:
         for name, content in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    path.write_bytes(buffer.getvalue())
+    if path is not None:
+        path.write_bytes(buffer.getvalue())
     return buffer.getvalue()
 
 
@@ -129,6 +130,26 @@ def test_a_tar_that_can_not_be_reached_now():
         assert list(members(f'{address}/no.tar', read)) == []
         assert read.error == f'there is no tar {address}/no.tar'
         server.shutdown()
+
+
+@pytest.mark.parametrize('error', [RuntimeError('503'), EOFError('503'), OSError('503')])
+def test_a_tar_that_breaks_off_at_a_store(monkeypatch, scenes, error):
+    """An error of the store's own kind, even one that tarfile knows, is not the tar's."""
+    memory = fsspec.filesystem('memory')
+    whole = make_tar(None, scenes)
+
+    class Torn(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > len(whole) // 2:
+                raise error
+            return super().read(size)
+
+    monkeypatch.setattr(type(memory), 'info', lambda *_: {'type': 'file'})
+    monkeypatch.setattr(type(memory), 'open', lambda *_, **__: Torn(whole))
+    read = TarRead()
+    with pytest.raises(OSError, match=r'^memory://a\.tar can not be reached: 503$'):
+        list(members('memory://a.tar', read))
+    assert read.error is None
 
 
 def test_tars_that_end_early_are_told(tmp_path):
