@@ -15,7 +15,7 @@ from ..extras import require
 from ..images import OPTIONAL as OPTIONAL_FORMATS
 from ..images import SUFFIXES, missing_formats, no_image, unread_sentence
 from .fetch import is_folder, is_there
-from .places import Place, absolute, file_system, is_address, open_at, reached
+from .places import Place, absolute, file_system, files_below, is_address, open_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,11 +196,10 @@ class _Reader:
             yield from self._list(source)
 
     def _folder(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
-        system, inner = file_system(source)
+        system, _ = file_system(source)
         missing = {suffix for kind in missing_formats() for suffix in OPTIONAL_FORMATS[kind]}
         readable = tuple(suffix for suffix in SUFFIXES if suffix not in missing)
-        with reached(source):
-            found = sorted(system.find(inner))
+        found = sorted(files_below(source))
         chosen = [path for path in found if path.lower().endswith(readable)]
         if not chosen:
             chosen = [path for path in found if is_tar(path)]

@@ -21,6 +21,7 @@ PACKAGES = {
 
 
 LOCAL = 'file://'
+FLAT = {'s3', 'gs'}  # stores whose `find` lists all at once, without folders, and raises errors
 GONE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -111,6 +112,41 @@ def open_at(address: str) -> io.RawIOBase:
     return _File(*file_system(address), address)
 
 
+def files_below(address: str) -> Iterator[str]:
+    """Every file below a folder, as the file system names it, in no order; links are not followed.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        OSError: A folder below it can't be listed; the message names it.
+    """
+    return _below(*file_system(address), address)
+
+
+def _below(system: Any, root: str, address: str) -> Iterator[str]:
+    protocols = {system.protocol} if isinstance(system.protocol, str) else {*system.protocol}
+    if protocols & FLAT:
+        with reached(address):
+            yield from system.find(root)
+        return
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        # Not `find` or `walk`, which leave out a folder that can't be listed.
+        with reached(address if folder == root else system.unstrip_protocol(folder)):
+            try:
+                found = system.ls(folder, detail=True)
+            except FileNotFoundError:  # removed since
+                if folder == root:
+                    raise
+                continue
+        for one in found:
+            name = one['name'].rstrip('/')
+            if one['type'] != 'directory':
+                yield one['name']
+            elif name != folder:
+                folders.append(name)
+
+
 class _File(io.RawIOBase):
     """A file that is open to read bytes; it raises what :func:`reached` does."""
 
@@ -190,8 +226,7 @@ class Place:
         """Whether there is no file in it, or below it."""
         self.filesystem.invalidate_cache()
         try:
-            with reached(self.address):  # not `exists`, which takes any trouble for "no"
-                return not self.filesystem.find(self.root)
+            return not any(_below(self.filesystem, self.root, self.address))
         except FileNotFoundError:
             return True
 

@@ -101,6 +101,47 @@ def test_a_folder_of_tars(tmp_path):
     ]
 
 
+def test_a_folder_that_can_not_be_listed(tmp_path, monkeypatch):
+    for name in ('a', 'b/locked', 'c'):
+        (tmp_path / 'in' / name).mkdir(parents=True)
+        (tmp_path / 'in' / name / 'x.jpg').touch()
+    memory = fsspec.filesystem('memory')
+    memory.pipe({'/in/a/x.jpg': b'', '/in/b/locked/x.jpg': b'', '/in/c/x.jpg': b''})
+    for system, address, error, match in (
+        (fsspec.filesystem('file'), str(tmp_path / 'in'), PermissionError, '/in/b/locked'),
+        (memory, 'memory://in', OSError, 'memory:///in/b/locked can not be reached: 503'),
+    ):
+        ls = type(system).ls
+
+        def some(self, path, detail=False, ls=ls, **options):
+            if path.endswith('/locked'):
+                raise OSError('503') if self is memory else PermissionError(13, 'no', path)
+            return ls(self, path, detail=detail, **options)
+
+        assert len(make_listing(address, tmp_path / address[-3:-1]).ids) == 3
+        monkeypatch.setattr(type(system), 'ls', some)
+        with pytest.raises(error, match=match):
+            make_listing(address, tmp_path / 'l')
+        assert not (tmp_path / 'l').exists()
+
+
+def test_a_folder_that_is_removed_meanwhile(tmp_path, monkeypatch):
+    for name in ('a', 'b'):
+        (tmp_path / 'in' / name).mkdir(parents=True)
+        (tmp_path / 'in' / name / 'x.jpg').touch()
+    local = type(fsspec.filesystem('file'))
+    ls = local.ls
+
+    def some(self, path, detail=False, **options):
+        if path.endswith('/a'):
+            raise FileNotFoundError(path)
+        return ls(self, path, detail=detail, **options)
+
+    monkeypatch.setattr(local, 'ls', some)
+    make_listing(tmp_path / 'in', tmp_path / 'l')
+    assert [row['path'] for row in rows(tmp_path / 'l')] == [f'{tmp_path}/in/b/x.jpg']
+
+
 def test_a_name_that_is_not_utf_8(tmp_path):
     (tmp_path / 'a\udcff.jpg').touch()
     with pytest.raises(ValueError, match='a name that is not UTF-8'):
