@@ -15,7 +15,16 @@ from ..extras import require
 from ..images import OPTIONAL as OPTIONAL_FORMATS
 from ..images import SUFFIXES, missing_formats, no_image, unread_sentence
 from .fetch import is_folder, is_there
-from .places import Place, absolute, file_system, files_below, is_address, open_at
+from .places import (
+    Place,
+    absolute,
+    check_address,
+    file_system,
+    files_below,
+    is_address,
+    open_at,
+    protocols_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,6 +144,7 @@ class _Reader:
         self._left_out: list[Path] = []
         self._numbered: bool | None = None  # None until the first row is known
         self._ids: list[np.ndarray] = []
+        self._protocols: set[tuple[str, ...]] = set()  # of addresses in lists, checked
 
     def rows(self, sources: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Id and path of each row."""
@@ -232,7 +242,10 @@ class _Reader:
         folder = absolute(source).rpartition('/')[0]
 
         def full(path: str) -> str:
-            if '://' in path or os.path.isabs(path):
+            if '://' in path:
+                self._check_protocols(path)
+                return absolute(path)
+            if os.path.isabs(path):
                 return absolute(path)
             joined = f'{folder}/{path}'
             return joined if is_address(joined) else os.path.normpath(joined)
@@ -251,6 +264,12 @@ class _Reader:
             for batch in self._batches(source, file):
                 ids, paths = self._columns(source, batch)
                 yield ids, [full(path) for path in paths]
+
+    def _check_protocols(self, path: str) -> None:
+        protocols = protocols_of(path)
+        if protocols not in self._protocols:
+            check_address(path)
+            self._protocols.add(protocols)
 
     def _batches(self, source: str, file: Any) -> Iterator[Any]:
         import pyarrow as pa
@@ -276,6 +295,11 @@ class _Reader:
                 f'{source} has no column {self.column!r}: it has {", ".join(names)}; name the '
                 'column of paths with --column, or column='
             )
+        for name in (self.column, 'id'):
+            if names.count(name) > 1:
+                raise ValueError(
+                    f'{source} has {names.count(name)} columns {name!r}: rename all but one'
+                )
 
     def _columns(self, source: str, batch: Any) -> tuple[np.ndarray | None, list[str]]:
         import pyarrow as pa

@@ -76,15 +76,35 @@ def file_system(text: str) -> tuple[Any, str]:
 
     if not is_address(text):
         return fsspec.filesystem('file'), absolute(text)
-    for part in text.split('::'):
-        package = PACKAGES.get(part.partition('://')[0])
-        if package is not None:
-            require(*package, f'{part.partition("://")[0]}://')
+    check_address(text)
     try:
         with reached(text):
             return fsspec.core.url_to_fs(absolute(text))
     except ValueError as error:
         raise ValueError(f'{text} can not be opened: {error}') from None
+
+
+def protocols_of(address: str) -> tuple[str, ...]:
+    """The protocols that an address names, such as ``('zip', 's3')``."""
+    return tuple(part.partition('://')[0] for part in address.split('::') if '://' in part)
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that nothing here opens, without opening anything.
+
+    Raises:
+        ImportError: The file system's package is not installed.
+        ValueError: There is no such protocol.
+    """
+    import fsspec
+
+    for protocol in protocols_of(address):
+        if protocol in PACKAGES:
+            require(*PACKAGES[protocol], f'{protocol}://')
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ValueError as error:
+            raise ValueError(f'{address} can not be opened: {error}') from None
 
 
 def write_at(address: str, content: bytes | Iterable[bytes]) -> None:

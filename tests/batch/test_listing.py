@@ -1,5 +1,6 @@
 """Listings of folders, lists, tars and stores."""
 
+import importlib.util
 import io
 import os
 import zipfile
@@ -33,12 +34,12 @@ def test_a_folder_lists_its_images_in_order(tmp_path, folder, scenes):
 
 
 def test_lists_of_all_kinds_say_the_same(tmp_path, folder):
-    (tmp_path / 'a.txt').write_text('photos/x.jpg\n\n/abs/y.jpg\ns3://b/z.jpg\n')
-    (tmp_path / 'a.csv').write_text('n,file\n1,photos/x.jpg\n2,/abs/y.jpg\n3,s3://b/z.jpg\n')
-    table = pa.table({'file': ['photos/x.jpg', '/abs/y.jpg', 's3://b/z.jpg']})
+    (tmp_path / 'a.txt').write_text('photos/x.jpg\n\n/abs/y.jpg\nmemory://b/z.jpg\n')
+    (tmp_path / 'a.csv').write_text('n,file\n1,photos/x.jpg\n2,/abs/y.jpg\n3,memory://b/z.jpg\n')
+    table = pa.table({'file': ['photos/x.jpg', '/abs/y.jpg', 'memory://b/z.jpg']})
     (tmp_path / 'lists').mkdir()
     parquet.write_table(table, tmp_path / 'lists' / 'p.parquet')
-    full = [f'{tmp_path}/photos/x.jpg', '/abs/y.jpg', 's3://b/z.jpg']
+    full = [f'{tmp_path}/photos/x.jpg', '/abs/y.jpg', 'memory://b/z.jpg']
     for source in ('a.txt', 'a.csv'):
         make_listing(tmp_path / source, tmp_path / source[2:], 'file')
         assert [row['path'] for row in rows(tmp_path / source[2:])] == full
@@ -65,6 +66,9 @@ def test_ids_of_a_list_are_kept(tmp_path):
         ('file,id\na.jpg,1\n', ValueError, "has no column 'path': it has file, id; name"),
         ('path\na.jpg\nb.tar\n', ValueError, 'has images and tars, such as b.tar'),
         ('path\n', FileNotFoundError, 'no image in'),
+        ('path,path\na.jpg,b.jpg\n', ValueError, "a.csv has 2 columns 'path': rename all but one"),
+        ('id,path,id\n1,a.jpg,2\n', ValueError, "a.csv has 2 columns 'id': rename all but one"),
+        ('path\na.jpg\nfoo://x.jpg\n', ValueError, 'foo://x.jpg can not be opened: Protocol not'),
     ],
 )
 def test_bad_lists_leave_no_listing(tmp_path, text, error, match):
@@ -72,6 +76,31 @@ def test_bad_lists_leave_no_listing(tmp_path, text, error, match):
     with pytest.raises(error, match=match.replace('b.tar', '.*b.tar')):
         make_listing(tmp_path / 'a.csv', tmp_path / 'l')
     assert not (tmp_path / 'l' / 'listing.parquet').exists()
+
+
+def test_a_parquet_list_with_two_columns_of_a_name(tmp_path):
+    table = pa.table([['a.jpg'], ['b.jpg']], names=['path', 'path'])
+    parquet.write_table(table, tmp_path / 'a.parquet')
+    with pytest.raises(ValueError, match="has 2 columns 'path'"):
+        make_listing(tmp_path / 'a.parquet', tmp_path / 'l')
+
+
+def test_an_address_in_a_list_without_the_package(tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        'mmtagclip.extras.find_spec', lambda name: None if name == 'gcsfs' else real(name)
+    )
+    (tmp_path / 'a.txt').write_text('memory://b/a.jpg\nzip://a.jpg::gs://b/c.zip\n')
+    with pytest.raises(ImportError, match='gs:// needs gcsfs: pip install'):
+        make_listing(tmp_path / 'a.txt', tmp_path / 'l')
+
+
+def test_each_protocol_in_a_list_is_checked_once(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr('mmtagclip.batch.listing.check_address', checked.append)
+    (tmp_path / 'a.txt').write_text('zip://a::/b.zip\nzip://c::/b.zip\nmemory://d\nmemory://e\n')
+    make_listing(tmp_path / 'a.txt', tmp_path / 'l')
+    assert checked == ['zip://a::/b.zip', 'memory://d']
 
 
 def test_ids_in_some_lists_only(tmp_path):
