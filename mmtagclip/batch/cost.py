@@ -125,7 +125,8 @@ def plan(
             raise ValueError(read_tar.error or f'{paths[0]} has no image, so nothing can be tried')
         names, contents = [list(one) for one in zip(*found, strict=True)]
     else:
-        names, contents = paths, fetch(paths)
+        names = paths
+        contents = [one if isinstance(one, bytes) else None for one in fetch(paths)]
     fetching = time.monotonic() - start
     read = sum(len(content or b'') for content in contents) / len(names)
     count = len(listing.ids)

@@ -1,7 +1,9 @@
 """Jobs in this process, and what is refused before an engine starts."""
 
+import errno
 import http.server
 import io
+import os
 import shutil
 import tarfile
 import threading
@@ -50,6 +52,47 @@ def test_one_file_without_an_engine_has_the_command_lines_rows(tmp_path, folder,
     assert found.schema.metadata[b'classes'] == wanted.schema.metadata[b'classes']
     assert cli.main(['tag', str(tmp_path / 'names.txt'), '--out', str(here), *model]) == 2
     assert 'exists already' in capsys.readouterr().err
+
+
+def test_files_that_can_never_be_read_are_rows_as_of_the_command_line(
+    tmp_path, folder, scenes, capsys, monkeypatch
+):
+    good, loop, locked = (str(folder / name) for name in (*list(scenes)[:1], 'loop.jpg', 'bad.jpg'))
+    os.symlink('loop.jpg', loop)
+    real = io.open
+
+    def lock(path, *args, **options):
+        if str(path) == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), locked)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr('builtins.open', lock)
+    monkeypatch.setattr(io, 'open', lock)
+    (tmp_path / 'names.txt').write_text(f'{good}\n{loop}\n{locked}\n')
+    here, there = tmp_path / 'here.parquet', tmp_path / 'there.parquet'
+    model = ['--model', 'tagclip_demo', '--quiet', '--device', 'cpu']
+    assert cli.main(['tag', str(tmp_path / 'names.txt'), '--out', str(here), *model]) == 1
+    assert cli.main(['tag', good, loop, locked, '--out', str(there), *model]) == 1
+    found, wanted = parquet.read_table(here), parquet.read_table(there)
+    assert found.drop_columns(['id']).equals(wanted)
+    assert found.schema.metadata[b'classes'] == wanted.schema.metadata[b'classes']
+    assert found.column('error').to_pylist() == [
+        None, f'no image at {loop}', f"[Errno 13] Permission denied: '{locked}'",
+    ]  # fmt: skip
+    assert plan(tmp_path / 'names.txt', model='tagclip_demo').errors == 2
+
+
+def test_a_tar_that_can_never_be_read(tmp_path, monkeypatch):
+    def lock(self, path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    (tmp_path / 'a.tar').touch()
+    os.symlink('b.tar', tmp_path / 'b.tar')
+    monkeypatch.setattr(type(fsspec.filesystem('file')), '_open', lock)
+    for name, error in (('a', "[Errno 13] Permission denied: '{}'"), ('b', 'there is no tar {}')):
+        path, read = str(tmp_path / f'{name}.tar'), TarRead()
+        assert list(members(path, read)) == []
+        assert read.error == error.format(path)
 
 
 def test_one_file_in_a_store(folder, capsys):

@@ -1,5 +1,6 @@
 """Listings of folders, lists, tars and stores."""
 
+import errno
 import importlib.util
 import io
 import os
@@ -311,6 +312,20 @@ def test_stores_without_access(monkeypatch, tmp_path, capsys, folder):
         assert error.endswith(': Unable to locate credentials\n')
         assert error.count('\n') == 1
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize('error', [OSError(errno.EIO, 'worn'), PermissionError('403')])
+def test_trouble_that_may_pass_is_raised(monkeypatch, tmp_path, error):
+    """A disk that is worn, and a store without access."""
+    path = str(tmp_path / 'a.jpg') if error.errno else 'memory://a.jpg'
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr('mmtagclip.batch.fetch.PAUSES', (0,))
+    monkeypatch.setattr(type(file_system(path)[0]), 'cat_file', fail)
+    with pytest.raises(OSError, match=r'a\.jpg could not be fetched: .*(worn|403)'):
+        fetch([path])
 
 
 def test_the_command(tmp_path, folder, capsys):
