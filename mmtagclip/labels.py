@@ -67,6 +67,47 @@ def label_counts(mask: np.ndarray) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
+def decode_segmentation(found: Any, size: Sequence[int]) -> np.ndarray:
+    """The pixels of an object in a COCO file.
+
+    All is checked before pycocotools sees it: damaged run lengths and corners far away make it
+    read memory that is not its own, or end the process.
+
+    Args:
+        found: Polygons or run lengths, as the file has them.
+        size: ``(H, W)`` of the image.
+
+    Returns:
+        ``(H, W)`` bool.
+
+    Raises:
+        ValueError: They are damaged, or run lengths of another size.
+    """
+    if isinstance(found, Mapping):
+        return decode_runs(found, size)
+    if not isinstance(found, list) or not all(_is_polygon(one, size) for one in found):
+        raise ValueError(
+            'its segmentation must be run lengths, or lists of at least 3 corners in or near the '
+            'image'
+        )
+    if not found:
+        return np.zeros(size, dtype=bool)
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, *size))).astype(bool)
+
+
+def _is_polygon(corners: Any, size: Sequence[int]) -> bool:
+    """Whether these are at least 3 corners, none further from the image than it is large."""
+    if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
+        return False
+    height, width = size
+    return all(
+        type(side) in (int, float) and -limit <= side <= 2 * limit
+        for side, limit in zip(corners, (width, height) * (len(corners) // 2), strict=True)
+    )
+
+
 def decode_runs(runs: Any, size: Sequence[int]) -> np.ndarray:
     """The pixels of COCO's run lengths, compressed (a string) or not (a list).
 

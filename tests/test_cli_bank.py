@@ -156,7 +156,7 @@ def test_images_without_good_regions_are_named(data, config, model, tmp_path, ca
     words = ['bank', data / 'images', '--regions', regions, '--model', config, '--out', out]
     assert mmtagclip(*words, '--dtype', 'float32') == 1
     error = capsys.readouterr().err
-    assert f'left out: {data}/images/a.png: {regions} has no image with the name of' in error
+    assert f'left out: {regions} has no image with the name of {data}/images/a.png' in error
     assert 'its regions in' in error
     assert 'are 5x4: they belong to another image' in error
     assert f'3 regions of 1 images in {out}' in error

@@ -155,6 +155,25 @@ def test_a_resumed_run_knows_what_was_unreadable_before(bank, images, tmp_path, 
     assert ReferenceBank(out).facts['errors'] == ReferenceBank(whole).facts['errors']
 
 
+@pytest.mark.usefixtures('built_once')
+def test_a_damaged_context_is_made_again_as_it_was(bank, images, config, tmp_path, monkeypatch):
+    out = tmp_path / 'b.safetensors'
+    words = ['references', images, '--classes', WORDS, '--model', config, '--out', out]
+    words += ['--embeddings', bank.with_name('a.embeddings.safetensors')]
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferenceEncoder, 'reference', interrupted(ReferenceEncoder.reference, 3))
+        assert mmtagclip(*words) == 130
+    (records,) = (tmp_path / 'b.safetensors.unfinished').rglob('*.jsonl')
+    sky, *others = records.read_bytes().splitlines(keepends=True)
+    assert len(others) == 2  # the other context, which came after it, and a word
+    records.write_bytes(b'?' + sky[1:] + b''.join(others))
+    counted = interrupted(ReferenceEncoder.reference, 9)
+    monkeypatch.setattr(ReferenceEncoder, 'reference', counted)
+    assert mmtagclip(*words) == 0
+    assert counted.calls == [None] * 2  # the damaged one and the last
+    assert out.read_bytes() == bank.read_bytes()
+
+
 def interrupted(reference, after):
     def call(self, *args):
         if len(call.calls) == after:

@@ -217,6 +217,7 @@ def segmentor_config(kind, encoder_config):
             'affinity': {'type': 'mmtagclip.AffinityRefinement', 'layers': (4, 5, 6)},
             'background_prompts': ['sky', 'grass'],
             'with_probabilities': True,
+            'post_processor': {'type': 'mmtagclip.PAMR'},
         }
     direct = {
         'type': 'mmtagclip.DirectSegmentor',

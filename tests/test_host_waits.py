@@ -11,19 +11,25 @@ from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmtagclip
 from mmtagclip.clip import LAST_BLOCKS, DenseEncoder, load_clip
-from mmtagclip.models import AffinityRefinement
+from mmtagclip.models import AffinityRefinement, SAMRefinement
+from mmtagclip.models.segmentors.base import Masks
+from mmtagclip.models.segmentors.sam_refinement import ClassPrompts
 from mmtagclip.models.taggers.piaa import PatchBank, gaussian_fit
+from mmtagclip.regions.sam import SAMImage
 from mmtagclip.registry import MODELS
 from tests.models.segmentors.test_direct import BACKGROUND, CLASSES
 from tests.models.taggers.test_tagger import HEAD, NAMES
+from tests.sam import SIZES, sam_config
 
 aten = torch.ops.aten
 PACKAGE = Path(mmtagclip.__file__).parent
@@ -202,3 +208,24 @@ def test_a_new_wait_and_mixed_devices_are_seen(fake):
     assert waits(fake, lambda: names(cuda(3))) == {'outside of the package': 1}
     with pytest.raises(Exception, match='same device'):
         waits(fake, lambda: cuda(3) + torch.ones(3))
+
+
+def test_masks_on_the_host_are_refined_by_a_sam_on_a_card(fake, tmp_path, monkeypatch):
+    """Those of CLS-SEG are on the host. The other devices would be refused here."""
+    sam = on_card(MODELS.build(sam_config(tmp_path)), fake)
+
+    def upscaled(self, logits, image, size):  # by a copy of the library's SAM
+        yield from F.interpolate(logits[:, None], size)[:, 0]
+
+    monkeypatch.setattr(SAMRefinement, '_upscaled', upscaled)
+
+    def refine():
+        masks = Masks(torch.zeros(48, 64, dtype=torch.long), torch.zeros(2, 48, 64), [0, 3])
+        image = SAMImage((48, 64), (768, 1024), cuda(1, 64, 64, SIZES['embed_dim']))
+        prompt = ClassPrompts(
+            3, np.array([[0, 0, 5, 5]]), np.array([[2, 2]]), torch.zeros(256, 256)
+        )
+        ((label, plane),) = SAMRefinement(sam).scores(masks, [prompt], image)
+        assert (label, plane.device.type, plane.shape) == (3, 'cpu', (48, 64))
+
+    waits(fake, refine)

@@ -192,14 +192,16 @@ class _Search:
             ValueError: No image of a word can be read, or one and it is not to be skipped.
         """
         there = job.results()
-        contexts = [_decoded(there[word]) for word in self.model.contexts if word in there]
+        contexts = {word: _decoded(there[word]) for word in self.model.contexts if word in there}
         left = [index for index in range(len(self.words)) if index not in job.done]
         try:
             for index in tqdm(left, unit='word', disable=None if show_progress else True):
                 word = self.words[index]
-                record, reference = self._record(index, contexts, on_error)
+                # Only those before it: later ones may be there if its own record was damaged.
+                before = [contexts[one] for one in self.words[:index] if one in contexts]
+                record, reference = self._record(index, before, on_error)
                 if word in self.model.contexts:
-                    contexts.append(reference)
+                    contexts[word] = reference
                 job.add(index, record)
         finally:
             job.commit()

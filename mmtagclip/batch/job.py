@@ -3,18 +3,21 @@
 import functools
 import itertools
 import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..apis.model_zoo import encoder_configs, load_config
+from ..clip import load_templates
 from ..exports.parquet import parquet_content
 from ..files import user_path
 from ..jobs.runner import Manifest
+from ..models.taggers.open_names import AutoNames
 from . import ray_job
 from .checks import check_counts
 from .fetch import digest_of
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = '_manifest.json'
+TEXT = re.compile(r'[._]text$')  # text features in a manifest
 NAMED = 5  # missing ones that are named
 Sources = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -150,6 +154,8 @@ def run(
                 'so it can not be resumed: write to another folder, or remove this one'
             )
         names = predictor.packed_names()
+        if 'thresholds' in predictor.options:  # as read: workers may not have the file
+            settings['thresholds'] = predictor.options['thresholds']
         del predictor  # the memory of a model
         with cluster:
             device = 'cuda' if cluster.gpus else 'cpu'
@@ -225,8 +231,18 @@ def portable(settings: dict[str, Any]) -> dict[str, Any]:
     for part in encoder_configs(config):
         if isinstance(part.get('checkpoint'), str):
             part['checkpoint'] = _absolute_file(part['checkpoint'])
-    if settings.get('weights') is not None:
-        settings['weights'] = _absolute_file(settings['weights'])
+    for name in ('weights', 'thresholds', 'descriptions', 'labels'):
+        if isinstance(settings.get(name), str | os.PathLike):
+            settings[name] = _absolute_file(settings[name])
+    classes = settings.get('classes')
+    if isinstance(classes, AutoNames):
+        files = {name: getattr(classes, name) for name in ('names', 'captions')}
+        files = {
+            name: _absolute_file(file)
+            for name, file in files.items()
+            if isinstance(file, str | os.PathLike)
+        }
+        settings['classes'] = replace(classes, **files)
     for name in ('device', 'threads', 'key', 'content', 'names', 'decoders'):
         if settings.pop(name, None) is not None:
             raise ValueError(f'{name} is chosen by the engine: leave it out')
@@ -242,7 +258,23 @@ def _manifest(predictor: BatchPredictor, source: Sources, column: str) -> Manife
     manifest = predictor.manifest
     sources = [absolute(one) for one in _texts(source)]
     lists = {f'content of {one}': digest_of(one) for one in sources if is_list(one)}
-    return replace(manifest, job={**manifest.job, 'source': sources, 'column': column, **lists})
+    return replace(
+        manifest, job={**_without_text(manifest.job), 'source': sources, 'column': column, **lists}
+    )
+
+
+def _without_text(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides results, without text features: on another processor, they differ a little.
+
+    They follow from what is left: weights, names, and templates, which a file may hold.
+    """
+    return {
+        key: list(load_templates(value))
+        if key.endswith('.templates') and isinstance(value, str)
+        else value
+        for key, value in job.items()
+        if not (TEXT.search(key) and str(value).startswith('tensor '))
+    }
 
 
 def _texts(source: Sources) -> list[str]:
@@ -259,7 +291,8 @@ def _begun(place: Place) -> Manifest | None:
     content = place.read(MANIFEST)
     if content is not None:
         return Manifest.decode(content, f'{place.address}/{MANIFEST}')
-    if not place.is_empty() and place.files() != [f'_{LISTING}']:
+    others = {name for name in place.files() if not ray_job.PART.fullmatch(name)}
+    if not place.is_empty() and (others - {f'_{LISTING}'} or not place.files()):
         raise FileExistsError(
             f'{place.address} is not empty and holds no results of such a job: name another folder'
         )
@@ -274,7 +307,7 @@ def summarise(place: Place, listing: Listing) -> Summary:
     """Count what is there, and find what is not.
 
     Raises:
-        JobError: A row is there twice, or of no image.
+        JobError: A row is there twice, or of no image; or the file of a tar is not there.
     """
     import pyarrow as pa
     from pyarrow import compute
@@ -283,7 +316,8 @@ def summarise(place: Place, listing: Listing) -> Summary:
     images = errors = 0
     examples: list[str] = []
     ids = [np.zeros(0, np.int64)]
-    columns = ['id', 'error', *(['images', 'errors'] if tars else [])]
+    files: list[str] = []
+    columns = ['id', 'error', *(['images', 'errors', 'file'] if tars else [])]
     for table in ray_job.done_rows(place, listing.kind, columns):
         ids.append(table.column('id').to_numpy())
         wrong = table.column('error').drop_null()
@@ -292,6 +326,7 @@ def summarise(place: Place, listing: Listing) -> Summary:
         if tars:
             images += sum(table.column('images').to_pylist())
             errors += sum(table.column('errors').to_pylist())
+            files += table.column('file').to_pylist()
         else:
             images += table.num_rows
     done = np.concatenate(ids)
@@ -300,6 +335,14 @@ def summarise(place: Place, listing: Listing) -> Summary:
         raise ray_job.JobError(
             f'{place.address} has {len(done)} rows of {len(listing.ids)} images, some of them '
             'twice: write to another folder'
+        )
+    folders = {file.rpartition('/')[0] for file in files}
+    there = {f'{one}/{name}'.lstrip('/') for one in folders for name in place.files(one)}
+    if set(files) - there:
+        raise ray_job.JobError(
+            f'{place.address} lacks {min(set(files) - there)}, which its ledger names: it was '
+            'removed, or a worker wrote it to a disk that is not shared. Write to another folder, '
+            'which all machines share'
         )
     named = []
     if len(missing):

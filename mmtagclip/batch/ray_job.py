@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT = '_checkpoint'
 PENDING = '.pending.parquet'
+PART = re.compile(r'\.[0-9a-f]{32}\.part')  # what a killed process was writing
 LEDGER = '_ledger'
 # Bounds, so that a worker that dies again and again ends the job. Ray's defaults are endless.
 TRIES = 3  # of a block, then it is left to the next pass
-RESTARTS = 30  # of a worker
+RESTARTS = 30  # of a worker, besides those that lost blocks cost
 LOST_BLOCKS = 10  # in a pass, or a twentieth of its blocks; more end the job
 NEXT_PASS = 100  # times smaller blocks, down to one row
 STARTS = 3  # of Ray on this machine
@@ -233,9 +235,9 @@ class Cluster:
             'include_dashboard': False,
         }
         if self.address == 'local':
-            wanted = (self._workers or 1) + OTHER_CPUS
-            # Logical ones: they only say how much runs at once.
-            quiet['num_cpus'] = max(os.cpu_count() or 1, wanted)
+            # Logical ones, which only say how much runs at once: a worker for each real one.
+            wanted = (self._workers or _cpus()) + OTHER_CPUS
+            quiet['num_cpus'] = max(_cpus(), wanted)
         else:
             del quiet['include_dashboard']
         for left in range(STARTS - 1, -1, -1):
@@ -284,6 +286,13 @@ class Cluster:
                 f'{_number(workers * self.gpus, "GPU")}, and the cluster has {gpus:g}'
             )
         self.workers = workers
+
+
+def _cpus() -> int:
+    """The CPUs of this machine that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _number(count: float, what: str) -> str:
@@ -401,7 +410,8 @@ def _one_pass(
                 ),
                 num_cpus=1,
                 num_gpus=cluster.gpus or None,
-                max_restarts=RESTARTS,
+                # Ray waits forever once no worker is left: the bound on lost blocks comes first.
+                max_restarts=TRIES * (context.max_errored_blocks + 1) + RESTARTS,
                 max_task_retries=TRIES - 1,
             )
             dataset.write_parquet(target, filesystem=filesystem)
@@ -494,6 +504,8 @@ def clean(place: Place, kind: str) -> None:
             place.remove(name)
     for name in place.files(CHECKPOINT, PENDING):
         place.remove(f'{CHECKPOINT}/{name}')
+    for name in filter(PART.fullmatch, place.files()):
+        place.remove(name)
 
 
 def _pending(place: Place) -> list[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .encoder import DenseEncoder
 
 WEIGHTS = ('obj_proj.weight', 'obj_proj.bias')
+# The CLIP of the released file, which does not say it.
+RELEASED = 'ViT-B-16 (laion2b_s34b_b88k)'
 DECODER = ('bkg_decoder.weight', 'bkg_decoder.bias')
 
 
@@ -36,8 +38,8 @@ class LearntPooling(nn.Module):
         channels: Output channels of the 3x3 convolution. Published: 256. Ignored with a
             checkpoint.
         objectness: Whether there is the 1x1 convolution. Ignored with a checkpoint.
-        clip: Name of the CLIP that the file was trained with, for a file that does not say it, as
-            the released one does not. Only its width is checked by default.
+        clip: Name of the CLIP that the file was trained with, for a file that does not say it: by
+            default the released one's. Only the width is checked if it is None.
 
     Attributes:
         block: The block that it reads, from 0.
@@ -56,7 +58,7 @@ class LearntPooling(nn.Module):
         gamma: float = 0.2,
         channels: int = 256,
         objectness: bool = False,
-        clip: str | None = None,
+        clip: str | None = RELEASED,
     ) -> None:
         super().__init__()
         if channels < 1:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from ..images import MAX_PIXELS
-from ..labels import decode_runs
+from ..labels import decode_segmentation
 from ..records import parse_json
 
 PARTS = ('images', 'annotations', 'categories')
@@ -59,9 +58,6 @@ def read_coco(path: str | Path) -> COCO:
 def object_mask(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.ndarray:
     """The pixels of an object.
 
-    All is checked before pycocotools sees it: damaged run lengths and corners far away make it
-    read memory that is not its own, or end the process.
-
     Args:
         annotation: With ``segmentation``: polygons or run lengths.
         image: With ``height`` and ``width``.
@@ -73,20 +69,10 @@ def object_mask(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> np.n
         ValueError: The size or the segmentation is damaged; the message names it.
     """
     name, size = f'annotation {annotation.get("id")!r}', image_size(image)
-    found = annotation.get('segmentation')
-    if isinstance(found, Mapping):
-        try:
-            return decode_runs(found, size)
-        except ValueError as error:
-            raise ValueError(f'{name}: {error}') from None
-    if not isinstance(found, list) or not all(_is_polygon(one, size) for one in found):
-        raise ValueError(
-            f'{name} is damaged: its segmentation must be run lengths, or lists of at least 3 '
-            'corners in or near the image'
-        )
-    if not found:
-        return np.zeros(size, dtype=bool)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, *size))).astype(bool)
+    try:
+        return decode_segmentation(annotation.get('segmentation'), size)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
 
 
 def image_size(image: Mapping[str, Any]) -> tuple[int, int]:
@@ -106,17 +92,6 @@ def image_size(image: Mapping[str, Any]) -> tuple[int, int]:
             f'in pixels, {MAX_PIXELS} at most'
         )
     return height, width
-
-
-def _is_polygon(corners: Any, size: tuple[int, int]) -> bool:
-    """Whether these are at least 3 corners, none further from the image than it is large."""
-    if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
-        return False
-    height, width = size
-    return all(
-        type(side) in (int, float) and -limit <= side <= 2 * limit
-        for side, limit in zip(corners, (width, height) * (len(corners) // 2), strict=True)
-    )
 
 
 def _check(content: Mapping[str, Any]) -> None:

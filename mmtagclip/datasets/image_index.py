@@ -14,8 +14,9 @@ class ImageIndex(Generic[T]):
     """Entries that are found by the image's path as written, or else by its name.
 
     The name is the file name without folder and ending. If several entries have
-    this name, the first of these rules with exactly one match decides: the written
-    path is the end of the requested path; the ending is the same.
+    this name, the first of these rules with exactly one match decides: the longest
+    written path that is the end of the requested path; the same without endings; the
+    ending is the same.
 
     Args:
         source: Source of the entries; for messages.
@@ -42,10 +43,26 @@ class ImageIndex(Generic[T]):
         named = self.by_name.get(image_stem(path), [])
         for found in (
             named,
-            [one for one in named if asked.parts[-len(one[0].parts) :] == one[0].parts],
+            _longest(one for one in named if _is_end(asked, one[0])),
+            _longest(one for one in named if _is_end(_bare(asked), _bare(one[0]))),
             [one for one in named if one[0].suffix == asked.suffix],
         ):
             if len(found) == 1:
                 return found[0][1]
         number = f'{len(named)} images' if named else 'no image'
         raise ValueError(f'{self.source} has {number} with the name of {path}')
+
+
+def _is_end(path: Path, end: Path) -> bool:
+    return path.parts[-len(end.parts) :] == end.parts
+
+
+def _bare(path: Path) -> Path:
+    return path.with_name(image_stem(path))
+
+
+def _longest(entries: Iterable[tuple[Path, T]]) -> list[tuple[Path, T]]:
+    """Those of the longest path."""
+    found = list(entries)
+    most = max((len(path.parts) for path, _ in found), default=0)
+    return [one for one in found if len(one[0].parts) == most]

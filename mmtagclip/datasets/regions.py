@@ -1,9 +1,10 @@
 """Load the regions of images: which of their pixels belong together."""
 
+import os
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ..images import image_stem
 from ..jobs.description import file_stamp
 from ..regions.files import RegionFile, read_regions, region_files
 from ..registry import TRANSFORMS
@@ -19,7 +20,7 @@ class LoadRegions(BaseTransform):
     It may be anywhere after the loading transform: regions are neither resized nor flipped.
 
     An image is found by its file name without ending; if several are called so, by as much of its
-    path as the folder or the file has.
+    path as the folder or the file has, the longest of several.
 
     Args:
         path: See :func:`mmtagclip.regions.region_files`.
@@ -65,8 +66,8 @@ class LoadRegions(BaseTransform):
         Raises:
             ValueError: There are none, or several files are called like the image.
         """
-        folder, _, name = path.rpartition('/')
-        return self._index.find('/'.join([*([folder] if folder else []), image_stem(name)]))
+        # Absolute: in a subfolder, 1.jpg is not the 1.jpg of the folder above.
+        return self._index.find(os.path.abspath(path))
 
     def _read(self, path: str, size: tuple[int, int]) -> np.ndarray:
         found = self.find(path)

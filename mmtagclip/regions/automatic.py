@@ -1,5 +1,6 @@
 """Regions of images that SAM and SAM 2 find without prompts."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -172,6 +173,8 @@ class SAM2Regions(AutomaticMasks):
         self.single_mask = single_mask
         self.name = model
         self.model, self._processor = _load_sam2(model, download)
+        # A file beside the weights, which decides what the model sees.
+        self.preprocessing = json.loads(self._processor.to_json_string())
 
     def masks(self, image: np.ndarray) -> list[np.ndarray]:
         """See :class:`AutomaticMasks`."""

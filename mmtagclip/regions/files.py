@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_masks
 
-from ..images import image_stem, read_index_mask
+from ..images import read_index_mask
+from ..labels import decode_segmentation
 
 KEY = 'instance_mask'  # of an .npz file, as CorrCLIP's
 ENDINGS = ('.npz', '.png')
@@ -48,7 +48,8 @@ def region_files(path: str | Path, min_score: float = 0.0) -> list[tuple[str, Re
     """List the images whose regions are in a folder or in a COCO file.
 
     Args:
-        path: A folder with one file per image, called like the image, also in subfolders: ``.npz``
+        path: A folder with one file per image, called like the image, also in subfolders, or the
+            ``--out`` of ``mmtagclip regions``: ``.npz``
             with the integers ``instance_mask`` ``(H, W)``, or ``.png``, grey of 8 or 16 bits. Or a
             COCO file with masks as RLE or polygons: ids are 1, 2, ... in the file's order. A mask
             hides those before it, or, if the annotations have a ``score``, those of a lower score.
@@ -56,7 +57,8 @@ def region_files(path: str | Path, min_score: float = 0.0) -> list[tuple[str, Re
             scores.
 
     Returns:
-        Path of each image without its ending, relative to the folder, and where its regions are.
+        Path of each image, and where its regions are: relative to the folder and without ending,
+        unless the file is called like ``1.jpg.png``; or as the COCO file has it.
 
     Raises:
         FileNotFoundError: There is nothing at this path.
@@ -67,11 +69,11 @@ def region_files(path: str | Path, min_score: float = 0.0) -> list[tuple[str, Re
     if path.is_dir():
         if min_score:
             raise ValueError(f'min_score is for a COCO file with scores, but {path} is a folder')
+        # The folder of `mmtagclip regions` holds them in one of its own.
+        if (path / 'manifest.json').is_file() and (path / 'regions').is_dir():
+            path = path / 'regions'
         found = [
-            (
-                file.relative_to(path).with_name(image_stem(file.with_suffix('').name)).as_posix(),
-                RegionFile(file),
-            )
+            (file.relative_to(path).with_suffix('').as_posix(), RegionFile(file))
             for file in sorted(path.rglob('*'))
             if file.suffix.lower() in ENDINGS
         ]
@@ -95,11 +97,10 @@ def region_files(path: str | Path, min_score: float = 0.0) -> list[tuple[str, Re
             size = int(image['height']), int(image['width'])
             if min(size) < 1:
                 raise ValueError(f'{image["file_name"]} is {size[1]}x{size[0]} pixels')
-            name = Path(image['file_name'])
             drawn = masks.get(image['id'], [])
             scores = [score for _, score in drawn] if scored else None
             entry = RegionFile(path, CocoImage(size, [mask for mask, _ in drawn], scores))
-            entries.append((name.with_name(image_stem(name)).as_posix(), entry))
+            entries.append((str(image['file_name']), entry))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f'{path} is no COCO file of masks ({type(error).__name__}: {error}): it needs images '
@@ -158,7 +159,10 @@ def _load(path: Path) -> np.ndarray:
         if not isinstance(ids, np.ndarray):
             raise ValueError(f'its {KEY!r} is no array')
         return ids
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: zipfile says so of methods, versions and passwords that it doesn't know.
+    except (
+        ValueError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
         raise ValueError(f'{path} is no .npz file of regions: {error}') from None
 
 
@@ -201,18 +205,14 @@ class _Decoded(Sequence):
         return len(self.image.masks)
 
     def __getitem__(self, index: Any) -> Any:
-        mask, size = self.image.masks[index], self.image.size
-        if isinstance(mask, list) or isinstance(mask['counts'], list):
-            runs = coco_masks.frPyObjects(mask, *size)
-            mask = coco_masks.merge(runs) if isinstance(runs, list) else runs
-        return coco_masks.decode(mask)
+        return decode_segmentation(self.image.masks[index], self.image.size)
 
 
 def _draw(path: Path, image: CocoImage) -> np.ndarray:
     """Paint the masks of an image of a COCO file."""
     try:
         return paint(_Decoded(image), image.size, image.scores)
-    except Exception as error:  # pycocotools raises bare ones
+    except ValueError as error:
         height, width = image.size
         raise ValueError(
             f'{path} has a mask that is neither RLE nor polygons of {height}x{width} pixels: '

@@ -56,8 +56,9 @@ class SAMImage:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """``(h', w')``, the patches that lie wholly in the image."""
-        return self.input_size[0] // PATCH, self.input_size[1] // PATCH
+        """``(h', w')``, the patches that lie wholly in the image; of a narrow one, at least 1."""
+        height, width = (max(1, side // PATCH) for side in self.input_size)
+        return height, width
 
 
 class ImageEncoder(nn.Module):

@@ -16,10 +16,12 @@ import pytest
 from pyarrow import parquet
 
 from mmtagclip import cli
-from mmtagclip.batch import Summary, make_listing, plan, ray_job, run
+from mmtagclip.apis.model_zoo import load_config
+from mmtagclip.batch import BatchPredictor, Summary, job, make_listing, plan, ray_job, run
 from mmtagclip.batch.job import summarise
 from mmtagclip.batch.loop import TarRead, members, predicted_images
 from mmtagclip.batch.places import Place
+from mmtagclip.models.taggers.open_names import AutoNames
 
 
 def make_tar(path, contents):
@@ -347,6 +349,68 @@ def test_a_file_that_was_being_written(tmp_path):
     with_rows(place, [2], 'w')
     with pytest.raises(ray_job.JobError, match='has 4 rows of 3 images, some of them twice'):
         summarise(place, listing)
+
+
+def test_what_a_killed_process_was_writing(tmp_path):
+    place = Place(str(tmp_path / 'out'))
+    part = tmp_path / 'out' / f'.{"0a" * 16}.part'
+    part.parent.mkdir()
+    part.touch()
+    assert job._begun(place) is None  # a listing takes minutes: the next start makes another
+    ray_job.clean(place, 'images')
+    assert not part.exists()
+    part.with_name('.notes.part').touch()
+    with pytest.raises(FileExistsError, match='is not empty and holds no results'):
+        job._begun(place)
+
+
+def test_a_ledger_whose_file_is_not_there(tmp_path):
+    for name in 'ab':
+        make_tar(tmp_path / f'{name}.tar', {})
+    place = Place(str(tmp_path / 'out'))
+    tars = [tmp_path / 'a.tar', tmp_path / 'b.tar']
+    listing = make_listing(tars, place, name='_listing.parquet')
+    columns = {'id': [0, 1], 'file': ['a.parquet', 'x/b.parquet'], 'images': [3, 4]}
+    columns |= {'errors': [0, 1], 'error': pa.array([None, None], pa.string())}
+    files = [tmp_path / 'out' / name for name in ('_ledger/x.parquet', *columns['file'])]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.table(columns), file)
+    assert str(summarise(place, listing)) == '7 images, 1 errors, 0 missing'
+    files[-1].unlink()
+    with pytest.raises(ray_job.JobError, match=r'lacks x/b\.parquet, which its ledger names'):
+        summarise(place, listing)
+
+
+def test_a_job_goes_on_on_another_processor(tmp_path, tagger):
+    """Whose text features have other last digits; other templates are another job."""
+    (tmp_path / 'templates.txt').write_text('a {}.\n')
+    settings = {'threads': 1, 'model': load_config('tagclip_demo')}
+    settings['model'].model.templates = str(tmp_path / 'templates.txt')
+    one = BatchPredictor(**settings)
+    facts = job._manifest(one, tmp_path, 'path').job
+    for names in (one.names, one.inferencer.model.names):
+        names.text.mul_(1 + 1e-6)
+    assert one.manifest.job != facts
+    assert job._manifest(one, tmp_path, 'path').job == facts
+    (tmp_path / 'templates.txt').write_text('the {}.\n')
+    two = job._manifest(BatchPredictor(**settings), tmp_path, 'path').job
+    changed = {key for key in facts if facts[key] != two[key]}
+    assert changed == {'model.templates'}
+
+
+def test_settings_mean_the_same_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('t.txt', 'd.json', 'l.txt', 'c.txt'):
+        Path(name).touch()
+    settings = {'thresholds': 't.txt', 'descriptions': Path('d.json'), 'labels': 'l.txt'}
+    found = job.portable(
+        {'model': 'tagclip_demo', 'classes': AutoNames(captions='c.txt'), **settings}
+    )
+    assert found['classes'] == AutoNames(captions=str(tmp_path / 'c.txt'))
+    assert {name: found[name] for name in settings} == {
+        name: str(tmp_path / path) for name, path in settings.items()
+    }
 
 
 def test_columns_are_read_without_the_rest(monkeypatch):

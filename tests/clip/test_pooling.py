@@ -26,7 +26,7 @@ def released(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def encoder(released):
-    return seeds.encoder(SelfOnlyLastBlock(), pooling=LearntPooling(released), **CLIP)
+    return seeds.encoder(SelfOnlyLastBlock(), pooling=LearntPooling(released, clip=None), **CLIP)
 
 
 def image(encoder):
@@ -95,6 +95,8 @@ def test_another_clip_is_refused(encoder, released, tmp_path):
 
     with pytest.raises(ValueError, match=r'last.pt was trained with ViT-B-16 \(laion\), not with'):
         load(released, clip='ViT-B-16 (laion)')
+    with pytest.raises(ValueError, match=r'trained with ViT-B-16 \(laion2b_s34b_b88k\), not with'):
+        load(released)  # which is the published file
     started = load(released, clip='CLIP')
     assert started.channels == 10
     fresh = LearntPooling()
@@ -103,7 +105,7 @@ def test_another_clip_is_refused(encoder, released, tmp_path):
     wide = {**STATE, 'obj_proj.weight': torch.zeros(10, 768, 3, 3)}
     torch.save({'model_state_dict': wide}, tmp_path / 'wide.pt')
     with pytest.raises(ValueError, match='a CLIP of width 768, not with CLIP, whose width is 24'):
-        load(tmp_path / 'wide.pt')
+        load(tmp_path / 'wide.pt', clip=None)
     torch.save({'obj_proj.weight': torch.zeros(1)}, tmp_path / 'other.pt')
     with pytest.raises(ValueError, match=r'holds no learnt pooling: it needs obj_proj\.weight'):
         load(tmp_path / 'other.pt')

@@ -9,7 +9,7 @@ from mmtagclip.datasets.coco import MAX_PIXELS, image_size, object_mask
 @pytest.mark.parametrize(
     ('segmentation', 'message'),
     [
-        (None, 'annotation 7 is damaged: its segmentation must be'),
+        (None, 'annotation 7: its segmentation must be'),
         ([[0, 0, 9e8, 0, 9e8, 9e8]], 'in or near the image'),
         ([[0, 0, 4, 0, 4, float('nan')]], 'in or near the image'),
         ([[0, 0, 4, 0, 4, -7]], 'in or near the image'),

@@ -25,6 +25,9 @@ def index(*images):
         (['a.jpg', 'a.png'], 'x/a.png', 'a.png'),
         (['x/a.jpg', 'y/a.png'], 'z/a.png', 'y/a.png'),
         (['a.JPG', 'b'], 'a.jpg', 'a.JPG'),
+        (['a.jpg', 'x/a.jpg', 'y/x/a.jpg'], '/z/x/a.jpg', 'x/a.jpg'),
+        (['a', 'x/a'], '/z/x/a.jpg', 'x/a'),
+        (['x/a', 'y/a'], '/z/y/a.jpg', 'y/a'),
     ],
 )
 def test_an_image_is_found(images, path, found):

@@ -94,6 +94,7 @@ def parts(encoder_config, sam3_config, checkpoint, state_dict, tmp_path_factory)
     pooling = {
         'type': 'mmtagclip.LearntPooling',
         'checkpoint': str(folder / 'pooling.safetensors'),
+        'clip': None,
     }
     bank_processor = {'type': 'mmtagclip.BankProcessor', 'bank': bank, 'source': timm}
     references, other_references = (

@@ -1,10 +1,12 @@
 """Regions by SAM and SAM 2: published ids, painting, and what is refused."""
 
+import shutil
 from functools import partial
 
 import numpy as np
 import pytest
 
+from mmtagclip.jobs.identity import identity
 from mmtagclip.regions import RegionSource, SAM2Regions, SAMRegions, paint
 from mmtagclip.regions.automatic import by_area
 from mmtagclip.registry import MODELS
@@ -74,6 +76,16 @@ def test_sam_2_draws_one_mask_per_point_or_three(sam2):
     ids = single(IMAGE)
     assert ids.shape == (128, 192)
     assert ids.max() >= 1
+
+
+def test_what_prepares_the_images_of_sam_2_decides_the_regions(sam2, tmp_path):
+    folder = tmp_path / 'sam2'
+    shutil.copytree(sam2.removeprefix('local-dir:'), folder)
+    path = folder / 'preprocessor_config.json'
+    path.write_text(path.read_text().replace('0.485', '0.5'))
+    facts = [identity(SAM2Regions(one)) for one in (sam2, f'local-dir:{folder}')]
+    assert facts[0]['preprocessing']['image_mean'][0] == 0.485
+    assert facts[1]['preprocessing']['image_mean'][0] == 0.5
 
 
 def test_refusals(sam, sam2, tmp_path, monkeypatch):

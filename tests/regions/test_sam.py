@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmtagclip.regions import SAM
-from mmtagclip.regions.sam import ENTRIES, block_attention, neighbours, scaled
+from mmtagclip.regions.sam import ENTRIES, SAMImage, block_attention, neighbours, scaled
 from mmtagclip.registry import MODELS
 from tests import twins
 from tests.golden import GOLDEN
@@ -110,6 +110,8 @@ def test_sizes_are_rounded_as_in_released_code():
     assert scaled((112, 208), 1024) == (551, 1024)
     assert scaled((3, 4000), 1024) == (1, 1024)
     assert scaled((1, 9000), 1024) == (1, 1024)
+    narrow = SAMImage((16, 2000), scaled((16, 2000), 1024), torch.zeros(0))
+    assert narrow.grid == (1, 64)  # though no patch lies wholly in it
 
 
 def test_refusals(config, tmp_path, monkeypatch):

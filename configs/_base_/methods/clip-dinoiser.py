@@ -8,7 +8,6 @@ model = dict(
         pooling=dict(
             type='mmtagclip.LearntPooling',
             checkpoint='data/clip_dinoiser/last.pt',
-            clip='ViT-B-16 (laion2b_s34b_b88k)',
         ),
         positions='bicubic',
     ),

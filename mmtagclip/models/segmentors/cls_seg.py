@@ -279,7 +279,9 @@ class CLSSeg(TrainingFreeSegmentor[CAMNames]):
             return Masks(torch.from_numpy(found), None, plane_labels)
         planes = self._probabilities(maps, encoded.size, exponent)
         if self.post_processor is not None and labels:
-            planes = self.post_processor(torch.from_numpy(planes), encoded.original).numpy()
+            assert encoded.features is not None
+            there = torch.from_numpy(planes).to(encoded.features[0].patches.device)
+            planes = self.post_processor(there, encoded.original).cpu().numpy()
         found = np.full(encoded.size, IGNORED, dtype=np.int64)
         if len(planes):
             for rows in row_blocks(encoded.size):  # argmax copies the planes

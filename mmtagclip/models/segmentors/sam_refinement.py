@@ -182,7 +182,9 @@ class SAMRefinement(LabelProcessor):
                     chance = probability if chance is None else torch.maximum(chance, probability)
                     union = inside if union is None else union | inside
             if chance is not None and union is not None:
-                yield one.label, plane(masks, one.label) * chance * union
+                # CLS-SEG's masks are on the host, and SAM may be on a GPU.
+                chance = plane(masks, one.label).to(chance.device) * chance * union
+                yield one.label, chance.to(masks.labels.device)
 
     def answers(
         self, prompts: ClassPrompts, half: tuple[int, int], features: Tensor
@@ -205,7 +207,8 @@ class SAMRefinement(LabelProcessor):
             (torch.from_numpy(part).view(len(part), -1, 2).float() * scale).to(device)
             for part in (prompts.boxes, prompts.points)
         )
-        mask = prompts.mask[None] if self.published_prompt else prompts.mask[None, None]
+        mask = prompts.mask.to(device)
+        mask = mask[None] if self.published_prompt else mask[None, None]
         for start in range(0, len(points), PROMPTS):
             some = slice(start, start + PROMPTS)
             one = torch.ones(len(points[some]), 1, dtype=torch.int, device=device)

@@ -94,7 +94,7 @@ def config(encoder_config, tmp_path_factory):
     }
     path = tmp_path_factory.mktemp('pooling') / 'last.pt'
     torch.save({'epoch': 1, 'model_state_dict': state}, path)
-    pooling = {'type': 'mmtagclip.LearntPooling', 'checkpoint': str(path)}
+    pooling = {'type': 'mmtagclip.LearntPooling', 'checkpoint': str(path), 'clip': None}
     return {
         'type': 'mmtagclip.DirectSegmentor',
         'encoder': {**encoder_config, 'pooling': pooling},
