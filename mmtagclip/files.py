@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,25 +87,24 @@ def move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def write_whole_to(filesystem: Any, path: str, *content: Content) -> None:
+def write_whole_to(put: Callable[[str], Any], *content: Content) -> None:
     """Write a file of another store, such as a bucket, that appears whole under its name.
 
     It is written to a temporary file of this machine first: closing a stream to a store after an
     error would leave what was written so far under the name.
 
     Args:
-        filesystem: Of fsspec.
-        path: The file, as the file system names it.
+        put: Copies the file of this path to the store.
         *content: Its bytes, in parts.
 
     Raises:
-        OSError: The disk is full, or the store refuses the file.
+        OSError: The disk is full; also what ``put`` raises.
     """
     with tempfile.NamedTemporaryFile() as file:
         for part in content:
             file.writelines([part] if isinstance(part, bytes) else part)
         file.flush()
-        filesystem.put_file(file.name, path)
+        put(file.name)
 
 
 def write_image(path: str | Path, pixels: np.ndarray, **options: Any) -> None:

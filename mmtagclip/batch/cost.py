@@ -12,7 +12,7 @@ from .checks import check_counts
 from .fetch import fetch
 from .listing import listing_rows, make_listing
 from .loop import TarRead, members
-from .places import Place, file_system
+from .places import Place, file_system, reached
 from .predictor import BatchPredictor
 
 TRIAL = 200
@@ -125,12 +125,13 @@ def plan(
             raise ValueError(read_tar.error or f'{paths[0]} has no image, so nothing can be tried')
         names, contents = [list(one) for one in zip(*found, strict=True)]
     else:
-        names, contents = paths, fetch(paths)
+        names = paths
+        contents = [one if isinstance(one, bytes) else None for one in fetch(paths)]
     fetching = time.monotonic() - start
     read = sum(len(content or b'') for content in contents) / len(names)
     count = len(listing.ids)
     if listing.kind == 'tars':
-        sizes = [system.size(inner) for system, inner in map(file_system, paths)]
+        sizes = [_size(path) for path in paths]
         count = round(np.mean(sizes) * count / max(read, 1))
     start = time.process_time()
     for name, content in zip(names, contents, strict=True):
@@ -146,6 +147,12 @@ def plan(
         count, workers, rows_per_file, tried, tried - results.column('error').null_count, loading,
         fetching / tried, decoding / tried, computing / tried, read, written / tried,
     )  # fmt: skip
+
+
+def _size(path: str) -> int:
+    system, inner = file_system(path)
+    with reached(path):
+        return system.size(inner)
 
 
 def _chosen(place: Place, count: int, kind: str) -> list[str]:

@@ -14,8 +14,17 @@ from ..exports.parquet import parquet_content
 from ..extras import require
 from ..images import OPTIONAL as OPTIONAL_FORMATS
 from ..images import SUFFIXES, missing_formats, no_image, unread_sentence
-from .fetch import is_there
-from .places import Place, absolute, file_system, is_address
+from .fetch import is_folder, is_there
+from .places import (
+    Place,
+    absolute,
+    check_address,
+    file_system,
+    files_below,
+    is_address,
+    open_at,
+    protocols_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,6 +144,7 @@ class _Reader:
         self._left_out: list[Path] = []
         self._numbered: bool | None = None  # None until the first row is known
         self._ids: list[np.ndarray] = []
+        self._protocols: set[tuple[str, ...]] = set()  # of addresses in lists, checked
 
     def rows(self, sources: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Id and path of each row."""
@@ -184,9 +194,8 @@ class _Reader:
 
     def _source(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
         """Ids, or None, and paths, part by part."""
-        system, inner = file_system(source)
-        if system.isdir(inner):
-            yield from self._folder(source, system, inner)
+        if is_folder(source):
+            yield from self._folder(source)
         elif not is_list(source):
             if not is_there(source):
                 raise FileNotFoundError(f'no image, tar, list or folder at {source}')
@@ -194,14 +203,13 @@ class _Reader:
         elif not is_there(source):
             raise FileNotFoundError(f'there is no list {source}')
         else:
-            yield from self._list(source, system, inner)
+            yield from self._list(source)
 
-    def _folder(
-        self, source: str, system: Any, inner: str
-    ) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+    def _folder(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+        system, _ = file_system(source)
         missing = {suffix for kind in missing_formats() for suffix in OPTIONAL_FORMATS[kind]}
         readable = tuple(suffix for suffix in SUFFIXES if suffix not in missing)
-        found = sorted(system.find(inner))
+        found = sorted(files_below(source))
         chosen = [path for path in found if path.lower().endswith(readable)]
         if not chosen:
             chosen = [path for path in found if is_tar(path)]
@@ -222,7 +230,7 @@ class _Reader:
         if not lists:
             raise FileNotFoundError(no_image(source, [Path(path) for path in found]))
         for path in lists:
-            yield from self._list(self._named(path, source, system), system, path)
+            yield from self._list(self._named(path, source, system))
 
     def _named(self, path: str, source: str, system: Any) -> str:
         if not is_address(source):
@@ -230,20 +238,22 @@ class _Reader:
         _, chained, rest = absolute(source).partition('::')
         return system.unstrip_protocol(path) + chained + rest
 
-    def _list(
-        self, source: str, system: Any, inner: str
-    ) -> Iterator[tuple[np.ndarray | None, list[str]]]:
+    def _list(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
         folder = absolute(source).rpartition('/')[0]
 
         def full(path: str) -> str:
-            if '://' in path or os.path.isabs(path):
+            if '://' in path:
+                self._check_protocols(path)
+                return absolute(path)
+            if os.path.isabs(path):
                 return absolute(path)
             joined = f'{folder}/{path}'
             return joined if is_address(joined) else os.path.normpath(joined)
 
-        with system.open(inner, 'rb') as file:
+        with open_at(source) as file:
             if source.lower().endswith('.txt'):
-                lines = (line.rstrip('\r\n') for line in io.TextIOWrapper(file, 'utf-8-sig'))
+                text = io.TextIOWrapper(io.BufferedReader(file), 'utf-8-sig')
+                lines = (line.rstrip('\r\n') for line in text)
                 named = (full(line) for line in lines if line.strip())
                 try:
                     while part := list(itertools.islice(named, ROWS)):
@@ -254,6 +264,12 @@ class _Reader:
             for batch in self._batches(source, file):
                 ids, paths = self._columns(source, batch)
                 yield ids, [full(path) for path in paths]
+
+    def _check_protocols(self, path: str) -> None:
+        protocols = protocols_of(path)
+        if protocols not in self._protocols:
+            check_address(path)
+            self._protocols.add(protocols)
 
     def _batches(self, source: str, file: Any) -> Iterator[Any]:
         import pyarrow as pa
@@ -279,6 +295,11 @@ class _Reader:
                 f'{source} has no column {self.column!r}: it has {", ".join(names)}; name the '
                 'column of paths with --column, or column='
             )
+        for name in (self.column, 'id'):
+            if names.count(name) > 1:
+                raise ValueError(
+                    f'{source} has {names.count(name)} columns {name!r}: rename all but one'
+                )
 
     def _columns(self, source: str, batch: Any) -> tuple[np.ndarray | None, list[str]]:
         import pyarrow as pa

@@ -1,7 +1,7 @@
 """What a process does with rows of a listing: fetch, predict, and pass the results on."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..exports.results import printable
 from ..images import SUFFIXES
 from .fetch import fetch, is_there
-from .places import file_system
+from .places import is_address, open_at
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,12 +39,24 @@ def predicted_images(predictor: 'BatchPredictor', rows: Any) -> Iterator['pa.Tab
             contents = ahead.pop().result()
             for after in parts[number + 1 : number + 2]:
                 ahead.append(pool.submit(fetch, after.column('path').to_pylist()))
-            columns = [
-                part.column('id'),
-                part.column('path'),
-                pa.array(contents, pa.large_binary()),
-            ]
-            yield predictor(pa.Table.from_arrays(columns, ['id', 'image', 'bytes']))
+            read = [one if isinstance(one, bytes) else None for one in contents]
+            columns = [part.column('id'), part.column('path'), pa.array(read, pa.large_binary())]
+            results = predictor(pa.Table.from_arrays(columns, ['id', 'image', 'bytes']))
+            yield _with_errors(results, contents)
+
+
+def _with_errors(results: 'pa.Table', contents: Sequence[bytes | str | None]) -> 'pa.Table':
+    """Results that say why an image could not be fetched, where a text says it."""
+    import pyarrow as pa
+
+    if not any(isinstance(one, str) for one in contents):
+        return results
+    index = results.schema.get_field_index('error')
+    errors = results.column(index).to_pylist()
+    said = [
+        one if isinstance(one, str) else error for one, error in zip(contents, errors, strict=True)
+    ]
+    return results.set_column(index, results.schema.field(index), pa.array(said, pa.string()))
 
 
 @dataclass
@@ -97,11 +109,11 @@ def predicted_tar(predictor: 'BatchPredictor', path: str, read: TarRead) -> Iter
 
 
 def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each image in a tar, until its end or a damaged place."""
-    system, inner = file_system(path)
-    if not is_there(path):
-        read.error = f'there is no tar {path}'
-        return
+    """Name and content of each image in a tar, until its end or a damaged place.
+
+    Raises:
+        OSError: It can't be reached now.
+    """
     ended = False
 
     class Member(tarfile.TarInfo):
@@ -115,8 +127,11 @@ def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
                 raise
 
     try:
+        if not is_there(path):
+            read.error = f'there is no tar {path}'
+            return
         with (
-            system.open(inner, 'rb') as file,
+            open_at(path) as file,
             tarfile.open(fileobj=file, mode='r|*', tarinfo=Member) as tar,
         ):
             for member in tar:
@@ -128,7 +143,7 @@ def members(path: str, read: TarRead) -> Iterator[tuple[str, bytes]]:
             read.error = f'{path} is a damaged or truncated tar: it has no end mark'
     except (tarfile.TarError, EOFError) as error:
         read.error = f'{path} is a damaged or truncated tar: {error}'
-    except OSError as error:
-        if type(error).__name__ != 'BadGzipFile':
-            raise OSError(f'{path} could not be fetched: {error}') from error
-        read.error = f'{path} is a damaged or truncated tar: {error}'
+    except PermissionError as error:
+        if is_address(path):  # of a store, a later try may help
+            raise
+        read.error = str(error)

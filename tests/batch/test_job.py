@@ -1,7 +1,9 @@
 """Jobs in this process, and what is refused before an engine starts."""
 
+import errno
 import http.server
 import io
+import os
 import shutil
 import tarfile
 import threading
@@ -23,14 +25,15 @@ from mmtagclip.models.taggers.open_names import AutoNames
 
 
 def make_tar(path, contents):
-    """Write a tar, and return its bytes."""
+    """Write a tar if there is a path, and return its bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode='w') as tar:
         for name, content in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    path.write_bytes(buffer.getvalue())
+    if path is not None:
+        path.write_bytes(buffer.getvalue())
     return buffer.getvalue()
 
 
@@ -51,6 +54,47 @@ def test_one_file_without_an_engine_has_the_command_lines_rows(tmp_path, folder,
     assert found.schema.metadata[b'classes'] == wanted.schema.metadata[b'classes']
     assert cli.main(['tag', str(tmp_path / 'names.txt'), '--out', str(here), *model]) == 2
     assert 'exists already' in capsys.readouterr().err
+
+
+def test_files_that_can_never_be_read_are_rows_as_of_the_command_line(
+    tmp_path, folder, scenes, capsys, monkeypatch
+):
+    good, loop, locked = (str(folder / name) for name in (*list(scenes)[:1], 'loop.jpg', 'bad.jpg'))
+    os.symlink('loop.jpg', loop)
+    real = io.open
+
+    def lock(path, *args, **options):
+        if str(path) == locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), locked)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr('builtins.open', lock)
+    monkeypatch.setattr(io, 'open', lock)
+    (tmp_path / 'names.txt').write_text(f'{good}\n{loop}\n{locked}\n')
+    here, there = tmp_path / 'here.parquet', tmp_path / 'there.parquet'
+    model = ['--model', 'tagclip_demo', '--quiet', '--device', 'cpu']
+    assert cli.main(['tag', str(tmp_path / 'names.txt'), '--out', str(here), *model]) == 1
+    assert cli.main(['tag', good, loop, locked, '--out', str(there), *model]) == 1
+    found, wanted = parquet.read_table(here), parquet.read_table(there)
+    assert found.drop_columns(['id']).equals(wanted)
+    assert found.schema.metadata[b'classes'] == wanted.schema.metadata[b'classes']
+    assert found.column('error').to_pylist() == [
+        None, f'no image at {loop}', f"[Errno 13] Permission denied: '{locked}'",
+    ]  # fmt: skip
+    assert plan(tmp_path / 'names.txt', model='tagclip_demo').errors == 2
+
+
+def test_a_tar_that_can_never_be_read(tmp_path, monkeypatch):
+    def lock(self, path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    (tmp_path / 'a.tar').touch()
+    os.symlink('b.tar', tmp_path / 'b.tar')
+    monkeypatch.setattr(type(fsspec.filesystem('file')), '_open', lock)
+    for name, error in (('a', "[Errno 13] Permission denied: '{}'"), ('b', 'there is no tar {}')):
+        path, read = str(tmp_path / f'{name}.tar'), TarRead()
+        assert list(members(path, read)) == []
+        assert read.error == error.format(path)
 
 
 def test_one_file_in_a_store(folder, capsys):
@@ -104,7 +148,7 @@ def test_a_tar_in_a_store_that_refuses(monkeypatch):
         raise PermissionError('403')
 
     monkeypatch.setattr(memory, 'info', overloaded)
-    with pytest.raises(OSError, match=r'memory://a\.tar could not be fetched: 403'):
+    with pytest.raises(OSError, match=r'memory://a\.tar can not be reached: 403'):
         list(members('memory://a.tar', TarRead()))
 
 
@@ -125,12 +169,32 @@ def test_a_tar_that_can_not_be_reached_now():
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f'http://127.0.0.1:{server.server_port}'
-        with pytest.raises(OSError, match=r'/a\.tar could not be fetched: 503'):
+        with pytest.raises(OSError, match=r'/a\.tar can not be reached: 503'):
             list(members(f'{address}/a.tar', TarRead()))
         read = TarRead()
         assert list(members(f'{address}/no.tar', read)) == []
         assert read.error == f'there is no tar {address}/no.tar'
         server.shutdown()
+
+
+@pytest.mark.parametrize('error', [RuntimeError('503'), EOFError('503'), OSError('503')])
+def test_a_tar_that_breaks_off_at_a_store(monkeypatch, scenes, error):
+    """An error of the store's own kind, even one that tarfile knows, is not the tar's."""
+    memory = fsspec.filesystem('memory')
+    whole = make_tar(None, scenes)
+
+    class Torn(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > len(whole) // 2:
+                raise error
+            return super().read(size)
+
+    monkeypatch.setattr(type(memory), 'info', lambda *_: {'type': 'file'})
+    monkeypatch.setattr(type(memory), 'open', lambda *_, **__: Torn(whole))
+    read = TarRead()
+    with pytest.raises(OSError, match=r'^memory://a\.tar can not be reached: 503$'):
+        list(members('memory://a.tar', read))
+    assert read.error is None
 
 
 def test_tars_that_end_early_are_told(tmp_path):
@@ -366,6 +430,7 @@ class Recorder:
     def open(self, path, mode, **options):
         """Keep the options."""
         self.options.append(options)
+        return io.BytesIO()
 
 
 @pytest.mark.parametrize(
