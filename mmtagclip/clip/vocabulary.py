@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .class_files import (
 )
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
+# No name of a list is longer, with some room. Longer texts are not compared with their names.
+LONGEST_LIST = 40
 ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl', '.xml')
 # Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
 # row of these two alone is no header; the words of ALONE are one even in a table of one column.
@@ -145,7 +148,7 @@ class Vocabulary:
         if isinstance(source, Vocabulary):
             return source
         if isinstance(source, str) and source in IMAGENET:
-            return cls._of(imagenet_rows(source))
+            return _imagenet(source)
         if isinstance(source, str | Path):
             path = find_list(source)
             rows = _file_rows(path)
@@ -174,6 +177,12 @@ class Vocabulary:
             classes.append(phrases)
             names.append(name or (phrases[0] if phrases else ''))
         return cls(tuple(classes), tuple(names))
+
+
+@cache
+def _imagenet(name: str) -> Vocabulary:
+    """A list of timm's, which takes half a second to put together."""
+    return Vocabulary._of(imagenet_rows(name))
 
 
 def parse_names(text: str, files: bool = True) -> Vocabulary:
@@ -220,7 +229,7 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
             "or, in Python, a tagger's classes=AutoNames(). If it is a class, write "
             f'{text + ","!r}'
         )
-    near = _near_lists(text) if alone else []
+    near = _near_lists(text) if alone and len(text) <= LONGEST_LIST else []
     if near:
         raise ValueError(
             f'{text!r} is no built-in list; did you mean {" or ".join(near)}? If it is a class, '

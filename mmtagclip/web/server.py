@@ -137,7 +137,7 @@ class Server:
     """The endpoints.
 
     All state is read and changed on the event loop only, so it needs no lock. The model, the
-    decoder and the drawings run in threads, each in a line of its own.
+    decoder, the reading of questions and the drawings run in threads, each in a line of its own.
 
     Attributes:
         model: A tagger or segmentor, or an inferencer of it.
@@ -158,6 +158,7 @@ class Server:
         self.buffered = 0
         self.line = Line(waiting=self.limits.waiting)
         self.decoding = Line()
+        self.reading = Line()
         self.drawing = Line(workers=2)
         self.inferencer = inferencer_of(self.model, self.limits.encoder_side)
         self.model = self.inferencer.model
@@ -226,9 +227,11 @@ class Server:
     async def ask(self, request: Request) -> Response:
         """Answer a question about an image: JSON of names and thresholds."""
         key, session = self._session(request)
-        async with self._body(request, self.limits.question_bytes, 'The question') as body:
-            question = await run_in_threadpool(self._question, body)
-        async with self.line.place(request):
+        async with (
+            self._body(request, self.limits.question_bytes, 'The question') as body,
+            self.line.place(request),
+        ):
+            question = await self.reading.run(request, self._question, body)
             session.answer, response = await self.line.run(
                 request, self._answer, session.analysis, *question
             )
