@@ -450,6 +450,19 @@ def test_lvis_classes_keep_their_names(tmp_path):
         ('a.yaml', 'bell\n', ValueError, 'holds no list of names'),
         ('a.json', '[' * 100000, ValueError, 'is neither JSON nor YAML'),
         ('a.xml', '<View/>', ValueError, r'a\.xml: the label config has no'),
+        (
+            'a.yml',
+            '\n'.join(['- &a0 [x, x]', *(f'- &a{i} [*a{i - 1}, *a{i - 1}]' for i in range(1, 30))]),
+            ValueError,
+            r'a\.yml has the YAML alias \*a0 in line 2: write out',
+        ),
+        ('a.yml', 'a: &x {b: c}\nd: {<<: *x}\n', ValueError, r'alias \*x in line 2'),
+        (
+            'a.yml',
+            f'- [{"x" * 900}, [{"y" * 900}]]',
+            TypeError,
+            r"has \['y+\.\.\.y+'\] of type list$",
+        ),
         ('a.yml', '!!python/object/apply:os.abort []\n', ValueError, 'is neither JSON nor YAML'),
     ],
 )
