@@ -21,7 +21,7 @@ from ..models.taggers.open_names import AutoNames
 from . import ray_job
 from .checks import check_counts
 from .fetch import digest_of
-from .listing import LISTING, Listing, is_list, listing_rows, make_listing, read_listing
+from .listing import LISTING, Listing, expanded, is_list, listing_rows, make_listing, read_listing
 from .loop import TarRead, predicted_images, predicted_tar
 from .places import Place, absolute, write_at
 from .predictor import BatchPredictor
@@ -257,7 +257,12 @@ def _absolute_file(path: str | os.PathLike) -> str:
 def _manifest(predictor: BatchPredictor, source: Sources, column: str) -> Manifest:
     manifest = predictor.manifest
     sources = [absolute(one) for one in _texts(source)]
-    lists = {f'content of {one}': digest_of(one) for one in sources if is_list(one)}
+    lists = {
+        f'content of {one}': digest_of(one)
+        for text in sources
+        if is_list(text)
+        for one in expanded(text)
+    }
     return replace(
         manifest, job={**_without_text(manifest.job), 'source': sources, 'column': column, **lists}
     )

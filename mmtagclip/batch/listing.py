@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,8 +20,9 @@ from .places import (
     Place,
     absolute,
     check_address,
-    file_system,
     files_below,
+    files_like,
+    full_name,
     is_address,
     open_at,
     protocols_of,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 LIST_ENDINGS = ('.txt', '.csv', '.parquet')
 TAR_ENDINGS = ('.tar', '.tar.gz', '.tgz')
 LISTING = 'listing.parquet'
+RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')  # of names, as shells and webdataset write it
 ROWS = 100_000  # per row group of a listing
 
 
@@ -124,6 +127,34 @@ def listing_rows(place: Place, name: str = LISTING, rows: int = 1000) -> Iterato
         yield from parquet.ParquetFile(file).iter_batches(rows)
 
 
+def expanded(source: str) -> list[str]:
+    """The sources that a pattern names; any other source as it is.
+
+    Args:
+        source: With ``{000..999}`` it stands for each number. Where there is nothing of that name,
+            ``*``, ``?`` and ``[a-z]`` stand for parts of a name, and ``**`` for folders.
+
+    Raises:
+        FileNotFoundError: Nothing fits the pattern.
+        OSError: It can't be told now.
+    """
+    found = RANGE.search(source)
+    if found:
+        first, last = found.groups()
+        numbers = (f'{number:0{len(first)}}' for number in range(int(first), int(last) + 1))
+        return [
+            one
+            for number in numbers
+            for one in expanded(source[: found.start()] + number + source[found.end() :])
+        ]
+    if not any(mark in source for mark in '*?[') or is_there(source):
+        return [source]
+    names = files_like(source)
+    if not names:
+        raise FileNotFoundError(f'nothing is called like {source}')
+    return names
+
+
 def is_tar(path: str) -> bool:
     """Whether a path has the ending of a tar."""
     return path.lower().endswith(TAR_ENDINGS)
@@ -149,7 +180,7 @@ class _Reader:
     def rows(self, sources: Sequence[str]) -> Iterator[tuple[int, str]]:
         """Id and path of each row."""
         number = 0
-        for source in sources:
+        for source in itertools.chain.from_iterable(map(expanded, sources)):
             for ids, paths in self._source(source):
                 if self._numbered is None:
                     self._numbered = ids is None
@@ -206,7 +237,6 @@ class _Reader:
             yield from self._list(source)
 
     def _folder(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
-        system, _ = file_system(source)
         missing = {suffix for kind in missing_formats() for suffix in OPTIONAL_FORMATS[kind]}
         readable = tuple(suffix for suffix in SUFFIXES if suffix not in missing)
         found = sorted(files_below(source))
@@ -220,7 +250,7 @@ class _Reader:
                 for path in found
                 if path not in kept and not PurePosixPath(path).name.startswith('.')
             ]
-            yield None, [self._named(path, source, system) for path in chosen]
+            yield None, [full_name(path, source) for path in chosen]
             return
         lists = [
             path
@@ -230,13 +260,7 @@ class _Reader:
         if not lists:
             raise FileNotFoundError(no_image(source, [Path(path) for path in found]))
         for path in lists:
-            yield from self._list(self._named(path, source, system))
-
-    def _named(self, path: str, source: str, system: Any) -> str:
-        if not is_address(source):
-            return path
-        _, chained, rest = absolute(source).partition('::')
-        return system.unstrip_protocol(path) + chained + rest
+            yield from self._list(full_name(path, source))
 
     def _list(self, source: str) -> Iterator[tuple[np.ndarray | None, list[str]]]:
         folder = absolute(source).rpartition('/')[0]

@@ -132,6 +132,25 @@ def open_at(address: str) -> io.RawIOBase:
     return _File(*file_system(address), address)
 
 
+def full_name(inner: str, address: str) -> str:
+    """Path or address of what a file system names, found at another path or address."""
+    if not is_address(address):
+        return inner
+    _, chained, rest = absolute(address).partition('::')
+    return file_system(address)[0].unstrip_protocol(inner) + chained + rest
+
+
+def files_like(address: str) -> list[str]:
+    """Paths or addresses of the files and folders that a pattern names, sorted.
+
+    Raises:
+        OSError: It can't be told now.
+    """
+    system, inner = file_system(address)
+    with reached(address):
+        return [full_name(one, address) for one in sorted(system.glob(inner))]
+
+
 def files_below(address: str) -> Iterator[str]:
     """Every file below a folder, as the file system names it, in no order; links are not followed.
 

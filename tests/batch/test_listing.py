@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import zipfile
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -15,7 +16,7 @@ from pyarrow import parquet
 from mmtagclip import cli
 from mmtagclip.batch import make_listing
 from mmtagclip.batch.fetch import digest_of, fetch, is_there
-from mmtagclip.batch.listing import read_listing
+from mmtagclip.batch.listing import expanded, read_listing
 from mmtagclip.batch.places import Place, file_system, write_at
 
 
@@ -118,6 +119,31 @@ def test_sources_that_are_not_there(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='no image in'):
         make_listing(tmp_path / 'empty', tmp_path / 'l')
+
+
+def test_patterns(tmp_path):
+    for name in ('a1.jpg', 'a2.jpg', 'b[1].jpg', 'sub/a3.jpg', 'notes.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def listed(*sources):
+        make_listing([str(tmp_path / one) for one in sources], tmp_path / 'out')
+        rows = parquet.read_table(tmp_path / 'out' / 'listing.parquet').to_pylist()
+        return [str(Path(row['path']).relative_to(tmp_path)) for row in rows]
+
+    assert listed('a*.jpg', 'sub') == ['a1.jpg', 'a2.jpg', 'sub/a3.jpg']
+    assert listed('**/a?.jpg') == ['a1.jpg', 'a2.jpg', 'sub/a3.jpg']
+    assert listed('b[1].jpg') == ['b[1].jpg']  # there is one of this name
+    assert listed('a[13-9].jpg') == ['a1.jpg']
+    with pytest.raises(FileNotFoundError, match=r'nothing is called like .*/c\*\.jpg'):
+        listed('c*.jpg')
+    assert expanded('s3://b/{08..10}/{0..1}.tar') == [
+        f's3://b/{folder}/{tar}.tar' for folder in ('08', '09', '10') for tar in (0, 1)
+    ]
+    store = fsspec.filesystem('memory')
+    for name in ('/x/a.jpg', '/x/b.jpg'):
+        store.pipe_file(name, b'')
+    assert expanded('memory://x/*.jpg') == ['memory:///x/a.jpg', 'memory:///x/b.jpg']
 
 
 def test_a_folder_of_tars(tmp_path):
