@@ -45,7 +45,7 @@ class Limits:
     memory_bytes: int = 1_000_000_000
     names: int = 200
     name_length: int = 100
-    prompts_length: int = 200_000
+    prompts_length: int = 500_000
     waiting: int = 32
     connections: int = 512
     header_seconds: float = 10
