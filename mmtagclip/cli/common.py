@@ -203,7 +203,7 @@ def images_beside(args: argparse.Namespace, out: Path) -> tuple[list, list[Path]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     work = unfinished(out).resolve()
-    paths = [(path, path.resolve()) for path in unread]
+    paths = [(path, Path(os.path.realpath(path))) for path in unread]  # of links in a circle, too
     return images, [
         path for path, real in paths if real != out.resolve() and not real.is_relative_to(work)
     ]
