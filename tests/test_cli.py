@@ -420,6 +420,8 @@ def test_broken_configs_and_options_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         mmtagclip('tag', SCENES, *TAG, '--cfg-options', 'model.threshold')
     assert 'model.threshold: an option is KEY=VALUE' in capsys.readouterr().err
+    assert mmtagclip('tag', SCENES, *TAG, '--cfg-options', 'model.encoder=3') == 2
+    assert 'error: model.encoder must be a dict, not 3' in capsys.readouterr().err
     assert mmtagclip('segment', SCENES, *SEGMENT, '--classes', 'background,bell') == 2
     assert "'background' is label 0 already" in capsys.readouterr().err
     assert mmtagclip('models', 'zebra') == 2
@@ -605,6 +607,7 @@ def test_an_output_of_another_code_page_ends_no_run(tmp_path, monkeypatch, encod
         (KeyError('nothing'), 3, "KeyError: 'nothing'\nmmtagclip: this is a bug of mmtagclip"),
         (RuntimeError('shape'), 3, 'RuntimeError: shape\nmmtagclip: this is a bug of mmtagclip'),
         (MemoryError(), 2, 'mmtagclip: error: out of memory: try a smaller --batch-size'),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, 'error: out of memory'),
         (ValueError('wrong'), 2, 'mmtagclip: error: wrong\n'),
         (PermissionError(13, 'no', 'a.txt'), 2, 'mmtagclip: error: a.txt: no\n'),
         (OSError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a.\n'),

@@ -527,6 +527,7 @@ def test_what_others_wrote_into_a_side_file_is_kept(theirs, tmp_path):
     ('content', 'message'),
     [
         (b'not xml', 'is not XML'),
+        (b'<?xml version="1.0" encoding="foo"?><a/>', r'is not XML \(unknown encoding: foo\)'),
         (b'<html/>', 'is not XMP: it has no rdf:RDF'),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', 'has a document type'),
     ],
