@@ -261,13 +261,12 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypa
 def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys):
     out = tmp_path / 'masks'
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 0
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 2
-    assert 'exists already; add --overwrite' in capsys.readouterr().err
-    labels = (out / 'labels.jsonl').read_bytes()
-    (out / 'labels.jsonl').unlink()
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
     assert 'was begun by another job: classes was' in capsys.readouterr().err
-    (out / 'labels.jsonl').write_bytes(labels)
+    assert mmtagclip('segment', photos / '000045.jpg', *SEGMENT, '--out', out) == 2
+    assert 'has the results of other images, which would be lost' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
     assert (
         mmtagclip(
             'segment',
@@ -576,6 +575,12 @@ def test_checking_a_folder(photos, tmp_path, capsys):
     mask.write_bytes(b'other')
     assert mmtagclip('check', out) == 2
     assert '000040.jpg, is damaged' in capsys.readouterr().err
+    more = ['segment', photos / '000040.jpg', photos / '000045.jpg', *words[2:]]
+    assert mmtagclip(*more) == 0  # repaired, and extended
+    assert mmtagclip('check', out) == 0
+    assert '2 images, all as written' in capsys.readouterr().out
+    assert mmtagclip(*(word for word in more if word != '--quiet')) == 0
+    assert '2 of 2 images are done already' in capsys.readouterr().err
     assert mmtagclip('check', photos) == 2
     assert 'holds no results' in capsys.readouterr().err
 

@@ -235,7 +235,7 @@ def embed_images(
     """
     out = Path(out)
     check_embedding_file(out)
-    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+    if out.exists() and not replace and not only_clean_up_is_left(out):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     if on_error not in ('raise', 'skip'):
         raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
