@@ -25,6 +25,8 @@ from .vocabulary import Vocabulary
 # A tower that is not run beginning by beginning (prefixes.py) gets batches of this many prompts,
 # whose length is a multiple of STEP tokens, for the same reason as there: one shape of products.
 ROWS, STEP = 32, 8
+# Its tokens tell tokenizers apart.
+PROBE = 'a photo of 2 Zebras, e.g. "ünder" <b>it</b>'
 # Prompts that are tokenized, encoded and then written together.
 GROUP = 2048
 
@@ -232,9 +234,7 @@ class TextEncoder:
                 for name, value in self.clip.state_dict().items()
                 if not name.startswith('visual.')
             }
-            probe = self.tokenizer(
-                ['a photo of 2 Zebras, e.g. "ünder" <b>it</b>'], context_length=self.context_length
-            ).tolist()
+            probe = self.tokenizer([PROBE], context_length=self.context_length).tolist()
             architecture = architecture_digest(self.clip, without='visual')
             self._tower = f'{weights_digest(text)} {architecture} {probe}'
             self._open_clip = version('open_clip_torch')

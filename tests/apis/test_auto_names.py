@@ -9,7 +9,7 @@ import torch
 from mmtagclip.apis import TagInferencer
 from mmtagclip.cli import main
 from mmtagclip.clip import Vocabulary
-from mmtagclip.models import AutoNames
+from mmtagclip.models import AutoNames, CLIPEncoder
 from mmtagclip.models.taggers import open_names
 from tests.apis.conftest import ROOT, SCENES
 
@@ -67,6 +67,35 @@ def test_names_that_the_tokenizer_reads_as_one(demo_tagger):
     names = Vocabulary.load(['Bell', 'train', 'bell', 'TRAIN', 'dog'])
     kept = open_names.distinct_names(names, demo_tagger.model.encoder)
     assert kept.names == ('Bell', 'train', 'dog')
+
+
+def test_a_background_in_other_capitals_is_left_out(demo_tagger):
+    auto = AutoNames(('Bell', 'Train', 'Octopus', 'Sand'), count=4)
+    result = only(demo_tagger(SCENE, classes=auto, background=['sand', 'sky']))
+    given = only(demo_tagger(SCENE, classes=list(result.classes), background=['sky']))
+    assert np.array_equal(result.scores, given.scores)
+
+
+def test_captions_are_cached_for_their_tokenizer(demo_tagger, tmp_path, monkeypatch):
+    encoder, captions = demo_tagger.model.encoder, ('a train', 'two bells', 'sand')
+    monkeypatch.setattr(encoder, 'text_cache', tmp_path)
+    text = open_names.encode_captions(captions, encoder)
+    whole = encoder.tokenizer
+    assert whole(['a'], context_length=24).shape == (1, 24)
+
+    def backwards(texts, context_length=77):  # with a length of its own
+        return whole([one[::-1] for one in texts], context_length=context_length)
+
+    monkeypatch.setattr(CLIPEncoder, 'tokenizer', property(lambda self: backwards))
+    assert not torch.equal(open_names.encode_captions(captions, encoder), text)
+    monkeypatch.setattr(encoder, 'text_cache', '/proc/nowhere')
+    with pytest.warns(UserWarning, match='text features are not cached in /proc/nowhere'):
+        open_names.encode_captions(captions, encoder)
+    monkeypatch.setattr(
+        open_names, 'encode_text', lambda clip, tokens: torch.full((len(tokens), 128), torch.nan)
+    )
+    with pytest.raises(ValueError, match='the text feature of a caption is not finite'):
+        open_names.encode_captions(captions, encoder)
 
 
 def test_command(tmp_path, capsys):

@@ -30,6 +30,11 @@ from .sam3 import Answer, Phrase, Sam3
 from .tagging import build_tagger, encode_original
 from .text_head import Words, other_names
 
+NOT_FINITE = (
+    'what SAM 3 returns is not finite: the weights are damaged, or the dtype is too narrow for '
+    'them (try float32)'
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ConceptNames(SegNames):
@@ -335,6 +340,8 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
         assert encoded.image is not None
         vision = self.sam3.encode(encoded.image, self.preview.side)
         presence = self.sam3.presence(vision, [phrase.tokens for phrase in names.phrases])
+        if not presence.isfinite().all():
+            raise ValueError(NOT_FINITE)
         return [rows[index] for index in self.preview(presence)]
 
     def _scores(
@@ -362,10 +369,7 @@ class ConceptSegmentor(TrainingFreeSegmentor[ConceptNames]):
         ):
             presence, logits, masks, semantic = answer
             if not torch.isfinite(presence + logits.sum() + semantic.sum()):
-                raise ValueError(
-                    'what SAM 3 returns is not finite: the weights are damaged, or the dtype is '
-                    'too narrow for them (try float32)'
-                )
+                raise ValueError(NOT_FINITE)
             upright = Answer(
                 presence, logits, flip_back(masks, encoded.flip), flip_back(semantic, encoded.flip)
             )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,11 @@ from tqdm import tqdm
 
 from ...clip import Names, Vocabulary, encode_text, load_classes
 from ...clip.captions import cased_scores, names_in_captions, nearest_captions, read_captions
+from ...clip.loading import context_length
 from ...clip.matching import NameFinder
+from ...clip.text import PROBE
 from ...files import default_cache_dir, user_path, write_whole
+from ...version import __version__
 from ..clip_encoder import CLIPEncoder
 
 TEMPLATE = 'a photo of a {}.'
@@ -93,6 +97,8 @@ class OpenNames:
         self.text = encoder.encode_names(self.vocabulary, (TEMPLATE,)).to(device)
         self.captions = captions
         self.caption_text = None if captions is None else encode_captions(captions, encoder)
+        self._rows = _token_rows(self.vocabulary, encoder)
+        self._background_rows = _token_rows(background, encoder)
         self._finder = None if captions is None else NameFinder(self.vocabulary.phrases)
 
     def nearest(self, token: Tensor) -> list[int]:
@@ -125,16 +131,20 @@ class OpenNames:
             tuple(self.vocabulary.phrases[label] for label in labels),
             tuple(self.vocabulary.names[label] for label in labels),
         )
-        return self._encoder.names(classes, self.background.without(classes), self.templates)
+        # A list may have "Tree" where the background has "tree", which is one name.
+        taken = {self._rows[label] for label in labels}
+        kept = [place for place, row in enumerate(self._background_rows) if row not in taken]
+        background = Vocabulary(
+            tuple(self.background.phrases[place] for place in kept),
+            tuple(self.background.names[place] for place in kept),
+        )
+        return self._encoder.names(classes, background.without(classes), self.templates)
 
 
 def distinct_names(names: Vocabulary, encoder: CLIPEncoder) -> Vocabulary:
     """A list without names that the encoder's tokenizer reads as an earlier one."""
-    first = [phrases[0] for phrases in names.phrases]
-    rows = encoder.tokenizer(first)
-    kept = sorted(
-        {tuple(row): place for place, row in reversed(list(enumerate(rows.tolist())))}.values()
-    )
+    rows = _token_rows(names, encoder)
+    kept = sorted({row: place for place, row in reversed(list(enumerate(rows)))}.values())
     if len(kept) == len(names):
         return names
     return Vocabulary(
@@ -142,17 +152,32 @@ def distinct_names(names: Vocabulary, encoder: CLIPEncoder) -> Vocabulary:
     )
 
 
+def _token_rows(names: Vocabulary, encoder: CLIPEncoder) -> list[tuple[int, ...]]:
+    """Tokens of each class's first phrase."""
+    if not len(names):
+        return []
+    first = [phrases[0] for phrases in names.phrases]
+    tokens = encoder.tokenizer(first, context_length=context_length(encoder.clip))
+    return [tuple(row) for row in tokens.tolist()]
+
+
 def encode_captions(captions: Sequence[str], encoder: CLIPEncoder) -> Tensor:
     """Text features of captions ``(M, D)``, float16, of unit length, on the CPU.
 
     They are kept as one file in the folder of cached text features. A caption that is too long
     for the text tower is cut, as the captions of its training were.
+
+    Raises:
+        ValueError: A feature is not finite: the weights are damaged.
     """
     path = None
+    length = context_length(encoder.clip)
     if encoder.text_cache is not False:
         folder = encoder.text_cache
         folder = default_cache_dir() if folder in (None, True) else user_path(str(folder))
+        probe = encoder.tokenizer([PROBE], context_length=length).tolist()
         facts = [encoder.identity['weights'], encoder.identity['architecture'], list(captions)]
+        facts += [probe, __version__, torch.__version__]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         path = folder / 'captions' / f'{key}.safetensors'
         try:
@@ -165,11 +190,20 @@ def encode_captions(captions: Sequence[str], encoder: CLIPEncoder) -> Tensor:
     parts = []
     starts = range(0, len(captions), BATCH)
     for start in tqdm(starts, desc='Encoding captions', leave=False, disable=len(starts) < 2):
-        tokens = encoder.tokenizer(list(captions[start : start + BATCH])).to(device)
+        some = list(captions[start : start + BATCH])
+        tokens = encoder.tokenizer(some, context_length=length).to(device)
         with torch.no_grad():
             features = encode_text(encoder.clip, tokens)
         parts.append(F.normalize(features.float(), dim=-1).half().cpu())
     text = torch.cat(parts)
+    if not text.isfinite().all():
+        raise ValueError(
+            'the text feature of a caption is not finite: the weights are damaged or for another '
+            'model'
+        )
     if path is not None:
-        write_whole(path, save({'captions': text}))
+        try:
+            write_whole(path, save({'captions': text}))
+        except OSError as error:
+            warnings.warn(f'text features are not cached in {folder}: {error}', stacklevel=2)
     return text

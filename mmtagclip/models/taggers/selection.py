@@ -115,10 +115,10 @@ def relative_threshold(scores: 'Tensor', k: float) -> 'Tensor':
         k: Classes score above ``min + k * (max - min)``.
 
     Returns:
-        ``(..., F)`` bool; only the first class if all scores are equal.
+        ``(..., F)`` bool; where none is above it, as if all are equal, the first of the highest.
     """
     low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
     tags = scores > low + k * (high - low)
-    none = ~tags.any(-1)
-    tags[..., 0] |= none
-    return tags
+    highest = scores == high
+    first = highest & (highest.cumsum(-1) == 1)
+    return tags | (first & ~tags.any(-1, keepdim=True))

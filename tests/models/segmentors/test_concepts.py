@@ -545,3 +545,13 @@ def test_numbers_that_are_not_finite_are_refused(build, sam3, monkeypatch):
     )
     with pytest.raises(ValueError, match='what SAM 3 returns is not finite'):
         predict(build())
+
+
+def test_a_preview_that_is_not_finite_is_refused(build, monkeypatch):
+    """It would choose no phrase, as if nothing were there."""
+    segmentor = build(classes=list(MANY), preview={'type': 'mmtagclip.Preview', 'side': 112})
+    presence = torch.rand(len(segmentor.names.phrases))
+    presence[3] = torch.nan
+    monkeypatch.setattr(segmentor.sam3, 'presence', lambda *_: presence)
+    with pytest.raises(ValueError, match='what SAM 3 returns is not finite'):
+        predict(segmentor)

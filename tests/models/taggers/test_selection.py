@@ -17,7 +17,7 @@ SCORES = torch.tensor([0.6, 0.1, 0.9, 0.6])
         ([0.3, 0.3, 0.3], 0.5, [0]),
         ([0.7], 0.5, [0]),
         ([0.25, 0.75, 0.5], 0.0, [1, 2]),  # the lowest is never above the limit
-        ([0.25, 0.75, 0.5], 1.0, [0]),  # nothing is: the first alone
+        ([0.25, 0.75, 0.75], 1.0, [1]),  # nothing is: the first of the highest alone
     ],
 )
 def test_relative_threshold(scores, k, tags):
