@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from reprlib import Repr
 from typing import Any
 
 import yaml
@@ -18,6 +19,27 @@ IMAGENET = ('imagenet12k', 'imagenet21k')
 KEYS = ('categories', 'names', 'classes', 'labels')
 # Keys of files of results or of records, which are no names.
 RESULTS = {'image', 'images', 'tags', 'annotations'}
+
+_repr = Repr()
+_repr.maxstring, _repr.maxother, _repr.maxlevel = 80, 80, 2
+
+
+def short_repr(value: object) -> str:
+    """How Python writes a value, for messages; the middle of long texts and lists is left out."""
+    return _repr.repr(value)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: ten lines of them, each of the one before, fill the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise ValueError(
+                f'has the YAML alias *{event.anchor[:30]} in line {event.start_mark.line + 1}: '
+                'write out what it stands for; put a name that begins with * in quotes'
+            )
+        return super().compose_node(parent, index)
 
 
 def imagenet_rows(name: str) -> list[Row]:
@@ -77,7 +99,7 @@ def _parse(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _PlainLoader)
     except (yaml.YAMLError, RecursionError) as error:
         said = ' '.join(str(error).split())
         raise ValueError(f'is neither JSON nor YAML as a whole: {said}') from None
@@ -138,7 +160,7 @@ def _row(item: Any, number: int) -> Row:
     """The class of an entry."""
     if isinstance(item, Mapping):
         if 'name' not in item:
-            raise ValueError(f'has an entry without a name, number {number}: {str(item)[:60]}')
+            raise ValueError(f'has an entry without a name, number {number}: {short_repr(item)}')
         name, more = item['name'], item.get('synonyms') or []
         phrases = [name, *(more if isinstance(more, list) else [more])]
         # LVIS writes aerosol_can; CLIP read captions.
@@ -147,7 +169,9 @@ def _row(item: Any, number: int) -> Row:
     if isinstance(item, list):
         return None, item
     if not isinstance(item, str):
-        raise TypeError(f'has {item!r} as class {number}, which is no string: put it in quotes')
+        raise TypeError(
+            f'has {short_repr(item)} as class {number}, which is no string: put it in quotes'
+        )
     return None, [item]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import struct
 import tarfile
 import types
 import zipfile
@@ -71,6 +72,17 @@ TOKENIZER_OPTIONS = {
     'reduction_mask',
     'strip_sep_token',
 }
+
+# Errors of the readers of files that are damaged or of another kind.
+DAMAGE = (
+    SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, TypeError, LookupError,
+    AttributeError, OverflowError, struct.error,
+)  # fmt: skip
+
+# Errors of open_clip for options of an architecture that do not fit.
+UNBUILDABLE = (
+    TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError,
+)  # fmt: skip
 
 # Normalisation of OpenAI's models, and of open_clip's if nothing else is said.
 OPENAI_PREPROCESS = {'mean': OPENAI_DATASET_MEAN, 'std': OPENAI_DATASET_STD}
@@ -258,7 +270,7 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> type[Tower]:
     try:
         with torch.device('meta'):
             clip = open_clip.CLIP(config['embed_dim'], vision, smallest)
-    except (TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
+    except UNBUILDABLE as error:
         raise ValueError(f"the image tower of {name} can't be built: {error}") from None
     family = check_tower(clip.visual, name)
     _check_text_config(config['text_cfg'], name)
@@ -268,6 +280,8 @@ def check_vision_config(config: Mapping[str, Any], name: str) -> type[Tower]:
 def _check_text_config(text: Mapping[str, Any], name: str) -> None:
     """Refuse a text tower or tokenizer that can't be built or that asks to run its own code."""
     options = text.get('tokenizer_kwargs') or {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f'tokenizer_kwargs of {name} must be a dict, not {options!r}')
     if 'trust_remote_code' in {*text, *options}:
         raise ValueError(
             f'{name} sets trust_remote_code, which would run code from its repository and is '
@@ -324,7 +338,7 @@ def read_state_dict(path: str | Path, strict: bool = True) -> tuple[dict[str, Te
             f'{path} is damaged or contains pickled Python objects, which could run '
             'code and are refused; save its weights as .safetensors'
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(f'{path} is not a complete checkpoint file: {error}') from None
     # The second in Meta's files, the third in CLIP-DINOiser's.
     for key in ('state_dict', 'model', 'model_state_dict'):
@@ -334,6 +348,7 @@ def read_state_dict(path: str | Path, strict: bool = True) -> tuple[dict[str, Te
         not isinstance(content, Mapping)
         or not content
         or not all(isinstance(value, Tensor) for value in content.values())
+        or not all(isinstance(key, str) for key in content)
     ):
         raise ValueError(f'{path} contains no state dict of weights')
     state = dict(content)
@@ -361,6 +376,8 @@ def _read_file(path: Path, strict: bool) -> Any:
         return content if strict else plain(content)
     if tarfile.is_tarfile(path):
         raise ValueError('it is a tar archive, as PyTorch wrote before 2018')
+    if not start.startswith(pickle.PROTO):  # such as a web page's text
+        raise ValueError('it is no file of torch.save')
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
@@ -543,8 +560,10 @@ def _folder_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the architecture and preprocessing of a folder in open_clip's layout."""
     try:
         config = parse_json(path.read_text(encoding='utf-8'))
-        said = config.get('preprocess_cfg', {})
-        known = {key: said[key] for key in OPENAI_PREPROCESS if said.get(key)}
+        said = config.get('preprocess_cfg', {}) if isinstance(config, dict) else None
+        if not isinstance(said, dict):
+            raise TypeError('it or its preprocess_cfg is no object')
+        known = {key: tuple(said[key]) for key in OPENAI_PREPROCESS if said.get(key)}
         return dict(config['model_cfg']), known
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in open_clip's layout: {error!r}") from None
@@ -620,8 +639,9 @@ def _build(source: _Source, download: bool) -> tuple[Any, Mapping[str, Any]]:
             clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except FileNotFoundError:  # which says what is missing
         raise
-    except (TypeError, OSError) as error:
-        raise ValueError(f"{source.name} can't be built: {error}") from None
+    except (OSError, LookupError, *UNBUILDABLE) as error:
+        said = str(error) or 'open_clip does not know a value of its text_cfg'
+        raise ValueError(f"{source.name} can't be built: {said}") from None
     if custom_text:
         state = convert_to_custom_text_state_dict(state)
     load_weights(clip, convert_state_dict(clip, state), path, source.name)

@@ -29,6 +29,10 @@ ROWS, STEP = 32, 8
 PROBE = 'a photo of 2 Zebras, e.g. "ünder" <b>it</b>'
 # Prompts that are tokenized, encoded and then written together.
 GROUP = 2048
+# Classes whose features stay in memory, so that the names of strangers do not fill it.
+KEPT = 30_000
+# Words whose tokens the tokenizer keeps; without a bound, open_clip's keeps all.
+KEPT_WORDS = 100_000
 
 
 class TextEncoder:
@@ -109,7 +113,11 @@ class TextEncoder:
                     self._write(phrases, feature)
                     self._known[phrases] = feature
                 progress.update(len(group))
-        return torch.stack([self._known[phrases] for phrases in classes])
+        features = torch.stack([self._known[phrases] for phrases in classes])
+        for phrases in list(self._known)[:-KEPT]:
+            del self._known[phrases]
+        forget_words(self.tokenizer)
+        return features
 
     def check_doubles(self, vocabulary: Vocabulary) -> None:
         """Refuse two classes that the tokenizer reads as the same name.
@@ -263,6 +271,13 @@ class TextEncoder:
         """Store a feature: a whole file under its final name, or none and a warning."""
         if self._cache.folder is not None:
             self._cache.write(self._key(phrases), phrases[0], feature)
+
+
+def forget_words(tokenizer: Any) -> None:
+    """Bound the memory of words of open_clip's ``SimpleTokenizer``; others have none."""
+    words = getattr(tokenizer, 'cache', None)
+    while isinstance(words, dict) and len(words) > KEPT_WORDS:
+        words.popitem()  # the newest: the first ones are its special tokens
 
 
 def encode_text(clip: Any, tokens: Tensor, length: int | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from .class_files import (
     read_mapping,
     read_markup,
     read_open_images,
+    short_repr,
 )
 
 BUILTIN_DIR = Path(__file__).parent.parent / 'vocabularies'
+# No name of a list is longer, with some room. Longer texts are not compared with their names.
+LONGEST_LIST = 40
 ENDINGS = ('.txt', '.csv', '.tsv', '.yaml', '.yml', '.json', '.jsonl', '.xml')
 # Words of a table's first row. A class may be called tag, with a label as its synonym, so that a
 # row of these two alone is no header; the words of ALONE are one even in a table of one column.
@@ -64,10 +68,12 @@ class Vocabulary:
                 if not isinstance(phrase, str):
                     raise TypeError(
                         f'class names must be strings, but class {index} has '
-                        f'{phrase!r} of type {type(phrase).__name__}'
+                        f'{short_repr(phrase)} of type {type(phrase).__name__}'
                     )
                 if not phrase.strip():
-                    raise ValueError(f'class {index} has an empty name or synonym: {phrases!r}')
+                    raise ValueError(
+                        f'class {index} has an empty name or synonym: {short_repr(phrases)}'
+                    )
             if not phrases:
                 raise ValueError(f'class {index} has no name or phrase')
             if not self.names[index].strip():
@@ -75,11 +81,13 @@ class Vocabulary:
             if not is_plain(self.names[index]):
                 raise ValueError(
                     f'class {index} has a character in its name that is no text: '
-                    f'{self.names[index]!r}'
+                    f'{short_repr(self.names[index])}'
                 )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
-            raise ValueError(f'class names must be unique, but these occur more than once: {twice}')
+            raise ValueError(
+                f'class names must be unique, but these occur more than once: {short_repr(twice)}'
+            )
 
     def __len__(self) -> int:
         return len(self.phrases)
@@ -107,7 +115,7 @@ class Vocabulary:
             if name not in self.names:
                 near = get_close_matches(name, self.names, 1)
                 meant = f'; did you mean {near[0]!r}?' if near else ''
-                raise ValueError(f'{name!r} is no class that could be hidden{meant}')
+                raise ValueError(f'{short_repr(name)} is no class that could be hidden{meant}')
         chosen = set(names)
         parts = []
         for wanted in (False, True):
@@ -145,7 +153,7 @@ class Vocabulary:
         if isinstance(source, Vocabulary):
             return source
         if isinstance(source, str) and source in IMAGENET:
-            return cls._of(imagenet_rows(source))
+            return _imagenet(source)
         if isinstance(source, str | Path):
             path = find_list(source)
             rows = _file_rows(path)
@@ -157,7 +165,8 @@ class Vocabulary:
                 raise TypeError(f'{path}: {error}') from None
         if not isinstance(source, Iterable):
             raise TypeError(
-                f'a vocabulary is a built-in name, a file or a list of class names, not {source!r}'
+                'a vocabulary is a built-in name, a file or a list of class names, '
+                f'not {short_repr(source)}'
             )
         if isinstance(source, set | frozenset):
             raise TypeError('a set of class names has no order: give a list')
@@ -174,6 +183,12 @@ class Vocabulary:
             classes.append(phrases)
             names.append(name or (phrases[0] if phrases else ''))
         return cls(tuple(classes), tuple(names))
+
+
+@cache
+def _imagenet(name: str) -> Vocabulary:
+    """A list of timm's, which takes half a second to put together."""
+    return Vocabulary._of(imagenet_rows(name))
 
 
 def parse_names(text: str, files: bool = True) -> Vocabulary:
@@ -205,22 +220,22 @@ def parse_names(text: str, files: bool = True) -> Vocabulary:
     if path is not None:
         return Vocabulary.load(path)
     if text.count('"') % 2:
-        raise ValueError(f'a quote is not closed in the names {text!r}')
+        raise ValueError(f'a quote is not closed in the names {short_repr(text)}')
     rows = csv.reader(text.splitlines(keepends=True), skipinitialspace=True)
     cells = [' '.join(cell.split()) for row in rows for cell in row]
     names = list(dict.fromkeys(filter(None, cells)))
     for name in names:
         if name.lower().endswith(ENDINGS) or (len(names) == 1 and '/' in name):
             reason = '' if files else ', as files are not read here'
-            raise FileNotFoundError(f'no file of names at {name}{reason}')
+            raise FileNotFoundError(f'no file of names at {name[:500]}{reason}')
     alone = not {',', '"'} & set(text)
     if alone and text.partition(':')[0].lower() == 'auto':
         raise ValueError(
-            f'{text!r} is no list: names are chosen for each image by mmtagclip tag --classes auto '
-            "or, in Python, a tagger's classes=AutoNames(). If it is a class, write "
-            f'{text + ","!r}'
+            f'{short_repr(text)} is no list: names are chosen for each image by '
+            "mmtagclip tag --classes auto or, in Python, a tagger's classes=AutoNames(). "
+            f'If it is a class, write {short_repr(text + ",")}'
         )
-    near = _near_lists(text) if alone else []
+    near = _near_lists(text) if alone and len(text) <= LONGEST_LIST else []
     if near:
         raise ValueError(
             f'{text!r} is no built-in list; did you mean {" or ".join(near)}? If it is a class, '
@@ -255,14 +270,14 @@ def load_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
     """
     templates = _lines(find_list(source)) if isinstance(source, str | Path) else list(source)
     if not templates:
-        raise ValueError(f'{source!r} holds no prompt template')
+        raise ValueError(f'{short_repr(source)} holds no prompt template')
     for template in templates:
         if not isinstance(template, str):
-            raise TypeError(f'a prompt template must be a string, not {template!r}')
+            raise TypeError(f'a prompt template must be a string, not {short_repr(template)}')
         if template.count('{}') != 1:
             raise ValueError(
                 f"a prompt template must hold '{{}}' exactly once, "
-                f'where the class name goes: {template!r}'
+                f'where the class name goes: {short_repr(template)}'
             )
     return tuple(templates)
 
@@ -298,7 +313,9 @@ def load_descriptions(source: str | Path | Sequence[str], names: Sequence[str]) 
     first: dict[str, str] = {}
     for name, text in zip(names, texts, strict=True):
         if text in first:
-            raise ValueError(f'{where} says the same of {first[text]!r} and {name!r}: {text!r}')
+            raise ValueError(
+                f'{where} says the same of {first[text]!r} and {name!r}: {short_repr(text)}'
+            )
         first[text] = name
     return Vocabulary(tuple((text,) for text in texts))
 
@@ -350,9 +367,13 @@ def load_labels(
             )
     for name, label in zip(names, labels, strict=True):
         if not isinstance(label, str):
-            raise TypeError(f'{where}: the label of {name!r} must be a string, not {label!r}')
+            raise TypeError(
+                f'{where}: the label of {name!r} must be a string, not {short_repr(label)}'
+            )
         if not label.strip() or not is_plain(label.strip()):
-            raise ValueError(f'{where}: the label of {name!r} is empty or no text: {label!r}')
+            raise ValueError(
+                f'{where}: the label of {name!r} is empty or no text: {short_repr(label)}'
+            )
     counts = Counter(label.strip() for label in labels)
     return {
         name: label.strip() if counts[label.strip()] == 1 else f'{label.strip()} ({name})'

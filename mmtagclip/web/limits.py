@@ -21,7 +21,10 @@ class Limits:
         memory_bytes: Memory of the images of all visitors. Beyond it, images of the visitor who
             has the most are forgotten.
         names: Number of class names, and of background names, of a question.
-        name_length: Characters of a name.
+        name_length: Characters of a name, and of the phrase in ``name = phrase``.
+        prompts_length: Characters of all prompts of a question's names together; a name makes a
+            prompt with each template of the model. The model's own names do not count. ViT-B/16
+            reads about 3,000 characters per second on one CPU core.
         waiting: Uploads and questions that wait for the model. Further ones are refused. Beyond
             half of this number, so are those of an address that has a quarter of it waiting.
         connections: Number of open connections.
@@ -42,6 +45,7 @@ class Limits:
     memory_bytes: int = 1_000_000_000
     names: int = 200
     name_length: int = 100
+    prompts_length: int = 200_000
     waiting: int = 32
     connections: int = 512
     header_seconds: float = 10

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from ..apis import Analysis, SegResult, TagResult, inferencer_class, zoo_root
 from ..apis.analysis import inferencer_of
 from ..apis.demo_model import demo_notice
-from ..clip import Vocabulary, parse_names
+from ..clip import Vocabulary, load_templates, parse_names
 from ..images import ImageTooLarge, read_image
 from ..models import TagCLIP
 from ..visualization import draw_masks, draw_tags, mask_legend, overlay
@@ -137,7 +137,7 @@ class Server:
     """The endpoints.
 
     All state is read and changed on the event loop only, so it needs no lock. The model, the
-    decoder and the drawings run in threads, each in a line of its own.
+    decoder, the reading of questions and the drawings run in threads, each in a line of its own.
 
     Attributes:
         model: A tagger or segmentor, or an inferencer of it.
@@ -158,12 +158,16 @@ class Server:
         self.buffered = 0
         self.line = Line(waiting=self.limits.waiting)
         self.decoding = Line()
+        self.reading = Line()
         self.drawing = Line(workers=2)
         self.inferencer = inferencer_of(self.model, self.limits.encoder_side)
         self.model = self.inferencer.model
         self.segments = not isinstance(self.model, TagCLIP)
         self.tagger: TagCLIP | None = self.model.tagger if self.segments else self.model
         self.names = self.inferencer.names_for()
+        parts = [part for part in self.model.modules() if hasattr(part, 'templates')]
+        used = {load_templates(part.templates) for part in parts}
+        self.templates = [template for templates in used for template in templates]
         # Said of uploads only: the examples are the demo's.
         self.notice = None
         if self.inferencer.is_demo_model:
@@ -226,9 +230,11 @@ class Server:
     async def ask(self, request: Request) -> Response:
         """Answer a question about an image: JSON of names and thresholds."""
         key, session = self._session(request)
-        async with self._body(request, self.limits.question_bytes, 'The question') as body:
-            question = await run_in_threadpool(self._question, body)
-        async with self.line.place(request):
+        async with (
+            self._body(request, self.limits.question_bytes, 'The question') as body,
+            self.line.place(request),
+        ):
+            question = await self.reading.run(request, self._question, body)
             session.answer, response = await self.line.run(
                 request, self._answer, session.analysis, *question
             )
@@ -369,9 +375,12 @@ class Server:
         if not isinstance(question, dict) or not question.keys() >= set(keys):
             raise HTTPException(400, f'The question is not an object of {", ".join(keys)}')
         try:
+            classes = asked_names(question['classes'], self.limits, self.names.vocabulary)
+            background = asked_names(question['background'], self.limits, self.names.background)
+            self._check_prompts(classes, background)
             return (
-                asked_names(question['classes'], self.limits, self.names.vocabulary),
-                asked_names(question['background'], self.limits, self.names.background),
+                classes,
+                background,
                 {
                     'threshold': asked_number(question['threshold'], 'threshold'),
                     'min_score': asked_number(question.get('min_score'), 'min_score'),
@@ -381,6 +390,24 @@ class Server:
             )
         except (ValueError, FileNotFoundError) as error:
             raise HTTPException(400, sentence(error)) from None
+
+    def _check_prompts(self, *names: Vocabulary | None) -> None:
+        """Refuse names whose prompts keep the model from all others for long.
+
+        Raises:
+            ValueError: They do.
+        """
+        own = {*self.names.vocabulary.phrases, *self.names.background.phrases}
+        asked = {phrases for one in names if one is not None for phrases in one.phrases}
+        texts = [phrase for phrases in asked - own for phrase in phrases]
+        length = sum(
+            len(template.replace('{}', text)) for template in self.templates for text in texts
+        )
+        if length > self.limits.prompts_length:
+            raise ValueError(
+                f'too many names: their prompts have {length} characters together '
+                f'(at most {self.limits.prompts_length})'
+            )
 
     def _answer(
         self,
@@ -614,12 +641,13 @@ def asked_names(text: Any, limits: Limits, own: Vocabulary) -> Vocabulary | None
         return None
     if len(names) > limits.names:
         raise ValueError(f'too many names: {len(names)} (at most {limits.names})')
-    for name in names.names:
-        if len(name) > limits.name_length:
-            raise ValueError(
-                f'the name {name[:30]}… is too long: {len(name)} characters '
-                f'(at most {limits.name_length})'
-            )
+    for name, phrases in zip(names.names, names.phrases, strict=True):
+        for one in (name, *phrases):
+            if len(one) > limits.name_length:
+                raise ValueError(
+                    f'the name {one[:30]}… is too long: {len(one)} characters '
+                    f'(at most {limits.name_length})'
+                )
     return names
 
 

@@ -12,6 +12,7 @@ from copy import deepcopy
 from types import ModuleType, SimpleNamespace
 
 import huggingface_hub
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -139,9 +140,12 @@ def test_local_folder_in_open_clip_s_layout(state_dict, tmp_path, clip):
     (tmp_path / 'open_clip_model.safetensors').unlink()
     with pytest.raises(FileNotFoundError, match='no weights in'):
         load_clip(f'local-dir:{tmp_path}')
-    (tmp_path / 'open_clip_config.json').write_text('{}')
-    with pytest.raises(ValueError, match="not in open_clip's layout"):
-        load_clip(f'local-dir:{tmp_path}')
+    nothing = json.dumps({**config, 'preprocess_cfg': None})
+    number = json.dumps({**config, 'preprocess_cfg': {'mean': 0.5}})
+    for text in ('{}', '[]', 'null', nothing, number):
+        (tmp_path / 'open_clip_config.json').write_text(text)
+        with pytest.raises(ValueError, match=r"config\.json is not in open_clip's layout"):
+            load_clip(f'local-dir:{tmp_path}')
     with pytest.raises(FileNotFoundError, match=r'needs .*open_clip_config\.json'):
         load_clip(f'local-dir:{tmp_path}/none')
 
@@ -651,8 +655,40 @@ def test_files_without_weights_are_refused(tmp_path):
     torch.save({'note': 'hello'}, tmp_path / 'note.pt')
     with pytest.raises(ValueError, match='no state dict'):
         read_state_dict(tmp_path / 'note.pt')
+    torch.save({0: torch.ones(1), 'a': torch.ones(1)}, tmp_path / 'numbers.pt')
+    with pytest.raises(ValueError, match=r'numbers\.pt contains no state dict'):
+        read_state_dict(tmp_path / 'numbers.pt')
+    np.savez(tmp_path / 'words.npz', a=np.array(['x']))
+    with (tmp_path / 'array.npz').open('wb') as file:
+        np.save(file, np.ones(3))
+    # Texts, as a server sends them instead of a file; the last has an old pickle's first byte.
+    for name, content in {
+        'missing.pt': b'Repository not found',
+        'text.pt': b'hello world',
+        'start.pt': b'\x80\x02Repository not found',
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    for name in ('words.npz', 'array.npz', 'missing.pt', 'text.pt', 'start.pt'):
+        with pytest.raises(ValueError, match=f'{name} is (not a complete checkpoint|damaged)'):
+            read_state_dict(tmp_path / name)
+    (tmp_path / 'missing.pt').unlink()
     with pytest.raises(FileNotFoundError, match=r'no checkpoint at .*missing\.pt'):
         read_state_dict(tmp_path / 'missing.pt')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ({'heads': 3}, r"state\.pt\) can't be built: embed_dim must be divisible"),
+        ({'heads': 0}, r"state\.pt\) can't be built: "),
+        ({'pool_type': 'middle'}, r"state\.pt\) can't be built: open_clip does not know a value"),
+        ({'tokenizer_kwargs': ['clean']}, 'tokenizer_kwargs of CLIP must be a dict'),
+    ],
+)
+def test_text_towers_that_can_not_be_built_are_refused(files, text, message):
+    config = {**TINY, 'text_cfg': {**TINY['text_cfg'], **text}}
+    with pytest.raises(ValueError, match=message):
+        load_clip(config, checkpoint=files / 'state.pt')
 
 
 @pytest.mark.parametrize(

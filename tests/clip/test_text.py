@@ -38,6 +38,19 @@ def test_cut_prompts_equal_padded_ones(encoder):
         torch.testing.assert_close(row, plain, atol=1e-6, rtol=0)
 
 
+def test_memory_of_names_is_bounded(encoder, monkeypatch):
+    monkeypatch.setattr(text_module, 'KEPT', 3)
+    monkeypatch.setattr(text_module, 'KEPT_WORDS', len(encoder.tokenizer.cache) + 1)
+    text = TextEncoder(encoder, ['{}'], cache_dir=False)
+    first = text(Vocabulary.load(['brook', 'pond', 'dune', 'marsh']))
+    assert list(text._known) == [('pond',), ('dune',), ('marsh',)]
+    again = text(Vocabulary.load(['marsh', 'brook']))
+    assert list(text._known) == [('dune',), ('marsh',), ('brook',)]
+    assert torch.equal(again, first[[3, 0]])
+    assert len(encoder.tokenizer.cache) == text_module.KEPT_WORDS
+    assert '<end_of_text>' in encoder.tokenizer.cache
+
+
 def test_where_features_are_cached(encoder, tmp_path):
     kept = {
         source: TextEncoder(encoder, TEMPLATES, cache_dir=source).cache_dir

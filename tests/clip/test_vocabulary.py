@@ -14,7 +14,7 @@ from mmseg.datasets import (
 )
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 
-from mmtagclip.clip import Vocabulary, load_templates, parse_names
+from mmtagclip.clip import Vocabulary, load_templates, parse_names, vocabulary
 from mmtagclip.clip.vocabulary import BUILTIN_DIR, load_integers
 from tests.golden import GOLDEN
 
@@ -450,6 +450,19 @@ def test_lvis_classes_keep_their_names(tmp_path):
         ('a.yaml', 'bell\n', ValueError, 'holds no list of names'),
         ('a.json', '[' * 100000, ValueError, 'is neither JSON nor YAML'),
         ('a.xml', '<View/>', ValueError, r'a\.xml: the label config has no'),
+        (
+            'a.yml',
+            '\n'.join(['- &a0 [x, x]', *(f'- &a{i} [*a{i - 1}, *a{i - 1}]' for i in range(1, 30))]),
+            ValueError,
+            r'a\.yml has the YAML alias \*a0 in line 2: write out',
+        ),
+        ('a.yml', 'a: &x {b: c}\nd: {<<: *x}\n', ValueError, r'alias \*x in line 2'),
+        (
+            'a.yml',
+            f'- [{"x" * 900}, [{"y" * 900}]]',
+            TypeError,
+            r"has \['y+\.\.\.y+'\] of type list$",
+        ),
         ('a.yml', '!!python/object/apply:os.abort []\n', ValueError, 'is neither JSON nor YAML'),
     ],
 )
@@ -463,7 +476,7 @@ def test_bad_class_files_of_other_tools(tmp_path, name, text, error, message):
 
 def test_the_lists_of_imagenet():
     names = Vocabulary.load('imagenet12k')
-    assert parse_names(' imagenet12k') == names
+    assert parse_names(' imagenet12k') is names  # put together once
     # 11,821 classes, 421 of which have no lemma that is not the name of an earlier one.
     assert len(names) == 11400
     of = dict(zip(names.names, names.phrases, strict=True))
@@ -560,6 +573,13 @@ def test_a_mistyped_built_in_list_is_asked_back(tmp_path, monkeypatch, text, nam
     assert parse_names(f'{text},').names == (text,)
     (tmp_path / text).write_text('dog\n')
     assert parse_names(text).names == ('dog',)
+
+
+def test_a_long_text_is_not_compared_with_the_lists(monkeypatch):
+    """That takes seconds for the longest question of the web page."""
+    monkeypatch.setattr(vocabulary, '_near_lists', None)
+    assert parse_names('xyz ' * 20, files=False).names == ('xyz ' * 19 + 'xyz',)
+    assert max(map(len, vocabulary._builtin_names())) < vocabulary.LONGEST_LIST
 
 
 @pytest.mark.parametrize('text', ['auto', 'Auto', 'auto:names'])

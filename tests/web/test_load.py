@@ -134,6 +134,37 @@ def test_too_many_questions_are_refused(model, blocked):
     asyncio.run(run())
 
 
+def test_questions_are_read_in_turn_and_with_a_place(model, monkeypatch):
+    app = make_app(model, limits=Limits(waiting=8))
+    server = app.state.server
+    read, go_on = server._question, threading.Event()
+    reading = []
+
+    def slow(body):
+        reading.append(1)
+        assert go_on.wait(20)
+        return read(body)
+
+    monkeypatch.setattr(server, '_question', slow)
+
+    async def run():
+        visitor = Visitor(app)
+        key = await visitor.upload()
+        path = f'/api/{key}/ask'
+        questions = [asyncio.create_task(visitor.call(path, QUESTION)) for _ in range(4)]
+        while not reading:
+            await asyncio.sleep(0.01)
+        refused = asyncio.create_task(visitor.call(path, QUESTION))
+        await asyncio.wait([refused], timeout=5)
+        begun = len(reading)
+        go_on.set()
+        assert (await refused).status == 429
+        assert begun == 1
+        assert [(await question).status for question in questions] == [200] * 4
+
+    asyncio.run(run())
+
+
 def test_a_question_whose_visitor_left_is_not_answered(model, blocked, monkeypatch):
     begun, go_on = blocked
     app = make_app(model)

@@ -283,6 +283,11 @@ def test_the_image_that_was_used_longest_ago_goes_first(serve, model):
             'Too many names: 301',
         ),
         ({'classes': 'x' * 200}, 'too long: 200 characters (at most 100)'),
+        ({'classes': f'a = {"x" * 200}, b'}, f'The name {"x" * 30}… is too long: 200 characters'),
+        (
+            {'classes': ','.join(f'{number:0100}' for number in range(200))},
+            'Too many names: their prompts have ',
+        ),
         ({'classes': 'dog', 'background': 'dog'}, "more than once: ['dog']"),
         ({'threshold': 7}, 'Threshold must be a number in [0, 1], not 7'),
         ({'threshold': []}, 'Threshold must be a number in [0, 1], not list'),
@@ -299,6 +304,14 @@ def test_bad_questions_are_refused(client, key, changes, message):
     status, answer = client.ask(key, **changes)
     assert status == 400
     assert message in answer['error']
+
+
+def test_only_new_names_make_prompts(model):
+    server = make_app(model, limits=Limits(prompts_length=4000)).state.server
+    own = server.names.vocabulary
+    server._check_prompts(own + parse_names('a lamp'), server.names.background)
+    with pytest.raises(ValueError, match=r'too many names.*together \(at most 4000\)'):
+        server._check_prompts(own + parse_names('a lamp'), parse_names('a street'))
 
 
 def test_a_question_that_is_no_json_or_too_long(client, key):

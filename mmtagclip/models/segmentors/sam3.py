@@ -18,10 +18,13 @@ from torch.nn.utils.rnn import pad_sequence
 from ...clip.encoder import DTYPES
 from ...clip.feature_cache import FeatureCache
 from ...clip.loading import weights_digest
+from ...clip.text import forget_words
 from ...registry import MODELS
 from ...version import __version__
 from .sam3_files import load_sam3
 
+# Phrases whose features stay in memory, some 40 kB each.
+KEPT = 5000
 HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the images, for values in [0, 1]
 
 
@@ -209,7 +212,11 @@ class Sam3(nn.Module):
                 )
             if text not in self._known:
                 self._known[text] = Phrase(text, self._tokens(text, ids), self._embedding(ids))
-        return [self._known[text] for _, text in words]
+        phrases = [self._known[text] for _, text in words]
+        for text in list(self._known)[:-KEPT]:
+            del self._known[text]
+        forget_words(_tokenizer())
+        return phrases
 
     def embedding(self, text: str) -> Tensor:
         """The mean ``(D',)`` of the embeddings of a text's tokens, see :class:`Phrase`."""

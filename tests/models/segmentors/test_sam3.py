@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mmtagclip.clip.downloads import needed_weights, settle_downloads
 from mmtagclip.models import Sam3
+from mmtagclip.models.segmentors import sam3 as sam3_module
 from mmtagclip.registry import MODELS
 from tests.golden.sam3 import TINY_SAM3
 
@@ -77,6 +78,14 @@ def test_a_repository_in_the_hub_s_cache(sam3, weights, tmp_path, monkeypatch):
     (repository / 'refs' / 'main').write_text('a' * 40)
     settle_downloads({'sam3': {'model': 'hf-hub:facebook/sam3'}}, False)
     assert same(sam3, Sam3('hf-hub:facebook/sam3', text_cache=False))
+
+
+def test_memory_of_phrases_is_bounded(sam3, monkeypatch):
+    monkeypatch.setattr(sam3_module, 'KEPT', 1)
+    words = [('a', 'brook'), ('b', 'pond')]
+    assert [one.text for one in sam3.phrases(words)] == ['brook', 'pond']
+    assert list(sam3._known) == ['pond']
+    assert sam3.phrases(words[:1])[0].text == 'brook'
 
 
 def test_it_is_frozen_and_in_evaluation_mode(sam3):
