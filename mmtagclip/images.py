@@ -42,6 +42,8 @@ SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.gif', '.ppm', '.pgm',
     *(suffix for suffixes in OPTIONAL.values() for suffix in suffixes),
 )  # fmt: skip
+# What is not read besides files.
+LINKED_FOLDER, CLOSED_FOLDER = 'linked folder', 'closed folder'
 # Pillow warns of larger images, and refuses images of twice as many pixels.
 MAX_PIXELS = 89_478_485
 # Encoders write 10 to 25 scans; each costs as much time as a whole image.
@@ -260,26 +262,39 @@ def split_files(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """Tell images from other files by their endings.
 
     Args:
-        paths: Files and folders; folders are left out.
+        paths: Files, links, and folders that are not read.
 
     Returns:
-        The images that this installation reads, and the files that are not read; both in the
-        order of their names. Hidden files that are not images are left out.
+        The images that this installation reads, and what is not read; both in the order of their
+        names. What is hidden and no image is left out.
     """
     missing = {suffix for kind in missing_formats() for suffix in OPTIONAL[kind]}
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(path for path in paths if path.is_file()):
+    for path in sorted(paths):
         suffix = path.suffix.lower()
-        if suffix in SUFFIXES and suffix not in missing:
+        if suffix in SUFFIXES and suffix not in missing and path.is_file():
             images.append(path)
         elif not path.name.startswith('.'):
             others.append(path)
     return images, others
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """List all files below a folder.
+
+    Links to folders are not followed, because they may lead in circles. They are listed, and so
+    are folders that may not be read.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=lambda e: found.append(Path(e.filename))):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        found.extend(Path(place, name) for name in (*files, *links))
+    return found
+
+
 def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """List every image below a folder, and the files that are not read; see :func:`split_files`.
+    """List every image below a folder, and what is not read; see :func:`split_files`.
 
     Raises:
         FileNotFoundError: There is no folder, or no image in it.
@@ -287,7 +302,7 @@ def images_below(folder: str | Path) -> tuple[list[Path], list[Path]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no folder {folder}')
-    images, others = split_files(folder.rglob('*'))
+    images, others = split_files(files_below(folder))
     if not images:
         raise FileNotFoundError(no_image(folder, others))
     return images, others
@@ -300,10 +315,10 @@ def no_image(place: object, others: Sequence[Path]) -> str:
 
 
 def unread_sentence(paths: Iterable[Path]) -> str:
-    """Count files that were not read by their endings, and say what to install for which.
+    """Count files that were not read by their endings, and say what to do about which.
 
     Args:
-        paths: The files, of which there is at least one.
+        paths: The files, links and folders, of which there is at least one.
 
     Returns:
         ``12 files were not read: 9 .heic (pip install ...), 3 .mov``.
@@ -311,16 +326,26 @@ def unread_sentence(paths: Iterable[Path]) -> str:
     remedies = {
         suffix: remedy for kind, remedy in missing_formats().items() for suffix in OPTIONAL[kind]
     }
-    count = Counter(path.suffix.lower() for path in paths)
+    remedies[LINKED_FOLDER] = 'links are not followed: give the folder itself, too'
+    remedies[CLOSED_FOLDER] = 'there is no permission'
+    count = Counter(map(_kind, paths))
     parts = []
     for suffix, number in sorted(
         count.items(), key=lambda item: (-item[1], item[0] == '', item[0])
     ):
         remedy = f' ({remedies[suffix]})' if suffix in remedies else ''
-        parts.append(f'{number} {suffix or "without an ending"}{remedy}')
+        plural = 's' if number > 1 and suffix[:1] not in ('', '.') else ''
+        parts.append(f'{number} {suffix or "without an ending"}{plural}{remedy}')
     total = count.total()
     verb = '1 file was' if total == 1 else f'{total} files were'
     return f'{verb} not read: {", ".join(parts)}'
+
+
+def _kind(path: Path) -> str:
+    """What a path that was not read is: its ending, in lower case, or what else it is."""
+    if path.is_symlink() and not path.is_file():
+        return LINKED_FOLDER if path.is_dir() else 'dead link'
+    return CLOSED_FOLDER if path.is_dir() else path.suffix.lower()
 
 
 def image_stem(path: str | Path) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Of an image, in pixels: tables hold sizes as 32-bit numbers.
+MAX_SIDE = 2**31 - 1
 KEYS = ('image', 'tags', 'scores', 'error', 'size', 'class_scores')
 
 
@@ -27,8 +29,8 @@ class ImageRecord:
     Raises:
         TypeError: A value of another type.
         ValueError: Tags, scores or size of an image that has an error, another number of scores
-            than of tags, a score that is not finite, a size that is not positive, or a further
-            key that has a meaning already.
+            than of tags, a score that is no finite float, a size that is not
+            in [1, 2**31 - 1], or a further key that has a meaning already.
     """
 
     image: str
@@ -64,8 +66,8 @@ class ImageRecord:
         whole = isinstance(self.size, tuple) and all(type(side) is int for side in self.size)
         if not whole or len(self.size) != 2:
             raise TypeError(f'"size" must be [height, width] in pixels, not {self.size!r}')
-        if min(self.size) < 1:
-            raise ValueError(f'"size" must be at least 1 by 1 pixel, not {self.size!r}')
+        if min(self.size) < 1 or max(self.size) > MAX_SIDE:
+            raise ValueError(f'"size" must be from 1 to {MAX_SIDE} pixels, not {self.size!r}')
 
     def _check_scores(self) -> None:
         if self.class_scores is not None:
@@ -148,6 +150,10 @@ def parse_json(text: str | bytes) -> Any:
 def _check_number(key: str, value: Any, wanted: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f'"{key}" must be {wanted}, not {value!r}')
+    try:
+        value = float(value)
+    except OverflowError:  # a whole number that no float can hold
+        value = math.inf
     if not math.isfinite(value):
         raise ValueError(f'"{key}" must be finite, not {value!r}')
 

@@ -261,13 +261,12 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(photos, tmp_path, monkeypa
 def test_another_run_does_not_go_on_with_what_is_there(photos, tmp_path, capsys):
     out = tmp_path / 'masks'
     assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 0
-    assert mmtagclip('segment', photos / '000040.jpg', *SEGMENT, '--out', out) == 2
-    assert 'exists already; add --overwrite' in capsys.readouterr().err
-    labels = (out / 'labels.jsonl').read_bytes()
-    (out / 'labels.jsonl').unlink()
+    before = {path: path.read_bytes() for path in out.rglob('*') if path.is_file()}
     assert mmtagclip('segment', photos, *SEGMENT, '--out', out, '--classes', 'bell,dog') == 2
     assert 'was begun by another job: classes was' in capsys.readouterr().err
-    (out / 'labels.jsonl').write_bytes(labels)
+    assert mmtagclip('segment', photos / '000045.jpg', *SEGMENT, '--out', out) == 2
+    assert 'has the results of other images, which would be lost' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob('*') if path.is_file()} == before
     assert (
         mmtagclip(
             'segment',
@@ -420,6 +419,8 @@ def test_broken_configs_and_options_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         mmtagclip('tag', SCENES, *TAG, '--cfg-options', 'model.threshold')
     assert 'model.threshold: an option is KEY=VALUE' in capsys.readouterr().err
+    assert mmtagclip('tag', SCENES, *TAG, '--cfg-options', 'model.encoder=3') == 2
+    assert 'error: model.encoder must be a dict, not 3' in capsys.readouterr().err
     assert mmtagclip('segment', SCENES, *SEGMENT, '--classes', 'background,bell') == 2
     assert "'background' is label 0 already" in capsys.readouterr().err
     assert mmtagclip('models', 'zebra') == 2
@@ -574,6 +575,12 @@ def test_checking_a_folder(photos, tmp_path, capsys):
     mask.write_bytes(b'other')
     assert mmtagclip('check', out) == 2
     assert '000040.jpg, is damaged' in capsys.readouterr().err
+    more = ['segment', photos / '000040.jpg', photos / '000045.jpg', *words[2:]]
+    assert mmtagclip(*more) == 0  # repaired, and extended
+    assert mmtagclip('check', out) == 0
+    assert '2 images, all as written' in capsys.readouterr().out
+    assert mmtagclip(*(word for word in more if word != '--quiet')) == 0
+    assert '2 of 2 images are done already' in capsys.readouterr().err
     assert mmtagclip('check', photos) == 2
     assert 'holds no results' in capsys.readouterr().err
 
@@ -605,6 +612,7 @@ def test_an_output_of_another_code_page_ends_no_run(tmp_path, monkeypatch, encod
         (KeyError('nothing'), 3, "KeyError: 'nothing'\nmmtagclip: this is a bug of mmtagclip"),
         (RuntimeError('shape'), 3, 'RuntimeError: shape\nmmtagclip: this is a bug of mmtagclip'),
         (MemoryError(), 2, 'mmtagclip: error: out of memory: try a smaller --batch-size'),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, 'error: out of memory'),
         (ValueError('wrong'), 2, 'mmtagclip: error: wrong\n'),
         (PermissionError(13, 'no', 'a.txt'), 2, 'mmtagclip: error: a.txt: no\n'),
         (OSError('Failed to download a.'), 2, 'mmtagclip: error: Failed to download a.\n'),

@@ -129,7 +129,7 @@ def build_bank(
     """
     out = Path(out)
     check_bank_options(out, dtype, shard, on_error, replace)
-    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+    if out.exists() and not replace and not only_clean_up_is_left(out):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     images = list_images(inputs)
     for image in images:

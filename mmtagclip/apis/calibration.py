@@ -94,7 +94,7 @@ def calibrate(
     out = Path(out)
     if out.suffix != '.pth':
         raise ValueError(f'a calibration is written to a .pth file, not to {out}')
-    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+    if out.exists() and not replace and not only_clean_up_is_left(out):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     tagger = inferencer.model
     if not isinstance(tagger, TagCLIP):

@@ -138,12 +138,14 @@ class Embedder:
             ValueError: An image makes too many patches.
         """
         self.warn_of_demo()
-        return self._images(images)
+        return self._images([self._resized(image) for image in images])
 
-    def _images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        grid = self.square if self.max_side is None else self.grid
-        inputs = [self._input(grid.resize(image)) for image in images]
-        vectors = np.empty((len(images), self.dimension), np.float32)
+    def _resized(self, image: np.ndarray, name: object = 'an image') -> np.ndarray:
+        return (self.square if self.max_side is None else self.grid).resize(image, name)
+
+    def _images(self, resized: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = [self._input(image) for image in resized]
+        vectors = np.empty((len(inputs), self.dimension), np.float32)
         for group in group_by_size(inputs):
             pixels = torch.stack([inputs[index] for index in group])
             vectors[group] = self.encoder.encode_class_token(pixels).cpu().numpy()
@@ -233,7 +235,7 @@ def embed_images(
     """
     out = Path(out)
     check_embedding_file(out)
-    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+    if out.exists() and not replace and not only_clean_up_is_left(out):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     if on_error not in ('raise', 'skip'):
         raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
@@ -326,14 +328,15 @@ def _embed_batch(
         image = images[index]
         try:
             pixels = image.read()
-            read[index] = pixels, embedder._patches(pixels, image.name) if patches else None
+            resized = embedder._resized(pixels, image.name)
+            read[index] = resized, embedder._patches(pixels, image.name) if patches else None
         except (ValueError, OSError) as error:
             if on_error == 'raise':
                 raise
             run.add(index, ImageRecord(image.name, error=str(error)))
     if not read:
         return
-    vectors = embedder._images([pixels for pixels, _ in read.values()])
+    vectors = embedder._images([resized for resized, _ in read.values()])
     for (index, (_, features)), vector in zip(read.items(), vectors, strict=True):
         text = base64.b64encode(vector.astype('<f4').tobytes()).decode()
         more: dict[str, Any] = {'embedding': text}

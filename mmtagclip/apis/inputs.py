@@ -14,7 +14,15 @@ import numpy as np
 from PIL import Image
 
 from ..files import user_path
-from ..images import decode, no_image, output_stems, read_image, split_files, unread_sentence
+from ..images import (
+    decode,
+    files_below,
+    no_image,
+    output_stems,
+    read_image,
+    split_files,
+    unread_sentence,
+)
 
 Loaded = TypeVar('Loaded')
 
@@ -68,7 +76,7 @@ def list_images(
     """List images.
 
     Files of a folder or pattern that are not images of a format that can be read here are left
-    out. A warning counts them by their endings, and says what to install.
+    out, and so are links to folders. A warning counts them by their endings, and says what to do.
 
     Args:
         inputs: The path of an image, of a folder (every image below it, in the
@@ -221,9 +229,10 @@ def _paths(text: str, left_out: list[Path]) -> list[Path]:
         )
     path = user_path(text)
     if path.is_dir():
-        found, others = split_files(path.rglob('*'))
+        found, others = split_files(files_below(path))
     elif has_magic(text) and not path.exists():
-        found, others = split_files(map(Path, glob(str(path), recursive=True)))
+        matches = map(Path, glob(str(path), recursive=True))
+        found, others = split_files(match for match in matches if not match.is_dir())
     else:
         return [path]
     if not found:

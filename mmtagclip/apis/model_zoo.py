@@ -158,7 +158,21 @@ def load_config(
         config.merge_from_dict(dict(options))
     if 'model' not in config:
         raise ValueError("the config has no key 'model', so it describes no model")
+    _check_part('model', config.model)
     return config
+
+
+def _check_part(key: str, part: Any) -> None:
+    """Refuse a model, tagger or encoder that is no dict, such as of an option ``model.encoder=3``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(part, Mapping):
+        raise ValueError(f'{key} must be a dict, not {part!r}')
+    for name in ('encoder', 'tagger'):
+        if part.get(name) is not None:
+            _check_part(f'{key}.{name}', part[name])
 
 
 # Settings that belong to one model, or to one depth, by the name of their part; the encoder's too.

@@ -89,7 +89,7 @@ def build_references(
         raise ValueError(f'references are written to a {ENDING} file, not to {out}')
     if on_error not in ('raise', 'skip'):
         raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-    if out.exists() and not replace and not only_clean_up_is_left(out, folder=False):
+    if out.exists() and not replace and not only_clean_up_is_left(out):
         raise FileExistsError(f'{out} exists already; replace it, or name another file')
     words = list(dict.fromkeys(word for one in typed_names(classes).phrases for word in one))
     images = list_images(inputs)

@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _sentence(error: Exception) -> str | None:
     """What to say of an error of usage, input or this machine; None if it is a bug."""
     text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError':  # torch's
+    of_torch = type(error).__name__ == 'OutOfMemoryError' or 'DefaultCPUAllocator' in text
+    if isinstance(error, MemoryError) or of_torch:
         return 'out of memory: try a smaller --batch-size or --max-side'
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename}: {error.strerror}'

@@ -170,13 +170,8 @@ def check_place(argument: str, folder: str | Path) -> None:
         raise PermissionError(f'{argument}: {there} is not writable')
 
 
-def check_new(args: argparse.Namespace, result: Path, folder: Path | None = None) -> None:
-    """Refuse to replace a finished result without ``--overwrite``.
-
-    Args:
-        args: The command line.
-        result: The file that is there when a run has ended.
-        folder: The run's folder; None if the result is that file alone.
+def check_new(args: argparse.Namespace, result: Path) -> None:
+    """Refuse to replace a finished file without ``--overwrite``.
 
     Raises:
         FileExistsError: It is there, and not only because a clean-up was interrupted.
@@ -185,7 +180,7 @@ def check_new(args: argparse.Namespace, result: Path, folder: Path | None = None
         return
     from ..jobs.runner import only_clean_up_is_left
 
-    if not only_clean_up_is_left(folder or result, folder=folder is not None):
+    if not only_clean_up_is_left(result):
         raise FileExistsError(f'{result} exists already; add --overwrite to replace it')
 
 
@@ -203,7 +198,7 @@ def images_beside(args: argparse.Namespace, out: Path) -> tuple[list, list[Path]
     if not any(Path(image.name).exists() for image in images):
         raise FileNotFoundError(f'no image or folder at {" or ".join(args.images[:3])}')
     work = unfinished(out).resolve()
-    paths = [(path, path.resolve()) for path in unread]
+    paths = [(path, Path(os.path.realpath(path))) for path in unread]  # of links in a circle, too
     return images, [
         path for path, real in paths if real != out.resolve() and not real.is_relative_to(work)
     ]

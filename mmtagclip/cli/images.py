@@ -310,10 +310,10 @@ def real_command(args: argparse.Namespace) -> str:
 
 
 def check_out(args: argparse.Namespace) -> None:
-    """Refuse an output of an unknown format, or that exists.
+    """Refuse an output of an unknown format, or a file that exists.
 
     Raises:
-        FileExistsError: The output exists, and --overwrite was not given.
+        FileExistsError: The file exists, and --overwrite was not given.
         ImportError: The format needs a package that is not installed.
         ValueError: Its ending is no known format.
     """
@@ -331,7 +331,8 @@ def check_out(args: argparse.Namespace) -> None:
         kind = 'tags' if args.command == 'tag' else 'masks'
         formats[path.suffix].check(kind, path, Options())
     check_place('--out', path if folder else path.parent)
-    check_new(args, path / 'labels.jsonl' if folder else path, path if folder else None)
+    if not folder:
+        check_new(args, path)
 
 
 def results_folder(args: argparse.Namespace) -> Path:

@@ -16,7 +16,6 @@ from .common import (
     add_command,
     add_images,
     add_reading,
-    check_new,
     check_place,
     note,
     shard_of,
@@ -114,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
     index, count = shard_of(args.shard)
     unread: list[Path] = []
     images = input_images(args, unread)
-    check_new(args, out / 'labels.jsonl', out)
     check_source(args)
     from ..apis.region_run import write_regions
 

@@ -1,5 +1,6 @@
 """Find the entry of an image in a file, by path or by name."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,7 @@ class ImageIndex(Generic[T]):
         for image, entry in entries:
             self.by_path[image] = entry
             self.by_name[image_stem(image)].append((Path(image), entry))
+        self._owners: dict[Path, str] = {}
 
     def find(self, path: str) -> T:
         """Return the entry of an image.
@@ -37,8 +39,27 @@ class ImageIndex(Generic[T]):
         Raises:
             ValueError: No entry has its name, or several do.
         """
+        return self._find(path)[1]
+
+    def find_own(self, path: str) -> T:
+        """Return the entry of an image, which no other image has found with this method.
+
+        Raises:
+            ValueError: No entry has its name, or several do, or another image has the same entry.
+        """
+        written, entry = self._find(path)
+        owner = self._owners.setdefault(written, path)
+        if os.path.abspath(owner) != os.path.abspath(path):
+            raise ValueError(
+                f'{self.source} has one entry, {written}, for two images, {owner} and {path}: '
+                'write their folders into it'
+            )
+        return entry
+
+    def _find(self, path: str) -> tuple[Path, T]:
+        """The entry of an image, and its path as written."""
         if path in self.by_path:
-            return self.by_path[path]
+            return Path(path), self.by_path[path]
         asked = Path(path)
         named = self.by_name.get(image_stem(path), [])
         for found in (
@@ -48,7 +69,7 @@ class ImageIndex(Generic[T]):
             [one for one in named if one[0].suffix == asked.suffix],
         ):
             if len(found) == 1:
-                return found[0][1]
+                return found[0]
         number = f'{len(named)} images' if named else 'no image'
         raise ValueError(f'{self.source} has {number} with the name of {path}')
 

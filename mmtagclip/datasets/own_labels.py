@@ -3,9 +3,10 @@
 What a path means:
 
 - ``.json``: a COCO instances file. The tags of an image are the categories of its annotations.
-- ``.csv``: a table with a header. With the columns ``image,tag`` (and perhaps ``score``, which is
-  ignored), one row per tag; an image without tags has one row with an empty tag. With the columns
-  ``image`` and one per class, one row per image; each cell is 0 or 1.
+- ``.csv``: a table with a header. With the columns ``image`` and ``tag``, one row per tag; an image
+  without tags has one row with an empty tag. A column ``score`` is ignored, and so is a row with
+  an ``error``. With the columns ``image`` and one per class, one row per image; each cell is 0
+  or 1.
 - ``.yaml`` or ``.yml``: YOLO's ``data.yaml``, of which only ``names`` is used.
 - a folder with YOLO's label files (``.txt``), or with one index mask (``.png``) per image, named
   after the images; label 0 of a mask is the background, 255 is ignored.
@@ -149,7 +150,10 @@ def _of_csv(source: Path) -> tuple[tuple[str, ...], dict[str, set[int]]]:
             f'commas; its first line is {",".join(header)[:60]!r}'
         )
     entries: dict[str, set[int]] = defaultdict(set)
-    long = [cell.lower() for cell in header[1:]] in (['tag'], ['tag', 'score'])
+    columns = [cell.lower() for cell in header]
+    long = sorted(columns[1:]) in (
+        ['tag'], ['score', 'tag'], ['error', 'tag'], ['error', 'score', 'tag'],
+    )  # fmt: skip
     names = [] if long else header[1:]
     if not long and ('' in names or len(set(names)) < len(names)):
         raise ValueError(f'{source} has an empty class name in its header, or one twice')
@@ -165,9 +169,11 @@ def _of_csv(source: Path) -> tuple[tuple[str, ...], dict[str, set[int]]]:
         if not image:
             raise ValueError(f'{where} names no image')
         if long:
-            found = entries[image]
-            if cells[1]:
-                found.add(index.setdefault(cells[1], len(index)))
+            of = dict(zip(columns, cells, strict=True))
+            if not of.get('error'):
+                found = entries[image]
+                if of['tag']:
+                    found.add(index.setdefault(of['tag'], len(index)))
             continue
         if image in entries:
             raise ValueError(f'{where} has {image!r} a second time')

@@ -53,8 +53,8 @@ class PseudoLabelDataset(Dataset):
     Raises:
         FileNotFoundError: The folder contains no pseudo labels.
         ValueError: The pseudo labels are unfinished, are for other classes, are of
-            the wrong kind or lack an image of the data set; or an option does not
-            fit them.
+            the wrong kind, lack an image of the data set or have one entry for two; or an
+            option does not fit them.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class PseudoLabelDataset(Dataset):
             if index in real:
                 self._keep(index, None)
                 continue
-            record = found.find(str(self.dataset.get_data_info(index)['img_path']))
+            record = found.find_own(str(self.dataset.get_data_info(index)['img_path']))
             if record.error is not None:
                 continue
             tags = [

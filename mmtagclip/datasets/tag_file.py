@@ -175,8 +175,8 @@ class LoadTags(BaseTransform):
         classes: Class names: a built-in list, a file or a list.
 
     Raises:
-        ValueError: The file has no tags for an image, or several images of its
-            name.
+        ValueError: The file has no tags for an image, several images of its name, or one
+            entry for two images that were loaded in this process.
     """
 
     def __init__(self, tag_file: str, classes: str | Sequence) -> None:
@@ -185,5 +185,5 @@ class LoadTags(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the tags of ``results['img_path']``."""
-        results['tag_labels'] = list(self.records.find(str(results['img_path'])).labels)
+        results['tag_labels'] = list(self.records.find_own(str(results['img_path'])).labels)
         return results

@@ -18,7 +18,7 @@ from ..images import (
     output_stems,
     read_index_mask,
 )
-from ..labels import decode_runs, labels_metainfo
+from ..labels import IGNORED, decode_runs, labels_metainfo
 from ..records import ImageRecord
 
 
@@ -67,6 +67,10 @@ class Results:
 
     Attributes:
         folder: The deepest folder that all images lie in; file names are relative to it.
+
+    Raises:
+        ValueError: More than 255 labels of masks. While images are read: a mask of another size
+            than its image, or with a label that has no name.
     """
 
     def __init__(
@@ -83,6 +87,11 @@ class Results:
         self.source = source
         self.kind = kind
         self.labels = tuple(labels)
+        if kind == 'masks' and len(self.labels) > IGNORED:
+            raise ValueError(
+                f'{source} has {len(self.labels)} labels, but masks have at most {IGNORED}: '
+                'one byte per pixel'
+            )
         self.with_background = with_background
         self.all_scores = all_scores
         self.root = Path(root)
@@ -125,7 +134,7 @@ class Results:
         """The labels of an image's pixels."""
         masks = record.more.get('masks')
         if isinstance(masks, str):  # a file of the folder
-            return read_index_mask(self.source / masks)
+            return self._read_mask(self.source / masks, record.size)
         if self.kind != 'masks':
             return None
         mask = np.zeros(cast(tuple[int, int], record.size), dtype=np.uint8)
@@ -136,6 +145,19 @@ class Results:
                 raise ValueError(f'{self.source}: {record.image}: {error}') from None
             mask[inside] = self.labels.index(found['tag'])
         return mask
+
+    def _read_mask(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
+        mask = read_index_mask(path)
+        if size is not None and mask.shape != size:
+            raise ValueError(f'{path} has the size {mask.shape}, but its image {size}')
+        values = np.unique(mask)
+        wrong = values[(values < 0) | (values >= len(self.labels)) & (values != IGNORED)]
+        if len(wrong):
+            raise ValueError(
+                f'{path} has the label {wrong[0]}, but there are {len(self.labels)} labels, from 0 '
+                f'({IGNORED} is ignored)'
+            )
+        return mask.astype(np.uint8, copy=False)
 
 
 def open_results(

@@ -53,7 +53,7 @@ def with_keywords(content: bytes | None, keywords: tuple[str, ...]) -> bytes:
         raise ValueError('has a document type, which XMP has not')
     try:
         document = minidom.parseString(EMPTY if content is None else content)
-    except ExpatError as error:
+    except (ExpatError, LookupError) as error:  # of an unknown encoding
         raise ValueError(f'is not XML ({error})') from None
     roots = document.getElementsByTagNameNS(RDF, 'RDF')
     if not roots:

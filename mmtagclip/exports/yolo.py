@@ -1,6 +1,7 @@
 """YOLO's folders, as Ultralytics reads them: to segment, to detect, or to classify."""
 
 import json
+import re
 from pathlib import Path
 
 from ..files import make_folder
@@ -18,6 +19,9 @@ def write(results: Results, out: Path, options: Options) -> None:
     or with boxes its centre, width and height, as shares of the image. Holes are filled. An image
     with several tags is of the class with the highest score; those without tags are left out.
 
+    A folder ``images`` of the user's is called ``images_``: readers look for labels where the last
+    folder ``images`` of an image's path becomes ``labels``.
+
     Raises:
         FileExistsError: The folder has files of other results.
         ValueError: A class name can't be the name of a folder.
@@ -29,8 +33,10 @@ def write(results: Results, out: Path, options: Options) -> None:
         for entry in results:
             if entry.mask is None:
                 continue
-            folder.image(f'images/{entry.stem}{entry.path.suffix}', entry)
-            folder.write(f'labels/{entry.stem}.txt', _lines(results, entry, options).encode())
+            # ``images_`` becomes ``images__``, so that no two names become the same.
+            stem = re.sub('(?<![^/])images_*(?=/)', r'\g<0>_', entry.stem)
+            folder.image(f'images/{stem}{entry.path.suffix}', entry)
+            folder.write(f'labels/{stem}.txt', _lines(results, entry, options).encode())
         folder.write('data.yaml', _description(results, out).encode())
     folder.close('images', 'labels', 'train')
 

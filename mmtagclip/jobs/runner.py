@@ -188,7 +188,8 @@ class Job:
 
     Raises:
         ValueError: The folder was begun by another job (the message names what differs), with
-            other images, or holds a ``labels.jsonl`` or ``manifest.json`` that is not ours.
+            other images (``fixed_images``), is finished and has none of these images, or holds a
+            ``labels.jsonl`` or ``manifest.json`` that is not ours.
     """
 
     def __init__(
@@ -398,6 +399,14 @@ class Job:
                 f'{self.manifest.num_images} here, or other names, sizes or times of their files. '
                 'Every shard needs the same'
             )
+        if self.labels.is_file():
+            found = (read_line(line, begun.key) for line in whole_lines(self.labels))
+            names = {one['image'] for one in found if one is not None and 'error' not in one}
+            if names and names.isdisjoint(self._stamps):
+                raise ValueError(
+                    f'{self.root} has the results of other images, which would be lost: write to '
+                    'another folder, or replace them (--overwrite)'
+                )
         if begun.num_images != self.manifest.num_images:
             self.notes.append(
                 f'the job had {begun.num_images} images before, now it has '
@@ -646,22 +655,18 @@ def unfinished(out: Path) -> Path:
     return out.with_name(f'{out.name}.unfinished')
 
 
-def only_clean_up_is_left(out: Path, folder: bool) -> bool:
-    """Whether a run ended between its output and the end of its clean-up.
+def only_clean_up_is_left(out: Path) -> bool:
+    """Whether a run ended between its output file and the end of its clean-up.
 
     The same run, started again, completes it. What is left of results that were being removed,
     after the file was written, is removed here.
-
-    Args:
-        out: The output.
-        folder: Whether it is a folder of results, not a file.
     """
-    root = out if folder else unfinished(out)
+    root = unfinished(out)
     if not root.is_dir():
         return False
-    if not folder and is_half_removed(root):
+    if is_half_removed(root):
         remove_results(root)
-    return (root / 'labels.jsonl').exists() and (not folder or (root / WORK).exists())
+    return (root / 'labels.jsonl').exists()
 
 
 def read_line(line: bytes, key: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -208,6 +209,15 @@ def test_unreadable_images_are_left_out_and_named(embedder, photos, tmp_path):
         embed(embedder, photos, tmp_path / 'b.safetensors', on_error='raise')
     with pytest.raises(ValueError, match=r'not one image could be read: .*b\.jpg is not'):
         embed_images(embedder, photos / 'b.jpg', tmp_path / 'c.safetensors')
+
+
+def test_an_image_that_is_too_large_for_the_encoder_stops_no_run(embedder, photos, tmp_path):
+    Image.new('RGB', (2080, 2080)).save(photos / 'b.jpg')  # 130 * 130 patches of 16
+    large = Embedder(embedder.encoder, max_side=2080)
+    large.warns = False
+    errors = embed(large, photos, tmp_path / 'a.safetensors', batch_size=3)
+    assert list(errors) == [str(photos / 'b.jpg')]
+    assert 'b.jpg of 2080x2080 pixels makes 16900 patches' in errors[str(photos / 'b.jpg')]
 
 
 @pytest.mark.parametrize('chunk', [1, 7, 100])

@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,8 @@ from PIL import Image
 
 from mmtagclip.apis import list_images
 from mmtagclip.apis.inputs import read_ahead
-from mmtagclip.images import ImageTooLarge
+from mmtagclip.cli.common import images_beside
+from mmtagclip.images import ImageTooLarge, images_below, unread_sentence
 from tests.conftest import picture
 
 
@@ -48,6 +50,34 @@ def test_files_that_are_not_read_are_counted(photos):
         (photos / image).unlink()
     with pytest.raises(FileNotFoundError, match=r'no image in .*5 files were not read: 2 \.mov'):
         list_images(photos)
+
+
+def test_links_and_closed_folders_are_not_left_out_silently(photos, monkeypatch):
+    (photos / 'linked').symlink_to(photos / 'more')
+    (photos / 'dead.jpg').symlink_to(photos / 'gone.jpg')
+    (photos / 'circle.jpg').symlink_to(photos / 'circle.jpg')
+    (photos / 'closed').mkdir()
+    scan = os.scandir
+
+    def closed(folder):
+        if Path(folder).name == 'closed':
+            raise PermissionError(13, 'Permission denied', folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, 'scandir', closed)
+    unread = []
+    assert len(list_images(photos, unread=unread)) == 3
+    assert unread_sentence(unread) == (
+        '5 files were not read: 2 dead links, 1 .txt, 1 closed folder (there is no permission), '
+        '1 linked folder (links are not followed: give the folder itself, too)'
+    )
+    assert images_below(photos)[1] == unread
+    args = Namespace(images=[str(photos)])
+    assert images_beside(args, photos / 'notes.txt')[1] == [
+        path for path in unread if path.name != 'notes.txt'
+    ]
+    with pytest.warns(UserWarning, match=r'2 dead links, 1 \.txt$'):  # patterns do follow links
+        assert len(list_images(f'{photos}/**')) == 4
 
 
 def test_a_file_whose_name_looks_like_a_pattern(tmp_path):

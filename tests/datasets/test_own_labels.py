@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from mmtagclip.datasets import OwnMultiLabel, read_tags
+from mmtagclip.exports import Options, open_results
+from mmtagclip.exports.csv import write as write_csv
+from mmtagclip.records import ImageRecord
 from tests.conftest import picture
 
 # What all labels here say.
@@ -62,6 +65,17 @@ def test_files_that_name_images(name, content, folder, tmp_path):
     assert named(tags, folder) == EXPECTED
     with pytest.raises(ValueError, match='names its classes itself'):
         read_tags(folder, path, ['cat', 'dog'])
+
+
+def test_a_table_that_the_exporter_wrote(folder, tmp_path):
+    records = [
+        ImageRecord(str(folder / name), tuple(tags), tuple(0.5 for _ in tags))
+        for name, tags in EXPECTED.items()
+    ]
+    unread = ImageRecord(str(folder / 'deep/d.jpg'), error='a damaged image')
+    lines = write(tmp_path / 'l.jsonl', ''.join(f'{one.to_json()}\n' for one in [*records, unread]))
+    write_csv(open_results(lines), tmp_path / 'l.csv', Options())
+    assert named(read_tags(folder, tmp_path / 'l.csv'), folder) == EXPECTED
 
 
 BOXES = '1 0.5 0.5 0.2 0.2\n0 0.1 0.1 0.5 0.1 0.5 0.9\n1 .5 .5 .1 .1\n'
@@ -155,6 +169,7 @@ def test_a_folder_per_class(tmp_path):
         ('l.csv', 'image,cat,dog\na.jpg,1,yes\n', "line 2 has the cell 'yes'; .* has 0 or 1"),
         ('l.csv', 'image,cat,dog\na.jpg,1,0\na.jpg,0,0\n', "line 3 has 'a.jpg' a second time"),
         ('l.csv', 'image,cat,cat\na.jpg,1,0\n', 'empty class name in its header, or one twice'),
+        ('l.csv', 'image,tag,tag\na.jpg,cat,dog\n', 'empty class name in its header, or one twice'),
         ('l.csv', 'image,tag\nz.jpg,dog\n', r'images has no image with the name of z\.jpg'),
         ('l.csv', 'image,tag\na.jpg,dog\na,dog\n', r"names .*a\.jpg twice, as 'a\.jpg' and 'a'"),
         ('l.json', '[]', "not in COCO's layout"),

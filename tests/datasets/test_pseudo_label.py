@@ -201,6 +201,15 @@ def test_an_image_without_pseudo_labels_is_named(tagged, images):
         tagged(labels=str(images / 'few'))
 
 
+def test_two_images_of_one_name_do_not_share_a_mask(masked, images):
+    folder = labels(images, 'masks', ('background', *NAMES))
+    for kind, ending in (('images', 'jpg'), ('masks', 'png')):
+        (images / kind / 'trip').mkdir()
+        (images / kind / f'0.{ending}').rename(images / kind / 'trip' / f'1.{ending}')
+    with pytest.raises(ValueError, match=r'elsewhere/1\.jpg, for two images, .*trip/1\.jpg'):
+        masked(labels=folder)
+
+
 def test_a_pipeline_that_returns_nothing(tagged, images):
     folder = labels(images, 'tags', NAMES)
 

@@ -108,6 +108,15 @@ def test_images_are_found_by_path_or_else_by_name(write):
         load({'img_path': 'z/1.jpg'})
 
 
+def test_two_images_do_not_share_tags(write):
+    path = write({'image': '2.jpg', 'tags': ['cat']})
+    load = LoadTags(str(path), CLASSES)
+    for same in ('x/2.jpg', 'x/2.jpg', 'y/../x/2.jpg'):
+        assert load({'img_path': same})['tag_labels'] == [1]
+    with pytest.raises(ValueError, match=r'entry, 2\.jpg, for two images, x/2\.jpg and y/2\.jpg'):
+        load({'img_path': 'y/2.jpg'})
+
+
 @pytest.mark.parametrize('odd', ['\u2028', '\u2029', '\x85', '\x0b', '\x0c', '\x1c', '\xa0'])
 def test_names_with_white_space_that_separates_nothing(tmp_path, odd):
     records = [TagRecord(f'a{odd}b', (0, 2)), TagRecord('c', ())]

@@ -18,6 +18,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from mmtagclip.datasets.own_labels import read_tags
 from mmtagclip.exports import Options, formats, formats_of_runs, open_results
 from mmtagclip.exports.label_studio import encode_brush
 from mmtagclip.exports.regions import class_regions, connected_regions
@@ -410,6 +411,23 @@ def test_yolo_keeps_images_of_one_name_apart(tmp_path):
     assert sorted(os.listdir(out / 'train/dog')) == ['a_b-2.jpg', 'a_b.jpg']
 
 
+def test_yolo_of_folders_called_images_is_read_back(tmp_path):
+    """Readers replace the last folder ``images`` of a path."""
+    everywhere = coco_mask.encode(np.ones((9, 9), dtype=np.uint8, order='F'))
+    found = {'tag': 'dog', 'segmentation': {**everywhere, 'counts': everywhere['counts'].decode()}}
+    lines = tmp_path / 'a.jsonl'
+    for name in ('images/1.jpg', 'images_/1.jpg', 'a/images/images/1.jpg', 'images.jpg'):
+        path = tmp_path / 'photos' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'x')
+        row = {'image': str(path), 'tags': ['dog'], 'size': [9, 9], 'masks': [found]}
+        with lines.open('a') as file:
+            file.write(f'{json.dumps(row)}\n')
+    out = export('yolo', open_results(lines), tmp_path / 'out', copy=True)
+    assert read_tags(out / 'images', out / 'data.yaml').labels == [[0]] * 4
+    assert len(list((out / 'labels').rglob('*.txt'))) == 4
+
+
 def test_yolo_puts_an_image_into_the_folder_of_its_highest_score(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'x')
     row = {'image': str(tmp_path / 'a.jpg'), 'tags': ['cat', 'dog'], 'scores': [0.4, 0.6]}
@@ -509,6 +527,7 @@ def test_what_others_wrote_into_a_side_file_is_kept(theirs, tmp_path):
     ('content', 'message'),
     [
         (b'not xml', 'is not XML'),
+        (b'<?xml version="1.0" encoding="foo"?><a/>', r'is not XML \(unknown encoding: foo\)'),
         (b'<html/>', 'is not XMP: it has no rdf:RDF'),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', 'has a document type'),
     ],

@@ -1,9 +1,12 @@
 """Finished results, opened as a folder and as lines."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmtagclip.exports import open_results
-from mmtagclip.exports.results import plain
+from mmtagclip.exports.results import Results, plain
+from mmtagclip.records import ImageRecord
 
 TAGS = '{"image": "a.jpg", "tags": ["dog"], "size": [4, 5]}\n'
 MASKS = '{"image": "b.jpg", "tags": [], "size": [4, 5], "masks": []}\n'
@@ -60,6 +63,36 @@ def test_run_lengths_of_a_stranger_are_checked(tmp_path):
     path.write_text(MASKS.replace('[]}', f'[{mask}]}}'))
     with pytest.raises(ValueError, match=r'a\.jsonl: b\.jpg: its run lengths are damaged'):
         list(open_results(path))
+
+
+def test_masks_that_do_not_fit_are_named(tmp_path):
+    def entry(size=(2, 3), **pixels):
+        mask = np.zeros((2, 3), dtype=np.uint16)
+        mask.flat[: len(pixels)] = list(pixels.values())
+        Image.fromarray(mask).save(tmp_path / 'm.png')
+        record = ImageRecord('a.jpg', size=size, more={'masks': 'm.png'})
+        labels = ('background', 'dog')
+        (one,) = Results(
+            tmp_path, 'masks', labels, True, ['a.jpg'], False, '.', lambda: iter([record])
+        )
+        return one
+
+    assert entry(dog=1, ignored=255).mask.tolist() == [[1, 255, 0], [0, 0, 0]]
+    assert entry().mask.dtype == np.uint8
+    with pytest.raises(ValueError, match=r'm\.png has the size \(2, 3\), but its image \(3, 2\)'):
+        entry(size=(3, 2))
+    for label in (2, 257):  # 257 is 1 in one byte
+        with pytest.raises(ValueError, match=rf'm\.png has the label {label}, but there are 2'):
+            entry(unknown=label)
+
+
+def test_more_names_than_masks_have_labels(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    path.write_text(MASKS)
+    names = [f'name {number}' for number in range(255)]
+    assert len(open_results(path, names[1:]).labels) == 255
+    with pytest.raises(ValueError, match='has 256 labels, but masks have at most 255'):
+        open_results(path, names)
 
 
 def test_an_image_that_is_listed_twice_counts_once(tmp_path):
