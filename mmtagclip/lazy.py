@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+# Whether the process is a program of ours, which ends with all that it imported.
+ours = False
+
 
 def lazy_names(
     package: str, modules: Mapping[str, Sequence[str]]
@@ -51,4 +54,6 @@ def without_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        if ours:
+            gc.freeze()  # else the first collection looks at all of it
         gc.enable()

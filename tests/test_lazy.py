@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmtagclip
+from mmtagclip import lazy
 from mmtagclip.lazy import lazy_names, without_collection
 
 PACKAGE = Path(mmtagclip.__file__).parent
@@ -43,6 +44,17 @@ def test_every_name_is_found_where_type_checkers_are_told(path):
     assert set(package.__all__) | set(told) <= set(dir(package))
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute"):
         package.no_such_name  # noqa: B018
+
+
+def test_a_program_keeps_what_it_imported(monkeypatch):
+    before = gc.get_freeze_count()
+    with without_collection():
+        pass
+    assert gc.get_freeze_count() == before  # a library leaves the collector as it is
+    monkeypatch.setattr(lazy, 'ours', True)
+    with without_collection():
+        made = [[] for _ in range(1000)]
+    assert gc.get_freeze_count() >= before + len(made)
 
 
 @pytest.mark.parametrize('enabled', [True, False])

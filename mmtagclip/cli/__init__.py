@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from .. import lazy
 from ..version import __version__
 from . import (
     bank,
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = [meant] if meant in known else get_close_matches(extra[0], known, 1)
         hint = f'; did you mean {near[0]}?' if near else hint
         args.parser.error(f'unrecognized arguments: {" ".join(extra)}{hint}')
+    lazy.ours = arguments is None
     warnings.filterwarnings('ignore', module='mmcv|mmengine|mmseg|mmpretrain')
     try:
         code = args.run(args)
