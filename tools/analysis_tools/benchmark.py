@@ -48,7 +48,8 @@ SCENES = 200
 TAG_RUN = """
 import sys, time
 begin = time.perf_counter()
-from mmtagclip import cli
+from mmtagclip import cli, lazy
+lazy.ours = True  # as the command has it
 from mmtagclip.models import TagCLIP
 score, ends, inside = TagCLIP.score, [], []
 
