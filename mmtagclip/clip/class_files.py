@@ -29,10 +29,11 @@ def short_repr(value: object) -> str:
     return _repr.repr(value)
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """YAML without aliases: ten lines of them, each of the one before, fill the memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias; anything else as PyYAML has it."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise ValueError(
@@ -99,7 +100,7 @@ def _parse(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return yaml.load(text, _PlainLoader)
+        return yaml.load(text, PlainLoader)
     except (yaml.YAMLError, RecursionError) as error:
         said = ' '.join(str(error).split())
         raise ValueError(f'is neither JSON nor YAML as a whole: {said}') from None

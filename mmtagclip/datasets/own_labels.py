@@ -25,6 +25,7 @@ import numpy as np
 import yaml
 
 from ..clip import Vocabulary
+from ..clip.class_files import PlainLoader
 from ..files import read_text, split_lines
 from ..images import image_stem, images_below, read_index_mask
 from ..labels import IGNORED
@@ -209,7 +210,7 @@ def _of_folders(folder: Path, paths: Sequence[Path], classes: Any) -> ImageTags:
 
 def _yolo_names(source: Path) -> tuple[str, ...]:
     try:
-        content = yaml.safe_load(source.read_text(encoding='utf-8'))
+        content = yaml.load(source.read_text(encoding='utf-8'), PlainLoader)
         names = content['names']
         if isinstance(names, Mapping):
             if sorted(names) != list(range(len(names))):

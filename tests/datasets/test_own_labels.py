@@ -174,6 +174,7 @@ def test_a_folder_per_class(tmp_path):
         ('l.csv', 'image,tag\na.jpg,dog\na,dog\n', r"names .*a\.jpg twice, as 'a\.jpg' and 'a'"),
         ('l.json', '[]', "not in COCO's layout"),
         ('l.yaml', 'names: 3', "not YOLO's data.yaml"),
+        ('l.yaml', 'a: &a [b]\nnames: [*a]', r'has the YAML alias \*a in line 2'),
         ('l.yaml', 'names: {1: cat}', 'the numbers of its names are not 0, 1, 2'),
         ('l.txt', 'dog', 'has no known format of labels'),
         ('l/readme.md', '', r'has neither label files \(\.txt\) nor masks'),
