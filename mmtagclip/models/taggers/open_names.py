@@ -127,18 +127,12 @@ class OpenNames:
         labels = self.nearest(token)
         if not labels:
             return None
-        classes = Vocabulary(
-            tuple(self.vocabulary.phrases[label] for label in labels),
-            tuple(self.vocabulary.names[label] for label in labels),
-        )
+        classes = _only(self.vocabulary, labels)
         # A list may have "Tree" where the background has "tree", which is one name.
         taken = {self._rows[label] for label in labels}
         kept = [place for place, row in enumerate(self._background_rows) if row not in taken]
-        background = Vocabulary(
-            tuple(self.background.phrases[place] for place in kept),
-            tuple(self.background.names[place] for place in kept),
-        )
-        return self._encoder.names(classes, background.without(classes), self.templates)
+        background = _only(self.background, kept).without(classes)
+        return self._encoder.names(classes, background, self.templates)
 
 
 def distinct_names(names: Vocabulary, encoder: CLIPEncoder) -> Vocabulary:
@@ -147,8 +141,14 @@ def distinct_names(names: Vocabulary, encoder: CLIPEncoder) -> Vocabulary:
     kept = sorted({row: place for place, row in reversed(list(enumerate(rows)))}.values())
     if len(kept) == len(names):
         return names
+    return _only(names, kept)
+
+
+def _only(names: Vocabulary, places: Sequence[int]) -> Vocabulary:
+    """The classes at some places of a list, in that order."""
     return Vocabulary(
-        tuple(names.phrases[place] for place in kept), tuple(names.names[place] for place in kept)
+        tuple(names.phrases[place] for place in places),
+        tuple(names.names[place] for place in places),
     )
 
 
