@@ -205,7 +205,10 @@ class _Decoded(Sequence):
         return len(self.image.masks)
 
     def __getitem__(self, index: Any) -> Any:
-        return decode_segmentation(self.image.masks[index], self.image.size)
+        mask = self.image.masks[index]
+        if mask == []:
+            raise ValueError('it is empty')
+        return decode_segmentation(mask, self.image.size)
 
 
 def _draw(path: Path, image: CocoImage) -> np.ndarray:

@@ -148,6 +148,7 @@ def test_scores_that_are_missing_or_no_numbers(tmp_path):
     [
         [[0, 0]],
         [['a', 'b']],
+        [],
         None,
         {'counts': [6]},
         {'size': [2, 3], 'counts': [-3, 9]},
