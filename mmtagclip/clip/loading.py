@@ -8,7 +8,7 @@ import tarfile
 import types
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from open_clip.pretrained import (
     get_pretrained_cfg,
 )
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
+from open_clip.tokenizer import _tokenizer as DEFAULT_TOKENIZER
 from open_clip.transformer import QuickGELU
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 from ..extras import require
 from ..files import user_path
 from ..records import parse_json
+from .building import Unfilled
 from .downloads import (
     GIVE_FOLDER,
     WEIGHTS,
@@ -207,7 +209,8 @@ def _load_published(
     folder = path if path.is_dir() else path.parent
     state = _read_folder(path, where) if path.is_dir() else read_state_dict(path)[0]
     name = f'{model} ({checkpoint})'
-    clip = source.build()
+    with Unfilled():
+        clip = source.build()
     load_weights(clip, source.convert(state, clip, path), path, name)
     if source.sentencepiece and (tokenizer is None or isinstance(tokenizer, str | Path)):
         place = folder if tokenizer is None else tokenizer
@@ -631,10 +634,13 @@ def _build(source: _Source, download: bool) -> tuple[Any, Mapping[str, Any]]:
     custom_text = config.pop('custom_text', False) or bool(config['text_cfg'].get('hf_model_name'))
     tower = config['text_cfg'].get('hf_model_name')
     try:
-        with offline(
-            f'the settings of {tower}, the text tower of {source.name},',
-            download or not tower,
-            f'fetch them elsewhere: hf download {tower} config.json',
+        with (
+            offline(
+                f'the settings of {tower}, the text tower of {source.name},',
+                download or not tower,
+                f'fetch them elsewhere: hf download {tower} config.json',
+            ),
+            Unfilled(),
         ):
             clip: Any = (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(**config)
     except FileNotFoundError:  # which says what is missing
@@ -769,8 +775,13 @@ def _tokenizer(
 
 @cache
 def _clip_tokenizer(options: str) -> Any:
-    """CLIP's tokenizer with options in JSON; unpacking its merges takes tenths of a second."""
-    return open_clip.SimpleTokenizer(**json.loads(options))
+    """CLIP's tokenizer with options in JSON; unpacking its merges takes a tenth of a second."""
+    given = json.loads(options)
+    if given.keys() != {'context_length'}:
+        return open_clip.SimpleTokenizer(**given)
+    tokenizer = copy(DEFAULT_TOKENIZER)  # which open_clip makes when it is imported
+    tokenizer.context_length = given['context_length']
+    return tokenizer
 
 
 def _activation(quick: bool) -> str:

@@ -1,6 +1,7 @@
 """What other models compute of an image: features of its places, or regions."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..clip import DenseEncoder
+from ..clip.building import Unfilled
 from ..clip.downloads import fetch_features, offline
 from ..clip.loading import read_state_dict
 from ..clip.towers import resize_positions
@@ -105,7 +107,11 @@ class TimmFeatures(AffinitySource):
         if pretrained:
             fetch_features(model, download)
         try:
-            with offline(f'the weights of {model} (timm)', download or not pretrained):
+            # timm's own weights are left to timm, which may not have all of them.
+            with (
+                offline(f'the weights of {model} (timm)', download or not pretrained),
+                nullcontext() if pretrained else Unfilled(),
+            ):
                 self.vit = timm.create_model(
                     model,
                     pretrained=pretrained,

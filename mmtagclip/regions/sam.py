@@ -14,6 +14,7 @@ from PIL import Image
 from timm.models.vision_transformer_sam import checkpoint_filter_fn, get_rel_pos
 from torch import Tensor, nn
 
+from ..clip.building import Unfilled
 from ..clip.downloads import fetch_file
 from ..clip.loading import read_state_dict
 from ..extras import require
@@ -149,19 +150,20 @@ class SAM(nn.Module):
         assert path is not None
         sizes = dict(sizes or {})
         decoder = {key: sizes.pop(key, default) for key, default in DECODER.items()}
-        vit = timm.create_model(
-            MODEL_NAMES[model][0],
-            num_classes=0,
-            neck_chans=decoder['neck'],
-            # timm's own is 1e-5, with which features differ from Meta's in the fourth digit.
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            **sizes,
-        )
-        self.image_encoder = ImageEncoder(vit)
         prompts: Any = None
-        self.prompt_encoder, self.mask_decoder = prompts, prompts
-        if masks:
-            self.prompt_encoder, self.mask_decoder = _decoder(decoder)
+        with Unfilled():
+            vit = timm.create_model(
+                MODEL_NAMES[model][0],
+                num_classes=0,
+                neck_chans=decoder['neck'],
+                # timm's own is 1e-5, with which features differ from Meta's in the fourth digit.
+                norm_layer=partial(nn.LayerNorm, eps=1e-6),
+                **sizes,
+            )
+            self.image_encoder = ImageEncoder(vit)
+            self.prompt_encoder, self.mask_decoder = prompts, prompts
+            if masks:
+                self.prompt_encoder, self.mask_decoder = _decoder(decoder)
         state, _ = read_state_dict(path)
         self._load(state, model, str(path))
         self.eval().requires_grad_(False)

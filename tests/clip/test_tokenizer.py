@@ -2,8 +2,10 @@
 
 import json
 
+import open_clip
 import pytest
 import torch
+from open_clip import SimpleTokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mmtagclip.clip import load_clip, loading
@@ -158,3 +160,14 @@ def test_the_library_may_be_missing(folder, siglip, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install -e '\.\[text\]'"):
         FileTokenizer(folder)
     assert module.FILE == 'tokenizer.json'
+
+
+@pytest.mark.parametrize(
+    'options', [{'context_length': 7}, {'context_length': 9, 'clean': 'whitespace'}]
+)
+def test_clips_own_is_open_clips(options):
+    ours = loading._clip_tokenizer(json.dumps(options))
+    texts = ['A Dog', 'photos of very many &amp; unusual animals', '']
+    assert torch.equal(ours(texts), SimpleTokenizer(**options)(texts))
+    assert ours.context_length == options['context_length']
+    assert open_clip.tokenize(texts).shape == (3, 77)  # open_clip's default stays as it is
