@@ -159,7 +159,7 @@ def run(
         del predictor  # the memory of a model
         with cluster:
             device = 'cuda' if cluster.gpus else 'cpu'
-            build = functools.partial(BatchPredictor, **settings, device=device, threads=1)
+            build = functools.partial(ray_job.predictor, **settings, device=device, threads=1)
             computed, reason = ray_job.run_passes(
                 cluster, place, listing, build, names, rows_per_file, np.unique(done), quiet
             )

@@ -1,6 +1,7 @@
 """The job on Ray Data: its options, its passes, and what is checked when it has ended."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from .. import lazy
 from ..exports.parquet import parquet_content
 from ..extras import require
 from .checks import check_counts
@@ -51,6 +53,10 @@ class Counter:
     """Counts finished images, and keeps the last error; an actor of Ray."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was before; for another job."""
         self.count = 0
         self.error = ''
 
@@ -158,6 +164,14 @@ class TarWorker(Worker):
             yield table
 
 
+def predictor(**arguments: Any) -> Any:
+    """A :class:`BatchPredictor` for a worker; its packages are imported without collection."""
+    lazy.ours = True  # the process does nothing else
+    from . import BatchPredictor
+
+    return BatchPredictor(**arguments)
+
+
 def import_ray() -> Any:
     """Ray, without :data:`NOTICES`."""
     os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', NOTICES)
@@ -226,6 +240,16 @@ class Cluster:
     def __exit__(self, *_: Any) -> None:
         if self._ours:
             import_ray().shutdown()
+
+    @functools.cached_property
+    def counter(self) -> Any:
+        """A :class:`Counter`, one for all jobs: it is a process."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        # On the driver's node: it must outlive the others.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return ray.remote(Counter).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def _start(self) -> None:
         ray = import_ray()
@@ -333,16 +357,14 @@ def run_passes(
         OSError: An image could not be fetched, again and again.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     missing = len(listing.ids) - len(done)
     rows = 1
     if listing.kind == 'images':
         # A few blocks for each worker, so that all have something to do until the end.
         rows = max(1, min(rows_per_file, math.ceil(missing / (4 * cluster.workers))))
-    # On the driver's node: it must outlive the others.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    counter: Any = ray.remote(Counter).options(num_cpus=0, scheduling_strategy=here).remote()
+    counter = cluster.counter
+    counter.begin.remote()
     names_there = ray.put(names)
     with _progress(counter, listing, missing, quiet):
         while True:

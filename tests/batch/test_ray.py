@@ -110,40 +110,51 @@ def passes(cluster, place, listing, poisonous=False, rows=4):
 def test_a_job_that_dies_resumes(tmp_path, cluster, monkeypatch, capfd):
     monkeypatch.setattr(ray_job, 'LOST_BLOCKS', 0)
     monkeypatch.setattr(ray_job, 'TRIES', 1)
-    contents = {f'{number:02}.jpg': b'x' * number for number in range(16)}
-    contents['14.jpg'] = POISON
-    contents['15.jpg'] = None
+    contents = {f'{number}.jpg': b'x' * number for number in range(8)}
+    contents['0.jpg'] = None
+    contents['7.jpg'] = POISON
     place, listing = listed(tmp_path, contents)
     with pytest.raises(ray_job.JobError, match='the job ended early'):
         passes(cluster, place, listing, poisonous=True)
     there = summarise(place, listing)
-    assert there.num_missing in (4, 8, 12)  # whole blocks
+    assert there.num_missing in (2, 4, 6)  # whole blocks
     assert not there.is_whole
-    assert str(tmp_path / '14.jpg') in there.missing
+    assert str(tmp_path / '7.jpg') in there.missing
     # As if it had died between a file and its commit: the file is removed, and done again.
     checkpoint = Path(place.address, ray_job.CHECKPOINT)
     first = min(checkpoint.iterdir())
     first.rename(first.with_suffix('.pending.parquet'))
     torn = next(Path(place.address).glob(f'{first.stem}*.parquet'))
     torn.write_bytes(torn.read_bytes()[:50])
-    # Lost blocks are tried row by row, where the poisoned image is lost alone: none that waits
-    # behind it, and no worker for good.
+    # The poisoned image is lost alone: none that waits behind it, and no worker for good.
     monkeypatch.setattr(ray_job, 'LOST_BLOCKS', 10)
     monkeypatch.setattr(ray_job, 'RESTARTS', 0)
     computed = passes(cluster, place, listing, poisonous=True)
-    assert computed == there.num_missing + 4 - 1
+    assert computed == there.num_missing + 2 - 1
     found = summarise(place, listing)
-    assert (found.images, found.errors, found.num_missing) == (15, 1, 1)
-    assert found.missing == (str(tmp_path / '14.jpg'),)
+    assert (found.images, found.errors, found.num_missing) == (7, 1, 1)
+    assert found.missing == (str(tmp_path / '7.jpg'),)
     rows = parquet.read_table(place.address).sort_by('id').to_pylist()
-    assert [(row['id'], row['size']) for row in rows] == [
-        (number, len(content or b''))
-        for number, content in enumerate(contents.values())
-        if content != POISON
-    ]
-    assert all(row['image'] == str(tmp_path / f'{row["id"]:02}.jpg') for row in rows)
-    assert read_listing(place, LISTING).ids.tolist() == list(range(16))
+    assert [(row['id'], row['size']) for row in rows] == [(id, id) for id in range(7)]
+    assert all(row['image'] == str(tmp_path / f'{row["id"]}.jpg') for row in rows)
+    assert read_listing(place, LISTING).ids.tolist() == list(range(8))
     assert capfd.readouterr() == ('', '')  # what Ray says of workers that die is not shown
+
+
+@slow
+def test_lost_blocks_are_tried_row_by_row(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(ray_job, 'TRIES', 1)
+    contents = {f'{number:02}.jpg': b'x' * number for number in range(16)}
+    contents['14.jpg'] = POISON
+    place, listing = listed(tmp_path, contents)
+    assert passes(cluster, place, listing, poisonous=True) == 15
+    found = summarise(place, listing)
+    assert (found.images, found.missing) == (15, (str(tmp_path / '14.jpg'),))
+    # Three blocks of four, then the rest of the fourth.
+    sizes = sorted(
+        parquet.read_metadata(one).num_rows for one in Path(place.address).glob('*.parquet')
+    )
+    assert sizes == [1, 1, 1, 4, 4, 4, 16]
 
 
 def test_tars_have_a_file_each(tmp_path, cluster):
