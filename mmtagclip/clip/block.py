@@ -18,6 +18,7 @@ from torch import Tensor
 QKV = tuple[Tensor, Tensor, Tensor]
 # Entries of an attention map that are processed together: 6 MB, which fit in the cache.
 MAP_ENTRIES = 1_500_000
+LINE = 16  # float32 of a cache line
 # Added to the attention logits at patches that must not be seen; published for CWR.
 MASKED = -1000.0
 
@@ -180,9 +181,14 @@ def attention_map(
     """
     batch, heads, tokens, dim = q.shape
     scale = dim**-0.5
-    rows = min(tokens, max(1, MAP_ENTRIES // tokens))
-    total = torch.empty(batch, tokens, tokens, dtype=torch.float32, device=q.device)
-    weights = torch.empty(batch, rows, tokens, dtype=torch.float32, device=q.device)
+    # Rows that begin at cache lines: their products are up to twice as fast as those of an odd
+    # number of tokens, and so are those of keys that lie side by side.
+    columns = -(-tokens // LINE) * LINE
+    keys, values = (None if one is None else _padded(one, columns) for one in (k, v))
+    assert keys is not None
+    rows = min(tokens, max(1, MAP_ENTRIES // columns))
+    total = torch.empty(batch, tokens, columns, dtype=torch.float32, device=q.device)
+    weights = torch.empty(batch, rows, columns, dtype=torch.float32, device=q.device)
     logits = weights if q.dtype == torch.float32 else torch.empty_like(weights, dtype=q.dtype)
     y = None if v is None else torch.empty_like(q, memory_format=torch.contiguous_format)
     for start in range(0, tokens, rows):
@@ -190,12 +196,22 @@ def attention_map(
         mean = total[:, here]
         count = mean.shape[1]
         for head in range(heads):
-            torch.bmm(q[:, head, here] * scale, k[:, head].transpose(1, 2), out=logits[:, :count])
+            some = logits[:, :count]
+            torch.bmm(q[:, head, here] * scale, keys[:, head].transpose(1, 2), out=some)
+            some[..., tokens:] = -torch.inf  # which get no weight
             into = mean if head == 0 else weights[:, :count]
-            torch.softmax(logits[:, :count], -1, dtype=torch.float32, out=into)
-            if y is not None and v is not None:
-                narrow = into if q.dtype == into.dtype else logits[:, :count].copy_(into)
-                torch.bmm(narrow, v[:, head], out=y[:, head, here])
+            torch.softmax(some, -1, dtype=torch.float32, out=into)
+            if y is not None and values is not None:
+                narrow = into if q.dtype == into.dtype else some.copy_(into)
+                torch.bmm(narrow, values[:, head], out=y[:, head, here])
             if head:
                 mean += into
-    return total[:, lead:, lead:].div_(heads), y
+    return total[:, lead:, lead:tokens].div_(heads), y
+
+
+def _padded(x: Tensor, length: int) -> Tensor:
+    """Copy of ``(B, heads, n, d)`` with zeros behind it, each head by itself."""
+    padded = x.new_empty(*x.shape[:2], length, x.shape[3])
+    padded[:, :, : x.shape[2]] = x
+    padded[:, :, x.shape[2] :] = 0
+    return padded

@@ -299,8 +299,8 @@ def test_a_part_of_a_map_counts_for_all_maps(encoder, measuring, monkeypatch):
         return 1.0
 
     monkeypatch.setattr(measuring, 'seconds', counted)
-    monkeypatch.setattr(measuring, 'MAP_ENTRIES', 30)
-    parts = measuring.attention_steps(encoder, 48, 64)  # 13 tokens, two rows at a time
+    monkeypatch.setattr(measuring, 'MAP_ENTRIES', 32)
+    parts = measuring.attention_steps(encoder, 48, 64)  # 13 tokens, two rows of 16
     assert len(parts) == len(seconds) == 3
     heads = encoder.visual.transformer.resblocks[0].attn.num_heads
     assert set(parts.values()) == {encoder.num_blocks * heads * 13 / 2}

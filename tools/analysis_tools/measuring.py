@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mmtagclip
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.clip.block import MAP_ENTRIES
+from mmtagclip.clip.block import LINE, MAP_ENTRIES
 from mmtagclip.clip.towers import build_tower
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
 from mmtagclip.images import split_files
@@ -205,13 +205,14 @@ def attention_steps(encoder: DenseEncoder, height: int, width: int) -> dict[str,
     tokens = encoder.tower.lead + height * width // encoder.patch_size**2
     device, attn = next(encoder.parameters()).device, encoder.visual.transformer.resblocks[0].attn
     heads, dim = attn.num_heads, attn.head_dim
-    rows = max(1, MAP_ENTRIES // tokens)
+    columns = -(-tokens // LINE) * LINE
+    rows = max(1, MAP_ENTRIES // columns)
     q, k, v = (
         torch.randn(1, count, dim, device=device).to(encoder.dtype)
-        for count in (rows, tokens, tokens)
+        for count in (rows, columns, columns)
     )
-    logits = torch.empty(1, rows, tokens, dtype=encoder.dtype, device=device)
-    weights, total = (torch.zeros(1, rows, tokens, device=device) for _ in range(2))
+    logits = torch.empty(1, rows, columns, dtype=encoder.dtype, device=device)
+    weights, total = (torch.zeros(1, rows, columns, device=device) for _ in range(2))
     y = torch.empty_like(q)
 
     def products() -> None:
