@@ -183,9 +183,9 @@ def attention_map(
     scale = dim**-0.5
     # Rows that begin at cache lines: their products are up to twice as fast as those of an odd
     # number of tokens, and so are those of keys that lie side by side.
-    columns = -(-tokens // LINE) * LINE
-    keys, values = (None if one is None else _padded(one, columns) for one in (k, v))
-    assert keys is not None
+    columns = padded_length(tokens)
+    keys = _padded(k, columns)
+    values = None if v is None else _padded(v, columns)
     rows = min(tokens, max(1, MAP_ENTRIES // columns))
     total = torch.empty(batch, tokens, columns, dtype=torch.float32, device=q.device)
     weights = torch.empty(batch, rows, columns, dtype=torch.float32, device=q.device)
@@ -207,6 +207,11 @@ def attention_map(
             if head:
                 mean += into
     return total[:, lead:, lead:tokens].div_(heads), y
+
+
+def padded_length(tokens: int) -> int:
+    """Length of the rows of a map in memory: whole cache lines."""
+    return -(-tokens // LINE) * LINE
 
 
 def _padded(x: Tensor, length: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mmtagclip
 from mmtagclip.clip import DenseEncoder, load_clip
-from mmtagclip.clip.block import LINE, MAP_ENTRIES
+from mmtagclip.clip.block import MAP_ENTRIES, padded_length
 from mmtagclip.clip.towers import build_tower
 from mmtagclip.datasets import LoadImage, ResizeToPatchGrid
 from mmtagclip.images import split_files
@@ -205,7 +205,7 @@ def attention_steps(encoder: DenseEncoder, height: int, width: int) -> dict[str,
     tokens = encoder.tower.lead + height * width // encoder.patch_size**2
     device, attn = next(encoder.parameters()).device, encoder.visual.transformer.resblocks[0].attn
     heads, dim = attn.num_heads, attn.head_dim
-    columns = -(-tokens // LINE) * LINE
+    columns = padded_length(tokens)
     rows = max(1, MAP_ENTRIES // columns)
     q, k, v = (
         torch.randn(1, count, dim, device=device).to(encoder.dtype)
